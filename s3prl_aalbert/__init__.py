@@ -1,0 +1,3 @@
+"""Audio ALBERT (AALBERT) for the S3PRL speech toolkit."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The sub-commands of `aalbert`, one module each: add_arguments(parser) and main(args)."""

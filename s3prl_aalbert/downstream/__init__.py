@@ -1,0 +1,1 @@
+"""S3PRL downstream experts of the paper's tasks."""

@@ -1,0 +1,1 @@
+"""Masked-reconstruction pre-training: corpus, batches, optimiser, loop."""

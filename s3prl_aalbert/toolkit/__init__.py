@@ -1,0 +1,1 @@
+"""The only floor that imports s3prl: registration, compatibility, running."""

@@ -1,0 +1,1 @@
+"""The S3PRL upstream: UpstreamExpert and the torch.hub entries."""
