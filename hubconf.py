@@ -1,0 +1,25 @@
+"""torch.hub entry points: ``torch.hub.load(REPO, "aalbert_local", ckpt=..., source="local")``."""
+
+dependencies = ["torch", "torchaudio", "numpy", "yaml"]
+
+from s3prl_aalbert.upstream.hubconf import (  # noqa: E402
+    aalbert_3l,
+    aalbert_6l,
+    aalbert_12l,
+    aalbert_features,
+    aalbert_local,
+    aalbert_mockingjay_3l,
+    aalbert_mockingjay_6l,
+    aalbert_mockingjay_12l,
+)
+
+__all__ = [
+    "aalbert_3l",
+    "aalbert_6l",
+    "aalbert_12l",
+    "aalbert_features",
+    "aalbert_local",
+    "aalbert_mockingjay_3l",
+    "aalbert_mockingjay_6l",
+    "aalbert_mockingjay_12l",
+]

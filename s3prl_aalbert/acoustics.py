@@ -1,0 +1,160 @@
+"""Waveforms to stacked input features and reconstruction targets, batched, with explicit lengths.
+
+Legend: B batch, S samples, F frames, T tokens, M mel bins, K spectrogram bins. Every operation ignores padding:
+an utterance's features are the same alone and in any batch.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as functional
+import torchaudio
+from torch import Tensor, nn
+
+from s3prl_aalbert.config import AudioConfig
+from s3prl_aalbert.masking import length_mask
+
+CMVN_EPS = 1e-5
+# Decibel range of the original's target: level = (20 log10 |X| - REF_DB - MIN_DB) / -MIN_DB, clipped to [0, 1].
+REF_DB, MIN_DB = 20.0, -100.0
+
+
+class Features(NamedTuple):
+    """Input tokens and, when asked for, targets of a padded batch."""
+
+    tokens: Tensor
+    """(B, T, stack * feature_dim); zero where padded."""
+    lengths: Tensor
+    """(B,) real tokens."""
+    target: Tensor | None
+    """(B, T, stack, K) linear spectrogram frames of each token, or None."""
+    frame_mask: Tensor
+    """(B, T, stack) bool, true at real frames (the last token may be partly padding)."""
+
+
+class Acoustics(nn.Module):
+    """80 log-mel + delta, CMVN, three frames stacked; linear spectrogram target (paper section 3.1).
+
+    Frame i is centred on the middle of its hop, sample hop * (i + 1/2), so that a waveform of n samples has exactly
+    ceil(n / hop) frames, and token t covers samples [stack * hop * t, stack * hop * (t + 1)).
+    """
+
+    def __init__(self, config: AudioConfig, downsample_rate: int):
+        super().__init__()
+        self.config = config
+        self.stack = downsample_rate
+        window = torch.hann_window(config.win_samples)
+        filters = torchaudio.functional.melscale_fbanks(
+            config.target_dim, 0.0, config.sample_rate / 2, config.num_mel_bins, config.sample_rate
+        )  # (K, M)
+        self.register_buffer("window", window, persistent=False)
+        self.register_buffer("filters", filters, persistent=False)
+
+    def token_lengths(self, num_samples: Tensor) -> Tensor:
+        """Return the tokens (B,) of waveforms of num_samples (B,) samples: ceil(samples / (hop * stack))."""
+        per_token = self.config.hop_samples * self.stack
+        return torch.div(num_samples + per_token - 1, per_token, rounding_mode="floor")
+
+    @torch.no_grad()
+    def forward(self, wavs: Tensor, num_samples: Tensor, with_target: bool = False) -> Features:
+        """Compute features, and targets if asked for.
+
+        Args:
+            wavs: (B, S) float waveforms at the configured rate; values past num_samples are ignored.
+            num_samples: (B,) real samples, each at least 1.
+            with_target: also compute the reconstruction target.
+        """
+        with torch.autocast(wavs.device.type, enabled=False):
+            wavs = wavs.float() * length_mask(num_samples, wavs.size(1))
+            hop = self.config.hop_samples
+            num_frames = torch.div(num_samples + hop - 1, hop, rounding_mode="floor")
+            power = self._power(wavs)  # (B, F, K)
+            frames = self._input_features(power, num_frames)  # (B, F, feature_dim)
+            target = self._target(wavs, power, num_frames) if with_target else None
+            mask = length_mask(num_frames, frames.size(1)).unsqueeze(-1)
+            return Features(
+                tokens=self._stack(frames).flatten(2),
+                lengths=self.token_lengths(num_samples),
+                target=None if target is None else self._stack(target),
+                frame_mask=self._stack(mask).squeeze(-1),
+            )
+
+    def _power(self, wavs: Tensor) -> Tensor:
+        """Return the power spectrogram (B, F, K) of zero-padded waveforms (B, S)."""
+        n_fft, hop = self.config.n_fft, self.config.hop_samples
+        num_frames = -(-wavs.size(1) // hop)
+        left = (n_fft - hop) // 2
+        right = hop * (num_frames - 1) + n_fft - left - wavs.size(1)
+        padded = functional.pad(wavs, (left, right))
+        spectrum = torch.stft(
+            padded,
+            n_fft,
+            hop,
+            self.config.win_samples,
+            self.window,
+            center=False,
+            return_complex=True,
+        )  # (B, K, F)
+        return (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2)
+
+    def _input_features(self, power: Tensor, num_frames: Tensor) -> Tensor:
+        log_mel = torch.log(power @ self.filters + self.config.log_floor)  # (B, F, M)
+        features = log_mel
+        if self.config.delta:
+            held = _hold_last_frame(log_mel, num_frames)
+            delta = torchaudio.functional.compute_deltas(held.transpose(1, 2)).transpose(1, 2)
+            features = torch.cat([log_mel, delta], dim=-1)  # (B, F, 2 M)
+        return (
+            cmvn(features, num_frames) if self.config.cmvn else _zero_padding(features, num_frames)
+        )
+
+    def _target(self, wavs: Tensor, power: Tensor, num_frames: Tensor) -> Tensor:
+        if self.config.target_preemphasis:
+            emphasised = (
+                wavs - self.config.target_preemphasis * functional.pad(wavs, (1, 0))[:, :-1]
+            )
+            power = self._power(emphasised)
+        if self.config.target == "log":
+            target = torch.log(power + self.config.log_floor)
+        else:
+            level_db = 10 * torch.log10(power.clamp_min(1e-10))
+            target = ((level_db - REF_DB - MIN_DB) / -MIN_DB).clamp(0, 1)
+        return (
+            cmvn(target, num_frames)
+            if self.config.target_cmvn
+            else _zero_padding(target, num_frames)
+        )
+
+    def _stack(self, frames: Tensor) -> Tensor:
+        missing = -frames.size(1) % self.stack
+        padded = functional.pad(frames, (0, 0, 0, missing))
+        return padded.unflatten(1, (-1, self.stack))  # (B, T, stack, dim)
+
+
+def cmvn(features: Tensor, num_frames: Tensor) -> Tensor:
+    """Normalise each utterance and dimension to mean 0, variance 1 over its real frames; padding becomes 0.
+
+    Args:
+        features: (B, F, dim).
+        num_frames: (B,).
+    """
+    mask = length_mask(num_frames, features.size(1)).unsqueeze(-1)
+    count = num_frames.view(-1, 1, 1)
+    # Differences to the first frame keep float32 exact for constant dimensions such as digital silence.
+    shifted = (features - features[:, :1]).masked_fill(~mask, 0)
+    centred = (shifted - shifted.sum(1, keepdim=True) / count).masked_fill(~mask, 0)
+    std = (centred.square().sum(1, keepdim=True) / count).sqrt()
+    return centred / (std + CMVN_EPS)
+
+
+def _zero_padding(features: Tensor, num_frames: Tensor) -> Tensor:
+    return features.masked_fill(~length_mask(num_frames, features.size(1)).unsqueeze(-1), 0)
+
+
+def _hold_last_frame(features: Tensor, num_frames: Tensor) -> Tensor:
+    """Repeat each utterance's last real frame through its padding, so that deltas see no edge of the batch."""
+    index = torch.arange(features.size(1), device=features.device).unsqueeze(0)
+    index = torch.minimum(index, num_frames.unsqueeze(1) - 1)
+    return features.gather(1, index.unsqueeze(-1).expand_as(features))

@@ -1,0 +1,252 @@
+"""The two kinds of checkpoint and how they reach the disk: release (safetensors + YAML) and training state.
+
+Both are tensors plus plain values, load without unpickling, and are written to a temporary file that replaces the old
+one only when whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import pickle
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+import yaml
+from torch import Tensor, nn
+
+from s3prl_aalbert.config import ModelConfig, from_dict, read_yaml, to_dict
+from s3prl_aalbert.errors import AalbertError
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "s3prl-aalbert"
+FORMAT_VERSION = 1
+WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.yaml", "README.md"
+STATES_PATTERN = "states-*.ckpt"
+
+
+class CheckpointError(AalbertError):
+    """A checkpoint that cannot be read or does not fit."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A pre-trained model as read from disk."""
+
+    path: Path
+    config: ModelConfig
+    state: dict[str, Tensor]
+    """Weights by name, as ``objective.MaskedReconstruction`` has them."""
+    info: dict[str, Any]
+    """Plain facts recorded with it, such as ``step``."""
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, flush it to disk, then rename it into place.
+
+    Raises:
+        CheckpointError: the disk is full or the folder cannot be written; the previous file stays untouched.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        os.close(handle)
+        temporary = Path(name)
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        # torch reports a failed write as RuntimeError; anything else wrong with the tensors would be our own bug.
+        raise CheckpointError(
+            f"{path}: could not be written, the previous version is kept ({error})"
+        ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def save_training_state(path: Path, config: ModelConfig, state: Mapping[str, Any]) -> None:
+    """Write everything that resuming needs; ``state["model"]`` holds the weights, the rest plain values and tensors."""
+    content = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "config": to_dict(config),
+        **state,
+    }
+    write_atomically(path, lambda temporary: torch.save(content, temporary))
+
+
+def load_training_state(path: Path) -> dict[str, Any]:
+    """Read a training state back, with nothing unpickled but tensors and plain values.
+
+    Raises:
+        CheckpointError: missing, truncated, or a checkpoint of another kind.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        zipfile.BadZipFile,
+        ValueError,
+        OSError,
+    ) as error:
+        reason = (
+            "holds pickled objects of another program, or is damaged"
+            if _looks_pickled(path)
+            else "is damaged"
+        )
+        raise CheckpointError(
+            f"{path}: {reason}; expected a checkpoint written by `aalbert pretrain`"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: is a checkpoint of another kind; expected one written by `aalbert pretrain`"
+        )
+    _check_version(path, content.get("format_version"))
+    return content
+
+
+def save_release(
+    folder: Path,
+    config: ModelConfig,
+    state: Mapping[str, Tensor],
+    card: str,
+    info: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a release: model.safetensors (its metadata alone suffices to load it), config.yaml and README.md."""
+    metadata = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "config": json.dumps(to_dict(config)),
+        "info": json.dumps(dict(info or {})),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    write_atomically(
+        folder / WEIGHTS_FILE,
+        lambda temporary: safetensors.torch.save_file(tensors, temporary, metadata),
+    )
+    text = yaml.safe_dump(to_dict(config), sort_keys=False)
+    write_atomically(folder / CONFIG_FILE, lambda temporary: _write_text(temporary, text))
+    write_atomically(folder / CARD_FILE, lambda temporary: _write_text(temporary, card))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a pre-trained model.
+
+    Args:
+        path: a release folder, its model.safetensors, a pre-training folder (the latest states-*.ckpt is taken) or one
+            training state.
+
+    Raises:
+        CheckpointError: nothing usable there, told in one sentence.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        path = _find_in_folder(path)
+    elif not path.exists():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    if path.suffix == ".safetensors":
+        return _load_release(path)
+    content = load_training_state(path)
+    config = from_dict(ModelConfig, content["config"], str(path))
+    return Checkpoint(path, config, content["model"], {"step": content.get("step")})
+
+
+def latest_state(folder: Path) -> Path | None:
+    """Return the training state of the highest step in a folder, or None."""
+    states = [p for p in folder.glob(STATES_PATTERN) if p.stem.split("-")[-1].isdigit()]
+    return max(states, key=lambda p: int(p.stem.split("-")[-1]), default=None)
+
+
+def _find_in_folder(folder: Path) -> Path:
+    if (folder / WEIGHTS_FILE).is_file():
+        return folder / WEIGHTS_FILE
+    state = latest_state(folder)
+    if state is None:
+        raise CheckpointError(f"{folder}: holds neither {WEIGHTS_FILE} nor {STATES_PATTERN}")
+    logger.info("%s: taking the latest training state, %s", folder, state.name)
+    return state
+
+
+def _load_release(path: Path) -> Checkpoint:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: is damaged or no safetensors file ({error})") from error
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: is a safetensors file of another program (no {FORMAT} metadata)"
+        )
+    _check_version(path, int(metadata.get("format_version", -1)))
+    config = from_dict(ModelConfig, json.loads(metadata["config"]), str(path))
+    beside = path.parent / CONFIG_FILE
+    if beside.is_file() and from_dict(ModelConfig, read_yaml(beside), str(beside)) != config:
+        raise CheckpointError(
+            f"{beside}: differs from the configuration inside {path.name}; restore or remove it"
+        )
+    return Checkpoint(path, config, state, json.loads(metadata.get("info", "{}")))
+
+
+def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Copy weights into a module, all of them or none.
+
+    Raises:
+        CheckpointError: names missing or left over, or a shape differs.
+    """
+    own = module.state_dict()
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    wrong = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
+    problems = [f"lacks {_some(missing)}"] if missing else []
+    problems += [f"has unknown {_some(extra)}"] if extra else []
+    problems += [
+        f"{name} has shape {tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in sorted(wrong)[:3]
+    ]
+    if problems:
+        raise CheckpointError(f"{path}: does not fit the model: " + "; ".join(problems))
+    module.load_state_dict(dict(state))
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _check_version(path: Path, version: Any) -> None:
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: has format version {version}, this release reads up to {FORMAT_VERSION}; upgrade s3prl-aalbert"
+        )
+
+
+def _looks_pickled(path: Path) -> bool:
+    return zipfile.is_zipfile(path) or path.read_bytes()[:1] == b"\x80"

@@ -1,0 +1,86 @@
+"""Which tokens to hide (drawing) and how to hide them (applying), kept apart.
+
+Legend: B batch, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from s3prl_aalbert.config import TaskConfig
+
+ZERO = -1
+"""Value of ``MaskPlan.source`` at tokens to be set to zero."""
+
+
+def length_mask(lengths: Tensor, max_length: int) -> Tensor:
+    """Return (B, max_length) bool, true at real positions, for lengths (B,)."""
+    return torch.arange(max_length, device=lengths.device) < lengths.unsqueeze(1)
+
+
+class MaskPlan(NamedTuple):
+    """What happens to each token of an utterance (T,) or of a padded batch (B, T)."""
+
+    selected: Tensor
+    """bool, true at tokens to be reconstructed; never at padding."""
+    source: Tensor
+    """long, the token shown in this place: its own index (kept), another index (replaced) or ZERO."""
+
+    def to(self, device: torch.device | str) -> MaskPlan:
+        """Return the plan on another device."""
+        return MaskPlan(self.selected.to(device), self.source.to(device))
+
+
+def sample_mask(num_tokens: int, config: TaskConfig, generator: torch.Generator) -> MaskPlan:
+    """Draw one utterance's mask: 15 % of the tokens; of these 80 % zero, 10 % random, 10 % kept (paper section 3.1).
+
+    The share is drawn without replacement from spans of ``mask_consecutive`` tokens laid out from a random start, so
+    that spans never overlap and the proportion is exact up to rounding; at least one span is always selected.
+
+    Args:
+        num_tokens: tokens of the utterance, at least 1.
+        config: proportions, span width, dice.
+        generator: source of all randomness; equal states give equal masks.
+
+    Returns:
+        selected and source, each (num_tokens,).
+    """
+    width = min(config.mask_consecutive, num_tokens)
+    phase = int(torch.randint(width, (1,), generator=generator)) if width > 1 else 0
+    span = (torch.arange(num_tokens) + phase) // width  # (T,) the span of each token
+    num_spans = int(span[-1]) + 1
+    wanted = max(1, round(config.mask_proportion * num_tokens / width))
+    chosen = torch.zeros(num_spans, dtype=torch.bool)
+    chosen[torch.randperm(num_spans, generator=generator)[:wanted]] = True
+
+    dice = torch.rand(num_spans if config.dice == "token" else 1, generator=generator).expand(
+        num_spans
+    )
+    other = torch.randint(num_tokens, (num_tokens,), generator=generator)
+    own = torch.arange(num_tokens)
+    selected, dice = chosen[span], dice[span]  # (T,)
+    zeroed = selected & (dice < config.zero_proportion)
+    replaced = selected & ~zeroed & (dice < config.zero_proportion + config.random_proportion)
+    source = torch.where(zeroed, ZERO, torch.where(replaced, other, own))
+    return MaskPlan(selected, source)
+
+
+def collate_plans(plans: Sequence[MaskPlan]) -> MaskPlan:
+    """Pad the plans of single utterances to one batch (B, T); padding is neither selected nor moved."""
+    longest = max(plan.selected.numel() for plan in plans)
+    selected = torch.zeros(len(plans), longest, dtype=torch.bool)
+    source = torch.arange(longest).repeat(len(plans), 1)
+    for row, plan in enumerate(plans):
+        selected[row, : plan.selected.numel()] = plan.selected
+        source[row, : plan.source.numel()] = plan.source
+    return MaskPlan(selected, source)
+
+
+def apply_mask(tokens: Tensor, plan: MaskPlan) -> Tensor:
+    """Return tokens (B, T, dim) with the plan's replacements and zeros put in."""
+    index = plan.source.clamp_min(0).unsqueeze(-1).expand_as(tokens)
+    return tokens.gather(1, index).masked_fill((plan.source == ZERO).unsqueeze(-1), 0)

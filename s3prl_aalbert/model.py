@@ -1,0 +1,75 @@
+"""AALBERT and Mockingjay: acoustics -> input embedding -> ONE encoder, and the spectrogram head of pre-training.
+
+Legend: B batch, S samples, T tokens, D hidden size, L layers, K spectrogram bins.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from s3prl_aalbert.acoustics import Acoustics
+from s3prl_aalbert.config import ModelConfig
+from s3prl_aalbert.encoder import ACTIVATIONS, Encoder, InputEmbedding, initialise
+
+
+class Representation(NamedTuple):
+    """What the model says of a batch."""
+
+    hidden_states: list[Tensor]
+    """L + 1 tensors (B, T, D): the input embedding, then every layer's output."""
+    lengths: Tensor
+    """(B,) real tokens of each row."""
+
+
+class AalbertModel(nn.Module):
+    """The representation model (paper section 3, Figure 1)."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.acoustics = Acoustics(config.audio, config.transformer.downsample_rate)
+        self.embedding = InputEmbedding(config.input_dim, config.transformer)
+        self.encoder = Encoder(config.transformer)
+        initialise(self, config.transformer.initializer_range)
+
+    def forward(self, wavs: Tensor, num_samples: Tensor) -> Representation:
+        """Represent a padded batch.
+
+        Args:
+            wavs: (B, S) float waveforms at 16 kHz; values past num_samples are ignored.
+            num_samples: (B,) real samples, each at least 1.
+        """
+        features = self.acoustics(wavs, num_samples)
+        return Representation(self.encode(features.tokens, features.lengths), features.lengths)
+
+    def encode(self, tokens: Tensor, lengths: Tensor) -> list[Tensor]:
+        """Run embedding and encoder on tokens (B, T, input_dim) with real lengths (B,): L + 1 tensors (B, T, D)."""
+        embedded = self.embedding(tokens)
+        padded = bool((lengths < tokens.size(1)).any())
+        return [embedded, *self.encoder(embedded, lengths if padded else None)]
+
+
+class SpectrogramHead(nn.Module):
+    """Predict the stacked linear spectrogram of a token: dense, activation, LayerNorm, projection (as run)."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        transformer = config.transformer
+        self.stack = transformer.downsample_rate
+        self.activation = ACTIVATIONS[transformer.hidden_act]
+        self.dense = nn.Linear(transformer.hidden_size, transformer.hidden_size)
+        self.norm = nn.LayerNorm(transformer.hidden_size, eps=transformer.layer_norm_eps)
+        self.output = nn.Linear(transformer.hidden_size, config.audio.target_dim * self.stack)
+        initialise(self, transformer.initializer_range)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map hidden states (N, D) to spectrogram frames (N, stack, K)."""
+        predicted = self.output(self.norm(self.activation(self.dense(hidden))))
+        return predicted.unflatten(-1, (self.stack, -1))
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Return the number of parameters; weights shared between layers count once."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,77 @@
+"""Masked reconstruction: hide tokens, predict their linear spectrogram, L1 on hidden real frames (paper section 3.1).
+
+Legend: B batch, S samples, T tokens, N selected tokens, K spectrogram bins.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from s3prl_aalbert.config import ModelConfig
+from s3prl_aalbert.masking import MaskPlan, apply_mask
+from s3prl_aalbert.model import AalbertModel, SpectrogramHead
+
+
+class Loss(NamedTuple):
+    """An L1 loss as a sum and its weight, so that batches of any size average exactly."""
+
+    total: Tensor
+    """Sum of absolute errors over selected, unpadded frames and bins; float32 scalar."""
+    weight: Tensor
+    """How many values that sum covers; float32 scalar, at least 1."""
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean absolute error."""
+        return self.total / self.weight
+
+
+class Reconstruction(NamedTuple):
+    """Everything one forward pass of pre-training saw, for pictures."""
+
+    tokens: Tensor
+    """(B, T, input_dim) before masking."""
+    masked_tokens: Tensor
+    """(B, T, input_dim) as the encoder saw them."""
+    target: Tensor
+    """(B, T, stack, K)."""
+    predicted: Tensor
+    """(B, T, stack, K)."""
+    lengths: Tensor
+    """(B,) real tokens."""
+
+
+class MaskedReconstruction(nn.Module):
+    """The pre-training model: representation model and spectrogram head."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.model = AalbertModel(config)
+        self.head = SpectrogramHead(config)
+
+    def forward(self, wavs: Tensor, num_samples: Tensor, plan: MaskPlan) -> Loss:
+        """Compute the reconstruction loss of a padded batch.
+
+        Args:
+            wavs: (B, S) waveforms at 16 kHz.
+            num_samples: (B,).
+            plan: (B, T) what is hidden, see masking.sample_mask.
+        """
+        features = self.model.acoustics(wavs, num_samples, with_target=True)
+        hidden = self.model.encode(apply_mask(features.tokens, plan), features.lengths)[-1]
+        predicted = self.head(
+            hidden[plan.selected]
+        )  # (N, stack, K): the head runs on selected tokens alone
+        real = features.frame_mask[plan.selected].unsqueeze(-1)  # (N, stack, 1)
+        error = (predicted.float() - features.target[plan.selected]).abs().masked_fill(~real, 0)
+        return Loss(error.sum(), (real.sum() * error.size(-1)).float())
+
+    def reconstruct(self, wavs: Tensor, num_samples: Tensor, plan: MaskPlan) -> Reconstruction:
+        """Predict every token, selected or not, and keep all stages. Arguments as for ``forward``."""
+        features = self.model.acoustics(wavs, num_samples, with_target=True)
+        masked = apply_mask(features.tokens, plan)
+        predicted = self.head(self.model.encode(masked, features.lengths)[-1])
+        return Reconstruction(features.tokens, masked, features.target, predicted, features.lengths)

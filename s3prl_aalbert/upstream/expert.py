@@ -1,0 +1,136 @@
+"""The S3PRL upstream: a list of unpadded waveforms in, hidden states out. Needs neither s3prl nor a network."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from s3prl_aalbert.acoustics import Acoustics
+from s3prl_aalbert.checkpoint import load_checkpoint, load_weights
+from s3prl_aalbert.config import ModelConfig, load_model_config
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.masking import length_mask
+from s3prl_aalbert.model import AalbertModel
+
+logger = logging.getLogger(__name__)
+
+MODEL_PREFIX = "model."
+
+
+def pad_wavs(wavs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Pad a list of (num_samples,) waveforms to (batch, longest) and return it with their lengths (batch,).
+
+    Raises:
+        AalbertError: the list is empty, or a waveform is empty, not one-dimensional or not finite.
+    """
+    if not len(wavs):
+        raise AalbertError("the upstream was given no waveforms")
+    for index, wav in enumerate(wavs):
+        if wav.dim() != 1 or not wav.numel():
+            shape = tuple(wav.shape)
+            raise AalbertError(
+                f"waveform {index} has shape {shape}, expected (num_samples,) with at least one sample"
+            )
+        if not torch.isfinite(wav).all():
+            raise AalbertError(f"waveform {index} holds NaN or infinite samples")
+    lengths = torch.tensor([wav.numel() for wav in wavs], device=wavs[0].device)
+    return pad_sequence([wav.float() for wav in wavs], batch_first=True), lengths
+
+
+class UpstreamExpert(nn.Module):
+    """AALBERT or Mockingjay as S3PRL calls it.
+
+    Args:
+        ckpt: ``-k``: a release folder or file, a pre-training folder or state. None builds an untrained model.
+        model_config: ``-g``: YAML path or packaged name; only without ``ckpt``, which carries its own configuration.
+    """
+
+    def __init__(self, ckpt: str | None = None, model_config: str | None = None, **_: Any):
+        super().__init__()
+        if ckpt and model_config:
+            raise AalbertError(
+                "give either a checkpoint (-k), which carries its configuration, or a model YAML (-g)"
+            )
+        if ckpt:
+            checkpoint = load_checkpoint(ckpt)
+            self.model = AalbertModel(checkpoint.config)
+            state = {
+                name.removeprefix(MODEL_PREFIX): tensor.float()
+                for name, tensor in checkpoint.state.items()
+                if name.startswith(MODEL_PREFIX)
+            }
+            load_weights(self.model, state, checkpoint.path)
+            logger.info("loaded %s (step %s)", checkpoint.path, checkpoint.info.get("step"))
+        else:
+            config = load_model_config(model_config) if model_config else ModelConfig()
+            self.model = AalbertModel(config)
+            logger.warning("no checkpoint given: the upstream is untrained (random weights)")
+
+    def get_downsample_rates(self, key: str) -> int:
+        """Return the samples per token, the same for every key: 480 by default (30 ms at 16 kHz)."""
+        return self.model.config.samples_per_token
+
+    def forward(self, wavs: Sequence[Tensor]) -> dict[str, Any]:
+        """Represent unpadded waveforms.
+
+        Args:
+            wavs: list of (num_samples,) float tensors at 16 kHz, on the model's device.
+
+        Returns:
+            ``hidden_states``: L + 1 tensors (batch, tokens, hidden): input embedding and every layer.
+            ``layer_states``: the L layers alone, for the paper's weighted sum (section 3.2.1).
+            ``last_hidden_state``: (batch, tokens, hidden). Padded tokens are zero everywhere.
+        """
+        representation = self.model(*pad_wavs(wavs))
+        padding = ~length_mask(
+            representation.lengths, representation.hidden_states[0].size(1)
+        ).unsqueeze(-1)
+        states = [state.float().masked_fill(padding, 0) for state in representation.hidden_states]
+        return {
+            "hidden_states": states,
+            "layer_states": states[1:],
+            "last_hidden_state": states[-1],
+        }
+
+
+class FeaturesExpert(nn.Module):
+    """The paper's input acoustic features as an upstream: the baseline of every table.
+
+    Args:
+        model_config: ``-g``: takes its ``audio`` and stacking; the default model's without.
+
+    ``hidden_states`` holds the features that the model sees (with CMVN); select ``-s no_cmvn`` for those without: their
+    mean over an utterance is not zero, so that utterance-level tasks can learn from them.
+    """
+
+    def __init__(self, model_config: str | None = None, **_: Any):
+        super().__init__()
+        config = load_model_config(model_config) if model_config else ModelConfig()
+        self.config = config
+        stack = config.transformer.downsample_rate
+        self.normalised = Acoustics(_with_cmvn(config, True).audio, stack)
+        self.raw = Acoustics(_with_cmvn(config, False).audio, stack)
+
+    def get_downsample_rates(self, key: str) -> int:
+        """Return the samples per token."""
+        return self.config.samples_per_token
+
+    def forward(self, wavs: Sequence[Tensor]) -> dict[str, Any]:
+        """Return ``hidden_states`` [with CMVN] and ``no_cmvn`` [without], each (batch, tokens, stack * feature_dim)."""
+        padded, lengths = pad_wavs(wavs)
+        normalised = self.normalised(padded, lengths).tokens
+        return {
+            "hidden_states": [normalised],
+            "last_hidden_state": normalised,
+            "no_cmvn": [self.raw(padded, lengths).tokens],
+        }
+
+
+def _with_cmvn(config: ModelConfig, cmvn: bool) -> ModelConfig:
+    return replace(config, audio=replace(config.audio, cmvn=cmvn))
