@@ -41,6 +41,9 @@ class Acoustics(nn.Module):
     ceil(n / hop) frames, and token t covers samples [stack * hop * t, stack * hop * (t + 1)).
     """
 
+    window: Tensor
+    filters: Tensor
+
     def __init__(self, config: AudioConfig, downsample_rate: int):
         super().__init__()
         self.config = config
@@ -106,26 +109,18 @@ class Acoustics(nn.Module):
             held = _hold_last_frame(log_mel, num_frames)
             delta = torchaudio.functional.compute_deltas(held.transpose(1, 2)).transpose(1, 2)
             features = torch.cat([log_mel, delta], dim=-1)  # (B, F, 2 M)
-        return (
-            cmvn(features, num_frames) if self.config.cmvn else _zero_padding(features, num_frames)
-        )
+        return cmvn(features, num_frames) if self.config.cmvn else _zero_padding(features, num_frames)
 
     def _target(self, wavs: Tensor, power: Tensor, num_frames: Tensor) -> Tensor:
         if self.config.target_preemphasis:
-            emphasised = (
-                wavs - self.config.target_preemphasis * functional.pad(wavs, (1, 0))[:, :-1]
-            )
+            emphasised = wavs - self.config.target_preemphasis * functional.pad(wavs, (1, 0))[:, :-1]
             power = self._power(emphasised)
         if self.config.target == "log":
             target = torch.log(power + self.config.log_floor)
         else:
             level_db = 10 * torch.log10(power.clamp_min(1e-10))
             target = ((level_db - REF_DB - MIN_DB) / -MIN_DB).clamp(0, 1)
-        return (
-            cmvn(target, num_frames)
-            if self.config.target_cmvn
-            else _zero_padding(target, num_frames)
-        )
+        return cmvn(target, num_frames) if self.config.target_cmvn else _zero_padding(target, num_frames)
 
     def _stack(self, frames: Tensor) -> Tensor:
         missing = -frames.size(1) % self.stack

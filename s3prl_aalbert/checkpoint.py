@@ -70,9 +70,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.replace(path)
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         # torch reports a failed write as RuntimeError; anything else wrong with the tensors would be our own bug.
-        raise CheckpointError(
-            f"{path}: could not be written, the previous version is kept ({error})"
-        ) from error
+        raise CheckpointError(f"{path}: could not be written, the previous version is kept ({error})") from error
     finally:
         if temporary is not None:
             with contextlib.suppress(FileNotFoundError):
@@ -114,18 +112,10 @@ def load_training_state(path: Path) -> dict[str, Any]:
         ValueError,
         OSError,
     ) as error:
-        reason = (
-            "holds pickled objects of another program, or is damaged"
-            if _looks_pickled(path)
-            else "is damaged"
-        )
-        raise CheckpointError(
-            f"{path}: {reason}; expected a checkpoint written by `aalbert pretrain`"
-        ) from error
+        reason = "holds pickled objects of another program, or is damaged" if _looks_pickled(path) else "is damaged"
+        raise CheckpointError(f"{path}: {reason}; expected a checkpoint written by `aalbert pretrain`") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path}: is a checkpoint of another kind; expected one written by `aalbert pretrain`"
-        )
+        raise CheckpointError(f"{path}: is a checkpoint of another kind; expected one written by `aalbert pretrain`")
     _check_version(path, content.get("format_version"))
     return content
 
@@ -204,16 +194,12 @@ def _load_release(path: Path) -> Checkpoint:
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: is damaged or no safetensors file ({error})") from error
     if metadata.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path}: is a safetensors file of another program (no {FORMAT} metadata)"
-        )
+        raise CheckpointError(f"{path}: is a safetensors file of another program (no {FORMAT} metadata)")
     _check_version(path, int(metadata.get("format_version", -1)))
     config = from_dict(ModelConfig, json.loads(metadata["config"]), str(path))
     beside = path.parent / CONFIG_FILE
     if beside.is_file() and from_dict(ModelConfig, read_yaml(beside), str(beside)) != config:
-        raise CheckpointError(
-            f"{beside}: differs from the configuration inside {path.name}; restore or remove it"
-        )
+        raise CheckpointError(f"{beside}: differs from the configuration inside {path.name}; restore or remove it")
     return Checkpoint(path, config, state, json.loads(metadata.get("info", "{}")))
 
 
@@ -229,8 +215,7 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
     problems = [f"lacks {_some(missing)}"] if missing else []
     problems += [f"has unknown {_some(extra)}"] if extra else []
     problems += [
-        f"{name} has shape {tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
-        for name in sorted(wrong)[:3]
+        f"{name} has shape {tuple(state[name].shape)}, expected {tuple(own[name].shape)}" for name in sorted(wrong)[:3]
     ]
     if problems:
         raise CheckpointError(f"{path}: does not fit the model: " + "; ".join(problems))

@@ -79,9 +79,7 @@ class AudioConfig:
         if self.target not in ("log", "db"):
             found.append(f'audio.target is "{self.target}", expected "log" or "db"')
         if self.n_fft < self.win_samples:
-            found.append(
-                f"audio.n_fft is {self.n_fft}, expected at least the window of {self.win_samples} samples"
-            )
+            found.append(f"audio.n_fft is {self.n_fft}, expected at least the window of {self.win_samples} samples")
         if self.hop_samples < 2 or self.hop_samples % 2 or self.n_fft % 2:
             found.append("audio.hop_ms and audio.n_fft must each give an even number of samples")
         if self.num_mel_bins < 1:
@@ -133,9 +131,7 @@ class TransformerConfig:
                 f"num_attention_heads {self.num_attention_heads}"
             )
         if self.hidden_act not in ("gelu", "relu"):
-            found.append(
-                f'transformer.hidden_act is "{self.hidden_act}", expected "gelu" or "relu"'
-            )
+            found.append(f'transformer.hidden_act is "{self.hidden_act}", expected "gelu" or "relu"')
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             if not 0 <= getattr(self, name) < 1:
                 found.append(f"transformer.{name} is {getattr(self, name)}, expected within [0, 1)")
@@ -166,9 +162,7 @@ class TaskConfig:
             min(self.zero_proportion, self.random_proportion) < 0
             or self.zero_proportion + self.random_proportion > 1 + 1e-9
         ):
-            found.append(
-                "task.zero_proportion and task.random_proportion must be positive and sum to at most 1"
-            )
+            found.append("task.zero_proportion and task.random_proportion must be positive and sum to at most 1")
         if self.mask_consecutive < 1:
             found.append(f"task.mask_consecutive is {self.mask_consecutive}, expected at least 1")
         if self.dice not in ("token", "utterance"):
@@ -225,9 +219,7 @@ def _build(cls: type, values: Any, prefix: str, problems: list[str]) -> Any:
     if values is None:
         values = {}
     if not isinstance(values, Mapping):
-        problems.append(
-            f"{prefix.rstrip('.') or 'the file'} is {_describe(values)}, expected a mapping of keys"
-        )
+        problems.append(f"{prefix.rstrip('.') or 'the file'} is {_describe(values)}, expected a mapping of keys")
         return None
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}

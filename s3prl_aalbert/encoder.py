@@ -5,6 +5,8 @@ Legend: B batch, T tokens, D hidden size, H heads, L layers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,12 +14,10 @@ from torch import Tensor, nn
 from s3prl_aalbert.config import TransformerConfig
 from s3prl_aalbert.masking import length_mask
 
-ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
 
 
-def sinusoid_positions(
-    num_positions: int, hidden_size: int, device: torch.device | None = None
-) -> Tensor:
+def sinusoid_positions(num_positions: int, hidden_size: int, device: torch.device | None = None) -> Tensor:
     """Return the fixed sinusoidal position encoding of Vaswani et al. (2017).
 
     Returns:
@@ -26,9 +26,7 @@ def sinusoid_positions(
     position = torch.arange(num_positions, dtype=torch.float64, device=device).unsqueeze(1)
     column = torch.arange(hidden_size, device=device)
     exponent = 2 * torch.div(column, 2, rounding_mode="floor") / hidden_size
-    angle = position / torch.pow(
-        torch.tensor(10000.0, dtype=torch.float64, device=device), exponent
-    )
+    angle = position / torch.pow(torch.tensor(10000.0, dtype=torch.float64, device=device), exponent)
     return torch.where(column % 2 == 0, angle.sin(), angle.cos()).float()
 
 
@@ -110,6 +108,8 @@ class Encoder(nn.Module):
 class InputEmbedding(nn.Module):
     """Project tokens to the hidden size, add positions, normalise: the first of the hidden states."""
 
+    positions: Tensor
+
     def __init__(self, input_dim: int, config: TransformerConfig):
         super().__init__()
         self.projection = nn.Linear(input_dim, config.hidden_size)
@@ -124,7 +124,6 @@ class InputEmbedding(nn.Module):
 
     def _positions(self, num_tokens: int, device: torch.device) -> Tensor:
         table = self.positions
-        assert isinstance(table, Tensor)
         if table.size(0) < num_tokens or table.device != device:
             table = sinusoid_positions(max(num_tokens, 512), table.size(1), device)
             self.positions = table

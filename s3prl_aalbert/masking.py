@@ -57,9 +57,7 @@ def sample_mask(num_tokens: int, config: TaskConfig, generator: torch.Generator)
     chosen = torch.zeros(num_spans, dtype=torch.bool)
     chosen[torch.randperm(num_spans, generator=generator)[:wanted]] = True
 
-    dice = torch.rand(num_spans if config.dice == "token" else 1, generator=generator).expand(
-        num_spans
-    )
+    dice = torch.rand(num_spans if config.dice == "token" else 1, generator=generator).expand(num_spans)
     other = torch.randint(num_tokens, (num_tokens,), generator=generator)
     own = torch.arange(num_tokens)
     selected, dice = chosen[span], dice[span]  # (T,)

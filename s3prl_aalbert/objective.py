@@ -62,9 +62,7 @@ class MaskedReconstruction(nn.Module):
         """
         features = self.model.acoustics(wavs, num_samples, with_target=True)
         hidden = self.model.encode(apply_mask(features.tokens, plan), features.lengths)[-1]
-        predicted = self.head(
-            hidden[plan.selected]
-        )  # (N, stack, K): the head runs on selected tokens alone
+        predicted = self.head(hidden[plan.selected])  # (N, stack, K): the head runs on selected tokens alone
         real = features.frame_mask[plan.selected].unsqueeze(-1)  # (N, stack, 1)
         error = (predicted.float() - features.target[plan.selected]).abs().masked_fill(~real, 0)
         return Loss(error.sum(), (real.sum() * error.size(-1)).float())

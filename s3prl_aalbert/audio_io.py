@@ -1,0 +1,44 @@
+"""Reading audio files: any format libsndfile knows, as mono float32 at one rate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+import torchaudio
+
+from s3prl_aalbert.errors import AalbertError
+
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".sph"})
+
+
+class AudioError(AalbertError):
+    """A file that holds no usable audio."""
+
+
+def read_audio(path: Path | str, sample_rate: int = 16000) -> np.ndarray:
+    """Decode a whole file.
+
+    Channels are averaged; another rate is resampled.
+
+    Returns:
+        (num_samples,) float32 in [-1, 1] at ``sample_rate`` Hz.
+
+    Raises:
+        AudioError: missing, corrupt, empty, or with samples that are not finite.
+    """
+    try:
+        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)  # (num_samples, channels)
+    except (soundfile.SoundFileError, OSError, RuntimeError) as error:
+        reason = "no such file" if not Path(path).exists() else f"cannot be decoded ({error})"
+        raise AudioError(f"{path}: {reason}") from error
+    if samples.shape[0] == 0:
+        raise AudioError(f"{path}: holds no samples")
+    mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
+    if not np.isfinite(mono).all():
+        raise AudioError(f"{path}: holds NaN or infinite samples")
+    if rate != sample_rate:
+        mono = torchaudio.functional.resample(torch.from_numpy(mono), rate, sample_rate).numpy()
+    return np.ascontiguousarray(mono, dtype=np.float32)

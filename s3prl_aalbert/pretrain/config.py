@@ -1,0 +1,149 @@
+"""The pre-training YAML of ``-c``: sections runner, optimizer, pretrain_expert.datarc, as S3PRL names them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from s3prl_aalbert.config import ConfigError
+
+
+@dataclass(frozen=True)
+class RunnerConfig:
+    """The loop."""
+
+    total_steps: int = 100000
+    """Optimiser steps of this run."""
+    gradient_accumulate_steps: int = 1
+    """Micro-batches per step."""
+    gradient_clipping: float = 5.0
+    """Largest gradient norm."""
+    precision: str = "auto"
+    """"fp32", "bf16", "fp16"; "auto" is bf16 where the device multiplies it natively, else fp32."""
+    log_step: int = 50
+    eval_step: int = 1000
+    """Steps between dev losses."""
+    save_step: int = 1000
+    max_keep: int = 2
+    """States kept beside the best one."""
+    compile: bool = False
+    """Run the encoder through torch.compile."""
+    divergence_factor: float = 3.0
+    """Stop when the smoothed loss exceeds its best by this factor; 0 never stops."""
+
+    def problems(self) -> list[str]:
+        """Return what makes these values unusable."""
+        names = ("total_steps", "gradient_accumulate_steps", "log_step", "eval_step", "save_step", "max_keep")
+        found = [f"runner.{n} is {getattr(self, n)}, expected at least 1" for n in names if getattr(self, n) < 1]
+        if self.precision not in ("auto", "fp32", "bf16", "fp16"):
+            found.append(f'runner.precision is "{self.precision}", expected auto, fp32, bf16 or fp16')
+        if self.gradient_clipping <= 0:
+            found.append(f"runner.gradient_clipping is {self.gradient_clipping}, expected more than 0")
+        return found
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimiser and its schedule: linear warm-up, then linear decay to zero at ``schedule_steps``."""
+
+    name: str = "AdamW"
+    """"AdamW" or "Lamb" (with its trust ratio)."""
+    lr: float = 2e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    """Not applied to biases and LayerNorms."""
+    warmup_proportion: float = 0.07
+    """Of the schedule."""
+    schedule_steps: int | None = None
+    """Where the decay reaches zero; null: total_steps. Longer than the run stops it half-way, as the original did."""
+
+    def problems(self) -> list[str]:
+        """Return what makes these values unusable."""
+        found = []
+        if self.name not in ("AdamW", "Lamb"):
+            found.append(f'optimizer.name is "{self.name}", expected "AdamW" or "Lamb"')
+        if self.lr <= 0:
+            found.append(f"optimizer.lr is {self.lr}, expected more than 0")
+        if not 0 <= self.warmup_proportion < 1:
+            found.append(f"optimizer.warmup_proportion is {self.warmup_proportion}, expected within [0, 1)")
+        return found
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The corpus and its batches."""
+
+    paths: tuple[str, ...] = ()
+    """Folders of speech (or `--speech`); every audio file below them is used."""
+    manifest: str | None = None
+    """Where the manifest is kept; null: in the experiment folder."""
+    train_batch_size: int = 32
+    """Utterances per process and micro-batch."""
+    max_batch_seconds: float | None = None
+    """Also end a batch at this many seconds, padding included; null: no such limit."""
+    max_seconds: float = 15.0
+    """Longer utterances are cropped at random, anew each epoch."""
+    min_seconds: float = 0.3
+    """Shorter ones are left out."""
+    dev_fraction: float = 0.02
+    """Share of the speakers held out for the dev loss."""
+    num_workers: int = 0
+    """Processes that decode audio."""
+    cache_hours: float = 24.0
+    """Corpora up to this size are decoded once and kept as 16-bit samples in memory (115 MB an hour)."""
+
+    def problems(self) -> list[str]:
+        """Return what makes these values unusable."""
+        found = []
+        if self.train_batch_size < 1:
+            found.append(f"pretrain_expert.datarc.train_batch_size is {self.train_batch_size}, expected at least 1")
+        if not 0 < self.min_seconds < self.max_seconds:
+            found.append("pretrain_expert.datarc.min_seconds must be positive and below max_seconds")
+        if not 0 <= self.dev_fraction < 1:
+            found.append(f"pretrain_expert.datarc.dev_fraction is {self.dev_fraction}, expected within [0, 1)")
+        return found
+
+
+@dataclass(frozen=True)
+class PretrainExpertConfig:
+    """S3PRL's level above datarc."""
+
+    datarc: DataConfig = field(default_factory=DataConfig)
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """The whole file."""
+
+    runner: RunnerConfig = field(default_factory=RunnerConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    pretrain_expert: PretrainExpertConfig = field(default_factory=PretrainExpertConfig)
+
+    @property
+    def datarc(self) -> DataConfig:
+        """The data section."""
+        return self.pretrain_expert.datarc
+
+
+def apply_overrides(model: dict[str, Any], config: dict[str, Any], text: str | None) -> None:
+    """Apply S3PRL's ``-o "config.optimizer.lr=1e-3,,model.transformer.hidden_size=256"`` in place.
+
+    ``config.`` is the YAML of ``-c``, ``model.`` that of ``-g``; values are YAML. Unknown keys are found later, by
+    validation of the whole.
+    """
+    for option in (text or "").split(",,"):
+        if not option.strip():
+            continue
+        key, separator, value = option.partition("=")
+        first, *rest = key.strip().split(".")
+        if not separator or first not in ("config", "model") or not rest:
+            raise ConfigError(f'-o: "{option.strip()}" is no config.SECTION.KEY=VALUE or model.SECTION.KEY=VALUE')
+        target = model if first == "model" else config
+        for name in rest[:-1]:
+            if not isinstance(target.setdefault(name, {}), dict):
+                raise ConfigError(f'-o: "{name}" in "{key.strip()}" is no section')
+            target = target[name]
+        target[rest[-1]] = yaml.safe_load(value.strip())
