@@ -332,7 +332,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def packaged_configs(folder: str) -> Path:
-    """Return the folder of packaged YAML (``upstream_configs`` or ``downstream_configs``), installed or in a checkout."""
+    """Return the packaged folder ``upstream_configs`` or ``downstream_configs``, installed or in a checkout."""
     here = Path(__file__).resolve().parent
     for candidate in (here / folder, here.parent / folder):
         if candidate.is_dir():

@@ -1,0 +1,123 @@
+"""``aalbert pretrain``: S3PRL's run_pretrain.py flags on our own runner."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from pathlib import Path
+
+from s3prl_aalbert.errors import AalbertError
+
+EXAMPLES = """\
+examples:
+  aalbert pretrain -g aalbert_6l -c pretrain_default --speech LibriSpeech/train-clean-360 -n aalbert_6l
+  aalbert pretrain -g aalbert_small -c pretrain_debug --speech my_wavs -n try --dry-run
+  aalbert pretrain -n aalbert_6l -a                      # go on after an interruption
+  torchrun --nproc_per_node 4 -m s3prl_aalbert.pretrain -g aalbert_12l -c pretrain_default --speech DIR -n big
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("-g", "--upstream_config", metavar="YAML", help="model: a path or a packaged name such as aalbert_6l")
+    add("-c", "--config", metavar="YAML", help="runner: a path or a packaged name such as pretrain_default")
+    add("--speech", nargs="+", metavar="DIR", help="folders of speech (instead of pretrain_expert.datarc.paths)")
+    add("-n", "--expname", metavar="NAME", help="save at result/pretrain/NAME")
+    add("-p", "--expdir", metavar="DIR", help="save at DIR")
+    add("-e", "--past_exp", metavar="CKPT", help="resume from a state or folder, with its own configuration")
+    add("-a", "--auto_resume", action="store_true", help="resume if the experiment has a state")
+    add("--init", metavar="CKPT", help="start from the weights of a checkpoint, with new data and schedule")
+    add("-o", "--override", metavar="TEXT", help='e.g. "config.optimizer.lr=1e-3,,model.transformer.hidden_size=256"')
+    add("--seed", type=int, default=1337)
+    add("--device", help="cuda or cpu; default: cuda if there is one")
+    add("--strict", action="store_true", help="stop at unusable audio instead of leaving it out")
+    add("--dry-run", action="store_true", help="check configuration, speech and memory in two steps; write nothing")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run pre-training and return the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    from s3prl_aalbert.pretrain.runner import Pretrainer, RunOptions
+
+    expdir = _expdir(args)
+    resume_from = _resume_from(args, expdir)
+    model_config, config = _configs(args, resume_from)
+    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    options = RunOptions(
+        expdir=expdir,
+        seed=args.seed,
+        device=_device(args.device),
+        devices=local_world,
+        num_nodes=int(os.environ.get("WORLD_SIZE", "1")) // local_world,
+        strict=args.strict,
+        dry_run=args.dry_run,
+        resume_from=resume_from,
+        init=Path(args.init) if args.init else None,
+    )
+    return Pretrainer(model_config, config, options).run()
+
+
+def _expdir(args: argparse.Namespace) -> Path:
+    if args.expdir:
+        return Path(args.expdir).expanduser()
+    if args.expname:
+        return Path("result/pretrain") / args.expname
+    if args.past_exp:
+        past = Path(args.past_exp)
+        return past if past.is_dir() else past.parent
+    raise AalbertError("name the experiment with -n NAME (saved at result/pretrain/NAME) or -p DIR")
+
+
+def _resume_from(args: argparse.Namespace, expdir: Path) -> Path | None:
+    from s3prl_aalbert.checkpoint import latest_state
+
+    if args.past_exp and args.init:
+        raise AalbertError("-e resumes a run, --init starts a new one from its weights: give one of them")
+    if args.past_exp:
+        past = Path(args.past_exp).expanduser()
+        state = latest_state(past) if past.is_dir() else past
+        if state is None or not state.exists():
+            raise AalbertError(f"{past}: no training state (states-*.ckpt) to resume from")
+        return state
+    state = latest_state(expdir)
+    if state is not None and not args.auto_resume and not args.dry_run:
+        raise AalbertError(f"{expdir}: holds {state.name} already; go on with -a, or choose another -n")
+    return state if args.auto_resume else None
+
+
+def _configs(args: argparse.Namespace, resume_from: Path | None):  # type: ignore[no-untyped-def]
+    from s3prl_aalbert.checkpoint import load_training_state
+    from s3prl_aalbert.config import ModelConfig, find_config, from_dict, read_yaml
+    from s3prl_aalbert.pretrain.config import PretrainConfig, apply_overrides
+
+    past = load_training_state(resume_from) if resume_from else {}
+    model, where_model = past.get("config"), str(resume_from)
+    config, where_config = past.get("pretrain_config"), str(resume_from)
+    if args.upstream_config or model is None:
+        path = find_config(args.upstream_config or "aalbert_3l", "upstream_configs")
+        model, where_model = read_yaml(path), str(path)
+    if args.config or config is None:
+        path = find_config(args.config or "pretrain_default", "upstream_configs")
+        config, where_config = read_yaml(path), str(path)
+    for option, name in (("upstream_config", "-g aalbert_3l"), ("config", "-c pretrain_default")):
+        if not getattr(args, option) and not resume_from:
+            logging.getLogger(__name__).info("chosen by default: %s", name)
+    apply_overrides(model, config, args.override)
+    if args.speech:
+        # Kept absolute: a resumed run may start in another folder.
+        folders = [str(Path(folder).expanduser().absolute()) for folder in args.speech]
+        config.setdefault("pretrain_expert", {}).setdefault("datarc", {})["paths"] = folders
+    return from_dict(ModelConfig, model, where_model), from_dict(PretrainConfig, config, where_config)
+
+
+def _device(name: str | None) -> str:
+    import torch
+
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+        logging.getLogger(__name__).info("--device: %s chosen", name)
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise AalbertError(f"--device {name}: torch sees no GPU; use --device cpu")
+    return name

@@ -1,0 +1,107 @@
+"""What a run shows: progress bar, TensorBoard scalars, a picture of the reconstruction."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from tqdm import tqdm
+
+from s3prl_aalbert.objective import Reconstruction
+
+SMOOTHING = 0.98
+
+
+class Monitor:
+    """Progress bar and TensorBoard of the leading process; silent on the others.
+
+    Args:
+        folder: where TensorBoard events go; None writes nothing.
+        total_steps: length of the run.
+        first_step: steps already done.
+        enabled: false on every rank but 0.
+    """
+
+    def __init__(self, folder: Path | None, total_steps: int, first_step: int, enabled: bool):
+        self.smoothed: float | None = None
+        self._bar = tqdm(
+            total=total_steps,
+            initial=first_step,
+            desc="pre-training",
+            unit="step",
+            disable=not enabled,
+            dynamic_ncols=True,
+        )
+        self._writer = None
+        if enabled and folder is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None)
+        self._last_log = (time.monotonic(), first_step)
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.close()
+        if self._writer is not None:
+            self._writer.close()
+
+    def step(self, loss: float, lr: float) -> None:
+        """Advance by one step and show its loss (smoothed) and learning rate."""
+        self.smoothed = loss if self.smoothed is None else SMOOTHING * self.smoothed + (1 - SMOOTHING) * loss
+        self._bar.set_postfix_str(f"loss {self.smoothed:.4f}, lr {lr:.2e}", refresh=False)
+        self._bar.update()
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Write values to TensorBoard under ``pretrain/``."""
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(f"pretrain/{name}", value, step)
+
+    def speed(self, step: int) -> float:
+        """Return the steps a second since the last call."""
+        now = time.monotonic()
+        then, last = self._last_log
+        self._last_log = (now, step)
+        return (step - last) / max(now - then, 1e-9)
+
+    def message(self, text: str) -> None:
+        """Print a line without breaking the progress bar."""
+        if not self._bar.disable:
+            self._bar.write(text)
+
+    def picture(self, step: int, reconstruction: Reconstruction) -> None:
+        """Write a picture of the first utterance: input, masked input, target, reconstruction."""
+        if self._writer is not None:
+            self._writer.add_figure("pretrain/reconstruction", draw_reconstruction(reconstruction), step)
+
+
+def draw_reconstruction(reconstruction: Reconstruction):  # type: ignore[no-untyped-def]
+    """Draw a batch's first utterance as four spectrograms over time and return the matplotlib figure."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    length = int(reconstruction.lengths[0])
+    stack, bins = reconstruction.target.shape[2:]
+    dim = reconstruction.tokens.size(2) // stack
+
+    def frames(tokens: torch.Tensor, width: int) -> torch.Tensor:
+        return tokens[0, :length].detach().float().cpu().reshape(length * stack, width).T
+
+    panels = {
+        "input (log-mel and delta)": frames(reconstruction.tokens, dim),
+        "masked input": frames(reconstruction.masked_tokens, dim),
+        "target (linear spectrogram)": frames(reconstruction.target, bins),
+        "reconstruction": frames(reconstruction.predicted, bins),
+    }
+    figure = Figure(figsize=(9, 9), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, values) in zip(figure.subplots(4, 1, sharex=True), panels.items(), strict=True):
+        axes.imshow(values, origin="lower", aspect="auto", vmin=-2.5, vmax=2.5, cmap="magma", interpolation="none")
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_ylabel("dimension" if "input" in title else "bin")
+    axes.set_xlabel("frame")
+    return figure

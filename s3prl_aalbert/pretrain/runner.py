@@ -1,0 +1,385 @@
+"""The pre-training loop, readable from top to bottom: data, step, log, evaluate, save, resume."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from s3prl_aalbert.checkpoint import (
+    Checkpoint,
+    latest_state,
+    load_checkpoint,
+    load_training_state,
+    load_weights,
+    save_release,
+    save_training_state,
+)
+from s3prl_aalbert.config import ModelConfig, from_dict, to_dict
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model import count_parameters
+from s3prl_aalbert.objective import MaskedReconstruction
+from s3prl_aalbert.pretrain.batches import Batch, SpeechDataset, TrainingBatches, dev_loader
+from s3prl_aalbert.pretrain.card import model_card
+from s3prl_aalbert.pretrain.config import PretrainConfig
+from s3prl_aalbert.pretrain.corpus import SAMPLE_RATE, Corpus, load_corpus
+from s3prl_aalbert.pretrain.monitor import Monitor
+from s3prl_aalbert.pretrain.optim import build_optimizer, lr_factor
+
+logger = logging.getLogger(__name__)
+
+BEST_STATE = "dev-best.ckpt"
+EXIT_STOPPED = 75
+"""Exit code of a run that a signal ended after saving: run the same command with -a to go on."""
+DRY_RUN_STEPS = 2
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command line adds to the configuration."""
+
+    expdir: Path
+    seed: int = 1337
+    device: str = "cpu"
+    num_nodes: int = 1
+    devices: int = 1
+    strict: bool = False
+    dry_run: bool = False
+    resume_from: Path | None = None
+    init: Path | None = None
+
+
+class StopSignal:
+    """Remembers SIGINT and SIGTERM so that the loop stops between steps; a second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def _handle(self, number: int, frame: Any) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = number
+
+    def restore(self) -> None:
+        """Give the signals back to whoever handled them before."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+
+class Pretrainer:
+    """One pre-training run: everything that is saved and restored, and the loop over it."""
+
+    def __init__(self, model_config: ModelConfig, config: PretrainConfig, options: RunOptions):
+        """Build model, optimiser and data; nothing is written yet.
+
+        Raises:
+            AalbertError: unusable speech, checkpoint or folder.
+        """
+        self.model_config, self.config, self.options = model_config, config, options
+        self.fabric = _launch(config, options)
+        self.step, self.best_dev, self.lowest_loss = 0, math.inf, math.inf
+        self.corpus = self._load_corpus()
+        torch.manual_seed(options.seed)
+        objective = MaskedReconstruction(model_config)
+        if options.init:
+            _initialise_from(objective, load_checkpoint(options.init))
+        self.objective = objective.to(self.fabric.device)
+        optimizer = build_optimizer(self.objective, config.optimizer)
+        self.module, self.optimizer = self.fabric.setup(self.objective, optimizer)
+        if config.runner.compile:
+            self.objective.model.encoder.compile(dynamic=True)
+        self.batches = self._training_batches()
+        if options.resume_from:
+            self._load(options.resume_from)
+
+    # ------------------------------------------------------------------------------------------- data
+
+    def _load_corpus(self) -> Corpus:
+        datarc, options = self.config.datarc, self.options
+        manifest = Path(datarc.manifest).expanduser() if datarc.manifest else options.expdir / "manifest.tsv"
+        with self.fabric.rank_zero_first():
+            save = self.fabric.is_global_zero and not options.dry_run
+            return load_corpus(datarc, manifest, options.seed, options.strict, save)
+
+    def _dataset(self, split: str) -> SpeechDataset:
+        datarc = self.config.datarc
+        utterances = self.corpus.split(split)
+        hours = sum(u.samples for u in utterances) / SAMPLE_RATE / 3600
+        cache = hours <= datarc.cache_hours and datarc.num_workers == 0
+        return SpeechDataset(utterances, self.model_config, datarc.max_seconds, self.options.seed, cache)
+
+    def _training_batches(self) -> TrainingBatches:
+        datarc, fabric = self.config.datarc, self.fabric
+        dataset = self._dataset("train")
+        try:
+            batches = TrainingBatches(
+                dataset,
+                datarc.train_batch_size,
+                datarc.max_batch_seconds,
+                self.config.runner.gradient_accumulate_steps,
+                fabric.global_rank,
+                fabric.world_size,
+                datarc.num_workers,
+            )
+            batches.epoch_steps(0)
+        except ValueError as error:
+            raise AalbertError(str(error)) from error
+        return batches
+
+    # ------------------------------------------------------------------------------------------- loop
+
+    def run(self) -> int:
+        """Train to the last step and return the exit code: 0 when done, EXIT_STOPPED after a signal."""
+        runner, options = self.config.runner, self.options
+        self._announce()
+        last = self.step + DRY_RUN_STEPS if options.dry_run else runner.total_steps
+        if self.step >= last:
+            logger.info("nothing to do: step %d of %d is done", self.step, last)
+            return 0
+        stop = StopSignal()
+        try:
+            folder = None if options.dry_run else options.expdir
+            with Monitor(folder, last, self.step, self.fabric.is_global_zero) as monitor:
+                stopped = self._loop(monitor, last, stop)
+        finally:
+            stop.restore()
+        if options.dry_run:
+            self._report_dry_run()
+        elif not stopped:
+            self._release()
+        return EXIT_STOPPED if stopped else 0
+
+    def _loop(self, monitor: Monitor, last: int, stop: StopSignal) -> bool:
+        runner = self.config.runner
+        self.module.train()
+        for micro_batches in self.batches:
+            self.step += 1
+            loss, grad_norm, lr = self._train_step(micro_batches)
+            self._check_loss(loss, monitor, micro_batches)
+            monitor.step(loss, lr)
+            if self.step % runner.log_step == 0:
+                values = {"loss": loss, "lr": lr, "grad_norm": grad_norm, "steps_per_second": monitor.speed(self.step)}
+                monitor.scalars(self.step, values)
+            stopping = self._stop_requested(stop)
+            if not self.options.dry_run:
+                due = self.step == last or self.step % runner.eval_step == 0
+                best = due and self._evaluate(monitor)
+                if stopping or best or self.step == last or self.step % runner.save_step == 0:
+                    self._save(monitor, best)
+            if stopping:
+                monitor.message(f"stopped at step {self.step}; the same command with -a goes on from here")
+                return True
+            if self.step >= last:
+                return False
+        raise AssertionError("the batches never end")
+
+    def _train_step(self, micro_batches: list[Batch]) -> tuple[float, float, float]:
+        """Take one optimiser step over all micro-batches of all processes, averaged over every masked value."""
+        fabric, optimizer = self.fabric, self.config.optimizer
+        # Seeding each step anew makes dropout the same after a resume, without any generator state to save.
+        torch.manual_seed(hash((self.options.seed, self.step, fabric.global_rank)) & 0x7FFFFFFFFFFFFFFF)
+        schedule_steps = optimizer.schedule_steps or self.config.runner.total_steps
+        lr = optimizer.lr * lr_factor(self.step, schedule_steps, optimizer.warmup_proportion)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        weight = self._sum(sum(batch.weight for batch in micro_batches))
+        total = torch.zeros((), device=fabric.device)
+        for index, batch in enumerate(micro_batches):
+            batch = batch.to(fabric.device)
+            with fabric.no_backward_sync(self.module, enabled=index + 1 < len(micro_batches)):
+                loss = self.module(batch.wavs, batch.num_samples, batch.plan)
+                # Gradients are averaged over processes: multiply by their number to divide by the global weight alone.
+                fabric.backward(loss.total * (fabric.world_size / weight))
+            total += loss.total.detach()
+        norm = fabric.clip_gradients(
+            self.module, self.optimizer, max_norm=self.config.runner.gradient_clipping, error_if_nonfinite=False
+        )
+        mean = self._sum(total.item()) / weight
+        if math.isfinite(mean):
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return mean, norm.item() if isinstance(norm, Tensor) else math.nan, lr
+
+    def _sum(self, value: float) -> float:
+        """Sum a number over processes."""
+        if self.fabric.world_size == 1:
+            return value
+        reduced = self.fabric.all_reduce(torch.tensor(value, dtype=torch.float64), reduce_op="sum")
+        return float(reduced)
+
+    def _check_loss(self, loss: float, monitor: Monitor, micro_batches: list[Batch]) -> None:
+        files = [path for batch in micro_batches for path in batch.paths]
+        shown = ", ".join(files[:8]) + (f" and {len(files) - 8} more" if len(files) > 8 else "")
+        if not math.isfinite(loss):
+            raise AalbertError(f"the loss is {loss} at step {self.step}; nothing was saved since. Its batch: {shown}")
+        factor, smoothed = self.config.runner.divergence_factor, monitor.smoothed
+        if smoothed is None or not factor:
+            return
+        self.lowest_loss = min(self.lowest_loss, smoothed)
+        if smoothed > factor * self.lowest_loss:
+            raise AalbertError(
+                f"the loss diverges: {smoothed:.4f} at step {self.step}, {self.lowest_loss:.4f} before. "
+                f"Lower optimizer.lr or raise warmup_proportion. The last batch: {shown}"
+            )
+
+    def _stop_requested(self, stop: StopSignal) -> bool:
+        return bool(self._sum(float(stop.received is not None)))
+
+    # ------------------------------------------------------------------------------ evaluate and save
+
+    @torch.no_grad()
+    def _evaluate(self, monitor: Monitor) -> bool:
+        """Compute the dev loss, draw a picture, and return whether this is the best so far."""
+        dataset = self._dev_dataset()
+        if not len(dataset):
+            return False
+        self.module.eval()
+        total, weight, first = 0.0, 0.0, None
+        loader = dev_loader(dataset, self.config.datarc.train_batch_size, 0)
+        for index, batch in enumerate(loader):
+            if index % self.fabric.world_size != self.fabric.global_rank:
+                continue
+            batch = batch.to(self.fabric.device)
+            first = first or batch
+            loss = self.module(batch.wavs, batch.num_samples, batch.plan)
+            total, weight = total + loss.total.item(), weight + loss.weight.item()
+        dev_loss = self._sum(total) / self._sum(weight)
+        if first is not None:
+            with self.fabric.autocast():
+                monitor.picture(self.step, self.objective.reconstruct(first.wavs, first.num_samples, first.plan))
+        self.module.train()
+        monitor.scalars(self.step, {"dev_loss": dev_loss})
+        monitor.message(f"step {self.step}: dev loss {dev_loss:.4f}")
+        best = dev_loss < self.best_dev
+        self.best_dev = min(self.best_dev, dev_loss)
+        return best
+
+    def _dev_dataset(self) -> SpeechDataset:
+        if not hasattr(self, "_dev"):
+            self._dev = self._dataset("dev")
+        return self._dev
+
+    def _save(self, monitor: Monitor, best: bool) -> None:
+        if self.fabric.is_global_zero:
+            expdir, state = self.options.expdir, self._state()
+            path = expdir / f"states-{self.step}.ckpt"
+            save_training_state(path, self.model_config, state)
+            if best:
+                save_training_state(expdir / BEST_STATE, self.model_config, state)
+            self._remove_old(expdir)
+            monitor.message(f"saved {path}" + (f" and {BEST_STATE}" if best else ""))
+        self.fabric.barrier()
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "model": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "batches": self.batches.state_dict(),
+            "best_dev": self.best_dev,
+            "lowest_loss": self.lowest_loss,
+            "seed": self.options.seed,
+            "pretrain_config": to_dict(self.config),
+        }
+
+    def _remove_old(self, expdir: Path) -> None:
+        states = sorted(expdir.glob("states-*.ckpt"), key=lambda p: int(p.stem.split("-")[-1]))
+        for old in states[: -self.config.runner.max_keep]:
+            old.unlink()
+
+    def _load(self, path: Path) -> None:
+        """Restore everything a state holds."""
+        state = load_training_state(path)
+        if from_dict(ModelConfig, state["config"], str(path)) != self.model_config:
+            raise AalbertError(f"{path}: was trained with another model configuration; use its own -g, or --init")
+        if state["seed"] != self.options.seed:
+            raise AalbertError(f"{path}: was trained with --seed {state['seed']}, not {self.options.seed}")
+        load_weights(self.objective, state["model"], path)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        self.batches.load_state_dict(state["batches"])
+        self.step, self.best_dev, self.lowest_loss = state["step"], state["best_dev"], state["lowest_loss"]
+        logger.info("resumed from %s at step %d", path, self.step)
+
+    def _release(self) -> None:
+        """Write the release of the last step: what `-k EXPDIR` loads from now on."""
+        if self.fabric.is_global_zero:
+            info = {
+                "step": self.step,
+                "dev_loss": self.best_dev if math.isfinite(self.best_dev) else None,
+                "corpus": self.corpus.describe(),
+                "seed": self.options.seed,
+            }
+            card = model_card(self.model_config, self.config, info, count_parameters(self.objective.model))
+            save_release(self.options.expdir, self.model_config, self.objective.state_dict(), card, info)
+            logger.info("wrote the release to %s", self.options.expdir)
+        self.fabric.barrier()
+
+    # ------------------------------------------------------------------------------------------ words
+
+    def _announce(self) -> None:
+        runner, datarc, fabric = self.config.runner, self.config.datarc, self.fabric
+        effective = datarc.train_batch_size * runner.gradient_accumulate_steps * fabric.world_size
+        logger.info("corpus: %s", self.corpus.describe())
+        logger.info(
+            "model: %.2fM parameters (%.2fM with head); %s, %s, %d process(es); %d utterances a step, %d steps an epoch",
+            count_parameters(self.objective.model) / 1e6,
+            count_parameters(self.objective) / 1e6,
+            fabric.device,
+            fabric.strategy.precision.precision,
+            fabric.world_size,
+            effective,
+            len(self.batches.epoch_steps(0)),
+        )
+
+    def _report_dry_run(self) -> None:
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        gpu = (
+            f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of GPU memory" if torch.cuda.is_available() else ""
+        )
+        logger.info("dry run: configuration, speech and %d steps are fine; peak %.1f GiB%s", DRY_RUN_STEPS, peak, gpu)
+
+
+def find_resume(expdir: Path) -> Path | None:
+    """Return the state that -a continues from."""
+    return latest_state(expdir)
+
+
+def _initialise_from(objective: MaskedReconstruction, checkpoint: Checkpoint) -> None:
+    load_weights(objective, {name: tensor.float() for name, tensor in checkpoint.state.items()}, checkpoint.path)
+    logger.info("initialised from %s", checkpoint.path)
+
+
+def _launch(config: PretrainConfig, options: RunOptions) -> Fabric:
+    accelerator = "cuda" if options.device.startswith("cuda") else options.device
+    precision = choose_precision(config.runner.precision, accelerator)
+    fabric = Fabric(accelerator=accelerator, devices=options.devices, num_nodes=options.num_nodes, precision=precision)
+    fabric.launch()
+    return fabric
+
+
+def choose_precision(name: str, accelerator: str) -> Any:
+    """Return Fabric's name of a precision; "auto" is bf16 where the hardware multiplies it natively."""
+    if name == "auto":
+        if accelerator == "cuda":
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            native = (
+                accelerator == "cpu"
+                and torch.backends.mkldnn.is_available()
+                and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+            )
+        name = "bf16" if native else "fp32"
+        logger.info("runner.precision: auto chose %s", name)
+    return {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[name]
