@@ -1,0 +1,146 @@
+"""Completes and checks the options of ``run_downstream.py`` before S3PRL sees them.
+
+S3PRL's own parser reads the options; this module adds the two defaults that users expect (``-c`` from
+``-d``, ``--device``), and turns what S3PRL would ignore or fail on late into one sentence at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from s3prl_aalbert.config import ConfigError, find_config, packaged_configs, read_yaml
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.toolkit import checks, resume
+from s3prl_aalbert.toolkit.register import DOWNSTREAMS
+from s3prl_aalbert.toolkit.replace import replaced
+
+logger = logging.getLogger(__name__)
+
+PROGRAM = "aalbert downstream"
+Options = dict[str, Any]
+
+
+def complete(argv: Sequence[str]) -> list[str]:
+    """Return ``argv`` with the missing options filled in.
+
+    Args:
+        argv: the options as typed, without the program name.
+
+    Raises:
+        AalbertError: an option that S3PRL would ignore, or would fail on later.
+        SystemExit: S3PRL's own parser refused the options, or ``--help`` was asked for.
+    """
+    argv = _with_launcher_rank(list(argv))
+    given = given_options(argv)
+    overrides = checks.parse_override(given.get("override"))
+    past = resume.find_past_experiment(given)
+    if past:
+        states = resume.load_experiment(past)
+        settings = resume.resumed_settings(past, vars(states["Args"]), given, overrides)
+        checks.check_settings(settings, trained=True)
+        config, added = states["Config"], []
+    else:
+        checks.check_new_experiment(given)
+        checks.check_settings({**given, **overrides.args}, trained=bool(given.get("init_ckpt")))
+        path = _config_path(given)
+        config, added = read_yaml(path), ["-c", str(path)]
+    checks.warn_of_new_keys(overrides, config)
+    return [*argv, *added, *_device_option(given)]
+
+
+def given_options(argv: Sequence[str]) -> Options:
+    """Return the options that ``argv`` really names, by S3PRL's own names for them, without defaults."""
+    parser = _s3prl_parser()
+    for action in parser._actions:
+        action.required = False
+        if action.dest != "help":
+            action.default = argparse.SUPPRESS
+    options = vars(parser.parse_args(list(argv)))
+    if "mode" not in options:
+        raise AalbertError("-m is missing: expected train, evaluate or inference")
+    return options
+
+
+class _ParserFound(Exception):
+    """Carries S3PRL's parser out of the function that builds it."""
+
+
+def _s3prl_parser() -> argparse.ArgumentParser:
+    """Return the parser that S3PRL's ``run_downstream.py`` builds inside its ``get_downstream_args``."""
+    from s3prl import run_downstream
+
+    def surrender(parser: argparse.ArgumentParser, *args: object) -> NoReturn:
+        raise _ParserFound(parser)
+
+    typed = replaced(sys, "argv", [PROGRAM])
+    try:
+        with typed, replaced(argparse.ArgumentParser, "parse_args", surrender):
+            run_downstream.get_downstream_args()
+    except _ParserFound as found:
+        parser: argparse.ArgumentParser = found.args[0]
+        return parser
+    raise AalbertError("S3PRL's run_downstream.py no longer parses its options; expected S3PRL 0.4.18")
+
+
+def _with_launcher_rank(argv: list[str]) -> list[str]:
+    """Pass a launcher's rank on in the one form S3PRL reads, ``--local_rank N``.
+
+    ``torch.distributed.launch`` of torch 2 writes ``--local-rank``, ``torchrun`` sets only LOCAL_RANK;
+    without the option every process would train alone and overwrite the others' files.
+    """
+    dashed = "--local-rank"
+    argv = [f"--local_rank{arg[len(dashed) :]}" if arg.startswith(dashed) else arg for arg in argv]
+    rank = os.environ.get("LOCAL_RANK")
+    if rank is None or any(arg.startswith("--local_rank") for arg in argv):
+        return argv
+    return [*argv, "--local_rank", rank]
+
+
+def _config_path(given: Mapping[str, Any]) -> Path:
+    """Return the configuration that ``-c`` names, or the one of the task where it names none."""
+    if "config" in given:
+        return find_config(given["config"], "downstream_configs")
+    path = _default_config(given["downstream"])
+    logger.info("configuration (no -c given): %s", path)
+    return path
+
+
+def _default_config(task: str) -> Path:
+    if task in DOWNSTREAMS:
+        return find_config(task, "downstream_configs")
+    folders = [Path("downstream"), *checks.downstream_folders()]  # the first is where S3PRL looks
+    candidates = [folder / task / "config.yaml" for folder in folders]
+    candidates.append(packaged_configs("downstream_configs") / f"{task}.yaml")
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise ConfigError(
+        f"-c is missing: S3PRL's wheel has no configuration of the task {task}; "
+        f"give s3prl/downstream/{task}/config.yaml from its source"
+    )
+
+
+def _device_option(given: Mapping[str, Any]) -> list[str]:
+    """Choose the GPU if there is one; hide the GPUs where the user asks for the CPU.
+
+    S3PRL's ``evaluate`` empties the cache of ``--device`` as soon as any GPU is visible, which fails on
+    ``--device cpu``.
+    """
+    device = given.get("device")
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        logger.info("device (no --device given): %s", device)
+        return ["--device", device]
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif device.startswith("cuda") and not torch.cuda.is_available():
+        raise AalbertError(f"--device {device}: this machine has no usable GPU; expected cpu")
+    return []

@@ -1,0 +1,170 @@
+"""Checks of the options of ``run_downstream.py``, each naming the option and what was expected."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.toolkit.register import DOWNSTREAMS, upstream_entries
+
+logger = logging.getLogger(__name__)
+
+# S3PRL names its upstreams so; all others bring their own weights and drop -k without a word.
+_READS_CKPT = ("_local", "_url", "_gdriveid", "_custom")
+_READS_CKPT_TOO = {"customized_upstream"}  # the template that users fill in
+_NEEDS_MODEL_CONFIG = "baseline_local"  # features: reads -g and ignores -k
+
+
+@dataclass
+class Overrides:
+    """What ``-o`` sets: command-line options by name, and configuration values by dotted key."""
+
+    args: dict[str, str | None] = field(default_factory=dict)
+    config: dict[str, str | None] = field(default_factory=dict)
+
+
+def parse_override(text: str | None) -> Overrides:
+    """Split ``-o`` as S3PRL does: assignments separated by ``,,``, each ``args.X=V`` or ``config.X.Y=V``.
+
+    Raises:
+        AalbertError: S3PRL would fail on the assignment, or would drop it silently.
+    """
+    overrides = Overrides()
+    if text is None or text.lower() == "none":
+        return overrides
+    for assignment in text.split(",,"):
+        key, equals, value = (part.strip() for part in assignment.partition("="))
+        where, _, name = key.partition(".")
+        well_formed = equals and name and value and "=" not in value
+        if not well_formed or where not in ("args", "config") or (where == "args" and "." in name):
+            raise AalbertError(
+                f'-o: expected "args.NAME=VALUE" or "config.SECTION.KEY=VALUE", several joined by ",,", '
+                f'found "{assignment.strip()}"'
+            )
+        getattr(overrides, where)[name] = None if value == "None" else value.strip("'\"")
+    return overrides
+
+
+def warn_of_new_keys(overrides: Overrides, config: Mapping[str, Any]) -> None:
+    """Warn of each key that ``-o`` adds to the configuration: it may be a misspelt one."""
+    for key in overrides.config:
+        section: Any = config
+        for name in key.split("."):
+            if not isinstance(section, Mapping) or name not in section:
+                near = did_you_mean(name, section) if isinstance(section, Mapping) else ""
+                logger.warning("-o config.%s: the configuration has no %s%s", key, name, near)
+                break
+            section = section[name]
+
+
+def check_new_experiment(given: Mapping[str, Any]) -> None:
+    """Check what only a new experiment needs: a place, an upstream, a task.
+
+    Raises:
+        AalbertError: one of them is missing.
+    """
+    if "expname" not in given and "expdir" not in given:
+        raise AalbertError("-n NAME (writes to result/downstream/NAME) or -p EXPDIR is missing")
+    for name, flag, example in (("upstream", "-u", "aalbert_local"), ("downstream", "-d", "aalbert_phone")):
+        if name not in given:
+            raise AalbertError(f"{flag} is missing: expected the {name} to use, e.g. {flag} {example}")
+
+
+def check_settings(settings: Mapping[str, Any], trained: bool) -> None:
+    """Check the settings that the run will use, typed or from the experiment that it resumes.
+
+    Args:
+        settings: the options by S3PRL's names.
+        trained: whether the weights of a finished experiment will be loaded.
+
+    Raises:
+        AalbertError: a name that does not exist, a wrong or unused ``-k``, a missing file.
+    """
+    check_downstream(settings["downstream"])
+    if settings.get("hub") != "huggingface":  # there -u is a repository, not a name
+        check_upstream(settings["upstream"], settings.get("upstream_ckpt"))
+        _check_model_config(settings["upstream"], settings.get("upstream_model_config"))
+    init_ckpt = settings.get("init_ckpt")
+    if init_ckpt and not Path(init_ckpt).is_file():
+        raise AalbertError(f"-i {init_ckpt}: no such file")
+    _check_mode(settings, trained)
+
+
+def check_downstream(name: str) -> None:
+    """Check that S3PRL or the plugin has the task ``name``.
+
+    Raises:
+        AalbertError: neither has.
+    """
+    known = {path.parent.name for folder in downstream_folders() for path in folder.glob("*/expert.py")}
+    known |= set(DOWNSTREAMS)
+    if name not in known:
+        raise AalbertError(
+            f"-d {name}: no downstream task of that name{did_you_mean(name, known)}; "
+            f"the plugin's are {', '.join(DOWNSTREAMS)}"
+        )
+
+
+def downstream_folders() -> list[Path]:
+    """Return the folders of S3PRL's own downstream tasks."""
+    spec = importlib.util.find_spec("s3prl.downstream")
+    return [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
+
+
+def check_upstream(name: str, ckpt: str | None) -> None:
+    """Check that S3PRL or the plugin has the upstream ``name``, and that it reads what ``-k`` names.
+
+    Raises:
+        AalbertError: it does not exist, or ``-k`` is missing, unused, or names nothing.
+    """
+    from s3prl import hub
+
+    if name not in hub.options():
+        raise AalbertError(
+            f"-u {name}: no upstream of that name{did_you_mean(name, hub.options())}; "
+            f"the plugin's are {', '.join(upstream_entries())}"
+        )
+    reads_ckpt = name.endswith(_READS_CKPT) and name != _NEEDS_MODEL_CONFIG
+    if reads_ckpt and not ckpt:
+        raise AalbertError(f"-u {name} needs a checkpoint: -k is missing")
+    if ckpt and not reads_ckpt and name not in _READS_CKPT_TOO:
+        raise AalbertError(f"-u {name} would ignore -k {ckpt}; leave -k out, or use -u aalbert_local")
+    if reads_ckpt and name.endswith("_local"):
+        _check_local_ckpt(name, Path(str(ckpt)))
+
+
+def _check_local_ckpt(name: str, ckpt: Path) -> None:
+    if not ckpt.exists():
+        raise AalbertError(f"-k {ckpt}: no such file or folder")
+    if ckpt.is_dir() and name not in upstream_entries():
+        raise AalbertError(f"-k {ckpt} is a folder; -u {name} expects a checkpoint file")
+
+
+def _check_model_config(upstream: str, path: str | None) -> None:
+    if upstream == _NEEDS_MODEL_CONFIG and not path:
+        raise AalbertError(f"-u {upstream} needs the configuration of its features: -g is missing")
+    local = upstream.endswith("_local") and upstream not in upstream_entries()
+    if local and path and not Path(path).is_file():
+        raise AalbertError(f"-g {path}: no such file")
+
+
+def _check_mode(settings: Mapping[str, Any], trained: bool) -> None:
+    mode, task = settings["mode"], settings["downstream"]
+    if mode != "train" and task in DOWNSTREAMS and not trained:
+        raise AalbertError(f"-m {mode} of {task} needs a trained experiment, e.g. -e EXPDIR/dev-best.ckpt")
+    if mode == "inference":
+        _check_inference(task, settings.get("evaluate_split", "test"))
+
+
+def _check_inference(task: str, wav: str) -> None:
+    if not Path(wav).is_file():
+        raise AalbertError(f"-m inference: -t {wav} is not a file; expected a wav to run the task on")
+    expert = importlib.import_module(f"s3prl.downstream.{task}.expert").DownstreamExpert
+    if not hasattr(expert, "inference"):
+        raise AalbertError(f"-m inference: the task {task} offers no inference; expected train or evaluate")

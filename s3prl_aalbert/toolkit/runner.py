@@ -1,0 +1,67 @@
+"""Runs S3PRL's ``run_downstream.py``, unmodified, with the plugin registered."""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import pickle
+import sys
+from collections.abc import Callable, Sequence
+
+from s3prl_aalbert import toolkit
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.toolkit.replace import replaced
+
+
+def run(argv: Sequence[str]) -> int:
+    """Train, evaluate or run inference with S3PRL's own options, and return the exit code 0.
+
+    Args:
+        argv: the options of ``run_downstream.py``, without the program name.
+
+    Raises:
+        AalbertError: a mistake in the options, or one that a task reported.
+        SystemExit: the option parser refused the options, or ``--help`` was asked for.
+    """
+    toolkit.activate()
+    from s3prl import run_downstream
+
+    from s3prl_aalbert.toolkit import arguments
+
+    logging.basicConfig(level=logging.INFO)  # as S3PRL's main() does a moment later
+    typed = [arguments.PROGRAM, *arguments.complete(argv)]
+    # main() replaces the builtin isinstance, for torch before 1.8; it is put back afterwards.
+    with replaced(sys, "argv", typed), replaced(builtins, "isinstance", isinstance):
+        _run_main(run_downstream.main)
+    return 0
+
+
+def _run_main(main: Callable[[], None]) -> None:
+    try:
+        main()
+    except AalbertError as error:
+        raise AalbertError(_sentence(error)) from error
+    except pickle.UnpicklingError as error:
+        raise AalbertError(_unpickling_sentence(error)) from error
+
+
+def _sentence(error: AalbertError) -> str:
+    """Return the message, freed of the traceback that a DataLoader worker wraps around it."""
+    message = str(error)
+    if not message.startswith("Caught "):
+        return message
+    return message.rpartition("Error: ")[2].strip()
+
+
+def _unpickling_sentence(error: pickle.UnpicklingError) -> str:
+    return (
+        "a checkpoint holds Python objects that torch does not load for safety "
+        f"({_first_clause(str(error))}); save its weights alone and load those"
+    )
+
+
+def _first_clause(message: str) -> str:
+    for line in message.splitlines():
+        if "GLOBAL" in line:
+            return line.strip().removeprefix("WeightsUnpickler error: ")
+    return message.splitlines()[0] if message else "no reason given"
