@@ -1,0 +1,43 @@
+# Every target does its own set-up: `make demo` and `make test` work in a fresh clone.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+# Test workers; each keeps to one thread so that they do not fight over the cores.
+WORKERS ?= 2
+
+.PHONY: help setup demo test test-slow lint clean
+
+help:
+	@echo "make setup      create $(VENV) and install the package with its development tools"
+	@echo "make demo       the whole path in a few minutes: pre-train, three tasks, probing, report"
+	@echo "make test       the tests that CI runs"
+	@echo "make test-slow  the slow ones as well"
+	@echo "make lint       ruff, types, import contract"
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "Python >= 3.10 is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1); try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	@touch $@
+
+demo: setup
+	$(BIN)/aalbert demo
+
+test: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+
+test-slow: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "slow or not slow"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
