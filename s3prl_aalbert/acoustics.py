@@ -75,7 +75,7 @@ class Acoustics(nn.Module):
             num_frames = torch.div(num_samples + hop - 1, hop, rounding_mode="floor")
             power = self._power(wavs)  # (B, F, K)
             frames = self._input_features(power, num_frames)  # (B, F, feature_dim)
-            target = self._target(wavs, power, num_frames) if with_target else None
+            target = self._target(wavs, num_samples, power, num_frames) if with_target else None
             mask = length_mask(num_frames, frames.size(1)).unsqueeze(-1)
             return Features(
                 tokens=self._stack(frames).flatten(2),
@@ -111,10 +111,11 @@ class Acoustics(nn.Module):
             features = torch.cat([log_mel, delta], dim=-1)  # (B, F, 2 M)
         return cmvn(features, num_frames) if self.config.cmvn else _zero_padding(features, num_frames)
 
-    def _target(self, wavs: Tensor, power: Tensor, num_frames: Tensor) -> Tensor:
+    def _target(self, wavs: Tensor, num_samples: Tensor, power: Tensor, num_frames: Tensor) -> Tensor:
         if self.config.target_preemphasis:
             emphasised = wavs - self.config.target_preemphasis * functional.pad(wavs, (1, 0))[:, :-1]
-            power = self._power(emphasised)
+            # The filter answers one sample past the end: a click that an unpadded waveform does not have.
+            power = self._power(emphasised * length_mask(num_samples, wavs.size(1)))
         if self.config.target == "log":
             target = torch.log(power + self.config.log_floor)
         else:
