@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import pickle
+import struct
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -33,6 +34,21 @@ FORMAT = "s3prl-aalbert"
 FORMAT_VERSION = 1
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.yaml", "README.md"
 STATES_PATTERN = "states-*.ckpt"
+# What torch.load raises on a damaged or foreign file: its restricted unpickler answers stray bytes with any of these.
+UNREADABLE = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    struct.error,
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+)
 
 
 class CheckpointError(AalbertError):
@@ -103,20 +119,17 @@ def load_training_state(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
     try:
+        _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        zipfile.BadZipFile,
-        ValueError,
-        OSError,
-    ) as error:
+    except UNREADABLE as error:
         reason = "holds pickled objects of another program, or is damaged" if _looks_pickled(path) else "is damaged"
         raise CheckpointError(f"{path}: {reason}; expected a checkpoint written by `aalbert pretrain`") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: is a checkpoint of another kind; expected one written by `aalbert pretrain`")
     _check_version(path, content.get("format_version"))
+    lacking = [key for key in ("config", "model") if not isinstance(content.get(key), Mapping)]
+    if lacking:
+        raise CheckpointError(f"{path}: is damaged: it lacks {_some(lacking)}")
     return content
 
 
@@ -195,12 +208,17 @@ def _load_release(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: is damaged or no safetensors file ({error})") from error
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path}: is a safetensors file of another program (no {FORMAT} metadata)")
-    _check_version(path, int(metadata.get("format_version", -1)))
-    config = from_dict(ModelConfig, json.loads(metadata["config"]), str(path))
+    try:
+        version, values = int(metadata["format_version"]), json.loads(metadata["config"])
+        info = json.loads(metadata.get("info", "{}"))
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: its metadata is damaged ({error})") from error
+    _check_version(path, version)
+    config = from_dict(ModelConfig, values, str(path))
     beside = path.parent / CONFIG_FILE
     if beside.is_file() and from_dict(ModelConfig, read_yaml(beside), str(beside)) != config:
         raise CheckpointError(f"{beside}: differs from the configuration inside {path.name}; restore or remove it")
-    return Checkpoint(path, config, state, json.loads(metadata.get("info", "{}")))
+    return Checkpoint(path, config, state, info)
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -233,5 +251,16 @@ def _check_version(path: Path, version: Any) -> None:
         )
 
 
+def _check_archive(path: Path) -> None:
+    """Compare the checksums that torch.save wrote, which torch.load does not look at."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise zipfile.BadZipFile(f"bad checksum of {damaged}")
+
+
 def _looks_pickled(path: Path) -> bool:
-    return zipfile.is_zipfile(path) or path.read_bytes()[:1] == b"\x80"
+    with path.open("rb") as file:
+        start = file.read(2)
+    return start == b"PK" or start[:1] == b"\x80"
