@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -76,6 +77,10 @@ class AudioConfig:
     def problems(self) -> list[str]:
         """Return what makes these values unusable, one sentence each."""
         found = []
+        for name in ("win_ms", "hop_ms"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                return [f"audio.{name} is {value}, expected a positive number of milliseconds"]
         if self.target not in ("log", "db"):
             found.append(f'audio.target is "{self.target}", expected "log" or "db"')
         if self.n_fft < self.win_samples:
@@ -84,6 +89,8 @@ class AudioConfig:
             found.append("audio.hop_ms and audio.n_fft must each give an even number of samples")
         if self.num_mel_bins < 1:
             found.append(f"audio.num_mel_bins is {self.num_mel_bins}, expected at least 1")
+        if self.win_samples < 1:
+            found.append(f"audio.win_ms is {self.win_ms}, expected at least one sample")
         if self.log_floor <= 0:
             found.append(f"audio.log_floor is {self.log_floor}, expected more than 0")
         return found
@@ -196,7 +203,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any] | None, where: str = "conf
     """Build dataclass ``cls`` from a mapping, reporting every unknown key, wrong type and bad value at once.
 
     Args:
-        cls: a dataclass, its fields possibly dataclasses themselves; an optional ``problems()`` method lists bad values.
+        cls: a dataclass, its fields possibly dataclasses themselves; an optional ``problems()`` lists bad values.
         values: nested mapping, as YAML gives it; missing keys take the dataclass's defaults.
         where: what to call the source in messages, e.g. the file's path.
 
@@ -264,9 +271,10 @@ def _try_type(option: Any, value: Any) -> tuple[bool, Any]:
         return value is None, None
     if origin is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:  # YAML 1.1 reads 1e-4 (no dot) as a string
-            return True, float(value)
-        except ValueError:
+            number = float(value)
+        except (ValueError, OverflowError):
             return False, None
+        return not math.isnan(number), number
     if origin is int:
         return isinstance(value, int) and not isinstance(value, bool), value
     if origin in (list, tuple):
