@@ -1,6 +1,6 @@
 """torch.hub entry points: ``torch.hub.load(REPO, "aalbert_local", ckpt=..., source="local")``."""
 
-dependencies = ["torch", "torchaudio", "numpy", "yaml"]
+dependencies = ["torch", "torchaudio", "numpy", "yaml", "safetensors"]
 
 from s3prl_aalbert.upstream.hubconf import (  # noqa: E402
     aalbert_3l,
