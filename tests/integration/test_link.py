@@ -1,0 +1,189 @@
+"""`aalbert link` on copies of the installed S3PRL, used through its stock commands."""
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from s3prl_aalbert.cli import main
+from s3prl_aalbert.config import find_config
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.toolkit import link
+
+pytest.importorskip("s3prl")
+REPOSITORY = Path(__file__).resolve().parents[2]
+TASK_CONFIG = "runner: {}\ndownstream_expert: {}\n"
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A copy of the installed package, laid out as in S3PRL's repository."""
+    installed = Path(find_spec("s3prl").origin).parent
+    shutil.copytree(installed, tmp_path / "s3prl")  # Python's cache too, or each test compiles S3PRL
+    (tmp_path / "task.yaml").write_text(TASK_CONFIG)
+    monkeypatch.setattr(link, "find_config", lambda name, folder: tmp_path / "task.yaml")
+    return tmp_path
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes | None]]:
+    """Every file and folder by path, with its permissions and bytes; Python's cache apart."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mode, path.read_bytes() if path.is_file() else None)
+        for path in folder.rglob("*")
+        if "__pycache__" not in path.parts
+    }
+
+
+def test_undo_restores_every_byte_and_linking_twice_changes_nothing(checkout, capsys):
+    (checkout / "s3prl/hub.py").chmod(0o640)
+    before = snapshot(checkout)
+    assert main(["link", str(checkout), "--dry-run"]) == 0
+    assert snapshot(checkout) == before
+    assert f"change {checkout / 's3prl/hub.py'}" in capsys.readouterr().out
+    assert main(["link", str(checkout)]) == 0
+    linked = snapshot(checkout)
+    assert set(linked) - set(before) >= {"s3prl/downstream/aalbert_phone/config.yaml"}
+    assert {name for name in before if linked[name] != before[name]} == {"s3prl/__init__.py", "s3prl/hub.py"}
+    assert main(["link", str(checkout / "s3prl")]) == 0
+    assert "linked already" in capsys.readouterr().out
+    assert snapshot(checkout) == linked
+    assert main(["link", str(checkout), "--undo", "--dry-run"]) == 0
+    assert snapshot(checkout) == linked
+    for _ in range(2):
+        assert main(["link", str(checkout), "--undo"]) == 0
+        assert snapshot(checkout) == before
+    assert "not linked" in capsys.readouterr().out
+
+
+def test_a_newer_plugin_replaces_the_link_and_undo_still_finds_the_first_bytes(checkout):
+    before = snapshot(checkout / "s3prl")
+    link.link(checkout)
+    (checkout / "task.yaml").write_text("runner: {total_steps: 1}\n")
+    lines = link.link(checkout)
+    assert len(lines) == len(link.DOWNSTREAMS)
+    assert "total_steps" in (checkout / "s3prl/downstream/aalbert_phone/config.yaml").read_text()
+    link.undo(checkout)
+    assert snapshot(checkout / "s3prl") == before
+
+
+@pytest.mark.parametrize("edited", ["hub.py", "downstream/aalbert_phone/config.yaml"])
+def test_an_edited_file_is_never_overwritten(checkout, edited, capsys):
+    link.link(checkout)
+    with (checkout / "s3prl" / edited).open("a") as file:
+        file.write("# mine\n")
+    before = snapshot(checkout)
+    for command in (["--undo"], []):
+        assert main(["link", str(checkout), *command]) == 2
+        assert f"{edited} was edited after `aalbert link`" in capsys.readouterr().err
+        assert snapshot(checkout) == before
+
+
+def test_an_interrupted_link_is_undone(checkout, monkeypatch):
+    before = snapshot(checkout)
+    write = link._write
+
+    def fail_at_hub(path, data):
+        if path.name == "hub.py":
+            raise OSError("disk full")
+        write(path, data)
+
+    monkeypatch.setattr(link, "_write", fail_at_hub)
+    with pytest.raises(OSError, match="disk full"):
+        link.link(checkout)
+    monkeypatch.setattr(link, "_write", write)
+    assert snapshot(checkout) != before
+    link.undo(checkout)
+    assert snapshot(checkout) == before
+
+
+def test_a_record_from_another_installation_does_not_stand_in_the_way(checkout):
+    """S3PRL reinstalled over a linked one: its files are as before linking, the record is left."""
+    hub = (checkout / "s3prl/hub.py").read_bytes()
+    link.link(checkout)
+    (checkout / "s3prl/hub.py").write_bytes(hub)
+    assert len(link.undo(checkout)) == 1 + len(link.DOWNSTREAMS)
+    assert (checkout / "s3prl/hub.py").read_bytes() == hub
+
+
+def test_a_folder_that_is_not_s3prl_is_a_clear_error(tmp_path, capsys):
+    assert main(["link", str(tmp_path)]) == 2
+    assert f"{tmp_path} is not S3PRL: expected" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_stays_as_it_was(checkout, monkeypatch):
+    before = snapshot(checkout)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(AalbertError, match="is not writable"):
+        link.link(checkout)
+    assert snapshot(checkout) == before
+
+
+def test_another_version_of_s3prl_is_warned_of(checkout, caplog):
+    (checkout / "s3prl/version.txt").write_text("0.5.0\n")
+    link.link(checkout, dry_run=True)
+    assert "is S3PRL 0.5.0; the plugin is tested with 0.4.18" in caplog.text
+
+
+def test_a_task_folder_of_the_users_own_is_refused(checkout):
+    own = checkout / "s3prl/downstream/aalbert_phone/config.yaml"
+    own.parent.mkdir()
+    own.write_text("mine: 1\n")
+    with pytest.raises(AalbertError, match=r"config\.yaml exists and was not made by"):
+        link.link(checkout)
+
+
+def run_python(checkout: Path, *arguments: str, plugin: bool = True) -> subprocess.CompletedProcess:
+    """Run this Python inside PATH/s3prl, as S3PRL's documentation has it."""
+    paths = [str(checkout), *([str(REPOSITORY)] if plugin else []), os.environ.get("PYTHONPATH", "")]
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", *arguments],
+        cwd=checkout / "s3prl",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_stock_run_downstream_knows_our_names_when_linked(checkout, monkeypatch):
+    """Trains and resumes with `python run_downstream.py`, no option of ours, no module of ours named."""
+    monkeypatch.undo()  # the real configurations
+    example = find_config("example", "downstream_configs")
+    monkeypatch.setattr(link, "find_config", lambda name, folder: example)
+    link.link(checkout)
+    # As the stock example task, which has no config.yaml in S3PRL's wheel.
+    shutil.copy(example, checkout / "s3prl/downstream/example/config.yaml")
+    options = "-m train -u aalbert_6l -g debug -d example -p exp --device cpu"
+    override = "config.runner.total_steps=2,,config.runner.save_step=1"
+    done = run_python(checkout, "run_downstream.py", *options.split(), "-o", override)
+    assert done.returncode == 0, done.stderr
+    assert (checkout / "s3prl/exp/states-2.ckpt").exists()
+    code = """
+    import importlib, sys
+    import s3prl.hub
+    assert "aalbert_local" in s3prl.hub.options()
+    assert s3prl.__file__.startswith(sys.argv[1]), s3prl.__file__
+    spec = importlib.util.find_spec("s3prl.downstream.aalbert_phone.expert")
+    assert type(spec.loader).__module__ == "s3prl_aalbert.toolkit.register"
+    import torch
+    assert torch.load("exp/states-2.ckpt")["Args"].upstream == "aalbert_6l"
+    from s3prl_aalbert import toolkit
+    toolkit.activate()  # `aalbert downstream` with the linked S3PRL
+    """
+    done = run_python(checkout, "-c", textwrap.dedent(code), str(checkout))
+    assert done.returncode == 0, done.stderr
+
+
+def test_s3prl_stays_usable_when_the_plugin_is_gone(checkout):
+    link.link(checkout)
+    hide = "import sys; sys.path = [p for p in sys.path if p != sys.argv[1]]; "
+    finder = "sys.meta_path = [f for f in sys.meta_path if 'editable' not in str(f).lower()]; "
+    check = "import importlib.util as u; assert u.find_spec('s3prl_aalbert') is None; "
+    code = hide + finder + check + "import s3prl; print(s3prl.__version__)"
+    done = run_python(checkout, "-c", code, str(REPOSITORY), plugin=False)
+    assert done.stdout.strip() == "0.4.18", done.stderr

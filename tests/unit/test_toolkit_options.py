@@ -1,0 +1,256 @@
+"""What `aalbert downstream` says about its options, before S3PRL's main() runs."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from s3prl_aalbert import toolkit
+from s3prl_aalbert.checkpoint import save_release
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.toolkit import checks, compat
+from s3prl_aalbert.upstream.expert import UpstreamExpert
+
+
+@pytest.fixture(scope="module")
+def complete():
+    pytest.importorskip("s3prl")
+    toolkit.activate()
+    from s3prl_aalbert.toolkit.arguments import complete
+
+    return complete
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+NEW = "-m train -n x -u fbank -d example"
+
+
+def experiment(path: Path, **changes) -> Path:
+    """Write a checkpoint as S3PRL's runner does, with a Lamb-like state and numpy numbers in it."""
+    args = {"upstream": "fbank", "upstream_ckpt": None, "downstream": "example", "expdir": str(path.parent)}
+    args |= {"upstream_feature_selection": "hidden_states", "config": None, "seed": 1337, **changes}
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=np.float64(1e-3))
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (step + 1))
+    states = {
+        "Optimizer": optimizer.state_dict(),
+        "Scheduler": scheduler.state_dict(),
+        "Step": np.int64(10),
+        "Epoch": 0,
+        "Args": argparse.Namespace(**args),
+        "Config": {"runner": {"total_steps": 20, "ratio": np.float32(0.5)}},
+        "Downstream": model.state_dict(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(states, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ("-n x -u fbank -d example", "-m is missing"),
+        ("-m train -u fbank -d example", "-n NAME .* or -p EXPDIR is missing"),
+        ("-m train -n x -d example", "-u is missing"),
+        ("-m train -n x -u fbank", "-d is missing"),
+        ("-m train -n x -u fbnak -d example", '-u fbnak: .*did you mean "fbank"'),
+        ("-m train -n x -u fbank -d aalbert_phoen", 'did you mean "aalbert_phone"'),
+        ("-m train -n x -u aalbert_local -d example", "-u aalbert_local needs a checkpoint: -k is missing"),
+        ("-m train -n x -u tera_local -d example", "-u tera_local needs a checkpoint"),
+        ("-m train -n x -u aalbert_local -k gone -d example", "-k gone: no such file"),
+        ("-m train -n x -u tera_local -k . -d example", "-k . is a folder"),
+        (NEW + " -k some.ckpt", "-u fbank would ignore -k some.ckpt"),
+        ("-m train -n x -u aalbert_6l -k some.ckpt -d example", "would ignore -k some.ckpt"),
+        ("-m train -n x -u hubert -k some.ckpt -d example", "-u hubert would ignore -k"),
+        ("-m train -n x -u baseline_local -d example", "-g is missing"),
+        ("-m train -n x -u baseline_local -g gone.yaml -d example", "-g gone.yaml: no such file"),
+        ("-m train -n x -u fbank -d asr", "-c is missing.*asr"),
+        (NEW + " -c gone.yaml", "gone.yaml: no such file"),
+        (NEW + " -i gone.ckpt", "-i gone.ckpt: no such file"),
+        (NEW + " --device cuda", "--device cuda: this machine has no usable GPU"),
+        (NEW + " -o config.runner.total_steps:3", '-o: expected .*found "config.runner.total_steps:3"'),
+        (NEW + " -e gone", "-e gone: no such file or folder"),
+        ("-m evaluate -n x -u fbank -d aalbert_phone", "-m evaluate of aalbert_phone needs a trained"),
+        ("-m inference -n x -u fbank -d example -t gone.wav", "-t gone.wav is not a file"),
+    ],
+)
+def test_a_mistake_is_one_clear_sentence(complete, typed, sentence):
+    with pytest.raises(AalbertError, match=sentence) as raised:
+        complete(typed.split())
+    assert "\n" not in str(raised.value)
+
+
+def test_the_defaults_are_filled_in_and_logged(complete, caplog):
+    caplog.set_level(logging.INFO)
+    completed = complete(NEW.split())
+    options = dict(zip(completed[::2], completed[1::2], strict=True))
+    assert completed[: len(NEW.split())] == NEW.split()
+    assert Path(options["-c"]).parts[-2:] == ("downstream_configs", "example.yaml")
+    assert options["--device"] == "cpu"
+    assert "example.yaml" in caplog.text and "device (no --device given): cpu" in caplog.text
+
+
+def test_a_configuration_in_the_working_folder_wins_for_tasks_of_s3prl(complete):
+    own = Path("downstream/example/config.yaml")
+    own.parent.mkdir(parents=True)
+    own.write_text("runner: {}\n")
+    assert str(own) in complete(NEW.split())
+
+
+def test_the_gpu_is_taken_if_there_is_one(complete, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert complete(NEW.split())[-2:] == ["--device", "cuda"]
+
+
+def test_device_cpu_hides_the_gpus(complete, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    complete([*NEW.split(), "--device", "cpu"])
+    assert torch.os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_a_launchers_rank_reaches_s3prl(complete, monkeypatch):
+    assert "--local_rank=1" in complete([*NEW.split(), "--local-rank=1"])
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    completed = complete(NEW.split())
+    assert completed[completed.index("--local_rank") + 1] == "3"
+
+
+def test_a_misspelt_override_key_is_pointed_out(complete, caplog):
+    complete([*NEW.split(), "-o", "config.runner.total_step=3,,config.optimizer.lr=1e-3"])
+    assert 'no total_step (did you mean "total_steps"?)' in caplog.text
+    assert "optimizer" not in caplog.text
+
+
+def test_an_override_can_mend_what_is_checked(complete):
+    with pytest.raises(AalbertError, match="-k gone"):
+        complete([*NEW.split(), "-o", "args.upstream='aalbert_local',,args.upstream_ckpt=gone"])
+
+
+def test_overrides_split_as_s3prl_splits_them():
+    found = checks.parse_override("config.a.b=[1, 2] ,, args.seed=3,,args.upstream_ckpt=None")
+    assert found.config == {"a.b": "[1, 2]"}
+    assert found.args == {"seed": "3", "upstream_ckpt": None}
+    for bad in ("a=1", "args.a.b=1", "config.a", "config.a=", "config.a=b=c", "config=1", ""):
+        with pytest.raises(AalbertError, match="-o: expected"):
+            checks.parse_override(bad)
+
+
+def test_resuming_keeps_the_experiment_and_needs_no_other_option(complete, caplog):
+    past = experiment(Path("exp/states-10.ckpt"))
+    experiment(Path("exp/states-9.ckpt"), upstream="mfcc")  # older: not the one that is used
+    assert complete(["-m", "train", "-e", "exp"]) == ["-m", "train", "-e", "exp", "--device", "cpu"]
+    complete(["-m", "evaluate", "-e", str(past), "-u", "fbank", "-p", "exp/"])
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ("-u mfcc", "-u mfcc would be ignored: .*trained with fbank"),
+        ("-k other.ckpt", "-k other.ckpt would be ignored"),
+        ("-d ctc", "-d ctc would be ignored"),
+        ("-s last_hidden_state", "-s last_hidden_state would be ignored"),
+    ],
+)
+def test_an_option_that_contradicts_the_resumed_experiment_is_an_error(complete, typed, sentence):
+    experiment(Path("exp/states-10.ckpt"))
+    for resuming in ("-m train -e exp", "-m train -a -p exp"):
+        with pytest.raises(AalbertError, match=sentence):
+            complete([*resuming.split(), *typed.split()])
+
+
+def test_other_dropped_options_and_a_moved_experiment_are_warned_of(complete, caplog):
+    experiment(Path("moved/states-10.ckpt"), expdir="before")
+    complete(["-m", "train", "-e", "moved", "--seed", "7"])
+    assert "seed: 7 is ignored" in caplog.text
+    assert "-o args.expdir=moved" in caplog.text
+
+
+def test_the_checkpoint_of_a_resumed_upstream_must_still_be_there(complete):
+    experiment(Path("exp/states-10.ckpt"), upstream="aalbert_local", upstream_ckpt="gone.ckpt")
+    with pytest.raises(AalbertError, match=r"-k gone\.ckpt: no such file"):
+        complete(["-m", "train", "-e", "exp"])
+
+
+def test_only_experiments_of_s3prl_are_resumed(complete):
+    Path("text.ckpt").write_text("hello")
+    torch.save({"model": {}}, "pretrained.ckpt")
+    Path("empty").mkdir()
+    Path("best").mkdir()
+    Path("best/dev-best.ckpt").touch()
+    for past, sentence in {
+        "text.ckpt": "not a file written by torch.save",
+        "pretrained.ckpt": "goes to -k",
+        "empty": "no states-.*ckpt in this folder$",
+        "best": "name a file to use it, e.g. -e best/dev-best.ckpt",
+    }.items():
+        with pytest.raises(AalbertError, match=sentence):
+            complete(["-m", "evaluate", "-e", past])
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(complete):
+    class Evil:
+        def __reduce__(self):
+            return Path.touch, (Path("ran"),)
+
+    torch.save({"Args": Evil(), "Config": {}}, "evil.ckpt")
+    with pytest.raises(AalbertError, match=r"evil\.ckpt: not a readable checkpoint"):
+        complete(["-m", "evaluate", "-e", "evil.ckpt"])
+    assert not Path("ran").exists()
+
+
+def test_s3prls_checkpoints_load_with_every_part_intact():
+    compat.allow_s3prl_checkpoints()
+    states = torch.load(experiment(Path("exp/states-10.ckpt")), map_location="cpu")
+    assert states["Args"].upstream == "fbank" and states["Step"] == 10
+    assert states["Config"]["runner"]["ratio"] == 0.5
+    assert states["Optimizer"]["param_groups"][0]["lr"] == 1e-3
+
+
+def test_the_workarounds_apply_once_and_leave_what_works():
+    torchaudio = pytest.importorskip("torchaudio")
+    compat.apply()
+    before = (torchaudio.load, torchaudio.info, torchaudio.set_audio_backend, torchaudio.sox_effects)
+    compat.apply()
+    after = (torchaudio.load, torchaudio.info, torchaudio.set_audio_backend, torchaudio.sox_effects)
+    assert all(x is y for x, y in zip(before, after, strict=True))
+    assert sys.modules["torchaudio.sox_effects"] is torchaudio.sox_effects
+    if hasattr(torchaudio, "list_audio_backends"):  # it still reads files by itself
+        assert torchaudio.load.__module__.startswith("torchaudio")
+
+
+def test_help_is_s3prls_own_and_names_our_upstreams(complete, capsys):
+    with pytest.raises(SystemExit) as left:
+        complete(["--help"])
+    shown = capsys.readouterr().out
+    assert left.value.code == 0
+    assert "usage: aalbert downstream" in shown and "--upstream_feature_selection" in shown
+    assert "'aalbert_local'" in shown
+
+
+@pytest.mark.usefixtures("complete")
+def test_s3prls_own_interface_finds_our_upstream_with_correct_lengths():
+    from s3prl.nn import S3PRLUpstream
+
+    expert = UpstreamExpert(model_config="debug")
+    state = {f"model.{name}": tensor for name, tensor in expert.model.state_dict().items()}
+    save_release(Path("release"), expert.model.config, state, card="")
+    model = S3PRLUpstream("aalbert_local", path_or_url="release").eval()
+    with torch.no_grad():
+        states, lengths = model(torch.randn(2, 16000), torch.tensor([16000, 9601]))
+    assert model.num_layers == len(states) == 3 and model.hidden_sizes == [32] * 3
+    assert model.downsample_rates == [480] * 3
+    assert all(length.tolist() == [34, 21] for length in lengths)
+    assert all(hidden.shape == (2, 34, 32) for hidden in states)
