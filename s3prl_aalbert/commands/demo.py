@@ -1,0 +1,137 @@
+"""``aalbert demo``: pre-train, three tasks, probing and the report, each step the command a user would type."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from s3prl_aalbert.errors import AalbertError
+
+EXAMPLES = """\
+examples:
+  aalbert demo                              # embedded synthetic voices, no download
+  aalbert demo --speech ../shared/data      # your own speech: SPEAKER/*.wav, phone labels as *.phn beside some of it
+  aalbert demo --steps 2000 -o result/demo2
+"""
+
+SYNTHETIC_NOTE = "synthetic voices: this shows that everything works, not how good the representations are"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of the demo."""
+
+    name: str
+    argv: tuple[str, ...]
+    """Arguments of `aalbert`."""
+    live: bool = False
+    """Show its progress bar instead of only logging."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("--speech", nargs="+", metavar="DIR", help="run on real speech below these folders")
+    add("-o", "--output", default="result/demo", metavar="DIR", help="where everything is written (result/demo)")
+    add("--steps", type=int, help="pre-training steps (300; 1500 with --speech)")
+    add("--max-speakers", type=int, default=20, help="speakers in the speaker tasks on real speech (20)")
+    add("--seed", type=int, default=1337)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the demo and return the exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    from s3prl_aalbert.demo_speech import prepare_real, prepare_synthetic
+
+    output = Path(args.output).expanduser().absolute()
+    started = time.monotonic()
+    print(f"AALBERT demo, everything goes to {output}")
+    if args.speech:
+        speech = prepare_real([Path(d) for d in args.speech], output / "speech", args.max_speakers)
+    else:
+        print(f"  ({SYNTHETIC_NOTE})")
+        speech = prepare_synthetic(output / "speech", args.seed)
+    print(f"  speech: {speech.description}")
+    steps = plan(args, speech.pretraining, speech.phones, speech.speakers, output)
+    for number, step in enumerate(steps, 1):
+        run_step(step, output, f"[{number}/{len(steps)}]")
+    return _finish(output, speech.description, started)
+
+
+def plan(
+    args: argparse.Namespace, pretraining: Sequence[Path], phones: Path, speakers: Path, output: Path
+) -> list[Step]:
+    """List the demo's commands."""
+    steps = args.steps or (1500 if args.speech else 300)
+    model = output / "pretrain"
+    pretrain = Step(
+        "pre-train a small AALBERT",
+        (
+            *("pretrain", "-g", "demo", "-c", "pretrain_demo", "-p", str(model), "-a", "--seed", str(args.seed)),
+            *("-o", f"config.runner.total_steps={steps}", "--speech", *map(str, pretraining)),
+        ),
+        live=True,
+    )
+    upstreams = {"aalbert": ("-u", "aalbert_local", "-k", str(model)), "features": ("-u", "aalbert_features")}
+    tasks = {"aalbert_phone": phones, "aalbert_speaker_utterance": speakers, "aalbert_speaker_frame": speakers}
+    result = [pretrain]
+    for task, folder in tasks.items():
+        for name, upstream in upstreams.items():
+            # Utterance means of CMVN features are zero: the baseline of that task takes the features without it.
+            select = ("-s", "no_cmvn") if name == "features" and task == "aalbert_speaker_utterance" else ()
+            result.append(
+                Step(
+                    f"{task} on {name}",
+                    (
+                        *("downstream", "-m", "train", *upstream, *select, "-d", task, "-c", f"{task}_demo"),
+                        *("-p", str(output / "tasks" / f"{task}-{name}"), "-a", "--seed", str(args.seed)),
+                        *("-o", f"config.downstream_expert.datarc.audio='{folder}'"),
+                    ),
+                )
+            )
+    probe = ("probe", *upstreams["aalbert"], "--task", "phone,speaker", "-c", "aalbert_probe_demo")
+    probe += ("-p", str(output / "probe"), "-a", "--seed", str(args.seed))
+    probe += ("-o", f"phone.audio={phones},,speaker.audio={speakers}")
+    return [*result, Step("probe every layer", probe)]
+
+
+def run_step(step: Step, output: Path, label: str) -> None:
+    """Run one command, its output kept in a log file.
+
+    Raises:
+        AalbertError: it failed; the end of its log is part of the message.
+    """
+    log = output / "logs" / f"{step.name.replace(' ', '_')}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    print(f"{label} {step.name} ...", flush=True)
+    command = [sys.executable, "-m", "s3prl_aalbert", *step.argv]
+    started = time.monotonic()
+    with log.open("w", encoding="utf-8") as file:
+        file.write(shlex.join(["aalbert", *step.argv]) + "\n")
+        file.flush()
+        stderr = None if step.live else subprocess.STDOUT
+        code = subprocess.run(command, stdout=file, stderr=stderr, env=_environment(), check=False).returncode
+    if code:
+        tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])
+        raise AalbertError(f'step "{step.name}" ended with code {code}; the end of {log}:\n{tail}')
+    print(f"      done in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONUNBUFFERED": "1"}
+
+
+def _finish(output: Path, description: str, started: float) -> int:
+    from s3prl_aalbert.analysis.report import write_report
+
+    page = write_report([output], output / "report", title="AALBERT demo", note=description)
+    print(f"\nreport: {page}\ntotal: {(time.monotonic() - started) / 60:.1f} minutes")
+    return 0
