@@ -23,11 +23,12 @@ def sinusoid_positions(num_positions: int, hidden_size: int, device: torch.devic
     Returns:
         (num_positions, hidden_size) float32; even columns are sines, odd ones cosines of the same angle.
     """
-    position = torch.arange(num_positions, dtype=torch.float64, device=device).unsqueeze(1)
-    column = torch.arange(hidden_size, device=device)
-    exponent = 2 * torch.div(column, 2, rounding_mode="floor") / hidden_size
-    angle = position / torch.pow(torch.tensor(10000.0, dtype=torch.float64, device=device), exponent)
-    return torch.where(column % 2 == 0, angle.sin(), angle.cos()).float()
+    # float64 on the CPU: float32 exponents are off by 1e-5 at position 1,000, and some devices have no float64.
+    position = torch.arange(num_positions, dtype=torch.float64, device="cpu").unsqueeze(1)
+    column = torch.arange(hidden_size, device="cpu")
+    exponent = 2 * torch.div(column, 2, rounding_mode="floor").double() / hidden_size
+    angle = position / torch.pow(10000.0, exponent)
+    return torch.where(column % 2 == 0, angle.sin(), angle.cos()).float().to(device)
 
 
 class EncoderLayer(nn.Module):
