@@ -77,10 +77,12 @@ class AudioConfig:
     def problems(self) -> list[str]:
         """Return what makes these values unusable, one sentence each."""
         found = []
-        for name in ("win_ms", "hop_ms"):
+        for name in ("sample_rate", "win_ms", "hop_ms"):  # the other checks compute with these
             value = getattr(self, name)
             if not 0 < value < math.inf:
-                return [f"audio.{name} is {value}, expected a positive number of milliseconds"]
+                found.append(f"audio.{name} is {value}, expected more than 0 and finite")
+        if found:
+            return found
         if self.target not in ("log", "db"):
             found.append(f'audio.target is "{self.target}", expected "log" or "db"')
         if self.n_fft < self.win_samples:
