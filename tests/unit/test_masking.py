@@ -1,0 +1,150 @@
+"""Masking: proportions over many draws, nothing outside the utterance, and what a plan does to tokens."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from s3prl_aalbert.config import TaskConfig
+from s3prl_aalbert.masking import ZERO, MaskPlan, apply_mask, collate_plans, length_mask, sample_mask
+
+PAPER = TaskConfig()
+
+
+def draws(num_tokens: int, config: TaskConfig, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Return selected and source, each (count, num_tokens), of independent draws."""
+    generator = torch.Generator().manual_seed(seed)
+    plans = [sample_mask(num_tokens, config, generator) for _ in range(count)]
+    return torch.stack([p.selected for p in plans]), torch.stack([p.source for p in plans])
+
+
+def within(found: int, trials: int, probability: float, sigmas: float = 5) -> bool:
+    """Tell whether a binomial count lies within so many standard deviations of its mean."""
+    return abs(found - trials * probability) <= sigmas * math.sqrt(trials * probability * (1 - probability))
+
+
+def test_fifteen_percent_of_which_eighty_ten_ten() -> None:
+    selected, source = draws(100, PAPER, 1500)
+    assert (selected.sum(1) == 15).all()
+    trials, own = 15 * 1500, torch.arange(100)
+    zeroed, kept = source == ZERO, source == own
+    assert not (zeroed & ~selected).any() and kept[~selected].all()
+    assert within(int(zeroed.sum()), trials, 0.8)
+    assert within(int((selected & ~zeroed & ~kept).sum()), trials, 0.1 * 99 / 100)  # a random token may be its own
+    assert within(int((selected & kept).sum()), trials, 0.1 + 0.1 / 100)
+
+
+def test_other_proportions_are_obeyed() -> None:
+    config = TaskConfig(mask_proportion=0.4, zero_proportion=0.3, random_proportion=0.6)
+    selected, source = draws(50, config, 1000)
+    assert (selected.sum(1) == 20).all()
+    assert within(int((source == ZERO).sum()), 20000, 0.3)
+    assert within(int((selected & (source != ZERO) & (source != torch.arange(50))).sum()), 20000, 0.6 * 49 / 50)
+
+
+def test_every_position_is_selected_equally_often() -> None:
+    selected, _ = draws(40, PAPER, 3000)
+    assert all(within(int(count), 3000, 6 / 40) for count in selected.sum(0))
+
+
+def test_random_tokens_come_from_everywhere_in_the_utterance() -> None:
+    config = TaskConfig(mask_proportion=1.0, zero_proportion=0.0, random_proportion=1.0)
+    _, source = draws(20, config, 500)
+    assert source.min() == 0 and source.max() == 19
+    assert all(within(int((source == token).sum()), 10000, 1 / 20) for token in range(20))
+
+
+@pytest.mark.parametrize("width", [1, 3, 7])
+def test_the_proportion_holds_on_average_for_every_width_and_length(width: int) -> None:
+    config = TaskConfig(mask_consecutive=width)
+    lengths = range(60, 260)
+    shares = [float(draws(n, config, 5, seed=n)[0].float().mean()) for n in lengths]
+    assert abs(sum(shares) / len(shares) - 0.15) < 0.01
+
+
+@pytest.mark.parametrize("width", [2, 3, 7])
+def test_spans_do_not_overlap(width: int) -> None:
+    """Selected tokens are whole cells of a grid of the width; such cells cannot overlap."""
+    config = TaskConfig(mask_consecutive=width, mask_proportion=0.3)
+    selected, source = draws(90, config, 200)
+    phases = set()
+    for chosen, shown in zip(selected, source, strict=True):
+        fitting = []
+        for phase in range(width):
+            cell = (torch.arange(90) + phase) // width
+            constant = all(chosen[cell == c].unique().numel() == 1 for c in cell.unique())
+            same_dice = all((shown[(cell == c)] == ZERO).unique().numel() == 1 for c in cell.unique())
+            fitting += [phase] if constant and same_dice else []
+        assert fitting
+        phases.update(fitting if len(fitting) == 1 else [])
+    assert phases == set(range(width))  # the grid starts anywhere
+
+
+@pytest.mark.parametrize("num_tokens", [1, 2, 3, 5])
+@pytest.mark.parametrize("config", [PAPER, TaskConfig(mask_proportion=1e-4), TaskConfig(mask_consecutive=7)])
+def test_a_short_utterance_has_a_masked_token(num_tokens: int, config: TaskConfig) -> None:
+    selected, source = draws(num_tokens, config, 200)
+    assert selected.any(1).all()
+    assert source.min() >= ZERO and source.max() < num_tokens
+
+
+def test_the_same_generator_state_gives_the_same_mask() -> None:
+    first, second = draws(80, PAPER, 3, seed=5), draws(80, PAPER, 3, seed=5)
+    other = draws(80, PAPER, 3, seed=6)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not torch.equal(first[0], other[0])
+    assert not torch.equal(first[0][0], first[0][1])
+
+
+def test_no_randomness_but_the_generators() -> None:
+    before = torch.get_rng_state()
+    draws(80, PAPER, 3)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_one_dice_per_utterance() -> None:
+    selected, source = draws(60, TaskConfig(dice="utterance", mask_proportion=0.3), 2000)
+    own = torch.arange(60)
+    zeroed = ((source == ZERO) & selected).sum(1)
+    kept = ((source == own) & selected).sum(1)
+    assert set(zeroed.tolist()) == {0, 18}
+    all_zero, all_kept = zeroed == 18, kept == 18
+    mixed = ~all_zero & ~all_kept  # random: other tokens, now and then its own
+    assert (zeroed[mixed] == 0).all() and (kept[mixed] < 6).all()
+    assert within(int(all_zero.sum()), 2000, 0.8) and within(int(mixed.sum()), 2000, 0.1)
+
+
+def test_one_dice_per_token_mixes_within_an_utterance() -> None:
+    selected, source = draws(200, PAPER, 1)
+    zeroed = int((source == ZERO).sum())
+    assert 0 < zeroed < int(selected.sum())
+
+
+def test_padding_is_never_masked_nor_a_source() -> None:
+    generator = torch.Generator().manual_seed(0)
+    lengths = [1, 2, 37, 80, 5]
+    config = TaskConfig(mask_proportion=0.9, zero_proportion=0.1, random_proportion=0.9)
+    for _ in range(50):
+        plan = collate_plans([sample_mask(n, config, generator) for n in lengths])
+        assert plan.selected.shape == plan.source.shape == (5, 80)
+        for row, length in enumerate(lengths):
+            assert not plan.selected[row, length:].any()
+            assert torch.equal(plan.source[row, length:], torch.arange(length, 80))
+            assert plan.source[row, :length].max() < length
+
+
+def test_applying_a_plan_by_hand() -> None:
+    tokens = torch.arange(1, 13, dtype=torch.float32).reshape(2, 3, 2)
+    plan = MaskPlan(torch.tensor([[True, True, False], [True, False, False]]), torch.tensor([[ZERO, 0, 2], [2, 1, 2]]))
+    kept = tokens.clone()
+    expected = torch.tensor([[[0, 0], [1, 2], [5, 6]], [[11, 12], [9, 10], [11, 12.0]]])
+    assert torch.equal(apply_mask(tokens, plan), expected)  # token 1 shows token 0 as it was, not as zeroed
+    assert torch.equal(tokens, kept)
+
+
+def test_length_mask_by_hand() -> None:
+    expected = torch.tensor([[False, False, False], [True, True, False], [True, True, True]])
+    assert torch.equal(length_mask(torch.tensor([0, 2, 3]), 3), expected)
