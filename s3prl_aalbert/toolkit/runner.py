@@ -6,7 +6,9 @@ import builtins
 import logging
 import pickle
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from s3prl_aalbert import toolkit
 from s3prl_aalbert.errors import AalbertError
@@ -31,9 +33,33 @@ def run(argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO)  # as S3PRL's main() does a moment later
     typed = [arguments.PROGRAM, *arguments.complete(argv)]
     # main() replaces the builtin isinstance, for torch before 1.8; it is put back afterwards.
-    with replaced(sys, "argv", typed), replaced(builtins, "isinstance", isinstance):
+    with replaced(sys, "argv", typed), replaced(builtins, "isinstance", isinstance), closed_writers():
         _run_main(run_downstream.main)
     return 0
+
+
+@contextmanager
+def closed_writers() -> Iterator[None]:
+    """Close the TensorBoard writers that S3PRL leaves open when training is interrupted or fails.
+
+    An open one loses its last events, and from Python 3.12 on prints a stack trace at exit: ``can't
+    create new thread at interpreter shutdown``.
+    """
+    from s3prl.downstream import runner
+
+    writers = []
+
+    def open_writer(*args: Any, **options: Any) -> Any:
+        writers.append(original(*args, **options))
+        return writers[-1]
+
+    original = runner.SummaryWriter
+    with replaced(runner, "SummaryWriter", open_writer):
+        try:
+            yield
+        finally:
+            for writer in writers:
+                writer.close()
 
 
 def _run_main(main: Callable[[], None]) -> None:

@@ -151,31 +151,33 @@ def run_python(checkout: Path, *arguments: str, plugin: bool = True) -> subproce
 
 
 def test_stock_run_downstream_knows_our_names_when_linked(checkout, monkeypatch):
-    """Trains and resumes with `python run_downstream.py`, no option of ours, no module of ours named."""
-    monkeypatch.undo()  # the real configurations
+    """Trains with `run_downstream.py` as it is, no option and no module of ours named."""
     example = find_config("example", "downstream_configs")
     monkeypatch.setattr(link, "find_config", lambda name, folder: example)
     link.link(checkout)
-    # As the stock example task, which has no config.yaml in S3PRL's wheel.
+    # As in S3PRL's repository; its wheel lacks the configurations.
     shutil.copy(example, checkout / "s3prl/downstream/example/config.yaml")
-    options = "-m train -u aalbert_6l -g debug -d example -p exp --device cpu"
-    override = "config.runner.total_steps=2,,config.runner.save_step=1"
-    done = run_python(checkout, "run_downstream.py", *options.split(), "-o", override)
-    assert done.returncode == 0, done.stderr
-    assert (checkout / "s3prl/exp/states-2.ckpt").exists()
     code = """
-    import importlib, sys
+    import runpy, sys
+
+    runpy.run_path("run_downstream.py", run_name="__main__")  # as `python run_downstream.py`
+
+    import importlib.util
     import s3prl.hub
+    import torch
+
+    assert s3prl.__file__.startswith(sys.path[1]), s3prl.__file__
+    assert torch.load("exp/states-2.ckpt")["Args"].upstream == "aalbert_6l"
     assert "aalbert_local" in s3prl.hub.options()
-    assert s3prl.__file__.startswith(sys.argv[1]), s3prl.__file__
     spec = importlib.util.find_spec("s3prl.downstream.aalbert_phone.expert")
     assert type(spec.loader).__module__ == "s3prl_aalbert.toolkit.register"
-    import torch
-    assert torch.load("exp/states-2.ckpt")["Args"].upstream == "aalbert_6l"
     from s3prl_aalbert import toolkit
-    toolkit.activate()  # `aalbert downstream` with the linked S3PRL
+
+    toolkit.activate()  # `aalbert downstream` works with a linked S3PRL too
     """
-    done = run_python(checkout, "-c", textwrap.dedent(code), str(checkout))
+    options = "-m train -u aalbert_6l -g debug -d example -p exp --device cpu"
+    override = "config.runner.total_steps=2,,config.runner.save_step=1"
+    done = run_python(checkout, "-c", textwrap.dedent(code), *options.split(), "-o", override)
     assert done.returncode == 0, done.stderr
 
 
