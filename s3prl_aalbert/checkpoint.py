@@ -153,12 +153,17 @@ def save_release(
         lambda temporary: safetensors.torch.save_file(tensors, temporary, metadata),
     )
     text = yaml.safe_dump(to_dict(config), sort_keys=False)
-    write_atomically(folder / CONFIG_FILE, lambda temporary: _write_text(temporary, text))
-    write_atomically(folder / CARD_FILE, lambda temporary: _write_text(temporary, card))
+    write_text(folder / CONFIG_FILE, text)
+    write_text(folder / CARD_FILE, card)
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    write_atomically(path, write)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

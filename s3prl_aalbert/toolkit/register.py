@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.toolkit.optimizers import register_optimizers
 
 # -d NAME -> the module with its DownstreamExpert.
 DOWNSTREAMS = {
@@ -36,6 +37,7 @@ def register() -> None:
 
     register_upstreams(hub, upstream_entries())
     register_downstreams(DOWNSTREAMS)
+    register_optimizers()
 
 
 def upstream_entries() -> dict[str, Callable[..., object]]:

@@ -1,0 +1,1 @@
+"""Frame-wise phoneme classification (paper section 4.1)."""

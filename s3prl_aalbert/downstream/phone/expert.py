@@ -1,0 +1,155 @@
+"""The phoneme task as an S3PRL downstream: trained on tokens, scored on one 10 ms grid whatever the upstream's rate."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from s3prl_aalbert.checkpoint import write_text
+from s3prl_aalbert.config import from_dict
+from s3prl_aalbert.downstream.alignments import token_of_grid_frame
+from s3prl_aalbert.downstream.phone.dataset import PhoneDataConfig, PhoneLabels, load_phone_data
+from s3prl_aalbert.downstream.task import TaskExpert, class_counts, majority_rates
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """``downstream_expert.modelrc``."""
+
+    classifier: str = "2-hidden"
+    hidden_size: int = 768
+
+
+class DownstreamExpert(TaskExpert):
+    """Frame-wise phoneme classification."""
+
+    task = "aalbert_phone"
+
+    def __init__(self, upstream_dim: int, upstream_rate: int, downstream_expert: dict, expdir: str, **kwargs: Any):
+        config = from_dict(PhoneDataConfig, downstream_expert.get("datarc"), "downstream_expert.datarc")
+        model = from_dict(ClassifierConfig, downstream_expert.get("modelrc"), "downstream_expert.modelrc")
+        seed = int(kwargs.get("seed") or 0)
+        super().__init__(
+            upstream_dim,
+            upstream_rate,
+            load_phone_data(config, int(upstream_rate), seed, Path(expdir)),
+            model.classifier,
+            model.hidden_size,
+            (config.train_batch_size, config.eval_batch_size),
+            config.num_workers,
+            None,
+            expdir,
+            {**kwargs, "downstream_expert": downstream_expert},
+        )
+
+    def majority(self) -> dict[str, float]:
+        """Return the rate of the most frequent training phone on the 10 ms grid of each split."""
+        counts = {
+            split: class_counts([torch.from_numpy(self.data.label_of(n).grid) for n in names], len(self.data.classes))
+            for split, names in self.data.names.items()
+        }
+        return majority_rates(counts)
+
+    def forward(
+        self,
+        split: str,
+        features: Sequence[Tensor],
+        labels: Sequence[PhoneLabels],
+        names: Sequence[str],
+        records: Any,
+        **_: Any,
+    ) -> Tensor:
+        """Classify every token of a batch; see ``TaskExpert.forward``."""
+        lengths = [min(len(feature), len(label.token)) for feature, label in zip(features, labels, strict=True)]
+        tokens = torch.cat([feature[:n] for feature, n in zip(features, lengths, strict=True)])  # (tokens, dim)
+        target = torch.cat([torch.from_numpy(label.token[:n]) for label, n in zip(labels, lengths, strict=True)])
+        logits = self.model(tokens)  # (tokens, classes)
+        target = target.to(logits.device)
+        labelled = int((target >= 0).sum())
+        total = F.cross_entropy(logits, target, reduction="sum")
+        predicted = logits.argmax(-1).cpu().numpy()
+        records["loss_sum"].append(float(total))
+        records["tokens"].append(labelled)
+        records["token_correct"].append(int((predicted == target.cpu().numpy()).sum()))
+        if split != "train":
+            offsets = np.cumsum([0, *lengths])
+            for index, label in enumerate(labels):
+                self._score_on_grid(predicted[offsets[index] : offsets[index + 1]], label.grid, records)
+        return total / max(1, labelled)
+
+    def _score_on_grid(self, predicted: np.ndarray, grid: np.ndarray, records: Any) -> None:
+        """Let the token that covers each 10 ms frame's centre answer for it."""
+        size = len(self.data.classes)
+        if not len(predicted):  # too short for one token of S3PRL's Featurizer: every frame counts as wrong
+            records["grid_frames"].append(int((grid >= 0).sum()))
+            return
+        answers = predicted[token_of_grid_frame(len(grid), self.upstream_rate, len(predicted))]
+        valid = grid >= 0
+        confusion = np.bincount(grid[valid] * size + answers[valid], minlength=size * size).reshape(size, size)
+        records["grid_frames"].append(int(valid.sum()))
+        records["confusion"].append(confusion)
+        reference, hypothesis = collapse(grid[valid]), collapse(answers[valid])
+        records["phone_errors"].append(edit_distance(reference, hypothesis))
+        records["phones"].append(len(reference))
+
+    def metrics(self, records: Any) -> dict[str, float]:
+        """Return loss and accuracies: ``acc`` on the 10 ms grid, ``acc_token`` at the upstream's own rate, ``per``."""
+        tokens = max(1, sum(records["tokens"]))
+        acc_token = sum(records["token_correct"]) / tokens
+        result = {"loss": sum(records["loss_sum"]) / tokens, "acc": acc_token, "acc_token": acc_token}
+        if records["grid_frames"]:
+            correct = sum(int(np.trace(confusion)) for confusion in records["confusion"])
+            result["acc"] = correct / max(1, sum(records["grid_frames"]))
+            result["per"] = sum(records["phone_errors"]) / max(1, sum(records["phones"]))
+        return result
+
+    def write_artefacts(self, records: Any) -> None:
+        """Write confusion.csv (rows: reference) and per_class.csv."""
+        if not records["confusion"]:
+            return
+        confusion = sum(records["confusion"])
+        classes = self.data.classes
+        rows = [["", *classes]] + [[phone, *map(int, confusion[i])] for i, phone in enumerate(classes)]
+        write_csv(self.expdir / "confusion.csv", rows)
+        table = [["class", "frames", "acc"]]
+        for i, phone in enumerate(classes):
+            frames = int(confusion[i].sum())
+            table.append([phone, str(frames), f"{confusion[i, i] / frames:.4f}" if frames else ""])
+        write_csv(self.expdir / "per_class.csv", table)
+
+
+def write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> None:
+    """Write rows as CSV, atomically."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def collapse(labels: np.ndarray) -> list[int]:
+    """Return labels with repeats merged: 1 1 2 2 1 -> 1 2 1."""
+    if not len(labels):
+        return []
+    keep = np.concatenate([[True], labels[1:] != labels[:-1]])
+    return labels[keep].tolist()
+
+
+def edit_distance(reference: Sequence[int], hypothesis: Sequence[int]) -> int:
+    """Return the smallest number of insertions, deletions and substitutions (Levenshtein)."""
+    row = np.arange(len(hypothesis) + 1)
+    target = np.asarray(hypothesis)
+    for index, symbol in enumerate(reference, 1):
+        candidates = np.minimum(row[1:] + 1, row[:-1] + (target != symbol))
+        # Insertions chain along the row: a running minimum of (candidate - position).
+        steps = np.arange(1, len(hypothesis) + 1)
+        chained = np.minimum.accumulate(np.concatenate([[index], candidates - steps]))
+        row = np.concatenate([[index], np.minimum(chained[1:], index) + steps]) if len(target) else np.array([index])
+    return int(row[-1])

@@ -1,0 +1,87 @@
+"""results.json: what a run writes and every report reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from s3prl_aalbert.checkpoint import write_text
+
+RESULTS_FILE = "results.json"
+RECORDED_ARGS = (
+    "upstream",
+    "upstream_ckpt",
+    "upstream_model_config",
+    "upstream_feature_selection",
+    "upstream_layer_selection",
+    "upstream_trainable",
+    "seed",
+    "expname",
+)
+
+
+class Results:
+    """The history of a run's evaluations, and the best step by dev accuracy alone.
+
+    Args:
+        expdir: experiment folder.
+        task: name of the downstream.
+        args: everything S3PRL hands to the expert.
+        facts: further plain values to record: config, data, model, majority.
+        resume: continue the history that is there.
+    """
+
+    def __init__(self, expdir: Path, task: str, args: Mapping[str, Any], facts: Mapping[str, Any], resume: bool):
+        self.path = Path(expdir) / RESULTS_FILE
+        self.content: dict[str, Any] = {
+            "format": 1,
+            "task": task,
+            "args": {key: args.get(key) for key in RECORDED_ARGS},
+            **facts,
+            "history": [],
+            "best": None,
+        }
+        if resume and self.path.is_file():
+            old = json.loads(self.path.read_text(encoding="utf-8"))
+            self.content["history"], self.content["best"] = old["history"], old["best"]
+
+    def add(self, split: str, step: int, metrics: Mapping[str, float]) -> bool:
+        """Record an evaluation and return whether it is the best dev accuracy so far.
+
+        Entries of the same or a later step, left by a run that was resumed from an earlier checkpoint, are dropped.
+        """
+        history = self.content["history"]
+        history[:] = [h for h in history if h["step"] < step or (h["step"] == step and h["split"] != split)]
+        history.append({"step": step, "split": split, "metrics": dict(metrics)})
+        best = self.content["best"]
+        if best is not None and best["step"] > step:
+            best = self.content["best"] = self._best_of_history()
+        improved = split == "dev" and (best is None or metrics["acc"] > best["dev"]["acc"])
+        if improved:
+            self.content["best"] = {"step": step, "dev": dict(metrics), "test": None}
+        elif split == "test" and best is not None and best["step"] == step:
+            best["test"] = dict(metrics)
+        if split != "train":
+            self.save()
+        return improved
+
+    def _best_of_history(self) -> dict[str, Any] | None:
+        devs = [h for h in self.content["history"] if h["split"] == "dev"]
+        if not devs:
+            return None
+        best = max(devs, key=lambda h: h["metrics"]["acc"])
+        tests = [h for h in self.content["history"] if h["split"] == "test" and h["step"] == best["step"]]
+        return {"step": best["step"], "dev": best["metrics"], "test": tests[0]["metrics"] if tests else None}
+
+    @property
+    def best_step(self) -> int | None:
+        """The step of the best dev accuracy."""
+        best = self.content["best"]
+        return None if best is None else best["step"]
+
+    def save(self) -> None:
+        """Write the file atomically."""
+        text = json.dumps(self.content, indent=1, default=str)
+        write_text(self.path, text)

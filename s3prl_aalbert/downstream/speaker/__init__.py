@@ -1,0 +1,1 @@
+"""Utterance- and frame-level speaker identification (paper section 4.2)."""

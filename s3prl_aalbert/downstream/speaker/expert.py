@@ -1,0 +1,48 @@
+"""What both speaker tasks share: data, counting, metrics."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s3prl_aalbert.config import from_dict
+from s3prl_aalbert.downstream.phone.expert import ClassifierConfig
+from s3prl_aalbert.downstream.speaker.dataset import SAMPLE_RATE, SpeakerDataConfig, load_speaker_data
+from s3prl_aalbert.downstream.task import TaskExpert, majority_rates
+
+
+class SpeakerExpert(TaskExpert):
+    """A speaker task; subclasses say what is classified."""
+
+    def __init__(self, upstream_dim: int, upstream_rate: int, downstream_expert: dict, expdir: str, **kwargs: Any):
+        config = from_dict(SpeakerDataConfig, downstream_expert.get("datarc"), "downstream_expert.datarc")
+        modelrc = {"classifier": "linear", **(downstream_expert.get("modelrc") or {})}
+        model = from_dict(ClassifierConfig, modelrc, "downstream_expert.modelrc")
+        super().__init__(
+            upstream_dim,
+            upstream_rate,
+            load_speaker_data(config, int(kwargs.get("seed") or 0), Path(expdir)),
+            model.classifier,
+            model.hidden_size,
+            (config.train_batch_size, config.eval_batch_size),
+            config.num_workers,
+            None if config.max_seconds is None else int(config.max_seconds * SAMPLE_RATE),
+            expdir,
+            {**kwargs, "downstream_expert": downstream_expert},
+        )
+
+    def majority(self) -> dict[str, float]:
+        """Return the rate of the speaker with most training utterances, by split."""
+        counts = {}
+        for split, names in self.data.names.items():
+            tally = Counter(self.data.label_of(name) for name in names)
+            counts[split] = torch.tensor([tally.get(index, 0) for index in range(len(self.data.classes))])
+        return majority_rates(counts)
+
+    def metrics(self, records: Any) -> dict[str, float]:
+        """Return mean loss and accuracy over what was classified (utterances or frames)."""
+        count = max(1, sum(records["count"]))
+        return {"loss": sum(records["loss_sum"]) / count, "acc": sum(records["correct"]) / count}

@@ -1,0 +1,37 @@
+"""Frame-level speaker identification: a linear layer on every real token (paper section 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from s3prl_aalbert.downstream.speaker.expert import SpeakerExpert
+
+
+class DownstreamExpert(SpeakerExpert):
+    """One answer a token; padding never counts: the features come unpadded."""
+
+    task = "aalbert_speaker_frame"
+
+    def forward(
+        self,
+        split: str,
+        features: Sequence[Tensor],
+        labels: Sequence[int],
+        names: Sequence[str],
+        records: Any,
+        **_: Any,
+    ) -> Tensor:
+        """Classify each token; see ``TaskExpert.forward``."""
+        lengths = torch.tensor([len(feature) for feature in features])
+        logits = self.model(torch.cat(list(features)))  # (tokens, speakers)
+        target = torch.repeat_interleave(torch.tensor(list(labels)), lengths).to(logits.device)
+        loss = F.cross_entropy(logits, target)
+        records["loss_sum"].append(loss.item() * len(target))
+        records["correct"].append(int((logits.argmax(-1) == target).sum()))
+        records["count"].append(len(target))
+        return loss

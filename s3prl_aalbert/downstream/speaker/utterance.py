@@ -1,0 +1,38 @@
+"""Utterance-level speaker identification: mean over real tokens, then a linear layer (paper section 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from s3prl_aalbert.downstream.speaker.expert import SpeakerExpert
+
+
+class DownstreamExpert(SpeakerExpert):
+    """One answer an utterance."""
+
+    task = "aalbert_speaker_utterance"
+
+    def forward(
+        self,
+        split: str,
+        features: Sequence[Tensor],
+        labels: Sequence[int],
+        names: Sequence[str],
+        records: Any,
+        **_: Any,
+    ) -> Tensor:
+        """Classify each utterance; see ``TaskExpert.forward``."""
+        # Audio too short for one token of S3PRL's Featurizer has no mean: it stands for itself as zeros.
+        pooled = torch.stack([f.mean(0) if len(f) else f.new_zeros(f.size(-1)) for f in features])  # (batch, dim)
+        target = torch.tensor(list(labels), device=pooled.device)
+        logits = self.model(pooled)  # (batch, speakers)
+        loss = F.cross_entropy(logits, target)
+        records["loss_sum"].append(loss.item() * len(target))
+        records["correct"].append(int((logits.argmax(-1) == target).sum()))
+        records["count"].append(len(target))
+        return loss

@@ -1,0 +1,163 @@
+"""What the phone and speaker experts share: S3PRL's downstream interface around a dataset, a classifier and results."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from s3prl_aalbert.downstream.audio_dataset import AudioStore, ItemDataset, make_loader
+from s3prl_aalbert.downstream.classifier import CLASSIFIERS, build_classifier
+from s3prl_aalbert.downstream.results import Results
+from s3prl_aalbert.errors import AalbertError, did_you_mean
+
+logger = logging.getLogger(__name__)
+
+BEST_CHECKPOINT = "dev-best.ckpt"
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """Audio and labels of a task, split and ready."""
+
+    classes: tuple[str, ...]
+    names: Mapping[str, Sequence[str]]
+    """Utterances by split."""
+    store: AudioStore
+    label_of: Callable[[str], Any]
+    counts: Mapping[str, Any]
+    """What was used and left out, for results.json."""
+
+
+class TaskExpert(nn.Module):
+    """A downstream expert as S3PRL's runner uses it; subclasses say how to score a batch.
+
+    Args:
+        upstream_dim: width of the representation.
+        upstream_rate: samples a token.
+        data: the task's data.
+        classifier: "linear", "1-hidden" or "2-hidden".
+        hidden_size: of hidden layers.
+        expdir: where results go.
+        kwargs: everything else S3PRL hands over (its arguments and the configuration).
+    """
+
+    task = ""
+
+    def __init__(
+        self,
+        upstream_dim: int,
+        upstream_rate: int,
+        data: TaskData,
+        classifier: str,
+        hidden_size: int,
+        batch_sizes: tuple[int, int],
+        num_workers: int,
+        crop: int | None,
+        expdir: str,
+        kwargs: Mapping[str, Any],
+    ):
+        super().__init__()
+        if classifier not in CLASSIFIERS:
+            hint = did_you_mean(classifier, CLASSIFIERS)
+            raise AalbertError(f'modelrc.classifier is "{classifier}"{hint}, expected one of {list(CLASSIFIERS)}')
+        self.upstream_rate, self.data, self.expdir = int(upstream_rate), data, Path(expdir)
+        self.train_batch_size, self.eval_batch_size = batch_sizes
+        self.num_workers, self.crop, self.seed = num_workers, crop, int(kwargs.get("seed") or 0)
+        self.model = build_classifier(upstream_dim, len(data.classes), CLASSIFIERS[classifier], hidden_size)
+        facts = {
+            "config": kwargs["downstream_expert"],
+            "data": dict(data.counts),
+            "model": {
+                "upstream_dim": upstream_dim,
+                "upstream_rate": self.upstream_rate,
+                "classifier_params": sum(p.numel() for p in self.model.parameters()),
+            },
+            "majority": self.majority(),
+        }
+        resume = bool(kwargs.get("init_ckpt"))
+        self.results = Results(self.expdir, self.task, kwargs, facts, resume)
+
+    # ------------------------------------------------------------------------------- S3PRL's interface
+
+    def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:
+        """Return the loader of "train", "dev" or "test"."""
+        if split not in self.data.names:
+            known = ", ".join(self.data.names)
+            raise AalbertError(f'split "{split}"{did_you_mean(split, self.data.names)} is unknown; there are {known}')
+        train = split == "train"
+        crop = self.crop if train else None
+        dataset = ItemDataset(self.data.names[split], self.data.store, self.data.label_of, crop, self.seed)
+        size = self.train_batch_size if train else self.eval_batch_size
+        return make_loader(dataset, size, self.num_workers, train, epoch)
+
+    def forward(
+        self,
+        split: str,
+        features: Sequence[Tensor],
+        labels: Sequence[Any],
+        names: Sequence[str],
+        records: Any,
+        **_: Any,
+    ) -> Tensor:
+        """Classify a batch, append its scores to ``records``, return the loss.
+
+        Args:
+            split: "train", "dev" or "test".
+            features: list of (tokens, upstream_dim), unpadded.
+            labels: one entry an utterance.
+            names: utterance names.
+            records: S3PRL's defaultdict(list).
+        """
+        raise NotImplementedError
+
+    def log_records(self, split: str, records: Any, logger: Any, global_step: int, **_: Any) -> list[str]:
+        """Average the records, log and record them; return the checkpoint names to save under."""
+        metrics = self.metrics(records)
+        for key, value in metrics.items():
+            logger.add_scalar(f"{self.task}/{split}-{key}", value, global_step=global_step)
+        if split != "train":
+            print(
+                f"{self.task} {split} at step {global_step}: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items())
+            )
+        improved = self.results.add(split, global_step, metrics)
+        if split == "test" and self.results.best_step in (global_step, None):
+            self.write_artefacts(records)
+        return [BEST_CHECKPOINT] if improved and global_step > 0 else []
+
+    # ----------------------------------------------------------------------------------- for subclasses
+
+    @abstractmethod
+    def majority(self) -> dict[str, float]:
+        """Return the accuracy of always answering the most frequent training class, by split."""
+
+    @abstractmethod
+    def metrics(self, records: Any) -> dict[str, float]:
+        """Return the metrics of accumulated records; ``acc`` decides the best step."""
+
+    def write_artefacts(self, records: Any) -> None:
+        """Write confusion matrices and the like for the test split's best step."""
+
+
+def as_paths(value: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    """Return one path or several as a tuple."""
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def class_counts(labels: Sequence[Tensor], num_classes: int) -> Tensor:
+    """Count labels (any shapes, negative ones ignored) by class: (num_classes,)."""
+    flat = torch.cat([label.reshape(-1) for label in labels]) if labels else torch.zeros(0, dtype=torch.long)
+    return torch.bincount(flat[flat >= 0], minlength=num_classes)
+
+
+def majority_rates(counts: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return by split the share of the class that is most frequent in training."""
+    best = int(counts["train"].argmax())
+    return {name: float(c[best] / c.sum().clamp_min(1)) for name, c in counts.items() if name != "train"}

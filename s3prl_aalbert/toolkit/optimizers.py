@@ -1,0 +1,50 @@
+"""An optimiser for S3PRL's runner in which a fine-tuned upstream learns at its own, smaller rate (S3PRL pull request 525)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from s3prl_aalbert.errors import AalbertError
+
+
+def register_optimizers() -> None:
+    """Let the YAML name ``optimizer: {name: AalbertAdamW, lr: ..., upstream_lr: ...}``: S3PRL looks up ``get_NAME``."""
+    from s3prl import optimizers
+
+    optimizers.get_AalbertAdamW = get_aalbert_adamw
+
+
+def get_aalbert_adamw(
+    model_params: Sequence[nn.Module],
+    total_steps: int,
+    lr: float = 1e-3,
+    upstream_lr: float | None = None,
+    weight_decay: float = 0.01,
+    **unknown: Any,
+) -> torch.optim.Optimizer:
+    """Build AdamW over the modules that S3PRL trains: [upstream (only with -f),] featurizer, downstream.
+
+    Args:
+        model_params: the modules, in that order.
+        total_steps: unused; S3PRL passes it to every optimiser.
+        lr: of featurizer and downstream.
+        upstream_lr: of the upstream; None is ``lr``.
+        weight_decay: of every parameter.
+
+    Raises:
+        AalbertError: an unknown key, or an ``upstream_lr`` that nothing would use.
+    """
+    if unknown:
+        raise AalbertError(
+            f"optimizer AalbertAdamW: unknown {', '.join(unknown)}; it has lr, upstream_lr, weight_decay"
+        )
+    *upstream, featurizer, downstream = model_params
+    if upstream_lr is not None and not upstream:
+        raise AalbertError("optimizer.upstream_lr is set but the upstream is not trained; add -f or remove the key")
+    groups = [{"params": list(module.parameters()), "lr": lr} for module in (featurizer, downstream)]
+    groups += [{"params": list(module.parameters()), "lr": upstream_lr or lr} for module in upstream]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, weight_decay=weight_decay)
