@@ -1,0 +1,219 @@
+"""Masked reconstruction: the loss is L1 on hidden, real frames and on nothing else, and it can be learnt.
+
+Legend: B batch, T tokens, K spectrogram bins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from s3prl_aalbert.acoustics import Features
+from s3prl_aalbert.config import ModelConfig
+from s3prl_aalbert.masking import ZERO, MaskPlan, collate_plans, sample_mask
+from s3prl_aalbert.objective import Loss, MaskedReconstruction
+
+# 4,801 samples: 31 frames, 11 tokens of which the last has one real frame; 2,000: 13 frames, 5 tokens.
+LENGTHS = [4801, 2000]
+
+
+@pytest.fixture
+def module(tiny_config: ModelConfig) -> MaskedReconstruction:
+    torch.manual_seed(0)
+    config = replace(tiny_config, transformer=replace(tiny_config.transformer, initializer_range=0.1))
+    return MaskedReconstruction(config).eval()
+
+
+@pytest.fixture
+def batch(voice) -> tuple[Tensor, Tensor]:
+    wavs = [voice(length, seed) for seed, length in enumerate(LENGTHS)]
+    return pad_sequence(wavs, batch_first=True), torch.tensor(LENGTHS)
+
+
+def plan_of(*rows: dict[int, int]) -> MaskPlan:
+    """Return a plan (B, 11) from {token: source} for each row."""
+    selected = torch.zeros(len(rows), 11, dtype=torch.bool)
+    source = torch.arange(11).repeat(len(rows), 1)
+    for row, moves in enumerate(rows):
+        for token, shown in moves.items():
+            selected[row, token], source[row, token] = True, shown
+    return MaskPlan(selected, source)
+
+
+# The last token of the first row has one real frame and two padded ones.
+PLAN = plan_of({2: ZERO, 7: 3, 10: ZERO}, {0: 0, 3: ZERO})
+
+
+def change_features(module: MaskedReconstruction, change: Callable[[Features], Features]) -> None:
+    """Let ``change`` replace what the acoustics give."""
+    module.model.acoustics.register_forward_hook(lambda _module, _args, features: change(features))
+
+
+def change_target(module: MaskedReconstruction, where: Callable[[Features], Tensor], by: float) -> None:
+    """Add ``by`` to the target at the frames (B, T, stack) that ``where`` gives."""
+
+    def change(features: Features) -> Features:
+        assert features.target is not None
+        return features._replace(target=features.target + by * where(features).unsqueeze(-1).float())
+
+    change_features(module, change)
+
+
+def test_the_loss_equals_l1_by_hand(module: MaskedReconstruction, batch: tuple[Tensor, Tensor]) -> None:
+    with torch.no_grad():
+        loss = module(*batch, PLAN)
+        full = module.reconstruct(*batch, PLAN)
+    total, weight = 0.0, 0
+    for row, token, frames in [(0, 2, 3), (0, 7, 3), (0, 10, 1), (1, 0, 3), (1, 3, 3)]:
+        for frame in range(frames):
+            difference = full.predicted[row, token, frame].double() - full.target[row, token, frame].double()
+            total += float(difference.abs().sum())
+            weight += difference.numel()
+    assert int(loss.weight) == weight == 13 * 257
+    assert float(loss.total) == pytest.approx(total, rel=1e-5)
+    assert float(loss.mean) == pytest.approx(total / weight, rel=1e-5)
+    assert Loss(torch.tensor(6.0), torch.tensor(4.0)).mean == 1.5
+
+
+def test_all_stages_are_as_described(module: MaskedReconstruction, batch: tuple[Tensor, Tensor]) -> None:
+    with torch.no_grad():
+        full = module.reconstruct(*batch, PLAN)
+    assert full.lengths.tolist() == [11, 5]
+    assert full.predicted.shape == full.target.shape == (2, 11, 3, 257)
+    assert not full.masked_tokens[0, [2, 10]].any() and not full.masked_tokens[1, 3].any()
+    assert torch.equal(full.masked_tokens[0, 7], full.tokens[0, 3])
+    untouched = [0, 1, 3, 4, 5, 6, 8, 9]
+    assert torch.equal(full.masked_tokens[0, untouched], full.tokens[0, untouched])
+
+
+def unselected(features: Features) -> Tensor:
+    return (~PLAN.selected).unsqueeze(-1).expand_as(features.frame_mask)
+
+
+def padded(features: Features) -> Tensor:
+    return ~features.frame_mask
+
+
+def selected_and_real(features: Features) -> Tensor:
+    return PLAN.selected.unsqueeze(-1) & features.frame_mask
+
+
+@pytest.mark.parametrize(("where", "blind"), [(unselected, True), (padded, True), (selected_and_real, False)])
+def test_the_loss_sees_hidden_real_frames_alone(
+    module: MaskedReconstruction, batch: tuple[Tensor, Tensor], where: Callable[[Features], Tensor], blind: bool
+) -> None:
+    with torch.no_grad():
+        before = module(*batch, PLAN)
+        change_target(module, where, by=100.0)
+        after = module(*batch, PLAN)
+    assert float(before.weight) == float(after.weight)
+    if blind:
+        assert float(before.total) == float(after.total)
+    else:
+        assert float(after.mean) == pytest.approx(100, abs=5)
+
+
+def test_samples_in_the_padding_and_more_padding_do_not_matter(
+    module: MaskedReconstruction, batch: tuple[Tensor, Tensor]
+) -> None:
+    wavs, lengths = batch
+    garbage = wavs.clone()
+    garbage[1, 2000:] = 3.0
+    longer = torch.nn.functional.pad(garbage, (0, 1920), value=-2.0)  # four tokens more
+    more = MaskPlan(
+        torch.nn.functional.pad(PLAN.selected, (0, 4)),
+        torch.cat([PLAN.source, torch.arange(11, 15).repeat(2, 1)], dim=1),
+    )
+    with torch.no_grad():
+        expected = module(wavs, lengths, PLAN)
+        assert float(module(garbage, lengths, PLAN).total) == float(expected.total)
+        found = module(longer, lengths, more)
+    assert float(found.weight) == float(expected.weight)
+    assert float(found.total) == pytest.approx(float(expected.total), rel=1e-6)
+
+
+def test_the_loss_of_a_batch_is_the_sum_of_its_utterances(
+    module: MaskedReconstruction, batch: tuple[Tensor, Tensor]
+) -> None:
+    wavs, lengths = batch
+    with torch.no_grad():
+        whole = module(wavs, lengths, PLAN)
+        first = module(wavs[:1], lengths[:1], MaskPlan(PLAN.selected[:1], PLAN.source[:1]))
+        second = module(wavs[1:, :2000], lengths[1:], MaskPlan(PLAN.selected[1:, :5], PLAN.source[1:, :5]))
+    assert float(whole.weight) == float(first.weight + second.weight)
+    assert float(whole.total) == pytest.approx(float(first.total + second.total), rel=1e-5)
+
+
+def test_a_zeroed_token_is_really_hidden(module: MaskedReconstruction, batch: tuple[Tensor, Tensor]) -> None:
+    """The prediction must not depend on what stood in a zeroed or replaced place; it does on what is shown."""
+
+    def predictions() -> Tensor:
+        with torch.no_grad():
+            return module.reconstruct(*batch, PLAN).predicted[0, [2, 7, 10]]
+
+    def shift(token: int) -> Callable[[Features], Features]:
+        change = torch.zeros(2, 11, 1)
+        change[0, token] = 5.0
+        return lambda features: features._replace(tokens=features.tokens + change)
+
+    before = predictions()
+    for token in (2, 7, 10):
+        change_features(module, shift(token))
+        assert torch.equal(predictions(), before)
+    change_features(module, shift(3))  # shown in place 7 as well
+    assert not torch.allclose(predictions(), before, atol=1e-4)
+
+
+def test_the_gradient_reaches_every_parameter(module: MaskedReconstruction, batch: tuple[Tensor, Tensor]) -> None:
+    module(*batch, PLAN).mean.backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+        if not name.endswith("key.bias"):  # soft-max is blind to it
+            assert parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("num_samples", [1, 320, 480])
+def test_the_shortest_utterances_have_a_finite_loss(module: MaskedReconstruction, voice, num_samples: int) -> None:
+    plan = collate_plans([sample_mask(1, module.config.task, torch.Generator().manual_seed(0))])
+    loss = module(voice(num_samples).unsqueeze(0), torch.tensor([num_samples]), plan)
+    assert torch.isfinite(loss.total) and int(loss.weight) == -(-num_samples // 160) * 257
+
+
+def test_bfloat16_autocast_keeps_the_loss_in_float32(
+    module: MaskedReconstruction, batch: tuple[Tensor, Tensor]
+) -> None:
+    with torch.no_grad():
+        expected = module(*batch, PLAN)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = module(*batch, PLAN)
+    assert found.total.dtype == found.weight.dtype == torch.float32
+    assert float(found.mean) == pytest.approx(float(expected.mean), rel=0.02)
+
+
+@pytest.mark.parametrize("share", [True, False], ids=["shared", "unshared"])
+def test_one_batch_is_learnt_by_heart(tiny_config: ModelConfig, voice, share: bool) -> None:
+    torch.manual_seed(0)
+    config = replace(
+        tiny_config,
+        transformer=replace(tiny_config.transformer, share_layer=share, hidden_size=64, intermediate_size=128),
+        task=replace(tiny_config.task, mask_proportion=0.5),
+    )
+    module = MaskedReconstruction(config).train()
+    wavs, lengths = pad_sequence([voice(6000, 1), voice(4000, 2)], batch_first=True), torch.tensor([6000, 4000])
+    generator = torch.Generator().manual_seed(0)
+    plan = collate_plans([sample_mask(-(-int(n) // 480), config.task, generator) for n in lengths])
+    optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(100):
+        loss = module(wavs, lengths, plan).mean
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[0] > 0.6  # about the mean absolute value of a normalised target
+    assert losses[-1] < 0.1 * losses[0]
