@@ -34,9 +34,7 @@ def pad_wavs(wavs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     for index, wav in enumerate(wavs):
         if wav.dim() != 1 or not wav.numel():
             shape = tuple(wav.shape)
-            raise AalbertError(
-                f"waveform {index} has shape {shape}, expected (num_samples,) with at least one sample"
-            )
+            raise AalbertError(f"waveform {index} has shape {shape}, expected (num_samples,) with at least one sample")
         if not torch.isfinite(wav).all():
             raise AalbertError(f"waveform {index} holds NaN or infinite samples")
     lengths = torch.tensor([wav.numel() for wav in wavs], device=wavs[0].device)
@@ -54,9 +52,7 @@ class UpstreamExpert(nn.Module):
     def __init__(self, ckpt: str | None = None, model_config: str | None = None, **_: Any):
         super().__init__()
         if ckpt and model_config:
-            raise AalbertError(
-                "give either a checkpoint (-k), which carries its configuration, or a model YAML (-g)"
-            )
+            raise AalbertError("give either a checkpoint (-k), which carries its configuration, or a model YAML (-g)")
         if ckpt:
             checkpoint = load_checkpoint(ckpt)
             self.model = AalbertModel(checkpoint.config)
@@ -88,9 +84,7 @@ class UpstreamExpert(nn.Module):
             ``last_hidden_state``: (batch, tokens, hidden). Padded tokens are zero everywhere.
         """
         representation = self.model(*pad_wavs(wavs))
-        padding = ~length_mask(
-            representation.lengths, representation.hidden_states[0].size(1)
-        ).unsqueeze(-1)
+        padding = ~length_mask(representation.lengths, representation.hidden_states[0].size(1)).unsqueeze(-1)
         states = [state.float().masked_fill(padding, 0) for state in representation.hidden_states]
         return {
             "hidden_states": states,
