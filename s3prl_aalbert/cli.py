@@ -17,6 +17,7 @@ COMMANDS = {
     "pretrain": "pre-train AALBERT or Mockingjay on folders of speech",
     "downstream": "S3PRL's run_downstream.py with this plugin registered",
     "probe": "probe every layer of an upstream in one run",
+    "sweep": "run a grid of models, tasks, settings and seeds from one YAML file",
     "report": "draw tables and figures from finished runs",
     "link": "make the plugin known to an S3PRL checkout or installation",
 }

@@ -99,7 +99,8 @@ def plan(
             )
     probe = ("probe", *upstreams["aalbert"], "--task", "phone,speaker", "-c", "aalbert_probe_demo")
     probe += ("-p", str(output / "probe"), "-a", "--seed", str(args.seed))
-    probe += ("-o", f"phone.audio={phones},,speaker.audio={speakers}")
+    datarc = "config.downstream_expert.datarc"
+    probe += ("-o", f"{datarc}.phone.audio='{phones}',,{datarc}.speaker.audio='{speakers}'")
     return [*result, Step("probe every layer", probe)]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert.errors import AalbertError, did_you_mean
-from s3prl_aalbert.toolkit.register import DOWNSTREAMS, upstream_entries
+from s3prl_aalbert.toolkit.register import ALL_LAYERS_PREFIX, DOWNSTREAMS, upstream_entries
 
 logger = logging.getLogger(__name__)
 
@@ -88,8 +88,9 @@ def check_settings(settings: Mapping[str, Any], trained: bool) -> None:
     """
     check_downstream(settings["downstream"])
     if settings.get("hub") != "huggingface":  # there -u is a repository, not a name
-        check_upstream(settings["upstream"], settings.get("upstream_ckpt"))
-        _check_model_config(settings["upstream"], settings.get("upstream_model_config"))
+        upstream = settings["upstream"].removeprefix(ALL_LAYERS_PREFIX)
+        check_upstream(upstream, settings.get("upstream_ckpt"))
+        _check_model_config(upstream, settings.get("upstream_model_config"))
     init_ckpt = settings.get("init_ckpt")
     if init_ckpt and not Path(init_ckpt).is_file():
         raise AalbertError(f"-i {init_ckpt}: no such file")

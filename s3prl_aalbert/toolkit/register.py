@@ -26,6 +26,9 @@ DOWNSTREAMS = {
     "aalbert_probe": "s3prl_aalbert.downstream.probe.expert",
 }
 
+ALL_LAYERS_PREFIX = "aalbert_all_layers_of_"
+"""``-u aalbert_all_layers_of_U`` is U with its layers side by side, see all_layers."""
+
 
 def register() -> None:
     """Add the plugin's upstreams to ``s3prl.hub`` and its tasks to ``s3prl.downstream``.

@@ -1,0 +1,285 @@
+"""The probing task as an S3PRL downstream: layers x classifiers x tasks, each probe trained as if it were alone.
+
+The losses of all probes are summed, their optimiser (AdamW) works element by element and the configuration does not
+clip gradients, so that no probe influences another. The representation holds all layers side by side, see
+toolkit.all_layers.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from s3prl_aalbert.config import from_dict
+from s3prl_aalbert.downstream.alignments import token_of_grid_frame
+from s3prl_aalbert.downstream.classifier import CLASSIFIERS, build_classifier
+from s3prl_aalbert.downstream.phone.dataset import PhoneDataConfig, load_phone_data
+from s3prl_aalbert.downstream.phone.expert import write_csv
+from s3prl_aalbert.downstream.probe.batches import ChainedBatches, JointTrainingBatches
+from s3prl_aalbert.downstream.results import Results
+from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data
+from s3prl_aalbert.downstream.task import TaskData
+from s3prl_aalbert.errors import AalbertError, did_you_mean
+
+TASKS = ("phone", "speaker")
+PROBES_FILE = "probes.csv"
+NO_CLIPPING = 1e6
+"""Gradient norms stay far below this; anything smaller would couple the probes."""
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """``downstream_expert.modelrc``."""
+
+    tasks: list[str] = field(default_factory=lambda: list(TASKS))
+    classifiers: list[str] = field(default_factory=lambda: list(CLASSIFIERS))
+    hidden_size: int = 768
+    layer_dims: list[int] | None = None
+    """Widths of the layers that lie side by side in the representation; null: it is one layer."""
+    only: list[str] | None = None
+    """Train these probes alone, e.g. ["phone/layer2/linear"]; null: all."""
+
+    def problems(self) -> list[str]:
+        """Return what makes these values unusable."""
+        found = [f'modelrc.tasks has "{t}"{did_you_mean(t, TASKS)}' for t in self.tasks if t not in TASKS]
+        found += [
+            f'modelrc.classifiers has "{c}"{did_you_mean(c, CLASSIFIERS)}'
+            for c in self.classifiers
+            if c not in CLASSIFIERS
+        ]
+        return (
+            found if self.tasks and self.classifiers else [*found, "modelrc.tasks and modelrc.classifiers: none given"]
+        )
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One classifier on one layer for one task."""
+
+    task: str
+    layer: int
+    classifier: str
+
+    @property
+    def name(self) -> str:
+        """E.g. phone/layer2/linear."""
+        return f"{self.task}/layer{self.layer}/{self.classifier}"
+
+
+class DownstreamExpert(nn.Module):
+    """All probes of a run."""
+
+    task = "aalbert_probe"
+
+    def __init__(self, upstream_dim: int, upstream_rate: int, downstream_expert: dict, expdir: str, **kwargs: Any):
+        super().__init__()
+        config = from_dict(ProbeConfig, downstream_expert.get("modelrc"), "downstream_expert.modelrc")
+        if kwargs["runner"]["gradient_clipping"] < NO_CLIPPING:
+            raise AalbertError(
+                f"runner.gradient_clipping must be at least {NO_CLIPPING:g}: clipping couples the probes"
+            )
+        self.rate, self.expdir, self.seed = int(upstream_rate), Path(expdir), int(kwargs.get("seed") or 0)
+        self.layer_dims = config.layer_dims or [upstream_dim]
+        if sum(self.layer_dims) != upstream_dim:
+            raise AalbertError(
+                f"modelrc.layer_dims sum to {sum(self.layer_dims)}, the representation is {upstream_dim} wide"
+            )
+        datarc = dict(downstream_expert.get("datarc") or {})
+        self.data = {task: self._load(task, datarc.pop(task, None)) for task in config.tasks}
+        for task in TASKS:
+            datarc.pop(task, None)
+        self.options = from_dict(BatchConfig, datarc, "downstream_expert.datarc")
+        self.probes = _probes(config, len(self.layer_dims))
+        self.models = nn.ModuleDict({_key(probe.name): self._build(probe, config.hidden_size) for probe in self.probes})
+        facts = {
+            "config": downstream_expert,
+            "data": {task: dict(data.counts) for task, data in self.data.items()},
+            "model": {
+                "upstream_dim": upstream_dim,
+                "upstream_rate": self.rate,
+                "layer_dims": self.layer_dims,
+                "classifier_params": sum(p.numel() for p in self.models.parameters()),
+            },
+            "majority": {},
+        }
+        args = {**kwargs, "upstream": str(kwargs.get("upstream")).removeprefix("aalbert_all_layers_of_")}
+        self.results = Results(self.expdir, self.task, args, facts, bool(kwargs.get("init_ckpt")))
+
+    def _load(self, task: str, values: dict | None) -> TaskData:
+        where = f"downstream_expert.datarc.{task}"
+        folder = self.expdir / task
+        if task == "phone":
+            return load_phone_data(from_dict(PhoneDataConfig, values, where), self.rate, self.seed, folder)
+        return load_speaker_data(from_dict(SpeakerDataConfig, values, where), self.seed, folder)
+
+    def _build(self, probe: Probe, hidden_size: int) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(zlib.crc32(f"{self.seed} {probe.name}".encode()))
+            classes = len(self.data[probe.task].classes)
+            return build_classifier(self.layer_dims[probe.layer], classes, CLASSIFIERS[probe.classifier], hidden_size)
+
+    # ------------------------------------------------------------------------------- S3PRL's interface
+
+    def get_dataloader(self, split: str, epoch: int = 0) -> Any:
+        """Return the batches of a split: joined over tasks for training, task after task otherwise."""
+        workers = self.options.num_workers
+        if split == "train":
+            sizes = dict.fromkeys(self.data, self.options.train_batch_size)
+            return JointTrainingBatches(self.data, sizes, workers, self.seed, epoch)
+        return ChainedBatches(self.data, split, self.options.eval_batch_size, workers)
+
+    def forward(
+        self,
+        split: str,
+        features: Sequence[Tensor],
+        labels: Sequence[Any],
+        names: Sequence[str],
+        tasks: Sequence[str],
+        records: Any,
+        **_: Any,
+    ) -> Tensor:
+        """Run every probe on the utterances of its task; returns the sum of their losses.
+
+        Args:
+            split: "train", "dev" or "test".
+            features: list of (tokens, sum of layer_dims), unpadded.
+            labels: PhoneLabels or a speaker's class, one an utterance.
+            names: utterance names.
+            tasks: task of each utterance.
+            records: S3PRL's defaultdict(list).
+        """
+        total = features[0].new_zeros(())
+        for task in self.data:
+            chosen = [i for i, name in enumerate(tasks) if name == task and len(features[i])]
+            if chosen:
+                total = total + self._run_task(
+                    split, task, [features[i] for i in chosen], [labels[i] for i in chosen], records
+                )
+        return total
+
+    def _run_task(self, split: str, task: str, features: list[Tensor], labels: list[Any], records: Any) -> Tensor:
+        lengths = [len(feature) for feature in features]
+        layers = torch.cat(features).split(self.layer_dims, dim=-1)  # each (tokens, dim)
+        target = _token_targets(task, labels, lengths).to(layers[0].device)  # (tokens,)
+        losses = []
+        for probe in self.probes:
+            if probe.task != task:
+                continue
+            logits = self.models[_key(probe.name)](layers[probe.layer])
+            loss = F.cross_entropy(logits, target)
+            losses.append(loss)
+            records[f"{probe.name}/loss"].append(loss.item())
+            if split != "train":
+                correct, count = self._score(task, logits.argmax(-1).cpu().numpy(), labels, lengths)
+                records[f"{probe.name}/correct"].append(correct)
+                records[f"{probe.name}/count"].append(count)
+        return torch.stack(losses).sum() if losses else layers[0].new_zeros(())
+
+    def _score(self, task: str, predicted: np.ndarray, labels: list[Any], lengths: list[int]) -> tuple[int, int]:
+        """Count correct answers: on the 10 ms grid for phones, on tokens for speakers."""
+        correct = count = start = 0
+        for label, length in zip(labels, lengths, strict=True):
+            answers = predicted[start : start + length]
+            start += length
+            if task == "phone":
+                grid = label.grid
+                answers = answers[token_of_grid_frame(len(grid), self.rate, length)]
+                correct, count = correct + int((answers == grid)[grid >= 0].sum()), count + int((grid >= 0).sum())
+            else:
+                correct, count = correct + int((answers == label).sum()), count + length
+        return correct, count
+
+    def log_records(self, split: str, records: Any, logger: Any, global_step: int, **_: Any) -> list[str]:
+        """Record every probe; on the last split of an evaluation rewrite probes.csv."""
+        metrics: dict[str, float] = {}
+        for probe in self.probes:
+            losses = records[f"{probe.name}/loss"]
+            if not losses:
+                continue
+            metrics[f"{probe.name}/loss"] = float(np.mean(losses))
+            if split != "train":
+                metrics[f"{probe.name}/acc"] = sum(records[f"{probe.name}/correct"]) / max(
+                    1, sum(records[f"{probe.name}/count"])
+                )
+        for key, value in metrics.items():
+            logger.add_scalar(f"{self.task}/{split}-{key}", value, global_step=global_step)
+        if split == "train":
+            return []
+        accuracies = [value for key, value in metrics.items() if key.endswith("/acc")]
+        metrics["acc"] = float(np.mean(accuracies))
+        print(
+            f"{self.task} {split} at step {global_step}: mean accuracy of {len(accuracies)} probes {metrics['acc']:.4f}"
+        )
+        self.results.add(split, global_step, metrics)
+        self._write_table()
+        return ["dev-best.ckpt"] if split == "dev" and self.results.best_step == global_step and global_step else []
+
+    def _write_table(self) -> None:
+        """Write probes.csv: each probe's best step by its own dev accuracy, and the test accuracy of that step."""
+        rows: list[list[Any]] = [["task", "layer", "classifier", "dev_acc", "test_acc", "best_step", "params"]]
+        for probe in self.probes:
+            best = best_of_probe(self.results.content["history"], probe.name)
+            if best is not None:
+                step, dev, test = best
+                params = sum(p.numel() for p in self.models[_key(probe.name)].parameters())
+                rows.append(
+                    [
+                        probe.task,
+                        probe.layer,
+                        probe.classifier,
+                        f"{dev:.6f}",
+                        "" if test is None else f"{test:.6f}",
+                        step,
+                        params,
+                    ]
+                )
+        write_csv(self.expdir / PROBES_FILE, rows)
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """What is left of ``datarc`` beside the tasks."""
+
+    train_batch_size: int = 16
+    eval_batch_size: int = 16
+    num_workers: int = 0
+
+
+def best_of_probe(history: Sequence[dict], name: str) -> tuple[int, float, float | None] | None:
+    """Return (step, dev accuracy, test accuracy there) of a probe's best dev accuracy; the earliest of equals."""
+    key = f"{name}/acc"
+    devs = [(h["step"], h["metrics"][key]) for h in history if h["split"] == "dev" and key in h["metrics"]]
+    if not devs:
+        return None
+    step, dev = max(devs, key=lambda item: (item[1], -item[0]))
+    tests = [h["metrics"].get(key) for h in history if h["split"] == "test" and h["step"] == step]
+    return step, dev, tests[0] if tests else None
+
+
+def _token_targets(task: str, labels: Sequence[Any], lengths: Sequence[int]) -> Tensor:
+    if task == "phone":
+        return torch.cat([torch.from_numpy(label.token[:n]) for label, n in zip(labels, lengths, strict=True)])
+    return torch.repeat_interleave(torch.tensor(list(labels)), torch.tensor(list(lengths)))
+
+
+def _probes(config: ProbeConfig, num_layers: int) -> list[Probe]:
+    probes = [Probe(t, layer, c) for t in config.tasks for layer in range(num_layers) for c in config.classifiers]
+    if config.only is None:
+        return probes
+    known = {probe.name for probe in probes}
+    for name in config.only:
+        if name not in known:
+            raise AalbertError(f'modelrc.only has "{name}"{did_you_mean(name, known)}, which is no probe of this run')
+    return [probe for probe in probes if probe.name in config.only]
+
+
+def _key(name: str) -> str:
+    return name.replace("/", "_")
