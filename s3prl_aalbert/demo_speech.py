@@ -45,7 +45,7 @@ def prepare_real(folders: Sequence[Path], target: Path, max_speakers: int) -> De
     Raises:
         AalbertError: no audio, no phone labels, or too few utterances per speaker.
     """
-    files = find_audio([str(folder) for folder in folders])
+    files = [Path(path) for path in find_audio([str(folder) for folder in folders]).paths]
     labelled = [path for path in files if path.with_suffix(".phn").is_file()]
     if not labelled:
         where = ", ".join(map(str, folders))

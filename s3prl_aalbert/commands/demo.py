@@ -63,7 +63,7 @@ def main(args: argparse.Namespace) -> int:
     steps = plan(args, speech.pretraining, speech.phones, speech.speakers, output)
     for number, step in enumerate(steps, 1):
         run_step(step, output, f"[{number}/{len(steps)}]")
-    return _finish(output, speech.description, started)
+    return _finish(output, speech.speakers, speech.description, started)
 
 
 def plan(
@@ -130,9 +130,14 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONUNBUFFERED": "1"}
 
 
-def _finish(output: Path, description: str, started: float) -> int:
-    from s3prl_aalbert.analysis.report import write_report
+def _finish(output: Path, speakers: Path, description: str, started: float) -> int:
+    from s3prl_aalbert.analysis.report import summarise_runs, write_report
+    from s3prl_aalbert.analysis.tsne import TsneRequest
 
-    page = write_report([output], output / "report", title="AALBERT demo", note=description)
-    print(f"\nreport: {page}\ntotal: {(time.monotonic() - started) / 60:.1f} minutes")
+    print("writing the report ...", flush=True)
+    runs = [output / "pretrain", output / "tasks", output / "probe"]
+    summary = summarise_runs(runs)
+    tsne = TsneRequest(checkpoint=output / "pretrain", speech=(speakers,))
+    page = write_report(runs, output / "report", "AALBERT demo", f"Speech: {description}.", tsne, summary)
+    print(f"\n{summary.table()}\n\nreport: {page}\ntotal: {(time.monotonic() - started) / 60:.1f} minutes")
     return 0

@@ -1,0 +1,91 @@
+"""The demo's speech is sorted as promised and its steps are commands that exist."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from s3prl_aalbert.cli import COMMANDS
+from s3prl_aalbert.commands import demo
+from s3prl_aalbert.config import find_config
+from s3prl_aalbert.demo_speech import prepare_real
+from s3prl_aalbert.errors import AalbertError
+
+
+def make_speech(root: Path, labelled: int = 3, plain: int = 12) -> None:
+    """Write two speakers with labelled files, sa1 among them, and three with others, one of which has too few."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 1600)
+    for speaker in ("lab1", "lab2"):
+        for name in ("sa1", *(f"u{i}" for i in range(labelled))):
+            path = root / "timit" / speaker / f"{name}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, noise, 16000)
+            path.with_suffix(".phn").write_text("0 1600 aa\n")
+    for speaker, count in (("p1", plain), ("p2", plain), ("few", 3)):
+        for index in range(count):
+            path = root / "other" / speaker / f"w{index}.flac"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, noise, 16000)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink()}
+
+
+def test_real_speech_is_sorted_by_purpose(tmp_path: Path) -> None:
+    make_speech(tmp_path / "speech")
+    found = prepare_real([tmp_path / "speech"], tmp_path / "out", max_speakers=5)
+    assert names(found.phones) == {
+        f"{s}/{s}_u{i}.{suffix}" for s in ("lab1", "lab2") for i in range(3) for suffix in ("wav", "phn")
+    }
+    assert names(found.speakers) == {f"{s}/{s}_w{i}.flac" for s in ("p1", "p2") for i in range(12)}
+    assert len(found.pretraining) == 1
+    pretraining = names(found.pretraining[0])
+    assert len(pretraining) == 27, "labelled speech must stay out of pre-training"
+    assert not any(name.startswith("lab") for name in pretraining)
+
+
+def test_the_largest_speakers_are_taken(tmp_path: Path) -> None:
+    make_speech(tmp_path / "speech")
+    for index in range(20):
+        path = tmp_path / "speech" / "other" / "big" / f"w{index}.wav"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, np.zeros(1600), 16000)
+    found = prepare_real([tmp_path / "speech"], tmp_path / "out", max_speakers=2)
+    assert {name.split("/")[0] for name in names(found.speakers)} == {"big", "p1"}
+
+
+def test_a_second_run_keeps_the_links(tmp_path: Path) -> None:
+    make_speech(tmp_path / "speech")
+    first = prepare_real([tmp_path / "speech"], tmp_path / "out", max_speakers=5)
+    assert prepare_real([tmp_path / "speech"], tmp_path / "out", max_speakers=5) == first
+
+
+@pytest.mark.parametrize(("labelled", "plain", "message"), [(0, 12, "no phone labels"), (3, 2, "two speakers")])
+def test_unsuitable_speech_is_one_sentence(tmp_path: Path, labelled: int, plain: int, message: str) -> None:
+    make_speech(tmp_path / "speech", labelled or 1, plain)
+    if not labelled:
+        for path in (tmp_path / "speech").rglob("*.phn"):
+            path.unlink()
+    with pytest.raises(AalbertError, match=message):
+        prepare_real([tmp_path / "speech"], tmp_path / "out", max_speakers=5)
+
+
+def test_every_step_is_a_command_with_packaged_configs(tmp_path: Path) -> None:
+    args = argparse.Namespace(speech=None, steps=None, seed=1)
+    steps = demo.plan(args, [tmp_path], tmp_path, tmp_path, tmp_path)
+    assert [step.argv[0] for step in steps] == ["pretrain", *["downstream"] * 6, "probe"]
+    for step in steps:
+        assert step.argv[0] in COMMANDS
+        config = step.argv[step.argv.index("-c") + 1]
+        find_config(config, "upstream_configs" if step.argv[0] == "pretrain" else "downstream_configs")
+
+
+def test_a_failing_step_shows_the_end_of_its_log(tmp_path: Path) -> None:
+    with pytest.raises(AalbertError, match="no-such-command"):
+        demo.run_step(demo.Step("broken", ("no-such-command",)), tmp_path, "[1/1]")
+    assert "no-such-command" in (tmp_path / "logs" / "broken.log").read_text()
