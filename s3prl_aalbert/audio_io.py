@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,9 @@ def read_audio(path: Path | str, sample_rate: int = 16000) -> np.ndarray:
         AudioError: missing, corrupt, empty, or with samples that are not finite.
     """
     try:
-        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)  # (num_samples, channels)
+        # By its bytes: soundfile itself cannot encode a name that is no UTF-8.
+        name = os.fsencode(path) if os.name == "posix" else str(path)
+        samples, rate = soundfile.read(name, dtype="float32", always_2d=True)  # (num_samples, channels)
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
         reason = "no such file" if not Path(path).exists() else f"cannot be decoded ({error})"
         raise AudioError(f"{path}: {reason}") from error

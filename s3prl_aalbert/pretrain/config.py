@@ -78,8 +78,17 @@ class DataConfig:
 
     paths: tuple[str, ...] = ()
     """Folders of speech (or `--speech`); every audio file below them is used."""
+    libri_root: str | None = None
+    """Folder that holds LibriSpeech's sets, as in S3PRL."""
+    sets: tuple[str, ...] = ()
+    """Its sets to use, e.g. [train-clean-100, train-clean-360]."""
     manifest: str | None = None
-    """Where the manifest is kept; null: in the experiment folder."""
+    """With folders: where their manifest is kept (null: in the experiment folder). Without: a TSV that is the corpus
+    itself, with a column path and, if known, samples, speaker and split (train, dev; others are left out)."""
+    trust_manifest: bool = False
+    """Take the manifest's word for files and lengths: nothing is searched, compared or decoded at the start."""
+    prepare_workers: int | None = None
+    """Processes that check the corpus at the first start; null: one per core."""
     train_batch_size: int = 32
     """Utterances per process and micro-batch."""
     max_batch_seconds: float | None = None
@@ -88,12 +97,14 @@ class DataConfig:
     """Longer utterances are cropped at random, anew each epoch."""
     min_seconds: float = 0.3
     """Shorter ones are left out."""
+    max_utterance_seconds: float | None = None
+    """Longer ones are left out instead of cropped; null: none is."""
     dev_fraction: float = 0.02
     """Share of the speakers held out for the dev loss."""
     num_workers: int = 0
-    """Processes that decode audio."""
+    """Processes that read audio while training; 0: a thread of the training process."""
     cache_hours: float = 24.0
-    """Corpora up to this size are decoded once and kept as 16-bit samples in memory (115 MB an hour)."""
+    """Up to this much speech is kept decoded beside the manifest, as 16-bit samples (115 MB an hour); 0: none."""
 
     def problems(self) -> list[str]:
         """Return what makes these values unusable."""
@@ -102,6 +113,17 @@ class DataConfig:
             found.append(f"pretrain_expert.datarc.train_batch_size is {self.train_batch_size}, expected at least 1")
         if not 0 < self.min_seconds < self.max_seconds:
             found.append("pretrain_expert.datarc.min_seconds must be positive and below max_seconds")
+        if bool(self.libri_root) != bool(self.sets):
+            found.append("pretrain_expert.datarc.libri_root and sets go together, found only one of them")
+        longest = self.max_utterance_seconds
+        if longest is not None and longest < self.min_seconds:
+            found.append(f"pretrain_expert.datarc.max_utterance_seconds is {longest}, expected at least min_seconds")
+        if self.cache_hours < 0 or self.num_workers < 0:
+            found.append("pretrain_expert.datarc.cache_hours and num_workers must not be negative")
+        if self.prepare_workers is not None and self.prepare_workers < 1:
+            found.append(f"pretrain_expert.datarc.prepare_workers is {self.prepare_workers}, expected at least 1")
+        if self.trust_manifest and not self.manifest:
+            found.append("pretrain_expert.datarc.trust_manifest needs a manifest")
         if not 0 <= self.dev_fraction < 1:
             found.append(f"pretrain_expert.datarc.dev_fraction is {self.dev_fraction}, expected within [0, 1)")
         return found

@@ -1,86 +1,64 @@
-"""A corpus: every audio file below some folders, decoded once to check it, listed in a manifest that is re-used.
-
-The manifest is a TSV (path, samples, speaker, split, bytes, mtime); what could not be used is listed beside it.
-"""
+"""A corpus: folders of speech or a manifest; checked by decoding once, held out by speaker, kept in few arrays."""
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import logging
-import os
 import re
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from s3prl_aalbert.audio_io import AUDIO_SUFFIXES, AudioError, read_audio
-from s3prl_aalbert.checkpoint import write_atomically
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.pretrain.audio_cache import CacheBuilder, CachedAudio
 from s3prl_aalbert.pretrain.config import DataConfig
+from s3prl_aalbert.pretrain.decoding import SAMPLE_RATE, Decoded, decode_all
+from s3prl_aalbert.pretrain.manifest import (
+    UNKNOWN,
+    Listing,
+    apply_manifest,
+    existing_folders,
+    find_audio,
+    locked,
+    read_listing,
+    skipped_path,
+    write_manifest,
+)
+from s3prl_aalbert.pretrain.utterances import Utterance, Utterances
 
 logger = logging.getLogger(__name__)
 
-SAMPLE_RATE = 16000
-COLUMNS = ("path", "samples", "speaker", "split", "bytes", "mtime_ns")
+__all__ = ["SAMPLE_RATE", "Corpus", "Utterance", "Utterances", "load_corpus", "manifest_path"]
+
 LIBRISPEECH_STEM = re.compile(r"^(\d+)-(\d+)-\d+$")
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """One usable audio file."""
-
-    path: str
-    samples: int
-    """At 16 kHz."""
-    speaker: str
-    split: str
-    """"train" or "dev"."""
+SAVE_SECONDS = 20.0
+"""At least this long between two saves while the corpus is checked; a kill loses no more."""
+SAVE_PAUSE = 20.0
+"""And this many times as long as saving takes."""
 
 
 @dataclass(frozen=True)
 class Corpus:
     """The usable files of a corpus and what was left out."""
 
-    utterances: tuple[Utterance, ...]
+    utterances: Utterances
     skipped: tuple[tuple[str, str], ...]
     """(path, reason) of files that could not be used."""
 
-    def split(self, name: str) -> list[Utterance]:
+    def split(self, name: str) -> Utterances:
         """Return the utterances of "train" or "dev"."""
-        return [u for u in self.utterances if u.split == name]
+        return self.utterances.of_split(name)
 
     def describe(self) -> str:
         """Return utterances, hours and speakers of each split in one line."""
         parts = []
         for name in ("train", "dev"):
             chosen = self.split(name)
-            hours = sum(u.samples for u in chosen) / SAMPLE_RATE / 3600
-            speakers = len({u.speaker for u in chosen})
-            parts.append(f"{name}: {len(chosen)} utterances, {hours:.2f} h, {speakers} speakers")
+            parts.append(f"{name}: {len(chosen)} utterances, {chosen.hours:.2f} h, {chosen.num_speakers} speakers")
         return "; ".join(parts)
-
-
-def find_audio(folders: Sequence[str]) -> list[Path]:
-    """List every audio file below the folders, sorted, each once.
-
-    Raises:
-        AalbertError: a folder is missing, or there is no audio in any of them.
-    """
-    found: set[Path] = set()
-    for folder in folders:
-        root = Path(folder).expanduser().resolve()
-        if not root.is_dir():
-            raise AalbertError(f"{folder}: no such folder of speech")
-        for parent, _, names in os.walk(root):
-            found.update(Path(parent, n) for n in names if Path(n).suffix.lower() in AUDIO_SUFFIXES and n[0] != ".")
-    if not found:
-        suffixes = ", ".join(sorted(AUDIO_SUFFIXES))
-        raise AalbertError(f"{', '.join(folders)}: no audio found (looked for {suffixes})")
-    return sorted(found)
 
 
 def speaker_of(path: Path) -> str:
@@ -89,139 +67,219 @@ def speaker_of(path: Path) -> str:
     return match.group(1) if match else path.parent.name
 
 
+def speech_folders(config: DataConfig) -> list[str]:
+    """Return the folders to search: ``paths``, and S3PRL's ``libri_root`` with its ``sets``."""
+    folders = list(config.paths)
+    if config.libri_root:
+        folders += [str(Path(config.libri_root).expanduser() / name) for name in config.sets]
+    return folders
+
+
+def manifest_path(config: DataConfig, expdir: Path) -> Path:
+    """Return where the manifest is kept: a given one that is the corpus itself is read, never written."""
+    if config.manifest and speech_folders(config):
+        return Path(config.manifest).expanduser()
+    return expdir / "manifest.tsv"
+
+
 def load_corpus(config: DataConfig, manifest: Path, seed: int, strict: bool = False, save: bool = True) -> Corpus:
-    """Return the corpus of ``config.paths``, from its manifest where files have not changed.
+    """Return the corpus, decoding only files that its manifest does not know or that have changed.
 
     Args:
-        config: folders, length limits and dev share.
-        manifest: where the TSV is read from and kept.
-        seed: decides which speakers are held out.
+        config: folders or a manifest, length limits, dev share, cache.
+        manifest: where the manifest is read from and kept.
+        seed: decides which speakers are held out, among those that the manifest does not assign yet.
         strict: stop at unusable files instead of leaving them out.
-        save: write the manifest.
+        save: write the manifest and the audio cache; of several processes only one may.
 
     Raises:
-        AalbertError: no folder given, no audio, nothing usable, or (strict) anything unusable.
+        AalbertError: no speech given, no audio, nothing usable, a damaged manifest, or (strict) anything unusable.
     """
-    if not config.paths:
+    own = existing_folders(speech_folders(config))
+    if not own and not config.manifest:
         raise AalbertError("no speech given: name folders with --speech or in pretrain_expert.datarc.paths")
-    files = find_audio(config.paths)
-    known = _read_manifest(manifest)
-    samples, skipped = _measure(files, known, config.num_workers)
-    kept, too_short = [], 0
-    for path, count in samples.items():
-        if count < config.min_seconds * SAMPLE_RATE:
-            too_short += 1
-            skipped.append((path, f"{count / SAMPLE_RATE:.2f} s is shorter than min_seconds {config.min_seconds}"))
-        else:
-            kept.append(path)
-    _report_skipped(skipped, strict)
-    if not kept:
-        raise AalbertError(f"{', '.join(config.paths)}: none of {len(files)} audio files is usable")
-    dev = _dev_files(kept, config.dev_fraction, seed)
-    utterances = tuple(Utterance(p, samples[p], speaker_of(Path(p)), "dev" if p in dev else "train") for p in kept)
-    corpus = Corpus(utterances, tuple(skipped))
-    if save:
-        _write_manifest(manifest, corpus)
-    return corpus
+    with locked(manifest) if save else contextlib.nullcontext():
+        listing = _listing(config, manifest, own)
+        cache = CacheBuilder(_given(config) if config.trust_manifest else manifest, config.cache_hours, SAMPLE_RATE)
+        if not config.trust_manifest:
+            _check(listing, cache, config, manifest if save else None, own)
+        unwanted = _unwanted(listing, config)
+        skipped = [*listing.missing, *((listing.paths[row], reason) for row, reason in sorted(unwanted.items()))]
+        _report_skipped(skipped, strict, skipped_path(manifest) if save else None)
+        usable = [row for row in range(len(listing.paths)) if row not in unwanted]
+        if not usable:
+            raise AalbertError(f"{_name(config)}: none of {len(listing.paths)} audio files is usable")
+        _draw_dev(listing, usable, config.dev_fraction, seed, manifest if own else None)
+        if save and not config.trust_manifest:
+            wrong_length = [(listing.paths[r], why) for r, why in unwanted.items() if r not in listing.faults]
+            write_manifest(listing, manifest, wrong_length, own)
+        audio = cache.reader(listing)
+    return Corpus(_pack(listing, usable, audio), tuple(skipped))
 
 
-def _measure(
-    files: Sequence[Path], known: dict[str, tuple[int, int, int]], num_workers: int
-) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Return samples by path, decoding only files the manifest does not know or that changed, and the failures."""
-    samples: dict[str, int] = {}
-    unknown = []
-    for path in files:
-        stat = path.stat()
-        count, size, mtime = known.get(str(path), (0, -1, -1))
-        if (size, mtime) == (stat.st_size, stat.st_mtime_ns):
-            samples[str(path)] = count
-        else:
-            unknown.append(str(path))
-    skipped = []
-    for path_, result in zip(unknown, _decode_all(unknown, num_workers), strict=True):
-        if isinstance(result, int):
-            samples[path_] = result
-        else:
-            skipped.append((path_, result))
-    return {str(path): samples[str(path)] for path in files if str(path) in samples}, skipped
+def _pack(listing: Listing, usable: Sequence[int], cache: CachedAudio | None) -> Utterances:
+    rows = np.array(usable)
+    columns = ([column[row] for row in usable] for column in (listing.paths, listing.speakers, listing.splits))
+    paths, speakers, splits = columns
+    return Utterances(paths, listing.samples[rows], speakers, splits, cache and cache.select(rows))
 
 
-def _decode_all(paths: Sequence[str], num_workers: int) -> Iterable[int | str]:
-    if num_workers < 1 or len(paths) < 200:
-        yield from _progress(map(_decode, paths), len(paths))
-        return
-    with ProcessPoolExecutor(num_workers) as pool:
-        yield from _progress(pool.map(_decode, paths, chunksize=32), len(paths))
+def _name(config: DataConfig) -> str:
+    return ", ".join(speech_folders(config)) or str(config.manifest)
 
 
-def _progress(results: Iterable[int | str], total: int) -> Iterable[int | str]:
-    return tqdm(results, total=total, desc="reading audio", unit="file", disable=None if total > 50 else True)
+def _given(config: DataConfig) -> Path:
+    return Path(str(config.manifest)).expanduser()
 
 
-def _decode(path: str) -> int | str:
-    """Return the number of samples at 16 kHz, or why the file cannot be used."""
+def _listing(config: DataConfig, manifest: Path, own: Sequence[str]) -> Listing:
+    """Return the corpus's files with everything that is known about them."""
+    if own and not config.trust_manifest:
+        listing = find_audio(own)
+        apply_manifest(listing, manifest)
+    else:
+        given = _given(config)
+        listing = read_listing(given, look=not config.trust_manifest)
+        if not listing.paths:
+            raise AalbertError(f"{given}: lists no file that exists")
+        if config.trust_manifest:
+            _require_lengths(listing, given)
+            listing = listing.below(own) if own else listing
+        elif manifest != given:
+            apply_manifest(listing, manifest)
+    listing.speakers = [
+        name or speaker_of(Path(path)) for name, path in zip(listing.speakers, listing.paths, strict=True)
+    ]
+    return listing
+
+
+def _require_lengths(listing: Listing, manifest: Path) -> None:
+    unknown = int((listing.samples == UNKNOWN).sum())
+    if unknown:
+        raise AalbertError(f"{manifest}: has no samples for {unknown} files, which trust_manifest: true needs")
+
+
+# --------------------------------------------------------------------------------------------- checking
+
+
+def _check(
+    listing: Listing, cache: CacheBuilder, config: DataConfig, manifest: Path | None, own: Sequence[str]
+) -> None:
+    """Decode what is not known or, if ``manifest`` is to be written, not cached; save every now and then."""
+    unknown = (listing.samples == UNKNOWN).tolist()
+    pending = {row for row, new in enumerate(unknown) if new and row not in listing.faults}
+    if manifest is not None:
+        pending.update(cache.plan(listing, own))
+    rows = sorted(pending)
+    save = _saver(listing, cache, manifest, own)
+    paths = [listing.paths[row] for row in rows]
+    wanted = _wants_audio(cache, manifest)
     try:
-        return len(read_audio(path, SAMPLE_RATE))
-    except AudioError as error:
-        return str(error).removeprefix(f"{path}: ")
+        for row, decoded in zip(rows, decode_all(paths, config.prepare_workers, wanted), strict=True):
+            _record(listing, row, decoded, cache, config)
+            save(False)
+    finally:  # an interruption keeps what was done
+        if rows:
+            save(True)
+    if manifest is not None:
+        cache.finish()
 
 
-def _report_skipped(skipped: Sequence[tuple[str, str]], strict: bool) -> None:
+def _wants_audio(cache: CacheBuilder, manifest: Path | None) -> Callable[[], bool]:
+    return lambda: manifest is not None and not cache.full
+
+
+def _record(listing: Listing, row: int, decoded: Decoded, cache: CacheBuilder, config: DataConfig) -> None:
+    if decoded.fault is not None:
+        listing.faults[row], listing.samples[row] = decoded.fault, UNKNOWN
+        return
+    listing.samples[row] = decoded.samples
+    if decoded.audio is not None and _length_problem(decoded.samples, config) is None:
+        cache.add(listing.paths[row], decoded.audio, int(listing.sizes[row]), int(listing.mtimes[row]))
+
+
+def _saver(listing: Listing, cache: CacheBuilder, manifest: Path | None, own: Sequence[str]) -> Callable[[bool], None]:
+    """Return a function that saves when due or told to; a large manifest is saved less often than a small one."""
+    last, pause = time.monotonic(), SAVE_SECONDS
+
+    def save(now: bool) -> None:
+        nonlocal last, pause
+        if manifest is None or not (now or time.monotonic() - last > pause):
+            return
+        start = time.monotonic()
+        cache.save()
+        write_manifest(listing, manifest, (), own)
+        last = time.monotonic()
+        pause = max(SAVE_SECONDS, SAVE_PAUSE * (last - start))
+
+    return save
+
+
+def _length_problem(samples: int, config: DataConfig) -> str | None:
+    seconds = samples / SAMPLE_RATE
+    if samples < config.min_seconds * SAMPLE_RATE:
+        return f"{seconds:.2f} s is shorter than min_seconds {config.min_seconds}"
+    if config.max_utterance_seconds is not None and seconds > config.max_utterance_seconds:
+        return f"{seconds:.2f} s is longer than max_utterance_seconds {config.max_utterance_seconds}"
+    return None
+
+
+def _unwanted(listing: Listing, config: DataConfig) -> dict[int, str]:
+    """Return why rows are left out: what is wrong with a file, its length, or its split."""
+    unwanted = dict(listing.faults)
+    shortest = config.min_seconds * SAMPLE_RATE
+    longest = np.inf if config.max_utterance_seconds is None else config.max_utterance_seconds * SAMPLE_RATE
+    for row in np.flatnonzero((listing.samples < shortest) | (listing.samples > longest)).tolist():
+        unwanted.setdefault(row, _length_problem(int(listing.samples[row]), config) or "")
+    tests = [row for row, split in enumerate(listing.splits) if split == "test"]
+    unwanted.update((row, 'split is "test"') for row in tests if row not in unwanted)
+    return unwanted
+
+
+def _report_skipped(skipped: Sequence[tuple[str, str]], strict: bool, listed_in: Path | None) -> None:
     if not skipped:
         return
     shown = "; ".join(f"{path} ({reason})" for path, reason in skipped[:5])
+    shown = shown.encode("utf-8", "backslashreplace").decode()  # a name that is no UTF-8 must not break the log
     more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
     if strict:
         raise AalbertError(f"{len(skipped)} audio files cannot be used (--strict): {shown}{more}")
-    logger.warning("left out %d audio files: %s%s", len(skipped), shown, more)
+    where = f"; listed in {listed_in}, without which they are tried again" if listed_in else ""
+    logger.warning("left out %d audio files: %s%s%s", len(skipped), shown, more, where)
 
 
-def _dev_files(paths: Sequence[str], fraction: float, seed: int) -> set[str]:
-    """Choose the files held out: whole speakers, or single files where there is one speaker alone."""
-    if fraction == 0 or len(paths) < 2:
-        return set()
-    generator = np.random.default_rng(seed)
-    by_speaker: dict[str, list[str]] = {}
-    for path in paths:
-        by_speaker.setdefault(speaker_of(Path(path)), []).append(path)
-    if len(by_speaker) == 1:
-        logger.warning("one speaker alone: the dev split is held out by utterance, not by speaker")
-        by_speaker = {path: [path] for path in paths}
-    names = generator.permutation(sorted(by_speaker))
-    count = max(1, round(fraction * len(names)))
-    return {path for name in names[:count] for path in by_speaker[name]}
+# ------------------------------------------------------------------------------------------------ splits
 
 
-def _read_manifest(manifest: Path) -> dict[str, tuple[int, int, int]]:
-    """Return (samples, bytes, mtime) by path; an absent or unreadable manifest knows nothing."""
-    if not manifest.is_file():
-        return {}
-    with manifest.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        if tuple(rows.fieldnames or ()) != COLUMNS:
-            raise AalbertError(f"{manifest}: columns are {rows.fieldnames}, expected {list(COLUMNS)}; remove the file")
-        try:
-            return {r["path"]: (int(r["samples"]), int(r["bytes"]), int(r["mtime_ns"])) for r in rows}
-        except (TypeError, ValueError) as error:
-            raise AalbertError(f"{manifest}: is damaged ({error}); remove the file to rebuild it") from error
+def _draw_dev(listing: Listing, usable: Sequence[int], fraction: float, seed: int, drawn_in: Path | None) -> None:
+    """Assign the rows that have no split yet: whole speakers, or single files where there is one speaker alone.
+
+    A speaker stays where the manifest has them: new files or folders never move held-out speech into training.
+    """
+    units = {row: listing.speakers[row] for row in usable}
+    if len(set(units.values())) == 1:
+        units = {row: listing.paths[row] for row in usable}
+    assigned = {units[row]: listing.splits[row] for row in usable if listing.splits[row]}
+    assigned.update({units[row]: "train" for row in usable if listing.splits[row] == "train"})
+    new = sorted(set(units.values()) - set(assigned))
+    if new:
+        count = max(1, round(fraction * (len(new) + len(assigned)))) if fraction and len(usable) > 1 else 0
+        count = max(0, count - sum(split == "dev" for split in assigned.values()))
+        chosen = {new[i] for i in np.random.default_rng(seed).permutation(len(new))[:count]}
+        assigned.update((unit, "dev" if unit in chosen else "train") for unit in new)
+        if count and units[usable[0]] == listing.paths[usable[0]]:
+            logger.warning("one speaker alone: the dev split is held out by utterance, not by speaker")
+    elif drawn_in is not None:
+        _warn_of_other_fraction(list(assigned.values()), fraction, drawn_in)
+    for row in usable:
+        listing.splits[row] = listing.splits[row] or assigned[units[row]]
 
 
-def _write_manifest(manifest: Path, corpus: Corpus) -> None:
-    def write(temporary: Path) -> None:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            file.write("\t".join(COLUMNS) + "\n")
-            for u in corpus.utterances:
-                stat = Path(u.path).stat()
-                row = (u.path, u.samples, u.speaker, u.split, stat.st_size, stat.st_mtime_ns)
-                file.write("\t".join(map(str, row)) + "\n")
-
-    write_atomically(manifest, write)
-    lines = "".join(f"{path}\t{reason}\n" for path, reason in corpus.skipped)
-    skipped_file = manifest.with_suffix(".skipped.tsv")
-    if lines or skipped_file.exists():
-        write_atomically(skipped_file, lambda temporary: _write_text(temporary, lines))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def _warn_of_other_fraction(splits: Sequence[str], fraction: float, manifest: Path) -> None:
+    """The split column outranks dev_fraction; say so where they differ."""
+    dev, expected = splits.count("dev"), max(1, round(fraction * len(splits))) if fraction else 0
+    if dev != expected:
+        message = (
+            "dev_fraction %g is not applied: %s assigns %d of %d speakers to dev; empty its column split to draw anew"
+        )
+        logger.warning(message, fraction, manifest, dev, len(splits))

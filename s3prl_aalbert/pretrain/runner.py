@@ -29,7 +29,7 @@ from s3prl_aalbert.objective import MaskedReconstruction
 from s3prl_aalbert.pretrain.batches import Batch, SpeechDataset, TrainingBatches, dev_loader
 from s3prl_aalbert.pretrain.card import model_card
 from s3prl_aalbert.pretrain.config import PretrainConfig
-from s3prl_aalbert.pretrain.corpus import SAMPLE_RATE, Corpus, load_corpus
+from s3prl_aalbert.pretrain.corpus import Corpus, load_corpus, manifest_path
 from s3prl_aalbert.pretrain.monitor import Monitor
 from s3prl_aalbert.pretrain.optim import build_optimizer, lr_factor
 
@@ -104,17 +104,14 @@ class Pretrainer:
 
     def _load_corpus(self) -> Corpus:
         datarc, options = self.config.datarc, self.options
-        manifest = Path(datarc.manifest).expanduser() if datarc.manifest else options.expdir / "manifest.tsv"
+        manifest = manifest_path(datarc, options.expdir)
         with self.fabric.rank_zero_first():
             save = self.fabric.is_global_zero and not options.dry_run
             return load_corpus(datarc, manifest, options.seed, options.strict, save)
 
     def _dataset(self, split: str) -> SpeechDataset:
         datarc = self.config.datarc
-        utterances = self.corpus.split(split)
-        hours = sum(u.samples for u in utterances) / SAMPLE_RATE / 3600
-        cache = hours <= datarc.cache_hours and datarc.num_workers == 0
-        return SpeechDataset(utterances, self.model_config, datarc.max_seconds, self.options.seed, cache)
+        return SpeechDataset(self.corpus.split(split), self.model_config, datarc.max_seconds, self.options.seed)
 
     def _training_batches(self) -> TrainingBatches:
         datarc, fabric = self.config.datarc, self.fabric

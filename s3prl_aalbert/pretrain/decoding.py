@@ -1,0 +1,94 @@
+"""Decoding many files at once, in order, to check them and to fill the audio cache."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from s3prl_aalbert.audio_io import AudioError, read_audio
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.pretrain.audio_cache import quantise
+
+logger = logging.getLogger(__name__)
+
+SAMPLE_RATE = 16000
+CHUNK = 16
+"""Files per task of a worker."""
+FEW = 64
+"""So many files are decoded without starting workers, and without a progress bar."""
+
+
+class Decoded(NamedTuple):
+    """What a file holds."""
+
+    samples: int
+    """At 16 kHz."""
+    audio: np.ndarray | None
+    """(samples,) int16, if it was asked for."""
+    fault: str | None
+    """Why it cannot be used."""
+
+
+def decode_all(paths: Sequence[str], workers: int | None, wants_audio: Callable[[], bool]) -> Iterator[Decoded]:
+    """Yield what each file holds, in order, with a progress bar.
+
+    Args:
+        paths: files.
+        workers: processes; None is one per core.
+        wants_audio: asked for every few files: whether to return the samples as well.
+
+    Raises:
+        AalbertError: a worker was killed; the message names the files that it may have died of.
+    """
+    workers = workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else workers or os.cpu_count()
+    if len(paths) <= FEW or workers == 1:
+        results: Iterable[Decoded] = (_decode(path, wants_audio()) for path in paths)
+    else:
+        results = _decode_in_processes(paths, workers or 1, wants_audio)
+    if len(paths) > FEW:
+        logger.info("checking %d audio files by decoding them, with %d processes", len(paths), workers)
+    yield from tqdm(results, total=len(paths), desc="checking audio", unit="file", disable=len(paths) <= FEW or None)
+
+
+def _decode_in_processes(paths: Sequence[str], workers: int, wants_audio: Callable[[], bool]) -> Iterator[Decoded]:
+    # Only a few chunks are under way at a time: finished ones hold decoded audio.
+    with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        under_way: deque[tuple[Sequence[str], Future[list[Decoded]]]] = deque()
+        chunks = (paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK))
+        try:
+            for chunk in itertools.islice(chunks, 3 * workers):
+                under_way.append((chunk, pool.submit(_decode_chunk, chunk, wants_audio())))
+            while under_way:
+                oldest, future = under_way.popleft()
+                yield from future.result()
+                for chunk in itertools.islice(chunks, 1):
+                    under_way.append((chunk, pool.submit(_decode_chunk, chunk, wants_audio())))
+        except BrokenProcessPool as error:
+            raise AalbertError(
+                f"a decoding process was killed (out of memory, or a crash of the decoder) at {oldest[0]} or one of "
+                f"the next {CHUNK * workers} files; prepare_workers: 1 finds out which"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _decode_chunk(paths: Sequence[str], want_audio: bool) -> list[Decoded]:
+    return [_decode(path, want_audio) for path in paths]
+
+
+def _decode(path: str, want_audio: bool) -> Decoded:
+    try:
+        wav = read_audio(path, SAMPLE_RATE)
+    except AudioError as error:
+        return Decoded(0, None, " ".join(str(error).removeprefix(f"{path}: ").split()))
+    return Decoded(len(wav), quantise(wav) if want_audio else None, None)

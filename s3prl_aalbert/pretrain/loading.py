@@ -1,0 +1,132 @@
+"""Getting batches ready while the model computes: by worker processes, or by one thread."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from s3prl_aalbert.audio_io import AudioError
+
+T = TypeVar("T")
+Keys = list[tuple[int, int]]
+"""The (epoch, utterance) pairs of one micro-batch."""
+READY = 2
+"""Batches that a thread prepares in advance."""
+
+
+class BatchSource(Protocol):
+    """A dataset of items that can be made a batch."""
+
+    def __getitem__(self, key: tuple[int, int]) -> Any: ...
+
+    def collate(self, items: Any) -> Any:
+        """Return a batch."""
+
+
+class _Batches(Dataset):
+    """Whole micro-batches by their keys; an unusable file is returned, so that its message passes between processes."""
+
+    def __init__(self, source: BatchSource):
+        self.source = source
+
+    def __getitem__(self, keys: Keys) -> Any:
+        try:
+            return self.source.collate([self.source[key] for key in keys])
+        except AudioError as error:
+            return error
+
+
+class _Keys(Iterable[Keys]):
+    def __init__(self, keys: Iterator[Keys]):
+        self.keys = keys
+
+    def __iter__(self) -> Iterator[Keys]:
+        return self.keys
+
+
+def load(source: BatchSource, keys: Iterator[Keys], num_workers: int) -> Generator[Any]:
+    """Yield a batch for each element of ``keys``, in order.
+
+    Args:
+        source: dataset.
+        keys: asked for some batches ahead, in this process; may be endless, so that workers live as long as training.
+        num_workers: processes; 0 is a thread of this one.
+
+    Raises:
+        AudioError: when the turn comes of a batch with an unusable file.
+    """
+    loader: DataLoader = DataLoader(
+        _Batches(source),
+        batch_size=None,
+        sampler=_Keys(keys),
+        collate_fn=_as_is,
+        num_workers=num_workers,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_outlive_signals,
+    )
+    batches = iter(loader) if num_workers else prefetch(iter(loader), READY)
+    for batch in batches:
+        if isinstance(batch, AudioError):
+            raise batch
+        yield batch
+
+
+def _as_is(batch: T) -> T:
+    return batch
+
+
+def _outlive_signals(_: int) -> None:
+    """Leave stopping to the training process: Ctrl-C and job managers signal workers too, before it has saved."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A second SIGTERM ends the worker: that is the training process insisting.
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
+
+
+class _End:
+    """Says that a thread has nothing more, and why."""
+
+    def __init__(self, error: BaseException | None):
+        self.error = error
+
+
+def prefetch(items: Iterator[T], ready: int) -> Generator[T]:
+    """Yield ``items``, produced by a thread that stays ``ready`` items ahead; it ends with this generator."""
+    waiting: queue.Queue[T | _End] = queue.Queue(ready)
+    stop = threading.Event()
+
+    def put(item: T | _End) -> None:
+        while not stop.is_set():
+            try:
+                waiting.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                pass
+
+    def produce() -> None:
+        try:
+            for item in items:
+                put(item)
+                if stop.is_set():
+                    return
+        except BaseException as error:  # handed over, raised where the items are used
+            put(_End(error))
+        else:
+            put(_End(None))
+
+    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while not isinstance(item := waiting.get(), _End):
+            yield item
+        if item.error is not None:
+            raise item.error
+    finally:
+        stop.set()
+        if threading.current_thread() is not thread:  # garbage collection may finish this generator anywhere
+            thread.join()

@@ -1,0 +1,559 @@
+"""The corpus: which files it holds, what it says of the others, and that nothing is decoded twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import pickle
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from s3prl_aalbert.config import ConfigError, from_dict
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.pretrain import corpus as corpus_module
+from s3prl_aalbert.pretrain import decoding
+from s3prl_aalbert.pretrain.config import DataConfig
+from s3prl_aalbert.pretrain.corpus import Corpus, load_corpus, manifest_path
+
+SEED = 11
+
+
+def record(path: Path, seconds: float = 0.5, rate: int = 16000, channels: int = 1, **options: str) -> Path:
+    """Write noise that lasts ``seconds``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(len(str(path))).uniform(-0.3, 0.3, (round(seconds * rate), channels))
+    soundfile.write(path, noise, rate, **options)
+    return path
+
+
+def load(*folders: Path, manifest: Path, seed: int = SEED, strict: bool = False, save: bool = True, **keys) -> Corpus:
+    config = DataConfig(paths=tuple(map(str, folders)), **{"dev_fraction": 0.0, "cache_hours": 0.0, **keys})
+    assert config.problems() == []
+    return load_corpus(config, manifest, seed, strict, save)
+
+
+def names(corpus: Corpus, split: str | None = None) -> list[str]:
+    return [Path(u.path).name for u in corpus.utterances if split in (None, u.split)]
+
+
+def reasons(corpus: Corpus) -> dict[str, str]:
+    return {Path(path).name: reason for path, reason in corpus.skipped}
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    """Return a folder of 6 speakers with 2 files each."""
+    for speaker in "abcdef":
+        for take in (1, 2):
+            record(tmp_path / "speech" / speaker / f"{take}.wav", 0.4 + take / 10)
+    return tmp_path / "speech"
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "manifest.tsv"
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the names of the files that are decoded from now on, in this process."""
+    seen: list[str] = []
+    original = decoding.read_audio
+
+    def read(path: str, rate: int) -> np.ndarray:
+        seen.append(Path(path).name)
+        return original(path, rate)
+
+    monkeypatch.setattr(decoding, "read_audio", read)
+    return seen
+
+
+# --------------------------------------------------------------------------------------------- what is used
+
+
+def test_any_format_rate_and_channels_with_their_length_at_16_khz(tmp_path: Path, manifest: Path) -> None:
+    folder = tmp_path / "mixed"
+    record(folder / "s1" / "mono.wav", 1.0)
+    record(folder / "s1" / "telephone.wav", 1.0, rate=8000)
+    record(folder / "s1" / "stereo.flac", 0.75, channels=2)
+    record(folder / "s2" / "cd.WAV", 0.5, rate=44100, channels=2, format="WAV")
+    record(folder / "s2" / "vorbis.ogg", 0.5, format="OGG", subtype="VORBIS")
+    record(folder / "s2" / "opus.opus", 0.5, format="OGG", subtype="OPUS")
+    (folder / "s2" / "notes.txt").write_text("no audio")
+    corpus = load(folder, manifest=manifest)
+    lengths = {Path(u.path).name: u.samples for u in corpus.utterances}
+    expected = {"mono.wav": 16000, "telephone.wav": 16000, "stereo.flac": 12000, "cd.WAV": 8000}
+    assert lengths == expected | {"vorbis.ogg": 8000, "opus.opus": 8000}
+    assert {u.speaker for u in corpus.utterances} == {"s1", "s2"}
+    record(folder / "s2" / "last.mp3", 0.5, format="MP3")
+    mp3 = {Path(u.path).name: u.samples for u in load(folder, manifest=manifest).utterances}["last.mp3"]
+    assert 8000 <= mp3 <= 8000 + 3 * 1152  # MP3 pads to its frames
+
+
+def test_unusable_files_are_left_out_by_name_and_reason(speech: Path, manifest: Path, decoded: list[str]) -> None:
+    record(speech / "a" / "short.wav", 0.2)
+    whole = record(speech / "a" / "truncated.flac", 2.0).read_bytes()
+    (speech / "a" / "truncated.flac").write_bytes(whole[: len(whole) // 2])
+    (speech / "a" / "corrupt.ogg").write_bytes(bytes(range(256)) * 20)
+    (speech / "a" / "empty.wav").touch()
+    (speech / "a" / "no samples.wav").write_bytes(record(speech / "x.wav", 0.0).read_bytes())
+    (speech / "a" / "text.wav").write_text("this is a text, whatever its name says\n" * 20)
+    (speech / "x.wav").unlink()
+    corpus = load(speech, manifest=manifest)
+    assert len(corpus.utterances) == 12
+    assert set(reasons(corpus)) == {
+        "short.wav", "truncated.flac", "corrupt.ogg", "empty.wav", "no samples.wav", "text.wav"
+    }  # fmt: skip
+    assert reasons(corpus)["short.wav"] == "0.20 s is shorter than min_seconds 0.3"
+    assert reasons(corpus)["no samples.wav"] == "holds no samples"
+    listed = manifest.with_suffix(".skipped.tsv").read_text().splitlines()
+    assert {Path(line.split("\t")[0]).name for line in listed[1:]} == set(reasons(corpus))
+
+    decoded.clear()
+    again = load(speech, manifest=manifest)
+    assert decoded == [] and reasons(again) == reasons(corpus)
+    record(speech / "a" / "text.wav", 1.0)
+    assert len(load(speech, manifest=manifest).utterances) == 13 and decoded == ["text.wav"]
+    with pytest.raises(AalbertError, match=r"5 audio files cannot be used \(--strict\): .*corrupt\.ogg"):
+        load(speech, manifest=manifest, strict=True)
+
+
+def test_nothing_usable_or_nothing_there(tmp_path: Path, manifest: Path) -> None:
+    (tmp_path / "train-clean-100").mkdir()
+    with pytest.raises(AalbertError, match="train-clean-100: no audio found"):
+        load(tmp_path / "train-clean-100", manifest=manifest)
+    with pytest.raises(AalbertError, match=r'no such folder of speech \(did you mean "train-clean-100"\?\)'):
+        load(tmp_path / "train-clean-10", manifest=manifest)
+    record(tmp_path / "train-clean-100" / "click.wav", 0.1)
+    with pytest.raises(AalbertError, match="none of 1 audio files is usable"):
+        load(tmp_path / "train-clean-100", manifest=manifest)
+    with pytest.raises(AalbertError, match="no speech given"):
+        load(manifest=tmp_path / "never" / "m.tsv")
+    assert not (tmp_path / "never").exists()
+
+
+def test_lengths_outside_the_limits_come_back_when_the_limits_change(
+    speech: Path, manifest: Path, decoded: list[str]
+) -> None:
+    record(speech / "a" / "long.wav", 3.0)
+    strict_limits = {"min_seconds": 0.55, "max_utterance_seconds": 2.0}
+    corpus = load(speech, manifest=manifest, **strict_limits)
+    assert names(corpus) == ["2.wav"] * 6
+    assert reasons(corpus)["long.wav"] == "3.00 s is longer than max_utterance_seconds 2.0"
+    decoded.clear()
+    assert len(load(speech, manifest=manifest).utterances) == 13
+    assert decoded == []
+
+
+@pytest.mark.parametrize("name", ["two words.wav", "Übung, 録音.wav", "%s {x} #1.wav", b"caf\xe9.wav"])
+def test_names_of_any_kind(tmp_path: Path, manifest: Path, name: str | bytes, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "spoken words ü"
+    plain = record(folder / "plain.wav")
+    odd = os.fsencode(folder) + b"/" + (name if isinstance(name, bytes) else os.fsencode(name))
+    shutil.copy(plain, odd)
+    shutil.copy(plain, odd[:-4] + b"-2.wav")
+    Path(os.fsdecode(odd[:-4] + b"-2.wav")).write_bytes(b"no audio")
+    expected = {str(plain), os.fsdecode(odd)}
+    assert {u.path for u in load(folder, manifest=manifest).utterances} == expected
+    again = load(folder, manifest=manifest)
+    assert {u.path for u in again.utterances} == expected
+    assert [path for path, _ in again.skipped] == [os.fsdecode(odd[:-4] + b"-2.wav")]
+    caplog.text.encode()  # what a terminal has to be able to show
+
+
+def test_a_name_that_a_table_cannot_hold_is_skipped(speech: Path, manifest: Path) -> None:
+    shutil.copy(speech / "a" / "1.wav", speech / "a" / "tab\there.wav")
+    assert "has a tab" in reasons(load(speech, manifest=manifest))["tab\there.wav"]
+
+
+def test_linked_folders_are_followed_once(speech: Path, tmp_path: Path, manifest: Path) -> None:
+    elsewhere = record(tmp_path / "disk 2" / "g" / "1.wav").parents[1]
+    (speech / "loop").symlink_to(speech)
+    (speech / "a" / "up").symlink_to("..")
+    (speech / "more").symlink_to(elsewhere)
+    (speech / "again").symlink_to(elsewhere)
+    (speech / "gone.wav").symlink_to("nowhere.wav")
+    os.mkfifo(speech / "pipe.wav")
+    corpus = load(speech, manifest=manifest)
+    paths = [u.path for u in corpus.utterances]
+    assert len(paths) == len(set(paths)) == 13
+    assert str(elsewhere / "g" / "1.wav") in paths
+    assert set(reasons(corpus)) == {"gone.wav", "pipe.wav"}
+
+
+def open_to_all(folder: Path) -> None:
+    """Let other users enter a temporary folder."""
+    for parent in (folder, *folder.parents):
+        if not parent.stat().st_mode & 0o001:
+            parent.chmod(0o755)
+
+
+@pytest.fixture
+def ordinary_user() -> Iterator[None]:
+    """Give up root's rights, for which no folder is closed."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_closed_folder_or_file_is_reported(speech: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    open_to_all(tmp_path)
+    (speech / "b").chmod(0)
+    (speech / "c" / "1.wav").chmod(0)
+    request.getfixturevalue("ordinary_user")
+    corpus = load(speech, manifest=tmp_path / "none.tsv", save=False)
+    os.seteuid(os.getuid())
+    (speech / "b").chmod(0o755)
+    assert len(corpus.utterances) == 9
+    assert reasons(corpus)["b"] == "cannot be listed (Permission denied)"
+    assert "1.wav" in reasons(corpus)
+
+
+def test_librispeech_sets_as_s3prl_names_them(tmp_path: Path, manifest: Path) -> None:
+    for name in (
+        "train-clean-100/19/198/19-198-0001",
+        "train-clean-100/26/495/26-495-0000",
+        "dev-clean/84/1/84-1-0000",
+    ):
+        record(tmp_path / "LibriSpeech" / f"{name}.flac")
+    root = str(tmp_path / "LibriSpeech")
+    corpus = load(manifest=manifest, libri_root=root, sets=("train-clean-100",))
+    assert [(Path(u.path).stem, u.speaker) for u in corpus.utterances] == [("19-198-0001", "19"), ("26-495-0000", "26")]
+    with pytest.raises(AalbertError, match=r'train-clean-10: .*\(did you mean "train-clean-100"\?\)'):
+        load(manifest=manifest, libri_root=root, sets=("train-clean-10",))
+    with pytest.raises(ConfigError, match="libri_root and sets go together"):
+        from_dict(DataConfig, {"libri_root": root})
+
+
+# ------------------------------------------------------------------------------------- what is decoded again
+
+
+def test_only_what_changed_is_decoded_again(speech: Path, manifest: Path, decoded: list[str]) -> None:
+    load(speech, manifest=manifest)
+    assert len(decoded) == 12
+    written = manifest.stat().st_mtime_ns
+    decoded.clear()
+    load(speech, manifest=manifest)
+    assert decoded == [] and manifest.stat().st_mtime_ns == written
+
+    record(speech / "a" / "1.wav", 0.9)
+    record(speech / "d" / "new.wav", 0.7)
+    (speech / "f" / "2.wav").unlink()
+    corpus = load(speech, manifest=manifest)
+    assert sorted(decoded) == ["1.wav", "new.wav"]
+    lengths = {u.path: u.samples for u in corpus.utterances}
+    assert len(lengths) == 12 and str(speech / "f" / "2.wav") not in lengths
+    assert lengths[str(speech / "a" / "1.wav")] == 14400 and lengths[str(speech / "d" / "new.wav")] == 11200
+    assert "f/2.wav" not in manifest.read_text()
+
+
+def test_same_size_but_another_time_is_decoded_again(speech: Path, manifest: Path, decoded: list[str]) -> None:
+    load(speech, manifest=manifest)
+    decoded.clear()
+    os.utime(speech / "c" / "2.wav", ns=(1, 1))
+    load(speech, manifest=manifest)
+    assert decoded == ["2.wav"]
+
+
+def test_several_workers_see_what_one_sees(tmp_path: Path) -> None:
+    for index in range(decoding.FEW + 20):
+        record(tmp_path / "many" / f"s{index % 7}" / f"{index}.wav", 0.31 + index / 1000)
+    (tmp_path / "many" / "bad.wav").write_bytes(b"bad")
+    one = load(tmp_path / "many", manifest=tmp_path / "1.tsv", prepare_workers=1)
+    three = load(tmp_path / "many", manifest=tmp_path / "3.tsv", prepare_workers=3)
+    assert list(one.utterances) == list(three.utterances) and one.skipped == three.skipped
+    assert (tmp_path / "1.tsv").read_bytes() == (tmp_path / "3.tsv").read_bytes()
+    assert [u.samples for u in one.utterances if Path(u.path).name == "60.wav"] == [round(0.37 * 16000)]
+
+
+def test_a_killed_worker_is_told_with_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(decoding.FEW + 1):
+        record(tmp_path / "many" / f"{index:03}.wav")
+    monkeypatch.setattr(decoding, "read_audio", lambda path, rate: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(AalbertError, match=r"decoding process was killed .* at .*000\.wav or one of the next"):
+        load(tmp_path / "many", manifest=tmp_path / "m.tsv", prepare_workers=2)
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Run ``work`` in a forked process and return its process number."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return child
+
+
+def test_an_interrupted_check_goes_on_where_it_was(
+    speech: Path, manifest: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = decoding.read_audio
+
+    def stop_at(number: int, how: Callable[[], object]) -> None:
+        def read(path: str, rate: int) -> np.ndarray:
+            if len(decoded) == number:
+                how()
+            return original(path, rate)
+
+        monkeypatch.setattr(decoding, "read_audio", read)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    stop_at(3, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        load(speech, manifest=manifest, cache_hours=1.0)
+    assert len(decoded) == 3
+
+    monkeypatch.setattr(corpus_module, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(corpus_module, "SAVE_PAUSE", 0.0)
+    stop_at(7, lambda: os.kill(os.getpid(), signal.SIGKILL))  # 4 more
+    child = in_child(lambda: load(speech, manifest=manifest, cache_hours=1.0))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+    monkeypatch.setattr(decoding, "read_audio", original)
+    decoded.clear()
+    corpus = load(speech, manifest=manifest, cache_hours=1.0)
+    assert len(corpus.utterances) == 12
+    assert len(decoded) == 12 - 7
+
+
+# -------------------------------------------------------------------------------------------- several runs
+
+
+def test_two_runs_share_a_manifest(
+    speech: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    original = decoding.read_audio
+
+    def read(path: str, rate: int) -> np.ndarray:
+        with log.open("a") as file:
+            file.write(f"{path}\n")
+        return original(path, rate)
+
+    monkeypatch.setattr(decoding, "read_audio", read)
+    monkeypatch.setattr(corpus_module, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(corpus_module, "SAVE_PAUSE", 0.0)
+    runs = [in_child(lambda: load(speech, manifest=manifest, cache_hours=1.0)) for _ in range(3)]
+    assert [os.waitstatus_to_exitcode(os.waitpid(run, 0)[1]) for run in runs] == [0, 0, 0]
+    assert sorted(log.read_text().splitlines()) == sorted(str(p) for p in speech.rglob("*.wav"))
+    corpus = load(speech, manifest=manifest, cache_hours=1.0)
+    assert len(corpus.utterances) == 12
+    for row, utterance in enumerate(corpus.utterances):
+        wav = soundfile.read(utterance.path, dtype="float32")[0]
+        np.testing.assert_array_equal(corpus.utterances.cache.read(row, 0, utterance.samples), wav)
+
+
+def test_runs_with_other_folders_keep_each_others_rows(
+    speech: Path, manifest: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    other = record(tmp_path / "other" / "z" / "9.wav").parents[1]
+    (other / "bad.wav").write_bytes(b"bad")
+    load(speech, manifest=manifest, cache_hours=1.0)
+    load(other, manifest=manifest, cache_hours=1.0)
+    decoded.clear()
+    assert len(load(speech, manifest=manifest, cache_hours=1.0).utterances) == 12
+    assert len(load(other, manifest=manifest, cache_hours=1.0).utterances) == 1
+    assert len(load(speech, other, manifest=manifest, cache_hours=1.0).utterances) == 13
+    assert decoded == []
+
+
+def test_without_save_nothing_is_written(speech: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    corpus = load(speech, manifest=tmp_path / "new" / "m.tsv", save=False, cache_hours=1.0)
+    assert len(corpus.utterances) == 12 and corpus.utterances.cache is None
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_manifest_in_a_read_only_folder_serves(speech: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    open_to_all(tmp_path)
+    manifest = tmp_path / "kept" / "m.tsv"
+    load(speech, manifest=manifest)
+    (tmp_path / "kept").chmod(0o555)
+    (tmp_path / "kept" / ".m.tsv.lock").unlink()
+    request.getfixturevalue("ordinary_user")
+    assert len(load(speech, manifest=manifest).utterances) == 12
+
+
+# -------------------------------------------------------------------------------------------------- splits
+
+
+def test_dev_is_whole_speakers_drawn_by_the_seed(speech: Path, tmp_path: Path) -> None:
+    corpus = load(speech, manifest=tmp_path / "a.tsv", dev_fraction=1 / 3)
+    order = np.random.default_rng(SEED).permutation(["a", "b", "c", "d", "e", "f"])
+    assert {u.speaker for u in corpus.split("dev")} == set(order[:2])
+    assert {u.speaker for u in corpus.split("train")} == set(order[2:])
+    assert len(corpus.split("dev")) == 4 and len(corpus.split("train")) == 8
+    others = {
+        frozenset(
+            u.speaker for u in load(speech, manifest=tmp_path / f"{s}.tsv", seed=s, dev_fraction=0.3).split("dev")
+        )
+        for s in range(5)
+    }
+    assert len(others) > 1
+    seconds = 8 * 0.55
+    assert corpus.describe() == (
+        f"train: 8 utterances, {seconds / 3600:.2f} h, 4 speakers; dev: 4 utterances, 0.00 h, 2 speakers"
+    )
+
+
+def test_speakers_stay_in_their_split_when_the_corpus_grows(speech: Path, manifest: Path) -> None:
+    first = load(speech, manifest=manifest, dev_fraction=1 / 3)
+    dev = {u.speaker for u in first.split("dev")}
+    for speaker in "0123456789mnop":
+        record(speech / speaker / "1.wav")
+    record(speech / min(dev) / "later.wav")
+    grown = load(speech, manifest=manifest, dev_fraction=1 / 3)
+    held_out = {u.speaker for u in grown.split("dev")}
+    assert dev < held_out and len(held_out) == round(20 / 3)
+    assert {u.speaker for u in grown.split("train")}.isdisjoint(held_out)
+    assert "later.wav" in names(grown, "dev")
+
+
+def test_another_dev_fraction_on_a_finished_manifest_is_said_not_to_apply(
+    speech: Path, manifest: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    load(speech, manifest=manifest, dev_fraction=1 / 3)
+    load(speech, manifest=manifest, dev_fraction=1 / 3)
+    assert caplog.records == []
+    corpus = load(speech, manifest=manifest, dev_fraction=0.5)
+    assert len(corpus.split("dev")) == 4
+    assert "dev_fraction 0.5 is not applied" in caplog.text and "2 of 6 speakers" in caplog.text
+
+
+def test_one_speaker_is_held_out_by_utterance(tmp_path: Path, manifest: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for take in range(10):
+        record(tmp_path / "me" / f"{take}.wav")
+    corpus = load(tmp_path / "me", manifest=manifest, dev_fraction=0.2)
+    assert len(corpus.split("dev")) == 2 and len(corpus.split("train")) == 8
+    assert "one speaker alone" in caplog.text
+
+
+def test_no_dev_without_a_fraction(speech: Path, manifest: Path) -> None:
+    corpus = load(speech, manifest=manifest, dev_fraction=0.0)
+    assert len(corpus.split("dev")) == 0 and len(corpus.split("train")) == 12
+
+
+# ------------------------------------------------------------------------------------- a manifest as corpus
+
+
+def given(path: Path, lines: list[str]) -> Path:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def test_a_users_manifest_is_the_corpus(speech: Path, tmp_path: Path, manifest: Path, decoded: list[str]) -> None:
+    lines = ["path\tage\tspeaker\tsplit", "a/1.wav\t7\tAnn\ttrain", "b/1.wav\t8\tBob\tdev", "c/1.wav\t9\tCy\ttest"]
+    file = given(speech / "mine.tsv", [*lines, f"{speech}/d/1.wav\t\tDi\ttrain", "gone.wav\t\tX\ttrain"])
+    before = file.read_bytes()
+    config = DataConfig(manifest=str(file), cache_hours=0.0)
+    assert manifest_path(config, manifest.parent) == manifest
+    corpus = load_corpus(config, manifest, SEED)
+    assert [(Path(u.path).parent.name, u.speaker, u.split) for u in corpus.utterances] == [
+        ("a", "Ann", "train"), ("b", "Bob", "dev"), ("d", "Di", "train")
+    ]  # fmt: skip
+    assert reasons(corpus) == {
+        "gone.wav": "cannot be looked at (No such file or directory)", "1.wav": 'split is "test"'
+    }  # fmt: skip
+    assert file.read_bytes() == before and manifest.is_file()
+    decoded.clear()
+    assert list(load_corpus(config, manifest, SEED).utterances) == list(corpus.utterances)
+    assert decoded == []
+
+
+def test_a_users_manifest_from_a_spreadsheet(speech: Path, manifest: Path) -> None:
+    file = speech / "mine.tsv"
+    file.write_bytes("\ufeffpath\tsplit\r\na/1.wav\t\r\nb/1.wav\t\r\nc/2.wav\t\r\n".encode())
+    corpus = load_corpus(DataConfig(manifest=str(file), dev_fraction=0.3, cache_hours=0.0), manifest, SEED)
+    assert len(corpus.split("train")) == 2 and len(corpus.split("dev")) == 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["file\tsplit", "a/1.wav\ttrain"], r"mine\.tsv: columns are \['file', 'split'\], expected \['path'\]"),
+        (["path\tsplit", "a/1.wav"], r"mine\.tsv: line 2 has 1 columns, expected 2"),
+        (["path\tsplit", "a/1.wav\tdevel"], r'split of a/1\.wav is "devel" \(did you mean "dev"\?\)'),
+        (["path", "a/1.wav", "a/../a/1.wav"], r"mine\.tsv: lists .*/a/1\.wav twice"),
+        (["path\tsamples", "a/1.wav\tmany"], r'samples of a/1\.wav is "many", expected a whole number'),
+        (["path"], r"mine\.tsv: lists no file that exists"),
+        (["path", "nowhere.wav"], r"mine\.tsv: lists no file that exists"),
+    ],
+)
+def test_what_is_wrong_with_a_users_manifest(speech: Path, manifest: Path, lines: list[str], message: str) -> None:
+    file = given(speech / "mine.tsv", lines)
+    with pytest.raises(AalbertError, match=message):
+        load_corpus(DataConfig(manifest=str(file)), manifest, SEED)
+
+
+def test_a_missing_or_damaged_manifest_is_named(speech: Path, manifest: Path) -> None:
+    with pytest.raises(AalbertError, match=r"absent\.tsv: cannot be read \(No such file"):
+        load_corpus(DataConfig(manifest=str(speech / "absent.tsv")), manifest, SEED)
+    manifest.parent.mkdir(exist_ok=True)
+    given(manifest, ["path\tsamples", "x\t1"])
+    with pytest.raises(AalbertError, match=r"manifest\.tsv: columns are .* expected .*mtime_ns"):
+        load(speech, manifest=manifest)
+
+
+def test_a_trusted_manifest_is_neither_searched_nor_checked(
+    speech: Path, manifest: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    full = load(speech, manifest=manifest, dev_fraction=0.3, cache_hours=1.0)
+    shutil.rmtree(speech)
+    decoded.clear()
+    config = DataConfig(manifest=str(manifest), trust_manifest=True)
+    trusted = load_corpus(config, tmp_path / "b" / "m.tsv", SEED)
+    assert list(trusted.utterances) == list(full.utterances) and decoded == []
+    assert trusted.utterances.cache is not None
+    (speech / "a").mkdir(parents=True)
+    below = dataclasses.replace(config, paths=(str(speech / "a"),))
+    assert len(load_corpus(below, manifest, SEED).utterances) == 2
+    given(tmp_path / "bare.tsv", ["path", "a.wav"])
+    with pytest.raises(AalbertError, match="has no samples for 1 files"):
+        load_corpus(dataclasses.replace(config, manifest=str(tmp_path / "bare.tsv")), manifest, SEED)
+
+
+def test_a_large_corpus_is_a_few_arrays(tmp_path: Path, manifest: Path) -> None:
+    count = 100_000
+    with (tmp_path / "big.tsv").open("w") as file:
+        file.write("path\tsamples\tspeaker\tsplit\n")
+        for i in range(count):
+            file.write(
+                f"LibriSpeech/train/{i // 130}/{i // 13}/{i // 130}-{i // 13}-{i:06}.flac\t{16000 + i}\t{i // 130}\t\n"
+            )
+    config = DataConfig(manifest=str(tmp_path / "big.tsv"), trust_manifest=True)
+    corpus = load_corpus(config, manifest, SEED)
+    assert len(corpus.utterances) == count
+    path = str(tmp_path / "LibriSpeech/train/769/7692/769-7692-099999.flac")
+    assert corpus.utterances[count - 1].path == path and corpus.utterances[-1].samples == 16000 + count - 1
+    # All that is kept, as bytes: the paths' text and at most 40 more for each utterance.
+    assert len(pickle.dumps(corpus.utterances)) < count * (len(path) + 40)
+    dev = corpus.split("dev")
+    assert {u.speaker for u in dev}.isdisjoint(u.speaker for u in corpus.split("train"))
+    assert len({u.speaker for u in dev}) == round(0.02 * 770)
+    assert dev[3] == corpus.utterances[[u.path for u in corpus.utterances].index(dev[3].path)]
+
+
+def test_what_is_left_out_is_logged_once(speech: Path, manifest: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for index in range(7):
+        (speech / "a" / f"bad{index}.wav").write_bytes(b"bad")
+    with caplog.at_level(logging.WARNING):
+        load(speech, manifest=manifest)
+    assert len(caplog.records) == 1
+    assert "left out 7 audio files" in caplog.text and "and 2 more" in caplog.text and "skipped.tsv" in caplog.text
