@@ -24,7 +24,7 @@ import soundfile
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.source_filter import PHONES, SAMPLE_RATE, Generator, Voice, fft_length, render
 
-GENERATOR_VERSION = 1  # raise it with every change that alters a byte of the corpus
+GENERATOR_VERSION = 2  # raise it with every change that alters a byte of the corpus
 _WAV_HEADER_BYTES = 44
 _OWN_FILE = re.compile(r"corpus\.json|utt2spk|spk\d+/spk\d+_utt\d+\.(wav|phn)")
 
@@ -78,15 +78,18 @@ def synthesise_corpus(
         _log.info("synthetic corpus %s is complete: kept", root)
         return root
     _check_replaceable(root)
-    partial = root.absolute().with_name(f".{root.absolute().name}.partial-{os.getpid()}")
+    target = root.resolve()
+    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
         _write_corpus(partial, request)
-        if root.exists():
-            shutil.rmtree(root)
-        partial.replace(root)
+        if target.exists():
+            shutil.rmtree(target)
+        partial.replace(target)
     except OSError as error:
+        if _is_complete(root, request):  # another process was faster
+            return root
         raise AalbertError(f"{root}: the synthetic corpus cannot be written ({error})") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -96,11 +99,11 @@ def synthesise_corpus(
 def make_voice(seed: int, speaker: int) -> Voice:
     """Draw speaker number ``speaker``; the first ones are spread evenly over pitch and vocal-tract length.
 
-    A Kronecker sequence (multiples of irrational numbers, modulo 1) keeps any number of speakers apart, which
-    independent draws would not.
+    A Kronecker sequence (multiples, modulo 1, of the golden ratio and of the square root of 2) keeps any number of
+    speakers apart, which independent draws would not.
     """
     start = np.random.default_rng([seed, 0]).random(2)
-    pitch, tract = (start + (speaker + 1) * np.array([0.7548776662, 0.5698402910])) % 1.0
+    pitch, tract = (start + (speaker + 1) * np.array([0.6180339887, 0.4142135624])) % 1.0
     generator = np.random.default_rng([seed, 1, speaker])
     return Voice(
         f0_hz=float(90 * (235 / 90) ** pitch),
