@@ -1,0 +1,318 @@
+"""Draws accuracies against parameters, labels, layers and steps: the paper's Figures 2, 3, 4 and 6."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
+
+from s3prl_aalbert.analysis.curves import Point, running_mean
+from s3prl_aalbert.analysis.settings import unique
+from s3prl_aalbert.analysis.style import (
+    PANEL_WIDTH,
+    Look,
+    Styles,
+    add_legend,
+    error_lengths,
+    layer_axis,
+    panels,
+    step_axis,
+)
+from s3prl_aalbert.analysis.summary import ProbeRow, ResultRow, Spread
+
+PARAMETER_DODGE = 0.035
+"""Points with the same number of parameters stand side by side, this share of the axis apart."""
+LAYER_DODGE = 0.09
+"""The same for points of one layer, in layers."""
+MARGIN = 1.6
+"""Factor of free space at both ends of the parameter axis."""
+
+
+def _by_task(rows: Sequence[ResultRow]) -> dict[str, list[ResultRow]]:
+    grouped: dict[str, list[ResultRow]] = {}
+    for row in rows:
+        grouped.setdefault(row.task, []).append(row)
+    return grouped
+
+
+def _by_panel(rows: Sequence[ResultRow]) -> dict[str, list[ResultRow]]:
+    """Split tasks into fixed and fine-tuned representations, as the paper does; what has no parameters is in both."""
+    grouped: dict[str, list[ResultRow]] = {}
+    for task, members in _by_task(rows).items():
+        tuned = [row for row in members if _is_tuned(row)]
+        fixed = [row for row in members if not _is_tuned(row)]
+        if not tuned or not any(row.model.parameters for row in fixed):
+            grouped[task] = members
+            continue
+        grouped[f"{task}: fixed representation"] = fixed
+        grouped[f"{task}: fine-tuned"] = [row for row in members if _is_tuned(row) or row.model.parameters == 0]
+    return grouped
+
+
+def _is_tuned(row: ResultRow) -> bool:
+    return bool(row.runs[0].args.get("upstream_trainable"))
+
+
+def _error_bar(axes: Axes, x: float, value: Spread, look: Look) -> None:
+    style = {key: value for key, value in look.items() if key != "linestyle"}
+    lengths = error_lengths(value.mean, value.low, value.high)
+    axes.errorbar([x], [100 * value.mean], yerr=lengths, elinewidth=1, ls="none", **style)
+
+
+def _dodge(index: int, count: int, step: float) -> float:
+    """Return how far to move the index-th of ``count`` points aside so that none hides another."""
+    return step * (index - (count - 1) / 2)
+
+
+def _mark_majority(axes: Axes, rows: Sequence[ResultRow]) -> None:
+    """Show the majority-class rate as a line, or as words alone where the line would squeeze the curves."""
+    known = [100 * row.majority for row in rows if row.majority is not None]
+    if not known:
+        return
+    rate = sum(known) / len(known)
+    low, high = (100 * end(row.test.mean for row in rows) for end in (min, max))
+    near = rate > low - (high - low) / 2
+    if near:
+        axes.axhline(rate, color="0.55", linewidth=1, linestyle=(0, (1, 1.5)))
+    axes.annotate(
+        f"most frequent class: {rate:.1f} %",
+        (0.99, rate if near else 0),
+        xycoords=("axes fraction", "data" if near else "axes fraction"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        color="0.3",
+        fontsize=8,
+        ha="right",
+    )
+
+
+def _finish(figure: Figure, styles: Styles, rows: Sequence[ResultRow], lines: bool) -> Figure:
+    models, settings = unique(row.model.label for row in rows), unique(row.setting for row in rows)
+    add_legend(figure, styles.legend_handles(models, settings, lines))
+    return figure
+
+
+# ----------------------------------------------------------------------------- against parameters, Fig. 2
+
+
+def draw_against_parameters(rows: Sequence[ResultRow], styles: Styles) -> Figure:
+    """Draw test accuracy against parameters, one panel a task; models without parameters are horizontal lines."""
+    grouped = _by_task(rows)
+    figure, grid = panels(len(grouped))
+    for axes, (task, members) in zip(grid, grouped.items(), strict=True):
+        _draw_task_against_parameters(axes, members, styles)
+        axes.set_title(task)
+        axes.set_ylabel("test accuracy (%)")
+    return _finish(figure, styles, rows, lines=False)
+
+
+def _draw_task_against_parameters(axes: Axes, rows: Sequence[ResultRow], styles: Styles) -> None:
+    sized = [row for row in rows if row.model.parameters]
+    sizes = [row.model.parameters or 0 for row in sized]
+    width = math.log(max(sizes) / min(sizes) * MARGIN**2)  # of the axis
+    for size in unique(sizes):
+        same = [row for row in sized if row.model.parameters == size]
+        for index, row in enumerate(same):
+            moved = size * math.exp(_dodge(index, len(same), PARAMETER_DODGE * width))
+            _error_bar(axes, moved, row.test, styles.both(row.model.label, row.setting))
+    for row in rows:
+        if row.model.parameters == 0:
+            look = styles.both(row.model.label, row.setting)
+            axes.axhline(100 * row.test.mean, color=look["color"], linestyle=look["linestyle"], linewidth=1, zorder=1)
+            _error_bar_at_edge(axes, row, look)
+    _parameter_axis(axes, sizes)
+
+
+def _error_bar_at_edge(axes: Axes, row: ResultRow, look: Look) -> None:
+    """Mark a horizontal line with its model's marker at the left edge."""
+    style = {key: value for key, value in look.items() if key != "linestyle"}
+    axes.plot([0.02], [100 * row.test.mean], transform=axes.get_yaxis_transform(), linestyle="none", **style)
+
+
+def _parameter_axis(axes: Axes, sizes: Sequence[int]) -> None:
+    """Show a logarithmic axis whose ticks are the models' own sizes."""
+    axes.set_xscale("log")
+    axes.set_xlim(min(sizes) / MARGIN, max(sizes) * MARGIN)
+    ticks: list[int] = []
+    for size in sorted(set(sizes)):
+        if not ticks or size > 1.25 * ticks[-1]:  # closer labels would overlap
+            ticks.append(size)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_parameters(round(value))))
+    axes.set_xlabel("parameters")
+
+
+def format_parameters(count: int) -> str:
+    """Return e.g. ``7.46M``."""
+    if count >= 1_000_000:
+        return f"{count / 1e6:.3g}M"
+    return f"{count / 1e3:.3g}k" if count >= 1000 else str(count)
+
+
+# --------------------------------------------------------------------------------- against labels, Fig. 3
+
+
+def draw_against_labels(rows: Sequence[ResultRow], styles: Styles) -> Figure:
+    """Draw test accuracy against the share of labels, a panel for fixed and one for fine-tuned representations."""
+    grouped = _by_panel(rows)
+    figure, grid = panels(len(grouped))
+    for axes, (task, members) in zip(grid, grouped.items(), strict=True):
+        for model, setting in unique((row.model.label, row.setting) for row in members):
+            line = [row for row in members if (row.model.label, row.setting) == (model, setting)]
+            line.sort(key=lambda row: row.fraction)
+            look = styles.both(model, setting)
+            axes.plot([100 * row.fraction for row in line], [100 * row.test.mean for row in line], **look)
+            for row in line:
+                _error_bar(axes, 100 * row.fraction, row.test, look)
+        _mark_majority(axes, members)
+        _share_axis(axes, unique(100 * row.fraction for row in members))
+        axes.set_title(task)
+        axes.set_ylabel("test accuracy (%)")
+    return _finish(figure, styles, rows, lines=True)
+
+
+def _share_axis(axes: Axes, shares: Sequence[float]) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(sorted(shares)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xlabel("share of the training labels (%)")
+
+
+# ----------------------------------------------------------------------------------------- speakers, Fig. 4
+
+
+def draw_speakers(rows: Sequence[ResultRow], styles: Styles) -> Figure:
+    """Draw test accuracy as bars, one panel a task, models and settings named at the side."""
+    grouped = _by_task(rows)
+    most = max(map(len, grouped.values()))
+    figure, grid = panels(len(grouped), columns=1, width=8.0, height=0.9 + 0.34 * most)
+    for axes, (task, members) in zip(grid, grouped.items(), strict=True):
+        _draw_bars(axes, members, styles)
+        axes.set_title(task)
+    grid[-1].set_xlabel("test accuracy (%), whiskers: lowest and highest seed; dotted: most frequent class")
+    return figure
+
+
+def _draw_bars(axes: Axes, rows: Sequence[ResultRow], styles: Styles) -> None:
+    for position, row in enumerate(rows):
+        mean, colour = 100 * row.test.mean, styles.model(row.model.label)["color"]
+        spread = error_lengths(row.test.mean, row.test.low, row.test.high)
+        axes.barh(position, mean, height=0.68, color=colour, alpha=0.85, xerr=spread, ecolor="0.2", capsize=2.5)
+        axes.annotate(
+            f"{mean:.1f}", (100 * row.test.high, position), xytext=(4, 0), textcoords="offset points", va="center"
+        )
+        if row.majority is not None:
+            axes.plot([100 * row.majority] * 2, [position - 0.42, position + 0.42], color="black", linestyle=":")
+    axes.set_yticks(range(len(rows)), [f"{row.model.label}\n{row.setting}" for row in rows], fontsize=7.5)
+    axes.invert_yaxis()
+    axes.set_xlim(0, min(112, 1.15 * max(100 * row.test.high for row in rows) + 1))
+    axes.grid(visible=False, axis="y")
+
+
+# ------------------------------------------------------------------------------------------ probing, Fig. 6
+
+
+def draw_probing(rows: Sequence[ProbeRow], styles: Styles) -> Figure:
+    """Draw test accuracy by layer: a row of panels for each task, a column for each classifier."""
+    tasks, classifiers = unique(row.task for row in rows), unique(row.classifier for row in rows)
+    figure, grid = panels(
+        len(tasks) * len(classifiers), columns=len(classifiers), width=2.9, height=2.7, sharex=True, sharey="row"
+    )
+    places = [(task, classifier) for task in tasks for classifier in classifiers]
+    for axes, (task, classifier) in zip(grid, places, strict=True):
+        members = [row for row in rows if (row.task, row.classifier) == (task, classifier)]
+        for model in unique(row.model.label for row in members):
+            line = [row for row in members if row.model.label == model]
+            look = styles.model(model)
+            axes.plot([row.layer for row in line], [100 * row.test.mean for row in line], **look)
+            for row in line:
+                _error_bar(axes, row.layer, row.test, look)
+        axes.set_title(f"{task}: {classifier}")
+        if classifier == classifiers[0]:
+            axes.set_ylabel("test accuracy (%)")
+        if task == tasks[-1]:
+            layer_axis(axes)
+    add_legend(figure, styles.legend_handles(unique(row.model.label for row in rows), []))
+    return figure
+
+
+# -------------------------------------------------------------------------------------------- layer weights
+
+
+def draw_layer_weights(weights: Sequence[tuple[ResultRow, Sequence[tuple[int, Spread]]]], styles: Styles) -> Figure:
+    """Draw the learned weight of each layer, one panel a task."""
+    tasks = unique(row.task for row, _ in weights)
+    figure, grid = panels(len(tasks), width=PANEL_WIDTH if len(tasks) > 1 else 6.5)
+    for axes, task in zip(grid, tasks, strict=True):
+        members = [pair for pair in weights if pair[0].task == task]
+        for index, (row, layers) in enumerate(members):
+            look = styles.both(row.model.label, row.setting)
+            moved = [layer + _dodge(index, len(members), LAYER_DODGE) for layer, _ in layers]
+            axes.plot(moved, [100 * value.mean for _, value in layers], **{**look, "linewidth": 1})
+            for x, (_, value) in zip(moved, layers, strict=True):
+                _error_bar(axes, x, value, look)
+        axes.set_title(task)
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+        axes.set_ylabel("weight")
+        layer_axis(axes)
+    return _finish(figure, styles, [row for row, _ in weights], lines=True)
+
+
+# ------------------------------------------------------------------------------------------ training curves
+
+
+def draw_dev_curves(curves: Sequence[tuple[ResultRow, Sequence[Point]]], styles: Styles) -> Figure:
+    """Draw dev accuracy by step, mean and range over seeds, panels as for the share of labels."""
+    points_of = {id(row): points for row, points in curves}
+    grouped = _by_panel([row for row, _ in curves])
+    figure, grid = panels(len(grouped))
+    for axes, (title, members) in zip(grid, grouped.items(), strict=True):
+        for row in members:
+            _draw_dev_curve(axes, points_of[id(row)], styles.both(row.model.label, row.setting))
+        axes.set_title(title)
+        axes.set_ylabel("dev accuracy (%)")
+        step_axis(axes)
+    return _finish(figure, styles, [row for row, _ in curves], lines=True)
+
+
+def _draw_dev_curve(axes: Axes, points: Sequence[Point], look: Look) -> None:
+    steps = [point.step for point in points]
+    axes.plot(steps, [100 * point.value.mean for point in points], markevery=max(1, len(points) // 6), **look)
+    low, high = ([100 * getattr(point.value, end) for point in points] for end in ("low", "high"))
+    axes.fill_between(steps, low, high, color=look["color"], alpha=0.15, linewidth=0)
+
+
+def draw_pretraining(
+    scalars: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]], look_of: Callable[[str], Look]
+) -> Figure:
+    """Draw the losses of pre-training runs: training (smoothed, line) and dev (markers), and the learning rate."""
+    with_rate = any("lr" in values for values in scalars.values())
+    figure, grid = panels(2 if with_rate else 1)
+    for name, values in scalars.items():
+        look = look_of(name)
+        colour = look["color"]
+        if "loss" in values:
+            steps, losses = zip(*values["loss"], strict=True)
+            grid[0].plot(steps, losses, color=colour, alpha=0.25, linewidth=0.8)
+            grid[0].plot(steps, running_mean(losses), color=colour, linewidth=1.4)
+        if "dev_loss" in values:
+            steps, losses = zip(*values["dev_loss"], strict=True)
+            grid[0].plot(steps, losses, linestyle="--", markersize=4.5, linewidth=1, markeredgecolor="white", **look)
+        if "lr" in values:
+            steps, rates = zip(*values["lr"], strict=True)
+            grid[1].plot(
+                steps, rates, color=colour, linewidth=1.4, markevery=max(1, len(steps) // 6), marker=look["marker"]
+            )
+    grid[0].set_title("loss (line: training; dashed: dev)")
+    grid[0].set_ylabel("mean absolute error")
+    if with_rate:
+        grid[1].set_title("learning rate")
+    for axes in grid:
+        step_axis(axes)
+    return figure

@@ -1,0 +1,168 @@
+"""Words for what a run did: its task, its setting, and the configuration keys that tell similar runs apart."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+from s3prl_aalbert.analysis.models import FEATURES, NO_PARAMETERS
+from s3prl_aalbert.analysis.runs import DownstreamRun
+
+TASK_TITLES = {
+    "aalbert_phone": "phonemes",
+    "aalbert_speaker_utterance": "speaker, utterance level",
+    "aalbert_speaker_frame": "speaker, frame level",
+}
+REPLICATE_WORDS = ("seed", "fold")
+"""Keys holding these words make repetitions of one experiment, whose mean and spread is shown."""
+INCIDENTAL_KEYS = frozenset({"num_workers", "train_fraction", "cache", "cache_hours", "eval_batch_size"})
+"""Keys that do not make another experiment; train_fraction is shown on its own."""
+TRAINING_KEYS = frozenset({"train_batch_size", "batch_size", "max_seconds", "max_timestep"})
+"""Keys of datarc that say how to train, not which data."""
+MAX_SHOWN_KEYS = 3
+
+
+def describe_setting(args: Mapping[str, Any]) -> str:
+    """Return how the representation was used, in the paper's words: weighted sum, last layer, fine-tuned."""
+    selection = args.get("upstream_feature_selection") or "hidden_states"
+    layer = args.get("upstream_layer_selection")
+    if args.get("upstream") == FEATURES:
+        used = "without CMVN" if selection == "no_cmvn" else "with CMVN"
+    elif args.get("upstream") in NO_PARAMETERS:
+        used = "as they are"
+    elif layer is not None:
+        used = f"layer {layer}"
+    else:
+        names = {
+            "hidden_states": "weighted sum with layer 0",
+            "layer_states": "weighted sum",
+            "last_hidden_state": "last layer",
+        }
+        used = names.get(selection, selection)
+    return f"fine-tuned, {used}" if args.get("upstream_trainable") else used
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one mapping with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _leaf(key: str) -> str:
+    return key.rsplit(".", 1)[-1]
+
+
+def is_replicate_key(key: str) -> bool:
+    """Say whether a dotted key tells repetitions of one experiment apart."""
+    return any(word in _leaf(key).lower().split("_") for word in REPLICATE_WORDS)
+
+
+def data_settings(run: DownstreamRun) -> dict[str, Any]:
+    """Return the keys of datarc that say which data and labels a run is about."""
+    return {key: value for key, value in _experiment_settings(run).items() if _is_data_key(key)}
+
+
+def training_settings(run: DownstreamRun) -> dict[str, Any]:
+    """Return all other configuration keys that make another experiment."""
+    return {key: value for key, value in _experiment_settings(run).items() if not _is_data_key(key)}
+
+
+def _is_data_key(key: str) -> bool:
+    return key.startswith("datarc.") and _leaf(key) not in TRAINING_KEYS
+
+
+def _experiment_settings(run: DownstreamRun) -> dict[str, Any]:
+    flat = flatten(run.config)
+    return {
+        key: value for key, value in flat.items() if _leaf(key) not in INCIDENTAL_KEYS and not is_replicate_key(key)
+    }
+
+
+def replicate_settings(run: DownstreamRun) -> tuple[Hashable, ...]:
+    """Return the seed, fold, ... of a run: two runs of one experiment that agree in these are the same run."""
+    flat = flatten(run.config)
+    chosen = [("seed", run.args.get("seed"))]
+    chosen += sorted((key, str(flat[key])) for key in flat if is_replicate_key(key))
+    return tuple(chosen)
+
+
+def freeze(settings: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return settings in a form that can be compared and used as a key."""
+    return tuple(sorted((key, str(value)) for key, value in settings.items()))
+
+
+def differences(variants: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say in a few words how each variant differs from the others; empty texts where there is only one.
+
+    The texts are unique: where the keys that fit do not tell two variants apart, a number is added.
+    """
+    if len(variants) == 1:
+        return [""]
+    keys = sorted({key for variant in variants for key in variant})
+    differing = [key for key in keys if len({str(variant.get(key)) for variant in variants}) > 1]
+    texts = [", ".join(_setting(key, variant) for key in differing[:MAX_SHOWN_KEYS]) for variant in variants]
+    return _numbered(texts)
+
+
+def _setting(key: str, variant: Mapping[str, Any]) -> str:
+    value = str(variant.get(key, "default"))
+    short = value.rstrip("/").rsplit("/", 1)[-1] if "/" in value else value
+    return f"{_leaf(key)}={short}"
+
+
+def _numbered(texts: Sequence[str]) -> list[str]:
+    counts = {text: list(texts).count(text) for text in texts}
+    seen: dict[str, int] = {}
+    numbered = []
+    for text in texts:
+        seen[text] = seen.get(text, 0) + 1
+        numbered.append(f"{text} #{seen[text]}" if counts[text] > 1 else text)
+    return numbered
+
+
+def title_tasks(runs: Sequence[DownstreamRun]) -> dict[tuple[Any, ...], str]:
+    """Name each task; one whose data differ between runs is named by its number of classes or by the keys that differ.
+
+    Returns:
+        title by ``task_key`` of a run.
+    """
+    titles: dict[tuple[Any, ...], str] = {}
+    for task in dict.fromkeys(run.task for run in runs):
+        same = {task_key(run): run for run in runs if run.task == task}
+        title = TASK_TITLES.get(task, task)
+        for key, text in zip(same, _task_variants(list(same.values())), strict=True):
+            titles[key] = f"{title} ({text})" if text else title
+    return titles
+
+
+def task_key(run: DownstreamRun) -> tuple[Any, ...]:
+    """Return what tells one task, with its data and labels, from another."""
+    return (run.task, freeze(data_settings(run)))
+
+
+def _task_variants(runs: Sequence[DownstreamRun]) -> list[str]:
+    classes = [class_count(run) for run in runs]
+    if len(runs) > 1 and None not in classes and len(set(classes)) == len(classes):
+        return [f"{count} classes" for count in classes]
+    return differences([data_settings(run) for run in runs])
+
+
+def class_count(run: DownstreamRun) -> int | None:
+    """Return the number of classes a run recorded, None where it did not."""
+    for name in ("classes", "speakers", "num_classes", "class_num"):
+        value = run.data.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if isinstance(value, (list, tuple)):
+            return len(value)
+    return None
+
+
+def unique(values: Iterable[Any]) -> list[Any]:
+    """Return the values in order of appearance, each once."""
+    return list(dict.fromkeys(values))
