@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ examples:
   aalbert demo --steps 2000 -o result/demo2
 """
 
+MAX_TOGETHER = 2
+"""Steps at a time: each holds its own copy of torch and s3prl in memory (about 1 GB)."""
 SYNTHETIC_NOTE = "synthetic voices: this shows that everything works, not how good the representations are"
 
 
@@ -61,8 +64,9 @@ def main(args: argparse.Namespace) -> int:
         speech = prepare_synthetic(output / "speech", args.seed)
     print(f"  speech: {speech.description}")
     steps = plan(args, speech.pretraining, speech.phones, speech.speakers, output)
-    for number, step in enumerate(steps, 1):
-        run_step(step, output, f"[{number}/{len(steps)}]")
+    pretrain, *others = steps
+    run_step(pretrain, output, threads=None)
+    run_together(others, output)
     return _finish(output, speech.speakers, speech.description, started)
 
 
@@ -104,30 +108,47 @@ def plan(
     return [*result, Step("probe every layer", probe)]
 
 
-def run_step(step: Step, output: Path, label: str) -> None:
+def run_together(steps: Sequence[Step], output: Path) -> None:
+    """Run independent commands side by side.
+
+    Raises:
+        AalbertError: one failed; those that run already are waited for.
+    """
+    cores = os.cpu_count() or 1
+    workers = min(MAX_TOGETHER, cores)
+    with ThreadPoolExecutor(workers) as pool:
+        for future in [pool.submit(run_step, step, output, max(1, cores // workers)) for step in steps]:
+            future.result()
+
+
+def run_step(step: Step, output: Path, threads: int | None) -> None:
     """Run one command, its output kept in a log file.
+
+    Args:
+        step: the command.
+        output: the demo's folder.
+        threads: how many threads it may compute with; None lets it use every core.
 
     Raises:
         AalbertError: it failed; the end of its log is part of the message.
     """
     log = output / "logs" / f"{step.name.replace(' ', '_')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    print(f"{label} {step.name} ...", flush=True)
+    print(f"  {step.name} ...", flush=True)
     command = [sys.executable, "-m", "s3prl_aalbert", *step.argv]
     started = time.monotonic()
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = str(threads)
     with log.open("w", encoding="utf-8") as file:
         file.write(shlex.join(["aalbert", *step.argv]) + "\n")
         file.flush()
         stderr = None if step.live else subprocess.STDOUT
-        code = subprocess.run(command, stdout=file, stderr=stderr, env=_environment(), check=False).returncode
+        code = subprocess.run(command, stdout=file, stderr=stderr, env=environment, check=False).returncode
     if code:
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])
         raise AalbertError(f'step "{step.name}" ended with code {code}; the end of {log}:\n{tail}')
-    print(f"      done in {time.monotonic() - started:.0f} s", flush=True)
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONUNBUFFERED": "1"}
+    print(f"  {step.name}: done in {time.monotonic() - started:.0f} s", flush=True)
 
 
 def _finish(output: Path, speakers: Path, description: str, started: float) -> int:
