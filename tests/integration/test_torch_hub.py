@@ -11,7 +11,7 @@ import sysconfig
 import textwrap
 from pathlib import Path
 
-# What a torch.hub user does not have; importing any of them fails in the child process.
+# What a torch.hub user does not have; the child process cannot find any of them.
 ABSENT = (
     "s3prl",
     "soundfile",
@@ -27,17 +27,23 @@ ABSENT = (
     "librosa",
 )
 
-BLOCKER = """
+HIDE = """
 import sys
 
-class Blocker:
+class Hiding:
+    'A finder that does not know some packages, as if they were not installed.'
+
+    def __init__(self, finder):
+        self.finder = finder
+
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ABSENT:
-            raise ModuleNotFoundError(f"No module named {name!r} (blocked)", name=name)
-        return None
+        return None if name.partition(".")[0] in ABSENT else self.finder.find_spec(name, path, target)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
 
 ABSENT = set(%r)
-sys.meta_path.insert(0, Blocker())
+sys.meta_path[:] = [Hiding(finder) for finder in sys.meta_path]
 """
 
 
@@ -50,7 +56,7 @@ def run_without(absent: tuple[str, ...], code: str, folder: Path) -> subprocess.
         "TORCH_HOME": str(folder / "torch_home"),
     }
     script = folder / "script.py"
-    script.write_text(BLOCKER % (absent,) + textwrap.dedent(code), encoding="utf-8")
+    script.write_text(HIDE % (absent,) + textwrap.dedent(code), encoding="utf-8")
     return subprocess.run(
         [sys.executable, "-S", str(script)],
         capture_output=True,
