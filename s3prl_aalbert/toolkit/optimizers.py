@@ -1,4 +1,4 @@
-"""An optimiser for S3PRL's runner in which a fine-tuned upstream learns at its own, smaller rate (S3PRL pull request 525)."""
+"""An optimiser for S3PRL's runner: a fine-tuned upstream learns at its own, smaller rate (S3PRL pull request 525)."""
 
 from __future__ import annotations
 

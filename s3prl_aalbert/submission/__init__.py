@@ -1,1 +1,0 @@
-"""Exports for Hugging Face and the SUPERB leaderboard."""
