@@ -6,6 +6,7 @@ an utterance's features are the same alone and in any batch.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -103,7 +104,7 @@ class Acoustics(nn.Module):
         return (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2)
 
     def _input_features(self, power: Tensor, num_frames: Tensor) -> Tensor:
-        log_mel = torch.log(power @ self.filters + self.config.log_floor)  # (B, F, M)
+        log_mel = self._log(power @ self.filters, self.config.cmvn)  # (B, F, M)
         features = log_mel
         if self.config.delta:
             held = _hold_last_frame(log_mel, num_frames)
@@ -117,11 +118,20 @@ class Acoustics(nn.Module):
             # The filter answers one sample past the end: a click that an unpadded waveform does not have.
             power = self._power(emphasised * length_mask(num_samples, wavs.size(1)))
         if self.config.target == "log":
-            target = torch.log(power + self.config.log_floor)
+            target = self._log(power, self.config.target_cmvn)
         else:
             level_db = 10 * torch.log10(power.clamp_min(1e-10))
             target = ((level_db - REF_DB - MIN_DB) / -MIN_DB).clamp(0, 1)
         return cmvn(target, num_frames) if self.config.target_cmvn else _zero_padding(target, num_frames)
+
+    def _log(self, power: Tensor, normalised: bool) -> Tensor:
+        """Return log(power + log_floor), up to the constant log(log_floor) where CMVN removes it anyway.
+
+        log1p keeps the small differences of near-silence that float32 would round away beside that constant.
+        """
+        floor = self.config.log_floor
+        level = torch.log1p(power / floor)
+        return level if normalised else level + math.log(floor)
 
     def _stack(self, frames: Tensor) -> Tensor:
         missing = -frames.size(1) % self.stack
