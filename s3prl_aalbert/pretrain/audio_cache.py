@@ -207,14 +207,14 @@ class CacheBuilder:
 
     def reader(self, listing: Listing) -> CachedAudio | None:
         """Return what reads the cached rows of a listing; None where there are none."""
+        if self.data is None or not self.entries:
+            return None
         offsets = np.full(len(listing.paths), ABSENT, dtype=np.int64)
         for row, path in enumerate(listing.paths):
             entry = self.entries.get(path)
             if entry is not None and _describes(entry, listing, row):
                 offsets[row] = entry.offset
-        if self.data is None or (offsets == ABSENT).all():
-            return None
-        return CachedAudio(self.data, offsets)
+        return None if (offsets == ABSENT).all() else CachedAudio(self.data, offsets)
 
     def _read_index(self) -> None:
         try:

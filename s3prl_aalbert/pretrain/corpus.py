@@ -16,12 +16,11 @@ from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.audio_cache import CacheBuilder, CachedAudio
 from s3prl_aalbert.pretrain.config import DataConfig
 from s3prl_aalbert.pretrain.decoding import SAMPLE_RATE, Decoded, decode_all
+from s3prl_aalbert.pretrain.finding import existing_folders, find_audio
 from s3prl_aalbert.pretrain.manifest import (
     UNKNOWN,
     Listing,
     apply_manifest,
-    existing_folders,
-    find_audio,
     locked,
     read_listing,
     skipped_path,

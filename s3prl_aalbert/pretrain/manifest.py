@@ -1,4 +1,4 @@
-"""What is known about a corpus's files: found on disk, read from and kept in a manifest.
+"""What is known about a corpus's files, as read from and kept in a manifest.
 
 The manifest is a TSV (path, samples, speaker, split, bytes, mtime_ns); a row is re-used as long as the file's size and
 modification time are the row's. Files that cannot be used are listed beside it, in NAME.skipped.tsv.
@@ -7,15 +7,16 @@ modification time are the row's. Files that cannot be used are listed beside it,
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from s3prl_aalbert.audio_io import AUDIO_SUFFIXES
 from s3prl_aalbert.checkpoint import write_atomically
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 
@@ -59,7 +60,7 @@ class Listing:
     """(path, reason) of what was found or listed but cannot be looked at."""
 
     @classmethod
-    def of(cls, paths: list[str], sizes: Sequence[int], mtimes: Sequence[int]) -> Listing:
+    def of(cls, paths: list[str], sizes: Sequence[int] | np.ndarray, mtimes: Sequence[int] | np.ndarray) -> Listing:
         """Return a listing of which nothing else is known."""
         count = len(paths)
         size, mtime = np.array(sizes, dtype=np.int64), np.array(mtimes, dtype=np.int64)
@@ -78,92 +79,6 @@ class Listing:
         return {path: row for row, path in enumerate(self.paths)}
 
 
-# ------------------------------------------------------------------------------------------- on disk
-
-
-def existing_folders(folders: Sequence[str]) -> list[str]:
-    """Return the real, absolute paths of folders.
-
-    Raises:
-        AalbertError: one is missing or cannot be looked at; names the nearest neighbour.
-    """
-    found = []
-    for folder in folders:
-        root = Path(folder).expanduser().resolve()
-        try:
-            exists = root.is_dir()
-        except OSError as error:
-            raise AalbertError(f"{folder}: cannot be looked at ({error.strerror})") from error
-        if not exists:
-            near = did_you_mean(root.name, [p.name for p in root.parent.glob("*/")]) if root.parent.is_dir() else ""
-            raise AalbertError(f"{folder}: no such folder of speech{near}")
-        found.append(str(root))
-    return found
-
-
-def find_audio(folders: Sequence[str]) -> Listing:
-    """List every audio file below the folders, in the order of their path components, each once.
-
-    Linked folders are followed, under the path they lead to, and never twice.
-
-    Raises:
-        AalbertError: there is no audio in any of them.
-    """
-    found: dict[str, os.stat_result] = {}
-    missing: list[tuple[str, str]] = []
-    seen: set[tuple[int, int]] = set()
-    for folder in folders:
-        found.update(_walk(folder, seen, missing))
-    if not found:
-        suffixes = ", ".join(sorted(AUDIO_SUFFIXES))
-        reasons = "".join(f"; {path} {reason}" for path, reason in missing[:3])
-        raise AalbertError(f"{', '.join(folders)}: no audio found (looked for {suffixes}){reasons}")
-    paths = sorted(found, key=lambda path: path.replace(os.sep, "\0"))
-    stats = [found[path] for path in paths]
-    listing = Listing.of(paths, [s.st_size for s in stats], [s.st_mtime_ns for s in stats])
-    listing.missing = missing
-    return listing
-
-
-def _walk(
-    root: str, seen: set[tuple[int, int]], missing: list[tuple[str, str]]
-) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield (path, stat) of the audio files below a folder; ``seen`` holds the folders already visited."""
-    folders = [root]
-    while folders:
-        folder = folders.pop()
-        try:
-            stat = os.stat(folder)  # noqa: PTH116 - a Path per file would double the time of a large corpus
-            if (stat.st_dev, stat.st_ino) in seen:
-                continue
-            seen.add((stat.st_dev, stat.st_ino))
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if entry.is_dir():
-                        folders.append(os.path.realpath(entry.path) if entry.is_symlink() else entry.path)
-                    elif os.path.splitext(entry.name)[1].lower() in AUDIO_SUFFIXES and entry.name[0] != ".":  # noqa: PTH122
-                        yield from _look_at(entry, missing)
-        except OSError as error:
-            missing.append((folder, f"cannot be listed ({error.strerror})"))
-
-
-def _look_at(entry: os.DirEntry[str], missing: list[tuple[str, str]]) -> Iterator[tuple[str, os.stat_result]]:
-    try:
-        stat = entry.stat()
-    except OSError as error:
-        missing.append((entry.path, f"cannot be looked at ({error.strerror})"))
-        return
-    if not entry.is_file():  # opening a pipe would wait for ever
-        missing.append((entry.path, "is no regular file"))
-    elif any(character in entry.path for character in UNLISTABLE):
-        missing.append((entry.path, "has a tab or a line break in its name, which a manifest cannot hold"))
-    else:
-        yield entry.path, stat
-
-
-# ------------------------------------------------------------------------------------------ manifests
-
-
 def read_listing(manifest: Path, look: bool = True) -> Listing:
     """Return the files that a manifest lists, in its order, with what its columns say.
 
@@ -176,16 +91,18 @@ def read_listing(manifest: Path, look: bool = True) -> Listing:
         AalbertError: the manifest is missing or damaged, or lists a file twice.
     """
     listing = Listing.of([], [], [])
-    sizes, mtimes, samples, seen = [], [], [], set()
+    folder = str(manifest.parent.absolute())
+    sizes, mtimes, samples = array("q"), array("q"), array("q")
+    seen = set()
     for row in read_rows(manifest, COLUMNS, required=("path",)):
-        path = os.path.normpath(manifest.parent.absolute() / Path(row["path"]).expanduser())
+        path = os.path.normpath(os.path.join(folder, os.path.expanduser(row["path"])))  # noqa: PTH111, PTH118 - Paths are slow
         if path in seen:
             raise AalbertError(f"{manifest}: lists {path} twice")
         seen.add(path)
         size, mtime, count = (_number(manifest, row, name) for name in ("bytes", "mtime_ns", "samples"))
         if look:
             try:
-                stat = Path(path).stat()
+                stat = os.stat(path)  # noqa: PTH116
             except OSError as error:
                 listing.missing.append((path, f"cannot be looked at ({error.strerror})"))
                 continue
@@ -236,27 +153,47 @@ def write_manifest(listing: Listing, manifest: Path, too_short: Sequence[tuple[s
         own: the folders that the listing covers.
     """
     columns = (listing.paths, listing.samples, listing.speakers, listing.splits, listing.sizes, listing.mtimes)
-    known = [row for row in zip(*columns, strict=True) if row[1] != UNKNOWN]
     bad = [(listing.paths[r], why, listing.sizes[r], listing.mtimes[r]) for r, why in sorted(listing.faults.items())]
     unusable = [*bad, *((_listable(path), why, "", "") for path, why in [*listing.missing, *too_short])]
-    paths = set(listing.paths) if own else None
-    _write_rows(manifest, COLUMNS, known, paths, own)
-    if unusable or skipped_path(manifest).exists():
-        _write_rows(skipped_path(manifest), SKIPPED_COLUMNS, unusable, paths, own)
+    paths = set(listing.paths) if own else set()
+    below = tuple(folder.rstrip(os.sep) + os.sep for folder in own)
+
+    def others(file: Path, names: Sequence[str]) -> Iterator[Sequence]:
+        if own and file.is_file() and _header(file) == tuple(names):
+            for row in read_rows(file, names, required=names):
+                if row["path"] not in paths and not row["path"].startswith(below):
+                    yield [row[name] for name in names]
+
+    def manifest_rows() -> Iterator[Sequence]:
+        yield from (row for row in zip(*columns, strict=True) if row[1] != UNKNOWN)
+        yield from others(manifest, COLUMNS)
+
+    def skipped_rows() -> Iterator[Sequence]:
+        yield from unusable
+        yield from others(skipped, SKIPPED_COLUMNS)
+
+    skipped = skipped_path(manifest)
+    _write_rows(manifest, COLUMNS, manifest_rows)
+    if unusable or skipped.exists():
+        _write_rows(skipped, SKIPPED_COLUMNS, skipped_rows)
 
 
-def _write_rows(
-    file: Path, columns: Sequence[str], rows: Sequence[Sequence], paths: set[str] | None, own: Sequence[str]
-) -> None:
-    lines = ["\t".join(columns), *("\t".join(map(str, row)) for row in rows)]
-    if paths is not None and file.is_file() and _header(file) == tuple(columns):
-        below = tuple(folder.rstrip(os.sep) + os.sep for folder in own)
-        for row in read_rows(file, columns, required=columns):
-            if row["path"] not in paths and not row["path"].startswith(below):
-                lines.append("\t".join(row[name] for name in columns))
-    content = ("\n".join(lines) + "\n").encode("utf-8", ERRORS)
-    if not file.is_file() or file.read_bytes() != content:
-        write_atomically(file, lambda temporary: _write_bytes(temporary, content))
+def _write_rows(file: Path, columns: Sequence[str], rows: Callable[[], Iterator[Sequence]]) -> None:
+    """Write a TSV unless it is there already, a line at a time: a large one would fill the memory."""
+
+    def lines() -> Iterator[str]:
+        yield "\t".join(columns) + "\n"
+        yield from ("\t".join(map(str, row)) + "\n" for row in rows())
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8", errors=ERRORS) as target:
+            target.writelines(lines())
+
+    if file.is_file():
+        with file.open(newline="", encoding="utf-8", errors=ERRORS) as present:
+            if all(line == old for line, old in itertools.zip_longest(lines(), present)):
+                return
+    write_atomically(file, write)
 
 
 def _listable(path: str) -> str:

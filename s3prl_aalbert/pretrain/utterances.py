@@ -50,7 +50,8 @@ class Utterances(Sequence[Utterance]):
         """
         encoded = [path.encode("utf-8", ERRORS) for path in paths]
         self._text = np.frombuffer(b"".join(encoded), np.uint8)
-        self._ends = np.cumsum([len(path) for path in encoded], dtype=np.int64)
+        self._widths = np.array([len(path) for path in encoded], dtype=np.int32)
+        self._starts = np.cumsum(self._widths, dtype=np.int64) - self._widths
         codes = {name: code for code, name in enumerate(dict.fromkeys(speakers))}
         self._names = tuple(codes)
         self._speakers = np.array([codes[name] for name in speakers], dtype=np.int32)
@@ -83,18 +84,13 @@ class Utterances(Sequence[Utterance]):
 
     def path(self, row: int) -> str:
         """Return the file of one utterance."""
-        start = self._ends[row - 1] if row else 0
-        return self._text[start : self._ends[row]].tobytes().decode("utf-8", ERRORS)
+        start = self._starts[row]
+        return self._text[start : start + self._widths[row]].tobytes().decode("utf-8", ERRORS)
 
     def select(self, rows: np.ndarray) -> Utterances:
         """Return the utterances (M,) of some rows."""
         chosen = Utterances.__new__(Utterances)
-        starts = np.concatenate([[0], self._ends[:-1]]).astype(np.int64)[rows]
-        lengths = self._ends[rows] - starts
-        chosen._ends = np.cumsum(lengths, dtype=np.int64)
-        # Position of each byte in the old text: its utterance's start, counted on from its own start in the new one.
-        shift = np.repeat(starts - (chosen._ends - lengths), lengths)
-        chosen._text = self._text[shift + np.arange(len(shift))]
+        chosen._text, chosen._starts, chosen._widths = self._text, self._starts[rows], self._widths[rows]
         chosen._names, chosen._speakers = self._names, self._speakers[rows]
         chosen._is_dev, chosen.samples = self._is_dev[rows], self.samples[rows]
         chosen.cache = self.cache and self.cache.select(rows)
