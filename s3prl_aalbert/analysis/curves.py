@@ -13,7 +13,7 @@ from s3prl_aalbert.analysis.summary import ResultRow, Spread
 
 PRETRAIN_TAGS = {"loss": "pretrain/loss", "dev_loss": "pretrain/dev_loss", "lr": "pretrain/lr"}
 SMOOTHING_SHARE = 50
-"""The smoothed loss is a running mean over 1/50 of the points."""
+"""The smoothed loss is a running mean over 1/50 of the points to either side; of few points, the points themselves."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def pretraining_scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 def running_mean(values: Sequence[float]) -> list[float]:
     """Smooth a noisy curve by a centred running mean whose window shrinks towards both ends."""
-    width = max(1, len(values) // SMOOTHING_SHARE)
+    width = len(values) // SMOOTHING_SHARE
     array = np.asarray(values, dtype=float)
     ends = np.concatenate([[0.0], np.cumsum(array)])
     index = np.arange(len(array))

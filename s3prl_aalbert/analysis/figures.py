@@ -42,18 +42,14 @@ def _by_panel(rows: Sequence[ResultRow]) -> dict[str, list[ResultRow]]:
     """Split tasks into fixed and fine-tuned representations, as the paper does; what has no parameters is in both."""
     grouped: dict[str, list[ResultRow]] = {}
     for task, members in _by_task(rows).items():
-        tuned = [row for row in members if _is_tuned(row)]
-        fixed = [row for row in members if not _is_tuned(row)]
+        tuned = [row for row in members if row.fine_tuned]
+        fixed = [row for row in members if not row.fine_tuned]
         if not tuned or not any(row.model.parameters for row in fixed):
             grouped[task] = members
             continue
         grouped[f"{task}: fixed representation"] = fixed
-        grouped[f"{task}: fine-tuned"] = [row for row in members if _is_tuned(row) or row.model.parameters == 0]
+        grouped[f"{task}: fine-tuned"] = [row for row in members if row.fine_tuned or row.model.parameters == 0]
     return grouped
-
-
-def _is_tuned(row: ResultRow) -> bool:
-    return bool(row.runs[0].args.get("upstream_trainable"))
 
 
 def _error_bar(axes: Axes, x: float, value: Spread, look: Look) -> None:
@@ -190,7 +186,7 @@ def draw_speakers(rows: Sequence[ResultRow], styles: Styles) -> Figure:
     """Draw test accuracy as bars, one panel a task, models and settings named at the side."""
     grouped = _by_task(rows)
     most = max(map(len, grouped.values()))
-    figure, grid = panels(len(grouped), columns=1, width=8.0, height=0.9 + 0.34 * most)
+    figure, grid = panels(len(grouped), columns=1, width=8.0, height=0.8 + 0.25 * most)
     for axes, (task, members) in zip(grid, grouped.items(), strict=True):
         _draw_bars(axes, members, styles)
         axes.set_title(task)
@@ -208,7 +204,7 @@ def _draw_bars(axes: Axes, rows: Sequence[ResultRow], styles: Styles) -> None:
         )
         if row.majority is not None:
             axes.plot([100 * row.majority] * 2, [position - 0.42, position + 0.42], color="black", linestyle=":")
-    axes.set_yticks(range(len(rows)), [f"{row.model.label}\n{row.setting}" for row in rows], fontsize=7.5)
+    axes.set_yticks(range(len(rows)), [f"{row.model.label}, {row.setting}" for row in rows], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, min(112, 1.15 * max(100 * row.test.high for row in rows) + 1))
     axes.grid(visible=False, axis="y")
@@ -257,7 +253,7 @@ def draw_layer_weights(weights: Sequence[tuple[ResultRow, Sequence[tuple[int, Sp
             for x, (_, value) in zip(moved, layers, strict=True):
                 _error_bar(axes, x, value, look)
         axes.set_title(task)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 108 * max(value.high for _, layers in members for _, value in layers))
         axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
         axes.set_ylabel("weight")
         layer_axis(axes)
@@ -303,7 +299,7 @@ def draw_pretraining(
             grid[0].plot(steps, running_mean(losses), color=colour, linewidth=1.4)
         if "dev_loss" in values:
             steps, losses = zip(*values["dev_loss"], strict=True)
-            grid[0].plot(steps, losses, linestyle="--", markersize=4.5, linewidth=1, markeredgecolor="white", **look)
+            grid[0].plot(steps, losses, linestyle="--", linewidth=1, markeredgecolor="white", **look)
         if "lr" in values:
             steps, rates = zip(*values["lr"], strict=True)
             grid[1].plot(
@@ -313,6 +309,7 @@ def draw_pretraining(
     grid[0].set_ylabel("mean absolute error")
     if with_rate:
         grid[1].set_title("learning rate")
+        grid[1].ticklabel_format(axis="y", style="sci", scilimits=(-2, 4))
     for axes in grid:
         step_axis(axes)
     return figure

@@ -116,13 +116,19 @@ def _draw(summary: Summary, tsne: TsneRequest | None) -> tuple[list[Part], list[
     """Return all figures in the order of the page, those left out, and the files that could not be used."""
     names = name_pretraining(summary.runs.pretraining, summary.models)
     labels = unique([*(model.label for model in summary.models), *names.values()])
-    styles = Styles(tuple(labels), tuple(unique(row.setting for row in summary.rows)))
+    styles = Styles(tuple(labels), tuple(_ordered_settings(summary.rows)))
     findings = Findings(list(summary.rows), list(summary.probes), styles)
     parts = [part for section in TASK_SECTIONS for part in section(findings)]
     parts += speaker_map(tsne)
     parts += pretraining_curves(findings, names)
     parts += reconstructions(names)
     return parts, findings.problems
+
+
+def _ordered_settings(rows: Sequence[ResultRow]) -> list[str]:
+    """Order settings for their looks: of models before those of input features, fixed before fine-tuned."""
+    ordered = sorted(rows, key=lambda row: (not row.model.parameters, row.fine_tuned))
+    return unique(row.setting for row in ordered)
 
 
 def _sentence(text: str) -> str:
@@ -135,8 +141,9 @@ def _introduction(summary: Summary) -> str:
     used = len([run for row in summary.rows for run in row.runs])
     counts = [(used, "downstream run"), (len(runs.probing), "probing run"), (len(runs.pretraining), "pre-training")]
     parts = [f"{count} {name}{'s' if count > 1 else ''}" for count, name in counts if count]
-    left_out = f"; {len(summary.skipped)} folder(s) could not be used, see the end" if summary.skipped else ""
-    return f"Drawn from {', '.join(parts)}{left_out}."
+    number = len(summary.skipped)
+    left_out = f" {number} {'folders' if number > 1 else 'folder'} could not be used, see the end." if number else ""
+    return f"Drawn from {', '.join(parts)}.{left_out}"
 
 
 def _results_csv(rows: Sequence[ResultRow]) -> str:

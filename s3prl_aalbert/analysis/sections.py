@@ -76,10 +76,13 @@ def _say_rows(rows: Iterable[ResultRow]) -> str:
 def against_parameters(findings: Findings) -> list[Part]:
     """Figure 2 of the paper."""
     title = "Accuracy against parameters (paper: Figure 2)"
-    sized = {row.task for row in findings.full_rows if row.model.parameters}
-    rows = [row for row in findings.full_rows if row.task in sized and row.model.parameters is not None]
+    rows = [row for row in findings.full_rows if row.model.parameters is not None]
+    sizes = {
+        task: {row.model.parameters for row in rows if row.task == task} - {0} for task in unique(r.task for r in rows)
+    }
+    rows = [row for row in rows if len(sizes[row.task]) > 1]
     if not rows:
-        return [Omitted(title, "no run of a model whose number of parameters is known")]
+        return [Omitted(title, "needs runs of one task with models of different sizes")]
     caption = (
         f"Test accuracy against the parameters of encoder and input block. {SPREAD_WORDS} "
         "Horizontal lines are input features, which have no parameters. Points of equal size stand side by side."
@@ -100,7 +103,7 @@ def against_labels(findings: Findings) -> list[Part]:
         return [Omitted(title, "needs runs of one task with several values of train_fraction")]
     caption = (
         f"Test accuracy when only a part of the training labels is used. {SPREAD_WORDS} "
-        "The dotted line is the accuracy of always answering the most frequent class."
+        "For comparison: the accuracy of always answering the most frequent class."
     )
     picture = draw_against_labels(rows, findings.styles)
     said = "; ".join(f"{r.model.label}, {r.setting}, {100 * r.fraction:g} %: {r.test.percent()} %" for r in rows)
@@ -126,25 +129,29 @@ def speakers(findings: Findings) -> list[Part]:
     rows = [row for row in findings.full_rows if "speaker" in row.task_name]
     if not rows:
         return [Omitted(title, "no speaker run")]
-    caption = "Test accuracy of the speaker tasks; whiskers reach from the lowest to the highest seed."
-    columns = ("task", "model", "setting", "speakers", "test %", "majority %", "runs")
-    cells = [
-        (
-            row.task,
-            row.model.label,
-            row.setting,
-            str(_blank(row.classes)),
-            row.test.percent(),
-            "" if row.majority is None else f"{100 * row.majority:.1f}",
-            str(row.test.count),
-        )
-        for row in rows
-    ]
+    caption = "Test accuracy (%) of the speaker tasks; whiskers and brackets reach from the lowest to the highest seed."
     picture = draw_speakers(rows, findings.styles)
-    data = [(*_row_cells(row), _blank(row.classes)) for row in rows]
-    table = Table(columns, cells)
+    cells = [(*_row_cells(row), _blank(row.classes)) for row in rows]
     alt = f"Speaker accuracy. {_say_rows(rows)}."
-    return [ReportFigure("speakers", title, caption, alt, picture, (*ROW_COLUMNS, "speakers"), data, table)]
+    table = _speaker_table(rows)
+    return [ReportFigure("speakers", title, caption, alt, picture, (*ROW_COLUMNS, "speakers"), cells, table)]
+
+
+def _speaker_table(rows: Sequence[ResultRow]) -> Table:
+    """Return test accuracies with a column for each task, and the majority-class rates in the last line."""
+    tasks = {row.task: row for row in rows}
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        lines.setdefault((row.model.label, row.setting), {})[row.task] = row.test.percent()
+    cells = [(*names, *(by_task.get(task, "") for task in tasks)) for names, by_task in lines.items()]
+    majority = ["" if row.majority is None else f"{100 * row.majority:.1f}" for row in tasks.values()]
+    cells.append(("most frequent speaker", "", *majority))
+    return Table(("model", "setting", *(_speaker_title(row) for row in tasks.values())), cells)
+
+
+def _speaker_title(row: ResultRow) -> str:
+    known = row.classes is None or str(row.classes) in row.task
+    return row.task if known else f"{row.task} ({row.classes} speakers)"
 
 
 def probing(findings: Findings) -> list[Part]:
@@ -266,8 +273,9 @@ def _confusion_of(findings: Findings, row: ResultRow) -> Confusion | None:
 def _confusion_figure(row: ResultRow, matrix: Confusion) -> ReportFigure:
     title = f"Confusion matrix: {row.task}"
     caption = (
-        f"{row.model.label}, {row.setting}, the model and setting best on dev; test, added up over "
-        f"{row.test.count} run(s). Each row is scaled to its true class."
+        f"{row.model.label}, {row.setting}, the model and setting best on dev; test data, "
+        f"{'one seed' if row.test.count == 1 else f'added up over {row.test.count} seeds'}. "
+        "Each row is scaled to its true class."
     )
     worst = matrix.most_confused(MAX_CONFUSIONS_LISTED)
     said = "; ".join(f"{true} taken for {other} {100 * share:.0f} %" for true, other, share in worst[:3])

@@ -67,6 +67,11 @@ class ResultRow:
     runs: tuple[DownstreamRun, ...]
 
     @property
+    def fine_tuned(self) -> bool:
+        """Whether the upstream was trained as well."""
+        return bool(self.runs[0].args.get("upstream_trainable"))
+
+    @property
     def others(self) -> dict[str, Spread]:
         """Test metrics besides accuracy and loss that every run has."""
         shared = set.intersection(*(set(run.test) for run in self.runs)) - {"acc", "loss"}
@@ -115,7 +120,7 @@ def summarise(runs: Sequence[DownstreamRun], models: Mapping[ModelKey, Model]) -
         task, model, _, _, fraction = key
         rows.append(_row(titles[task], models[model], settings[key[:4]], fraction, members))
     order = list(models.values())
-    return sorted(rows, key=lambda row: (row.task, order.index(row.model), row.setting, -row.fraction))
+    return sorted(rows, key=lambda r: (r.task, order.index(r.model), r.fine_tuned, r.setting, -r.fraction))
 
 
 def _row(task: str, model: Model, setting: str, fraction: float, runs: Sequence[DownstreamRun]) -> ResultRow:

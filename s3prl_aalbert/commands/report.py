@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Write the report, print the table and where the page is, and return 0."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it announces the end of each event file
     if bool(args.tsne) != bool(args.speech):
         given, missing = ("--tsne", "--speech DIR") if args.tsne else ("--speech", "--tsne CKPT")
         raise AalbertError(f"{given} needs {missing}")
