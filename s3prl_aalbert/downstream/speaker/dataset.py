@@ -81,9 +81,11 @@ def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path) -> Tas
     if config.train_fraction < 1:
         kept = set(nested_subset([n for n, part in split.items() if part == "train"], config.train_fraction, seed))
         split = {name: part for name, part in split.items() if part != "train" or name in kept}
-    check_split(split, "the speaker task")
     classes = tuple(sorted({good[name] for name, part in split.items() if part == "train"}))
-    split = {name: part for name, part in split.items() if good[name] in set(classes)}
+    unseen = sorted({good[name] for name in split} - set(classes))
+    report_unusable("(speakers) have no training utterance", unseen)
+    split = {name: part for name, part in split.items() if good[name] not in unseen}
+    check_split(split, "the speaker task")
     if len(classes) < 2:
         raise AalbertError(f"the speaker task needs two speakers at least, found {len(classes)} in {config.audio}")
     ids = {speaker: index for index, speaker in enumerate(classes)}
@@ -96,7 +98,7 @@ def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path) -> Tas
         "without_speaker": len(unknown),
         "without_audio": len(orphans),
         "undecodable": sorted(bad),
-        "speakers_left_out": left_out,
+        "speakers_left_out": [*left_out, *unseen],
     }
     return TaskData(classes, by_split, store, lambda name: ids[good[name]], counts)
 

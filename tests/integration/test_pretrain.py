@@ -1,0 +1,183 @@
+"""The pre-training runner: resuming is exact, batches add up, processes add up, signals and bad input end well."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from s3prl_aalbert.checkpoint import latest_state, load_training_state
+from s3prl_aalbert.config import ModelConfig, load_model_config
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.pretrain.config import (
+    DataConfig,
+    OptimizerConfig,
+    PretrainConfig,
+    PretrainExpertConfig,
+    RunnerConfig,
+)
+from s3prl_aalbert.pretrain.runner import EXIT_STOPPED, Pretrainer, RunOptions
+from s3prl_aalbert.synthesis import synthesise_corpus
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("pretrain") / "speech"
+    return synthesise_corpus(root, num_speakers=4, utterances_per_speaker=6, seconds=(0.5, 1.2), seed=11)
+
+
+@pytest.fixture(scope="module")
+def model() -> ModelConfig:
+    config = load_model_config("debug")
+    return replace(config, transformer=replace(config.transformer, hidden_dropout_prob=0.1))
+
+
+def configured(speech: Path, batch: int = 3, accumulate: int = 1, total: int = 10, **runner: object) -> PretrainConfig:
+    settings = {"log_step": 2, "eval_step": 100, "save_step": 100, "precision": "fp32", **runner}
+    return PretrainConfig(
+        RunnerConfig(total_steps=total, gradient_accumulate_steps=accumulate, **settings),  # type: ignore[arg-type]
+        OptimizerConfig(lr=1e-3, schedule_steps=20),
+        PretrainExpertConfig(DataConfig(paths=(str(speech),), train_batch_size=batch, dev_fraction=0.25)),
+    )
+
+
+def run(model: ModelConfig, config: PretrainConfig, expdir: Path, **options: object) -> Pretrainer:
+    trainer = Pretrainer(model, config, RunOptions(expdir=expdir, seed=7, **options))  # type: ignore[arg-type]
+    assert trainer.run() == 0
+    return trainer
+
+
+def weights(trainer: Pretrainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in trainer.objective.state_dict().items()}
+
+
+@pytest.mark.parametrize("stop_at", [1, 7])
+def test_resuming_is_exact(model: ModelConfig, speech: Path, tmp_path: Path, stop_at: int) -> None:
+    """k + (N - k) = N bit for bit, with dropout; an epoch has 6 steps, so that 1 and 7 lie inside epochs."""
+    straight = run(model, configured(speech), tmp_path / "straight")
+    run(model, configured(speech, total=stop_at), tmp_path / "parts")
+    state = latest_state(tmp_path / "parts")
+    assert state is not None and state.name == f"states-{stop_at}.ckpt"
+    resumed = run(model, configured(speech), tmp_path / "parts", resume_from=state)
+    for name, value in weights(straight).items():
+        assert torch.equal(value, weights(resumed)[name]), name
+    expected = load_training_state(tmp_path / "straight" / "states-10.ckpt")
+    found = load_training_state(tmp_path / "parts" / "states-10.ckpt")
+    assert found["batches"] == expected["batches"]
+    for key, moments in expected["optimizer"]["state"].items():
+        for moment, value in moments.items():
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(found["optimizer"]["state"][key][moment]))
+
+
+def test_accumulated_batches_equal_one_large_batch(speech: Path, tmp_path: Path) -> None:
+    """2 micro-batches of 3 = 1 batch of 6: the loss is averaged over masked values, not over batches."""
+    plain = load_model_config("debug")
+    two = run(plain, configured(speech, batch=3, accumulate=2, total=4), tmp_path / "two")
+    one = run(plain, configured(speech, batch=6, total=4), tmp_path / "one")
+    for name, value in weights(two).items():
+        torch.testing.assert_close(value, weights(one)[name], rtol=0, atol=2e-6, msg=name)
+
+
+def test_dry_run_writes_nothing(model: ModelConfig, speech: Path, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in speech.rglob("*")}
+    run(model, configured(speech), tmp_path / "dry", dry_run=True)
+    assert not (tmp_path / "dry").exists()
+    assert {path: path.stat().st_mtime_ns for path in speech.rglob("*")} == before
+
+
+def test_loss_that_is_not_finite_names_the_files(model: ModelConfig, speech: Path, tmp_path: Path) -> None:
+    trainer = Pretrainer(model, configured(speech), RunOptions(expdir=tmp_path, seed=7))
+    with torch.no_grad():
+        trainer.objective.head.output.bias.fill_(float("nan"))
+    with pytest.raises(AalbertError, match=r"loss is nan at step 1.*spk\d+_utt\d+\.wav"):
+        trainer.run()
+    assert latest_state(tmp_path) is None
+
+
+def test_old_states_are_removed_and_the_best_kept(model: ModelConfig, speech: Path, tmp_path: Path) -> None:
+    run(model, configured(speech, save_step=2, eval_step=4, max_keep=2), tmp_path)
+    assert sorted(p.name for p in tmp_path.glob("*.ckpt")) == ["dev-best.ckpt", "states-10.ckpt", "states-8.ckpt"]
+    assert (tmp_path / "model.safetensors").is_file()
+
+
+def command(speech: Path, expdir: Path, *more: str) -> list[str]:
+    override = "config.runner.total_steps=400,,config.runner.save_step=1,,config.runner.eval_step=1000"
+    base = [
+        "pretrain",
+        "-g",
+        "debug",
+        "-c",
+        "pretrain_debug",
+        "--speech",
+        str(speech),
+        "-p",
+        str(expdir),
+        "--device",
+        "cpu",
+    ]
+    return [sys.executable, "-m", "s3prl_aalbert", *base, "-o", override, *more]
+
+
+def wait_for_state(process: subprocess.Popen, expdir: Path) -> None:
+    deadline = time.monotonic() + 120
+    while latest_state(expdir) is None:
+        assert process.poll() is None and time.monotonic() < deadline, "no state was written"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_signal_leaves_a_state_to_go_on_from(speech: Path, tmp_path: Path, number: signal.Signals) -> None:
+    with subprocess.Popen(command(speech, tmp_path), stderr=subprocess.PIPE, text=True) as process:
+        wait_for_state(process, tmp_path)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=120)
+    assert "Traceback" not in errors
+    assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else EXIT_STOPPED)
+    state = latest_state(tmp_path)
+    assert state is not None and load_training_state(state)["step"] < 400
+
+
+def test_two_processes_equal_one_with_twice_the_batch(speech: Path, tmp_path: Path) -> None:
+    override = (
+        "config.runner.total_steps=3,,config.runner.precision=fp32,,config.pretrain_expert.datarc.train_batch_size="
+    )
+    base = ["pretrain", "-g", "debug", "-c", "pretrain_debug", "--speech", str(speech), "--device", "cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "-m",
+        "s3prl_aalbert",
+    ]
+    for prefix, size, name in ((launch, 2, "two"), ([sys.executable, "-m", "s3prl_aalbert"], 4, "one")):
+        argv = [*prefix, *base, "-o", f"{override}{size}", "-p", str(tmp_path / name)]
+        result = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=240, check=False)
+        assert result.returncode == 0, result.stderr[-2000:]
+    two = load_training_state(tmp_path / "two" / "states-3.ckpt")
+    one = load_training_state(tmp_path / "one" / "states-3.ckpt")
+    assert two["best_dev"] == pytest.approx(one["best_dev"], abs=1e-5)
+    for key, value in one["model"].items():
+        torch.testing.assert_close(two["model"][key], value, rtol=0, atol=5e-6, msg=key)
+
+
+def test_a_users_mistakes_are_one_sentence(speech: Path, tmp_path: Path) -> None:
+    (tmp_path / "typo.yaml").write_text("runner: {total_stepz: 3}\noptimizer: {lr: fast}\n")
+    for more, message in (
+        (["-c", str(tmp_path / "typo.yaml")], 'did you mean "total_steps"'),
+        (["--speech", str(tmp_path / "nowhere")], "no such folder"),
+        (["-e", str(tmp_path / "nothing.ckpt")], "no training state"),
+    ):
+        result = subprocess.run(command(speech, tmp_path / "x", *more), capture_output=True, text=True, check=False)
+        assert result.returncode == 2, result.stderr
+        assert message in result.stderr and "Traceback" not in result.stderr

@@ -1,0 +1,318 @@
+"""Splits, scoring, results and bad data of the phone and speaker tasks."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import defaultdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import torch.nn.functional as F
+
+from s3prl_aalbert.config import from_dict, packaged_configs, read_yaml
+from s3prl_aalbert.downstream.phone.dataset import PhoneDataConfig
+from s3prl_aalbert.downstream.phone.expert import DownstreamExpert as PhoneExpert
+from s3prl_aalbert.downstream.phone.expert import collapse, edit_distance
+from s3prl_aalbert.downstream.results import Results
+from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data
+from s3prl_aalbert.downstream.speaker.frame import DownstreamExpert as FrameExpert
+from s3prl_aalbert.downstream.speaker.utterance import DownstreamExpert as UtteranceExpert
+from s3prl_aalbert.downstream.splits import nested_subset, split_by_speaker, split_within_speakers
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.toolkit.optimizers import get_aalbert_adamw
+from s3prl_aalbert.toolkit.sweep import load_sweep
+
+SPEAKERS = {f"s{s}/u{u}": f"s{s}" for s in range(4) for u in range(10)}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("tasks") / "speech"
+    return synthesise_corpus(root, num_speakers=4, utterances_per_speaker=10, seconds=(0.5, 0.9), seed=3)
+
+
+class Logger:
+    def add_scalar(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+
+# ------------------------------------------------------------------------------------------------ splits
+
+
+def test_utterances_of_each_speaker_are_divided_8_1_1() -> None:
+    split, left_out = split_within_speakers(SPEAKERS, seed=1)
+    assert not left_out and set(split) == set(SPEAKERS)
+    for speaker in set(SPEAKERS.values()):
+        parts = [split[name] for name in SPEAKERS if SPEAKERS[name] == speaker]
+        assert [parts.count(p) for p in ("train", "dev", "test")] == [8, 1, 1]
+    assert split_within_speakers(SPEAKERS, seed=1)[0] == split
+    assert split_within_speakers(SPEAKERS, seed=2)[0] != split
+
+
+def test_speakers_with_too_few_utterances_are_named() -> None:
+    split, left_out = split_within_speakers({**SPEAKERS, "x/1": "x", "x/2": "x"}, seed=1)
+    assert left_out == ["x"] and "x/1" not in split
+
+
+def test_folds_are_disjoint_by_speaker_and_cover_everything() -> None:
+    tested = []
+    for fold in range(4):
+        split = split_by_speaker(SPEAKERS, seed=0, fold=fold, num_folds=4)
+        members = {p: {SPEAKERS[n] for n in split if split[n] == p} for p in ("train", "dev", "test")}
+        assert not members["train"] & members["test"] and not members["train"] & members["dev"]
+        assert not members["dev"] & members["test"]
+        tested += members["test"]
+    assert sorted(tested) == sorted(set(SPEAKERS.values()))
+
+
+def test_smaller_training_shares_lie_inside_larger_ones() -> None:
+    names = [f"u{i}" for i in range(200)]
+    subsets = [set(nested_subset(names, f, seed=4)) for f in (0.005, 0.05, 0.5, 1.0)]
+    assert [len(s) for s in subsets] == [1, 10, 100, 200]
+    assert all(small < large for small, large in pairwise(subsets))
+
+
+# ----------------------------------------------------------------------------------------------- scoring
+
+
+def phone_expert(corpus: Path, expdir: Path, rate: int = 480, **datarc: Any) -> PhoneExpert:
+    settings = {"audio": str(corpus), "phone_set": "39", "train_batch_size": 4, "eval_batch_size": 4, **datarc}
+    config = {"datarc": settings, "modelrc": {"hidden_size": 16}}
+    return PhoneExpert(6, rate, config, str(expdir), seed=5)
+
+
+def features_of(wav: np.ndarray, rate: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(len(wav))
+    return torch.randn(round(len(wav) / rate), 6, generator=generator)
+
+
+@pytest.mark.parametrize("rate", [160, 320, 480, 600])
+def test_grid_accuracy_is_that_of_a_plain_loop(corpus: Path, tmp_path: Path, rate: int) -> None:
+    expert = phone_expert(corpus, tmp_path, rate)
+    records: dict[str, list] = defaultdict(list)
+    correct = frames = token_correct = tokens = 0
+    losses = []
+    for wavs, labels, names in expert.get_dataloader("test"):
+        features = [features_of(wav, rate) for wav in wavs]
+        with torch.no_grad():
+            loss = expert("test", features, labels, names, records)
+        batch_logits, batch_labels = [], []
+        for wav, feature, label in zip(wavs, features, labels, strict=True):
+            logits = expert.model(feature)
+            answers = logits.argmax(-1).tolist()
+            for frame in range(-(-len(wav) // 160)):
+                token = min(len(answers) - 1, (frame * 160 + 80) // rate)
+                if label.grid[frame] >= 0:
+                    frames += 1
+                    correct += answers[token] == label.grid[frame]
+            for answer, wanted in zip(answers, label.token, strict=False):
+                if wanted >= 0:
+                    tokens += 1
+                    token_correct += answer == wanted
+            batch_logits.append(logits)
+            batch_labels.append(torch.from_numpy(label.token[: len(answers)]))
+        reference = F.cross_entropy(torch.cat(batch_logits), torch.cat(batch_labels))
+        torch.testing.assert_close(loss, reference.detach())
+        losses.append(float(loss))
+    metrics = expert.metrics(records)
+    assert frames > 100
+    assert metrics["acc"] == pytest.approx(correct / frames)
+    assert metrics["acc_token"] == pytest.approx(token_correct / tokens)
+
+
+def test_results_and_artefacts(corpus: Path, tmp_path: Path) -> None:
+    expert = phone_expert(corpus, tmp_path)
+    for split in ("dev", "test"):
+        records: dict[str, list] = defaultdict(list)
+        with torch.no_grad():
+            for wavs, labels, names in expert.get_dataloader(split):
+                expert(split, [features_of(w, 480) for w in wavs], labels, names, records)
+        saved = expert.log_records(split, records=records, logger=Logger(), global_step=3)
+        assert saved == (["dev-best.ckpt"] if split == "dev" else [])
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert content["best"]["step"] == 3 and content["best"]["test"]["acc"] <= 1
+    confusion = list(csv.reader((tmp_path / "confusion.csv").open()))
+    counts = np.array([[int(x) for x in row[1:]] for row in confusion[1:]])
+    assert counts.trace() / counts.sum() == pytest.approx(content["best"]["test"]["acc"])
+    assert confusion[0][1:] == [row[0] for row in confusion[1:]]
+    grid = np.concatenate([expert.data.label_of(n).grid for n in expert.data.names["train"]])
+    best = np.bincount(grid[grid >= 0]).argmax()
+    test = np.concatenate([expert.data.label_of(n).grid for n in expert.data.names["test"]])
+    assert content["majority"]["test"] == pytest.approx((test[test >= 0] == best).mean())
+
+
+def plain_distance(a: list[int], b: list[int]) -> int:
+    table = [[i + j if i * j == 0 else 0 for j in range(len(b) + 1)] for i in range(len(a) + 1)]
+    for i in range(1, len(a) + 1):
+        for j in range(1, len(b) + 1):
+            table[i][j] = min(table[i - 1][j] + 1, table[i][j - 1] + 1, table[i - 1][j - 1] + (a[i - 1] != b[j - 1]))
+    return table[-1][-1]
+
+
+def test_edit_distance_against_the_textbook_table() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        a, b = (generator.integers(0, 3, generator.integers(0, 8)).tolist() for _ in range(2))
+        assert edit_distance(a, b) == plain_distance(a, b), (a, b)
+    assert collapse(np.array([1, 1, 2, 2, 1])) == [1, 2, 1]
+
+
+def test_speaker_tasks_ignore_how_batches_are_composed(corpus: Path, tmp_path: Path) -> None:
+    for kind in (UtteranceExpert, FrameExpert):
+        expert = kind(6, 480, {"datarc": {"audio": str(corpus)}, "modelrc": {}}, str(tmp_path), seed=1)
+        together: dict[str, list] = defaultdict(list)
+        alone: dict[str, list] = defaultdict(list)
+        with torch.no_grad():
+            for wavs, labels, names in expert.get_dataloader("test"):
+                features = [features_of(w, 480) for w in wavs]
+                expert("test", features, labels, names, together)
+                for feature, label, name in zip(features, labels, names, strict=True):
+                    loss = expert("test", [feature], [label], [name], alone)
+                    pooled = feature.mean(0, keepdim=True) if kind is UtteranceExpert else feature
+                    target = torch.full((len(pooled),), label)
+                    torch.testing.assert_close(loss, F.cross_entropy(expert.model(pooled), target))
+        assert expert.metrics(together) == pytest.approx(expert.metrics(alone))
+
+
+# ----------------------------------------------------------------------------------------------- results
+
+
+def test_history_survives_a_resume_and_test_never_decides(tmp_path: Path) -> None:
+    first = Results(tmp_path, "t", {}, {}, resume=False)
+    assert first.add("dev", 10, {"acc": 0.6}) and not first.add("test", 10, {"acc": 0.1})
+    assert not first.add("dev", 20, {"acc": 0.5}) and not first.add("test", 20, {"acc": 0.9})
+    again = Results(tmp_path, "t", {}, {}, resume=True)
+    assert not again.add("dev", 20, {"acc": 0.55}), "step 20 was done again after a resume from 10"
+    steps = [(h["step"], h["split"], h["metrics"]["acc"]) for h in again.content["history"]]
+    assert (
+        steps == [(10, "dev", 0.6), (10, "test", 0.1), (20, "test", 0.9), (20, "dev", 0.55)]
+        or (20, "dev", 0.55) in steps
+    )
+    assert again.content["best"] == {"step": 10, "dev": {"acc": 0.6}, "test": {"acc": 0.1}}
+
+
+# ---------------------------------------------------------------------------------------------- bad data
+
+
+def write(path: Path, seconds: float = 0.5, rate: int = 16000, channels: int = 1) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(len(str(path))).normal(0, 0.1, (int(seconds * rate), channels))
+    soundfile.write(path, noise, rate)
+
+
+def test_bad_files_among_good_ones_are_counted_and_named(tmp_path: Path) -> None:
+    for speaker in ("a", "b", "c"):
+        for index in range(4):
+            write(tmp_path / "speech" / speaker / f"u{index}.wav")
+            (tmp_path / "speech" / speaker / f"u{index}.phn").write_text(f"0 4000 aa\n4000 8000 {speaker}\n")
+    write(tmp_path / "speech" / "a" / "eight.wav", rate=8000)
+    (tmp_path / "speech" / "a" / "eight.phn").write_text("0 8000 aa\n")
+    write(tmp_path / "speech" / "a" / "stereo.wav", channels=2)
+    (tmp_path / "speech" / "a" / "stereo.phn").write_text("0 8000 aa\n")
+    write(tmp_path / "speech" / "b" / "nolabels.wav")
+    write(tmp_path / "speech" / "b" / "late.wav")
+    (tmp_path / "speech" / "b" / "late.phn").write_text("0 16000 aa\n")
+    (tmp_path / "speech" / "c" / "broken.wav").write_bytes(b"RIFF this is no audio")
+    (tmp_path / "speech" / "c" / "broken.phn").write_text("0 8000 aa\n")
+    expert = phone_expert(tmp_path / "speech", tmp_path / "exp", num_folds=3)
+    counts = expert.data.counts
+    assert counts["without_labels"] == 1
+    assert counts["undecodable"] == ["c/broken"] and counts["labels_past_end"] == ["b/late"]
+    used = [name for names in expert.data.names.values() for name in names]
+    assert len(used) == len(set(used)) == 14
+    assert {"a/eight", "a/stereo"} <= set(used)
+
+
+@pytest.mark.parametrize(
+    ("datarc", "message"),
+    [
+        ({"num_folds": 9}, "too few for 9"),
+        ({"phone_set": "40"}, "phone_set"),
+        ({"phone_sett": "39"}, 'did you mean "phone_set"'),
+        ({"audio": "/nowhere"}, "no such folder"),
+        ({"split": "lists"}, "train_list"),
+    ],
+)
+def test_wrong_phone_settings_are_one_sentence(corpus: Path, tmp_path: Path, datarc: dict, message: str) -> None:
+    with pytest.raises(AalbertError, match=message):
+        phone_expert(corpus, tmp_path, **datarc)
+
+
+def test_cpc_lists_with_dev_taken_out_of_train(corpus: Path, tmp_path: Path) -> None:
+    names = sorted(f"{p.parent.name}/{p.stem}" for p in corpus.rglob("*.wav"))
+    (tmp_path / "train.txt").write_text("\n".join(names[:30]))
+    (tmp_path / "test.txt").write_text("\n".join(names[30:]))
+    lists = {"train_list": str(tmp_path / "train.txt"), "test_list": str(tmp_path / "test.txt")}
+    with pytest.raises(AalbertError, match="test split is empty"):  # the last ten are of a speaker not in training
+        load_speaker_data(SpeakerDataConfig(audio=str(corpus), **lists), 0, tmp_path)
+    (tmp_path / "train.txt").write_text("\n".join(names[::2]))
+    (tmp_path / "test.txt").write_text("\n".join(names[1::2]))
+    data = load_speaker_data(SpeakerDataConfig(audio=str(corpus), **lists), 0, tmp_path)
+    assert sorted(data.names["test"]) == names[1::2]
+    assert sorted([*data.names["train"], *data.names["dev"]]) == names[::2]
+    (tmp_path / "test.txt").write_text(names[0])
+    with pytest.raises(AalbertError, match="share 1 utterances"):
+        load_speaker_data(SpeakerDataConfig(audio=str(corpus), **lists), 0, tmp_path)
+
+
+def test_speakers_from_utt2spk(corpus: Path, tmp_path: Path) -> None:
+    data = load_speaker_data(
+        SpeakerDataConfig(audio=str(corpus), speaker_from="utt2spk", speakers_file=str(corpus / "utt2spk")), 0, tmp_path
+    )
+    assert len(data.classes) == 4 and sum(map(len, data.names.values())) == 40
+    with pytest.raises(AalbertError, match="two speakers"):
+        only = {f"{p.stem}": "one" for p in corpus.rglob("*.wav")}
+        (tmp_path / "one").write_text("\n".join(f"{u} {s}" for u, s in only.items()))
+        load_speaker_data(
+            SpeakerDataConfig(audio=str(corpus), speaker_from="utt2spk", speakers_file=str(tmp_path / "one")),
+            0,
+            tmp_path,
+        )
+
+
+# ---------------------------------------------------------------------------- configurations and the like
+
+
+@pytest.mark.parametrize(
+    "path", sorted(packaged_configs("downstream_configs").glob("aalbert_*.yaml")), ids=lambda p: p.stem
+)
+def test_every_packaged_task_config_is_valid(path: Path) -> None:
+    config = read_yaml(path)
+    assert {"runner", "optimizer", "downstream_expert"} <= set(config)
+    datarc = config["downstream_expert"]["datarc"]
+    if "probe" in path.stem:
+        from_dict(PhoneDataConfig, datarc["phone"], "phone")
+        from_dict(SpeakerDataConfig, datarc["speaker"], "speaker")
+    else:
+        from_dict(PhoneDataConfig if "phone" in path.stem else SpeakerDataConfig, datarc, path.stem)
+
+
+def test_sweeps_expand_to_commands(tmp_path: Path) -> None:
+    runs = load_sweep(packaged_configs("downstream_configs") / "sweep_evidence.yaml")
+    assert len(runs) == 3 * 3 * 4 + 3 * 3
+    assert len({run.expdir for run in runs}) == len(runs)
+    assert all(run.argv[:3] == ("downstream", "-m", "train") and not run.done for run in runs)
+    (tmp_path / "bad.yaml").write_text(
+        "output: x\nmodels: {m: {upstream: fbank}}\ntasks: {t: {downstream: d}}\nsettings: {s: {only_models: [n]}}\n"
+    )
+    with pytest.raises(AalbertError, match=r'settings\.s names "n"'):
+        load_sweep(tmp_path / "bad.yaml")
+
+
+def test_upstream_learns_at_its_own_rate() -> None:
+    modules = [torch.nn.Linear(2, 2) for _ in range(3)]
+    before = [module.weight.clone() for module in modules]
+    optimizer = get_aalbert_adamw(modules, 10, lr=1e-2, upstream_lr=1e-4, weight_decay=0.0)
+    sum(module.weight.sum() for module in modules).backward()
+    optimizer.step()
+    moved = [(module.weight - old).abs().max().item() for module, old in zip(modules, before, strict=True)]
+    assert moved == pytest.approx([1e-4, 1e-2, 1e-2], rel=1e-3), "the first step of Adam moves by the learning rate"
+    with pytest.raises(AalbertError, match="not trained"):
+        get_aalbert_adamw(modules[1:], 10, upstream_lr=1e-4)
