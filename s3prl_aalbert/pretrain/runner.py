@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor
 
 from s3prl_aalbert.checkpoint import (
@@ -209,8 +210,10 @@ class Pretrainer:
         """Sum a number over processes."""
         if self.fabric.world_size == 1:
             return value
-        reduced = self.fabric.all_reduce(torch.tensor(value, dtype=torch.float64), reduce_op="sum")
-        return float(reduced)
+        own = torch.tensor(value, dtype=torch.float64, device=self.fabric.device)
+        reduced = self.fabric.all_reduce(own, reduce_op="sum")
+        assert isinstance(reduced, Tensor)
+        return reduced.item()
 
     def _check_loss(self, loss: float, monitor: Monitor, micro_batches: list[Batch]) -> None:
         files = [path for batch in micro_batches for path in batch.paths]
@@ -328,7 +331,7 @@ class Pretrainer:
         effective = datarc.train_batch_size * runner.gradient_accumulate_steps * fabric.world_size
         logger.info("corpus: %s", self.corpus.describe())
         logger.info(
-            "model: %.2fM parameters (%.2fM with head); %s, %s, %d process(es); %d utterances a step, %d steps an epoch",
+            "model: %.2fM parameters (%.2fM with head); %s, %s, %d process(es); %d utterances a step, %d steps/epoch",
             count_parameters(self.objective.model) / 1e6,
             count_parameters(self.objective) / 1e6,
             fabric.device,
@@ -361,7 +364,15 @@ def _initialise_from(objective: MaskedReconstruction, checkpoint: Checkpoint) ->
 def _launch(config: PretrainConfig, options: RunOptions) -> Fabric:
     accelerator = "cuda" if options.device.startswith("cuda") else options.device
     precision = choose_precision(config.runner.precision, accelerator)
-    fabric = Fabric(accelerator=accelerator, devices=options.devices, num_nodes=options.num_nodes, precision=precision)
+    several = options.devices * options.num_nodes > 1
+    fabric = Fabric(
+        accelerator=accelerator,
+        # Buffers are constants (window, filters, positions): broadcasting them would only make evaluation wait.
+        strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
+        devices=options.devices,
+        num_nodes=options.num_nodes,
+        precision=precision,
+    )
     fabric.launch()
     return fabric
 
