@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,12 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 from torch import Tensor
 
+from s3prl_aalbert.acoustics import Acoustics
 from s3prl_aalbert.audio_io import AudioError, read_audio
+from s3prl_aalbert.config import ModelConfig
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.corpus import SAMPLE_RATE, find_audio, speaker_of
-from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
+from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +89,8 @@ def compute_speaker_maps(request: TsneRequest) -> SpeakerMaps:
     wavs = [torch.from_numpy(wav) for _, _, wav in chosen]
     speakers = [speaker for _, speaker, _ in chosen]
     layers = pool(wavs, lambda wav: model([wav])["hidden_states"])
-    features = FeaturesExpert().eval()
-    normalised, raw = pool(wavs, lambda wav: [features([wav])["last_hidden_state"], features([wav])["no_cmvn"][0]])
+    (normalised,) = pool(wavs, input_features(model.model.config, cmvn=True))
+    (raw,) = pool(wavs, input_features(model.model.config, cmvn=False))
     spaces = {
         "input features with CMVN": normalised,
         "input features without CMVN": raw,
@@ -97,6 +99,12 @@ def compute_speaker_maps(request: TsneRequest) -> SpeakerMaps:
     maps = tuple(map_speakers(name, vectors, speakers, request.seed) for name, vectors in spaces.items())
     scores = tuple(score(vectors, speakers) for vectors in layers)
     return SpeakerMaps(tuple(str(path) for path, _, _ in chosen), tuple(speakers), maps, layer, scores)
+
+
+def input_features(config: ModelConfig, cmvn: bool) -> Callable[[Tensor], list[Tensor]]:
+    """Return a function from a waveform (num_samples,) to the model's input tokens [(1, T, D)]."""
+    acoustics = Acoustics(replace(config.audio, cmvn=cmvn), config.transformer.downsample_rate)
+    return lambda wav: [acoustics(wav.unsqueeze(0), torch.tensor([wav.numel()])).tokens]
 
 
 def choose_utterances(files: Sequence[Path], request: TsneRequest) -> list[tuple[Path, str, np.ndarray]]:

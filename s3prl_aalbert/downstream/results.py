@@ -28,7 +28,8 @@ class Results:
     Args:
         expdir: experiment folder.
         task: name of the downstream.
-        args: everything S3PRL hands to the expert.
+        args: everything S3PRL hands to the expert; with ``mode: evaluate`` the history stays as it is, and evaluations
+            are listed beside it with the checkpoint that they measured.
         facts: further plain values to record: config, data, model, majority.
         resume: continue the history that is there.
     """
@@ -43,8 +44,11 @@ class Results:
             "history": [],
             "best": None,
         }
+        self.evaluated: str | None = str(args.get("init_ckpt")) if args.get("mode") == "evaluate" else None
         if resume and self.path.is_file():
             old = json.loads(self.path.read_text(encoding="utf-8"))
+            if self.evaluated:
+                self.content = old  # as trained, whatever this evaluation overrides
             self.content["history"], self.content["best"] = old["history"], old["best"]
 
     def add(self, split: str, step: int, metrics: Mapping[str, float]) -> bool:
@@ -52,6 +56,9 @@ class Results:
 
         Entries of the same or a later step, left by a run that was resumed from an earlier checkpoint, are dropped.
         """
+        if self.evaluated:
+            self._add_evaluation(split, metrics)
+            return False
         history = self.content["history"]
         history[:] = [h for h in history if h["step"] < step or (h["step"] == step and h["split"] != split)]
         history.append({"step": step, "split": split, "metrics": dict(metrics)})
@@ -66,6 +73,14 @@ class Results:
         if split != "train":
             self.save()
         return improved
+
+    def _add_evaluation(self, split: str, metrics: Mapping[str, float]) -> None:
+        """Record ``-m evaluate`` of a checkpoint, in place of an earlier one of the same checkpoint and split."""
+        entry = {"checkpoint": self.evaluated, "split": split, "metrics": dict(metrics)}
+        others = self.content.get("evaluations", [])
+        same = (entry["checkpoint"], split)
+        self.content["evaluations"] = [e for e in others if (e["checkpoint"], e["split"]) != same] + [entry]
+        self.save()
 
     def _best_of_history(self) -> dict[str, Any] | None:
         devs = [h for h in self.content["history"] if h["split"] == "dev"]

@@ -198,6 +198,22 @@ def test_history_survives_a_resume_and_test_never_decides(tmp_path: Path) -> Non
     assert again.content["best"] == {"step": 10, "dev": {"acc": 0.6}, "test": {"acc": 0.1}}
 
 
+def test_evaluating_a_finished_run_leaves_its_history_alone(tmp_path: Path) -> None:
+    """S3PRL's ``-m evaluate`` reports step 0."""
+    trained = Results(tmp_path, "t", {"seed": 3}, {"config": {"a": 1}}, resume=False)
+    for step, acc in ((10, 0.4), (20, 0.6)):
+        trained.add("dev", step, {"acc": acc})
+        trained.add("test", step, {"acc": acc - 0.1})
+    before = json.loads((tmp_path / "results.json").read_text())
+    args = {"mode": "evaluate", "init_ckpt": "dev-best.ckpt", "seed": 9}
+    for acc in (0.1, 0.2):  # a second evaluation replaces the first
+        evaluation = Results(tmp_path, "t", args, {"config": {"a": 2}}, resume=True)
+        assert not evaluation.add("test", 0, {"acc": acc})
+    after = json.loads((tmp_path / "results.json").read_text())
+    assert after.pop("evaluations") == [{"checkpoint": "dev-best.ckpt", "split": "test", "metrics": {"acc": 0.2}}]
+    assert after == before
+
+
 # ---------------------------------------------------------------------------------------------- bad data
 
 
