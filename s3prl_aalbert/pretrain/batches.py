@@ -255,8 +255,9 @@ class TrainingBatches:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where another stream stood, with whatever sizes and processes that had.
 
-        The rest of its epoch is cut anew to this stream's sizes: each utterance is still used at most once. A state
-        that does not tell its sizes is taken to have this stream's. If the corpus has changed, the next epoch begins.
+        With as many utterances a step in all, its steps go on as they would have. Otherwise the rest of its epoch is
+        cut anew to this stream's sizes: each utterance is still used at most once. A state that does not tell its
+        sizes is taken to have this stream's. If the corpus has changed, the next epoch begins.
         """
         self.epoch, self.position, self._earlier = state["epoch"], state["position"], []
         count = state.get("utterances", len(self.lengths))
@@ -268,9 +269,18 @@ class TrainingBatches:
             return
         self._earlier = [(Cut(*cut), steps) for cut, steps in state.get("earlier", [])]
         cut = Cut(*state.get("cut", self.cut))
-        if cut != self.cut and self.position:
+        if self.position and not self._cuts_alike(cut):
             self._earlier.append((cut, self.position))
             self.position = 0
+
+    def _cuts_alike(self, cut: Cut) -> bool:
+        """Return whether another cut gives this epoch the same steps, shared out among other processes."""
+        if cut == self.cut:
+            return True
+        if self._earlier or (cut.batch_size, cut.max_samples) != (self.cut.batch_size, self.cut.max_samples):
+            return False
+        theirs, ours = (epoch_batches(self.lengths, c, self.dataset.seed, self.epoch) for c in (cut, self.cut))
+        return len(theirs) == len(ours) and all(map(np.array_equal, theirs, ours))
 
     def __iter__(self) -> Iterator[list[Batch]]:
         """Yield steps for ever; the state after a step is that of having taken it.

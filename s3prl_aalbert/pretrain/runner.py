@@ -295,6 +295,8 @@ class Pretrainer:
         states = sorted(expdir.glob("states-*.ckpt"), key=lambda p: int(p.stem.split("-")[-1]))
         for old in states[: -self.config.runner.max_keep]:
             old.unlink()
+        for unfinished in expdir.glob(".*.ckpt.*.tmp"):  # of a run that was killed while it saved
+            unfinished.unlink()
 
     def _load(self, path: Path) -> None:
         """Restore everything a state holds."""

@@ -364,10 +364,7 @@ def test_the_same_step_size_resumes_the_same_steps_on_other_processes(dataset: S
     for half in halves:
         half.load_state_dict(stream.state_dict())
     seen = [take(half, 6) for half in halves]
-    remaining = {path for step in whole[2:5] for micro in step for path in micro.paths}
-    shared = {path for half in seen for step in half[:3] for micro in step for path in micro.paths}
-    assert shared == remaining  # the same utterances in this epoch,
-    for step in range(3, 6):  # and from the next epoch on the very same steps
+    for step in range(6):  # the rest of this epoch and the next one
         assert_same(whole[step + 2], [micro for half in seen for micro in half[step]])
 
 
