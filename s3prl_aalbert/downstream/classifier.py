@@ -2,15 +2,56 @@
 
 from __future__ import annotations
 
-from torch import nn
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from s3prl_aalbert.errors import did_you_mean
 
 CLASSIFIERS = {"linear": 0, "1-hidden": 1, "2-hidden": 2}
 """Hidden layers by name."""
 
 
-def build_classifier(input_dim: int, num_classes: int, hidden_layers: int, hidden_size: int = 768) -> nn.Sequential:
-    """Build Linear (ReLU Linear)*: (..., input_dim) -> (..., num_classes)."""
-    layers: list[nn.Module] = []
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """``downstream_expert.modelrc``."""
+
+    classifier: str = "2-hidden"
+    hidden_size: int = 768
+    batch_norm: bool = False
+    """Standardise the classifier's input by running statistics. The paper does not; a linear classifier stays linear,
+    but learns in a tenth of the steps where the input varies little, as means over time do."""
+
+    def problems(self) -> list[str]:
+        """Return what makes these values unusable."""
+        found = []
+        if self.classifier not in CLASSIFIERS:
+            hint = did_you_mean(self.classifier, CLASSIFIERS)
+            found.append(f'modelrc.classifier is "{self.classifier}"{hint}, expected one of {list(CLASSIFIERS)}')
+        if self.hidden_size < 1:
+            found.append(f"modelrc.hidden_size is {self.hidden_size}, expected at least 1")
+        return found
+
+
+class Standardise(nn.BatchNorm1d):
+    """Batch normalisation without scale and shift; a batch of one is normalised by the running statistics."""
+
+    def __init__(self, dim: int):
+        super().__init__(dim, affine=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return (items, dim) with mean 0 and variance 1 in each dimension."""
+        by_batch = self.training and len(inputs) > 1
+        momentum = self.momentum if self.momentum is not None else 0.0
+        return F.batch_norm(inputs, self.running_mean, self.running_var, None, None, by_batch, momentum, self.eps)
+
+
+def build_classifier(
+    input_dim: int, num_classes: int, hidden_layers: int, hidden_size: int = 768, batch_norm: bool = False
+) -> nn.Sequential:
+    """Build Linear (ReLU Linear)*: (items, input_dim) -> (items, num_classes)."""
+    layers: list[nn.Module] = [Standardise(input_dim)] if batch_norm else []
     for _ in range(hidden_layers):
         layers += [nn.Linear(input_dim, hidden_size), nn.ReLU()]
         input_dim = hidden_size

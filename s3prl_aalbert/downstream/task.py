@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from s3prl_aalbert.downstream.audio_dataset import AudioStore, ItemDataset, make_loader
-from s3prl_aalbert.downstream.classifier import CLASSIFIERS, build_classifier
+from s3prl_aalbert.downstream.classifier import CLASSIFIERS, ClassifierConfig, build_classifier
 from s3prl_aalbert.downstream.results import Results
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 
@@ -43,8 +43,7 @@ class TaskExpert(nn.Module):
         upstream_dim: width of the representation.
         upstream_rate: samples a token.
         data: the task's data.
-        classifier: "linear", "1-hidden" or "2-hidden".
-        hidden_size: of hidden layers.
+        classifier: its kind and sizes.
         expdir: where results go.
         kwargs: everything else S3PRL hands over (its arguments and the configuration).
     """
@@ -56,8 +55,7 @@ class TaskExpert(nn.Module):
         upstream_dim: int,
         upstream_rate: int,
         data: TaskData,
-        classifier: str,
-        hidden_size: int,
+        classifier: ClassifierConfig,
         batch_sizes: tuple[int, int],
         num_workers: int,
         crop: int | None,
@@ -65,13 +63,16 @@ class TaskExpert(nn.Module):
         kwargs: Mapping[str, Any],
     ):
         super().__init__()
-        if classifier not in CLASSIFIERS:
-            hint = did_you_mean(classifier, CLASSIFIERS)
-            raise AalbertError(f'modelrc.classifier is "{classifier}"{hint}, expected one of {list(CLASSIFIERS)}')
         self.upstream_rate, self.data, self.expdir = int(upstream_rate), data, Path(expdir)
         self.train_batch_size, self.eval_batch_size = batch_sizes
         self.num_workers, self.crop, self.seed = num_workers, crop, int(kwargs.get("seed") or 0)
-        self.model = build_classifier(upstream_dim, len(data.classes), CLASSIFIERS[classifier], hidden_size)
+        self.model = build_classifier(
+            upstream_dim,
+            len(data.classes),
+            CLASSIFIERS[classifier.classifier],
+            classifier.hidden_size,
+            classifier.batch_norm,
+        )
         facts = {
             "config": kwargs["downstream_expert"],
             "data": dict(data.counts),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,9 @@ from torch import Tensor
 from s3prl_aalbert.checkpoint import write_text
 from s3prl_aalbert.config import from_dict
 from s3prl_aalbert.downstream.alignments import token_of_grid_frame
+from s3prl_aalbert.downstream.classifier import ClassifierConfig
 from s3prl_aalbert.downstream.phone.dataset import PhoneDataConfig, PhoneLabels, load_phone_data
 from s3prl_aalbert.downstream.task import TaskExpert, class_counts, majority_rates
-
-
-@dataclass(frozen=True)
-class ClassifierConfig:
-    """``downstream_expert.modelrc``."""
-
-    classifier: str = "2-hidden"
-    hidden_size: int = 768
 
 
 class DownstreamExpert(TaskExpert):
@@ -42,8 +34,7 @@ class DownstreamExpert(TaskExpert):
             upstream_dim,
             upstream_rate,
             load_phone_data(config, int(upstream_rate), seed, Path(expdir)),
-            model.classifier,
-            model.hidden_size,
+            model,
             (config.train_batch_size, config.eval_batch_size),
             config.num_workers,
             None,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from s3prl_aalbert.config import from_dict
-from s3prl_aalbert.downstream.phone.expert import ClassifierConfig
+from s3prl_aalbert.downstream.classifier import ClassifierConfig
 from s3prl_aalbert.downstream.speaker.dataset import SAMPLE_RATE, SpeakerDataConfig, load_speaker_data
 from s3prl_aalbert.downstream.task import TaskExpert, majority_rates
 
@@ -25,8 +25,7 @@ class SpeakerExpert(TaskExpert):
             upstream_dim,
             upstream_rate,
             load_speaker_data(config, int(kwargs.get("seed") or 0), Path(expdir)),
-            model.classifier,
-            model.hidden_size,
+            model,
             (config.train_batch_size, config.eval_batch_size),
             config.num_workers,
             None if config.max_seconds is None else int(config.max_seconds * SAMPLE_RATE),

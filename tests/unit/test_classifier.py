@@ -1,0 +1,45 @@
+"""The classifiers on top of a representation."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from s3prl_aalbert.config import ConfigError, from_dict
+from s3prl_aalbert.downstream.classifier import ClassifierConfig, build_classifier
+
+
+@pytest.mark.parametrize("hidden_layers", [0, 1, 2])
+def test_parameters_by_hand(hidden_layers: int) -> None:
+    sizes = [5, *[7] * hidden_layers, 3]
+    expected = sum(a * b + b for a, b in pairwise(sizes))
+    for batch_norm in (False, True):  # statistics are not parameters
+        model = build_classifier(5, 3, hidden_layers, 7, batch_norm)
+        assert sum(p.numel() for p in model.parameters()) == expected
+
+
+def test_batch_norm_standardises_and_stays_linear() -> None:
+    torch.manual_seed(0)
+    model = build_classifier(4, 3, 0, batch_norm=True)
+    inputs = torch.randn(64, 4) * torch.tensor([1e-2, 1.0, 5.0, 100.0]) + 3
+    scaled = model[0](inputs)
+    torch.testing.assert_close(scaled.mean(0), torch.zeros(4), atol=1e-4, rtol=0)
+    # The variance of 1e-4 is damped by BatchNorm's eps of 1e-5.
+    torch.testing.assert_close(scaled.var(0, unbiased=False), torch.tensor([0.91, 1, 1, 1]), atol=0.05, rtol=0)
+    reference = nn.BatchNorm1d(4, affine=False)
+    reference(inputs)
+    for name, value in reference.state_dict().items():
+        if name != "num_batches_tracked":
+            torch.testing.assert_close(model[0].state_dict()[name], value)
+    one = model(inputs[:1])  # a batch of one in training has no variance of its own
+    assert torch.equal(one, model.eval()(inputs[:1]))
+    a, b, zero = inputs[:1], inputs[1:2], torch.zeros(1, 4)
+    torch.testing.assert_close(model(a + b), model(a) + model(b) - model(zero), rtol=1e-4, atol=1e-4)
+
+
+def test_a_misspelt_classifier_is_corrected() -> None:
+    with pytest.raises(ConfigError, match="did you mean"):
+        from_dict(ClassifierConfig, {"classifier": "2-hiden"}, "modelrc")
