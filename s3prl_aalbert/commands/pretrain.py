@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from s3prl_aalbert.errors import AalbertError
@@ -15,12 +16,15 @@ examples:
   aalbert pretrain -g aalbert_small -c pretrain_debug --speech my_wavs -n try --dry-run
   aalbert pretrain -n aalbert_6l -a                      # go on after an interruption
   torchrun --nproc_per_node 4 -m s3prl_aalbert.pretrain -g aalbert_12l -c pretrain_default --speech DIR -n big
+  srun --nodes 2 --ntasks-per-node 4 python -m s3prl_aalbert.pretrain -g aalbert_12l --speech DIR -n big
 """
+DEFAULT_MODELS = {"aalbert": "aalbert_3l", "mockingjay": "mockingjay_3l"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
+    add("-u", "--upstream", choices=sorted(DEFAULT_MODELS), default="aalbert", help="3 layers of it, if there is no -g")
     add("-g", "--upstream_config", metavar="YAML", help="model: a path or a packaged name such as aalbert_6l")
     add("-c", "--config", metavar="YAML", help="runner: a path or a packaged name such as pretrain_default")
     add("--speech", nargs="+", metavar="DIR", help="folders of speech (instead of pretrain_expert.datarc.paths)")
@@ -32,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-o", "--override", metavar="TEXT", help='e.g. "config.optimizer.lr=1e-3,,model.transformer.hidden_size=256"')
     add("--seed", type=int, default=1337)
     add("--device", help="cuda or cpu; default: cuda if there is one")
+    add(
+        "--multi_gpu",
+        action="store_true",
+        help="use every GPU of this machine; more than one machine: torchrun or srun",
+    )
     add("--strict", action="store_true", help="stop at unusable audio instead of leaving it out")
     add("--dry-run", action="store_true", help="check configuration, speech and memory in two steps; write nothing")
 
@@ -44,13 +53,14 @@ def main(args: argparse.Namespace) -> int:
     expdir = _expdir(args)
     resume_from = _resume_from(args, expdir)
     model_config, config = _configs(args, resume_from)
-    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    device = _device(args.device)
+    devices, num_nodes = _processes(os.environ, args.multi_gpu, device)
     options = RunOptions(
         expdir=expdir,
         seed=args.seed,
-        device=_device(args.device),
-        devices=local_world,
-        num_nodes=int(os.environ.get("WORLD_SIZE", "1")) // local_world,
+        device=device,
+        devices=devices,
+        num_nodes=num_nodes,
         strict=args.strict,
         dry_run=args.dry_run,
         resume_from=resume_from,
@@ -96,12 +106,13 @@ def _configs(args: argparse.Namespace, resume_from: Path | None):  # type: ignor
     model, where_model = past.get("config"), str(resume_from)
     config, where_config = past.get("pretrain_config"), str(resume_from)
     if args.upstream_config or model is None:
-        path = find_config(args.upstream_config or "aalbert_3l", "upstream_configs")
+        path = find_config(args.upstream_config or DEFAULT_MODELS[args.upstream], "upstream_configs")
         model, where_model = read_yaml(path), str(path)
     if args.config or config is None:
         path = find_config(args.config or "pretrain_default", "upstream_configs")
         config, where_config = read_yaml(path), str(path)
-    for option, name in (("upstream_config", "-g aalbert_3l"), ("config", "-c pretrain_default")):
+    defaults = {"upstream_config": f"-g {DEFAULT_MODELS[args.upstream]}", "config": "-c pretrain_default"}
+    for option, name in defaults.items():
         if not getattr(args, option) and not resume_from:
             logging.getLogger(__name__).info("chosen by default: %s", name)
     apply_overrides(model, config, args.override)
@@ -110,6 +121,29 @@ def _configs(args: argparse.Namespace, resume_from: Path | None):  # type: ignor
         folders = [str(Path(folder).expanduser().absolute()) for folder in args.speech]
         config.setdefault("pretrain_expert", {}).setdefault("datarc", {})["paths"] = folders
     return from_dict(ModelConfig, model, where_model), from_dict(PretrainConfig, config, where_config)
+
+
+def _processes(environment: Mapping[str, str], multi_gpu: bool, device: str) -> tuple[int, int]:
+    """Return (processes on this machine, machines), as torchrun, srun or --multi_gpu have it."""
+    if "LOCAL_WORLD_SIZE" in environment:  # torchrun, perhaps inside a SLURM job
+        here = int(environment["LOCAL_WORLD_SIZE"])
+        return here, int(environment["WORLD_SIZE"]) // here
+    tasks = int(environment.get("SLURM_NTASKS", "1"))
+    if tasks > 1 and environment.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        here = int(environment.get("SLURM_NTASKS_PER_NODE", "0"))
+        nodes = int(environment.get("SLURM_NNODES", "1"))
+        if here * nodes != tasks:
+            raise AalbertError(
+                f"SLURM gives {tasks} tasks on {nodes} node(s); ask for as many on each with --ntasks-per-node"
+            )
+        return here, nodes
+    if multi_gpu:
+        import torch
+
+        if not device.startswith("cuda"):
+            raise AalbertError(f"--multi_gpu needs GPUs, the device is {device}; several CPU processes: torchrun")
+        return torch.cuda.device_count(), 1
+    return 1, 1
 
 
 def _device(name: str | None) -> str:

@@ -392,4 +392,6 @@ def choose_precision(name: str, accelerator: str) -> Any:
             )
         name = "bf16" if native else "fp32"
         logger.info("runner.precision: auto chose %s", name)
+    if name == "fp16" and accelerator == "cpu":
+        raise AalbertError('runner.precision is "fp16", which torch trains on GPUs alone; on a CPU use bf16 or fp32')
     return {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[name]

@@ -1,0 +1,39 @@
+"""What the launchers' environment and the precision of a device mean."""
+
+from __future__ import annotations
+
+import pytest
+
+from s3prl_aalbert.commands.pretrain import _processes
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.pretrain.runner import choose_precision
+
+SLURM = {"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, (1, 1)),
+        ({"LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}, (4, 2)),
+        (SLURM, (4, 2)),
+        ({**SLURM, "LOCAL_WORLD_SIZE": "3", "WORLD_SIZE": "6"}, (3, 2)),
+        ({**SLURM, "SLURM_JOB_NAME": "bash"}, (1, 1)),
+        ({"SLURM_NTASKS": "1"}, (1, 1)),
+    ],
+)
+def test_processes_and_machines(environment: dict[str, str], expected: tuple[int, int]) -> None:
+    assert _processes(environment, False, "cpu") == expected
+
+
+@pytest.mark.parametrize("change", [{"SLURM_NTASKS": "7"}, {"SLURM_NTASKS_PER_NODE": "3"}])
+def test_uneven_slurm_tasks_are_told(change: dict[str, str]) -> None:
+    with pytest.raises(AalbertError, match="--ntasks-per-node"):
+        _processes({**SLURM, **change}, False, "cpu")
+
+
+def test_what_needs_a_gpu_says_so() -> None:
+    with pytest.raises(AalbertError, match="--multi_gpu needs GPUs"):
+        _processes({}, True, "cpu")
+    with pytest.raises(AalbertError, match="bf16 or fp32"):
+        choose_precision("fp16", "cpu")
