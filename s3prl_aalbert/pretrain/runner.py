@@ -160,7 +160,7 @@ class Pretrainer:
         self.module.train()
         for micro_batches in self.batches:
             self.step += 1
-            loss, grad_norm, lr = self._train_step(micro_batches)
+            loss, grad_norm, lr = self.train_step(micro_batches)
             self._check_loss(loss, monitor, micro_batches)
             monitor.step(loss, lr)
             if self.step % runner.log_step == 0:
@@ -179,7 +179,7 @@ class Pretrainer:
                 return False
         raise AssertionError("the batches never end")
 
-    def _train_step(self, micro_batches: list[Batch]) -> tuple[float, float, float]:
+    def train_step(self, micro_batches: list[Batch]) -> tuple[float, float, float]:
         """Take one optimiser step over all micro-batches of all processes, averaged over every masked value."""
         fabric, optimizer = self.fabric, self.config.optimizer
         # Seeding each step anew makes dropout the same after a resume, without any generator state to save.
