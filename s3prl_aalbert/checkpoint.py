@@ -7,6 +7,7 @@ one only when whole.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -31,7 +32,10 @@ from s3prl_aalbert.errors import AalbertError
 logger = logging.getLogger(__name__)
 
 FORMAT = "s3prl-aalbert"
-FORMAT_VERSION = 1
+STATE_VERSION = 1
+RELEASE_VERSION = 2
+"""2 added the checksum ``sha256``; releases of version 1 keep loading, unchecked."""
+CHECKSUM = "sha256"
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.yaml", "README.md"
 STATES_PATTERN = "states-*.ckpt"
 # What torch.load raises on a damaged or foreign file: its restricted unpickler answers stray bytes with any of these.
@@ -103,7 +107,7 @@ def save_training_state(path: Path, config: ModelConfig, state: Mapping[str, Any
     """Write everything that resuming needs; ``state["model"]`` holds the weights, the rest plain values and tensors."""
     content = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": STATE_VERSION,
         "config": to_dict(config),
         **state,
     }
@@ -126,7 +130,7 @@ def load_training_state(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: {reason}; expected a checkpoint written by `aalbert pretrain`") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: is a checkpoint of another kind; expected one written by `aalbert pretrain`")
-    _check_version(path, content.get("format_version"))
+    _check_version(path, content.get("format_version"), STATE_VERSION)
     lacking = [key for key in ("config", "model") if not isinstance(content.get(key), Mapping)]
     if lacking:
         raise CheckpointError(f"{path}: is damaged: it lacks {_some(lacking)}")
@@ -143,11 +147,12 @@ def save_release(
     """Write a release: model.safetensors (its metadata alone suffices to load it), config.yaml and README.md."""
     metadata = {
         "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
+        "format_version": str(RELEASE_VERSION),
         "config": json.dumps(to_dict(config)),
         "info": json.dumps(dict(info or {})),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    metadata[CHECKSUM] = content_digest(metadata, tensors)
     write_atomically(
         folder / WEIGHTS_FILE,
         lambda temporary: safetensors.torch.save_file(tensors, temporary, metadata),
@@ -155,6 +160,17 @@ def save_release(
     text = yaml.safe_dump(to_dict(config), sort_keys=False)
     write_text(folder / CONFIG_FILE, text)
     write_text(folder / CARD_FILE, card)
+
+
+def content_digest(metadata: Mapping[str, str], state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of a release's content: its metadata but the checksum itself, then every tensor by name."""
+    described = {key: value for key, value in metadata.items() if key != CHECKSUM}
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for name in sorted(state):
+        tensor = state[name].contiguous()
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -218,7 +234,10 @@ def _load_release(path: Path) -> Checkpoint:
         info = json.loads(metadata.get("info", "{}"))
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: its metadata is damaged ({error})") from error
-    _check_version(path, version)
+    _check_version(path, version, RELEASE_VERSION)
+    # A damaged checksum or a missing one: only version 1 was written without.
+    if version > 1 and metadata.get(CHECKSUM) != content_digest(metadata, state):
+        raise CheckpointError(f"{path}: does not match its own checksum: it was altered after it was written")
     config = from_dict(ModelConfig, values, str(path))
     beside = path.parent / CONFIG_FILE
     if beside.is_file() and from_dict(ModelConfig, read_yaml(beside), str(beside)) != config:
@@ -249,10 +268,12 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _check_version(path: Path, version: Any) -> None:
-    if version != FORMAT_VERSION:
+def _check_version(path: Path, version: Any, newest: int) -> None:
+    if not isinstance(version, int) or version < 1:
+        raise CheckpointError(f"{path}: is damaged: its format version is {version!r}")
+    if version > newest:
         raise CheckpointError(
-            f"{path}: has format version {version}, this release reads up to {FORMAT_VERSION}; upgrade s3prl-aalbert"
+            f"{path}: has format version {version}, this release reads up to {newest}; upgrade s3prl-aalbert"
         )
 
 

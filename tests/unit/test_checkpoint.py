@@ -340,12 +340,100 @@ def test_a_training_state_without_a_part_is_told(tmp_path: Path, weights, tiny_c
 
 def test_a_newer_format_version_asks_for_an_upgrade(tmp_path: Path, weights, tiny_config) -> None:
     state, release = tmp_path / "states-1.ckpt", tmp_path / "model.safetensors"
-    torch.save({"format": "s3prl-aalbert", "format_version": 2, "config": {}, "model": {}}, state)
-    metadata = {"format": "s3prl-aalbert", "format_version": "2", "config": json.dumps(to_dict(tiny_config))}
+    torch.save({"format": "s3prl-aalbert", "format_version": 9, "config": {}, "model": {}}, state)
+    metadata = {"format": "s3prl-aalbert", "format_version": "9", "config": json.dumps(to_dict(tiny_config))}
     safetensors.torch.save_file(weights, release, metadata)
     for path in (state, release):
-        with pytest.raises(CheckpointError, match=r"format version 2.*upgrade"):
+        with pytest.raises(CheckpointError, match=r"format version 9.*upgrade"):
             load_checkpoint(path)
+
+
+def test_the_first_formats_keep_loading(tmp_path: Path, weights, tiny_config) -> None:
+    """Both files as version 1 wrote them, put together by hand: the release has no checksum."""
+    config = to_dict(tiny_config)
+    state, release = tmp_path / "states-5.ckpt", tmp_path / "model.safetensors"
+    torch.save({"format": "s3prl-aalbert", "format_version": 1, "config": config, "model": weights, "step": 5}, state)
+    metadata = {"format": "s3prl-aalbert", "format_version": "1", "config": json.dumps(config), "info": '{"step": 5}'}
+    safetensors.torch.save_file(weights, release, metadata)
+    for path in (state, release):
+        found = load_checkpoint(path)
+        assert found.config == tiny_config and found.info["step"] == 5
+        assert_same(found.state, weights)
+
+
+@pytest.mark.parametrize("version", [0, -1, "two", None, [2]])
+def test_a_format_version_that_is_none_is_told(tmp_path: Path, version: object) -> None:
+    path = tmp_path / "states-1.ckpt"
+    torch.save({"format": "s3prl-aalbert", "format_version": version, "config": {}, "model": {}}, path)
+    with pytest.raises(CheckpointError, match="its format version is"):
+        load_checkpoint(path)
+
+
+# --------------------------------------------------------------------------------------------- checksum
+
+
+def header_and_data(path: Path) -> tuple[dict, bytes]:
+    """Split a safetensors file by its published layout: 8 bytes of length, a JSON header, the tensors' bytes."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def write_parts(path: Path, header: dict, data: bytes) -> None:
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+def test_one_flipped_bit_anywhere_in_the_weights_is_noticed(tmp_path: Path, weights, tiny_config) -> None:
+    save_release(tmp_path, tiny_config, weights, "", {"step": 1})
+    path = tmp_path / "model.safetensors"
+    header, data = header_and_data(path)
+    write_parts(path, header, data)
+    assert load_checkpoint(path).info == {"step": 1}  # putting the same parts together again is no change
+    draw = random.Random(0)
+    for position in (0, len(data) - 1, *(draw.randrange(len(data)) for _ in range(20))):
+        altered = bytearray(data)
+        altered[position] ^= 1 << draw.randrange(8)
+        write_parts(path, header, bytes(altered))
+        with pytest.raises(CheckpointError) as error:
+            load_checkpoint(path)
+        assert "checksum" in one_sentence(error, path)
+
+
+def test_altered_facts_and_swapped_tensors_are_noticed(tmp_path: Path, weights, tiny_config) -> None:
+    save_release(tmp_path, tiny_config, weights, "", {"step": 1})
+    (tmp_path / "config.yaml").unlink()
+    path = tmp_path / "model.safetensors"
+    good, data = header_and_data(path)
+    names = ("model.encoder.groups.0.query.weight", "model.encoder.groups.0.key.weight")
+    assert good[names[0]]["shape"] == good[names[1]]["shape"]
+    metadata = good["__metadata__"]
+    changes = [
+        {names[0]: good[names[1]], names[1]: good[names[0]]},
+        {"__metadata__": {**metadata, "config": metadata["config"].replace('"hop_ms": 10.0', '"hop_ms": 20.0')}},
+        {"__metadata__": {**metadata, "info": '{"step": 2}'}},
+        {"__metadata__": {**metadata, "sha256": "0" * 64}},
+        {"__metadata__": {key: value for key, value in metadata.items() if key != "sha256"}},
+    ]
+    for change in changes:
+        assert {**good, **change} != good
+        write_parts(path, {**good, **change}, data)
+        with pytest.raises(CheckpointError, match="checksum"):
+            load_checkpoint(path)
+
+
+def test_a_release_of_every_kind_of_tensor_is_checked_as_written(tmp_path: Path, tiny_config) -> None:
+    state = {
+        "scalar": torch.tensor(3.0),
+        "empty": torch.zeros(0, 4),
+        "half": torch.ones(3, dtype=torch.float16),
+        "whole": torch.arange(5),
+        "true": torch.tensor([True, False]),
+        "turned": torch.arange(12.0).reshape(3, 4).T,
+        "gradient": torch.nn.Parameter(torch.ones(2)),
+    }
+    save_release(tmp_path, tiny_config, state, "")
+    assert_same(load_checkpoint(tmp_path).state, {name: tensor.detach() for name, tensor in state.items()})
 
 
 @pytest.mark.parametrize("change", [{"config": "{"}, {"config": None}, {"format_version": "one"}, {"info": "["}])
