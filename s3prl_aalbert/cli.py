@@ -19,6 +19,7 @@ COMMANDS = {
     "probe": "probe every layer of an upstream in one run",
     "sweep": "run a grid of models, tasks, settings and seeds from one YAML file",
     "report": "draw tables and figures from finished runs",
+    "doctor": "check whether training would work on this machine",
     "link": "make the plugin known to an S3PRL checkout or installation",
 }
 
