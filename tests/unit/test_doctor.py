@@ -43,7 +43,7 @@ def test_a_package_that_does_not_import_is_a_finding_not_a_crash(
     assert doctor.main(Namespace()) == 1
     shown = capsys.readouterr().out
     assert "BAD  audio: soundfile does not import" in shown
-    assert shown.rstrip().endswith("training would fail: mend audio")
+    assert shown.splitlines()[-1].startswith("training would fail") and shown.rstrip().endswith("audio")
 
 
 def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
