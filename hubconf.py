@@ -11,6 +11,7 @@ from s3prl_aalbert.upstream.hubconf import (  # noqa: E402
     aalbert_mockingjay_3l,
     aalbert_mockingjay_6l,
     aalbert_mockingjay_12l,
+    aalbert_url,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "aalbert_mockingjay_3l",
     "aalbert_mockingjay_6l",
     "aalbert_mockingjay_12l",
+    "aalbert_url",
 ]

@@ -169,7 +169,7 @@ def content_digest(metadata: Mapping[str, str], state: Mapping[str, Tensor]) -> 
     for name in sorted(state):
         tensor = state[name].contiguous()
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

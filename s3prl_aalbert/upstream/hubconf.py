@@ -1,11 +1,19 @@
-"""The upstream entries, for S3PRL's hub and for torch.hub."""
+"""The upstream entries, for S3PRL's hub and for torch.hub.
+
+Both call them by name. S3PRL always passes ``refresh`` and knows no ``pretrained``: there, a name without published
+weights gives its untrained architecture, the control of every comparison. torch.hub gets an error instead.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import logging
 
+from s3prl_aalbert.encoder import initialise
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.upstream.download import PUBLISHED, fetch, fetch_published
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
+
+logger = logging.getLogger(__name__)
 
 __all__ = [
     "aalbert_3l",
@@ -16,59 +24,158 @@ __all__ = [
     "aalbert_mockingjay_3l",
     "aalbert_mockingjay_6l",
     "aalbert_mockingjay_12l",
+    "aalbert_url",
 ]
 
 
-def aalbert_local(ckpt: str | None = None, model_config: str | None = None, **kwargs: Any) -> UpstreamExpert:
+def aalbert_local(
+    ckpt: str | None = None, model_config: str | None = None, pretrained: bool = True, refresh: bool | None = None
+) -> UpstreamExpert:
     """Load AALBERT or Mockingjay from a checkpoint of this project.
 
     Args:
         ckpt: release folder or file, pre-training folder, or training state.
+        model_config: must be left out: a checkpoint carries its own.
+        pretrained: false gives the same architecture untrained, as a control.
+        refresh: S3PRL's argument, of no effect here.
     """
     if not ckpt:
         raise AalbertError("aalbert_local needs a checkpoint (-k CKPT); for an untrained model use e.g. aalbert_6l")
-    return UpstreamExpert(ckpt=ckpt, model_config=model_config)
+    upstream = UpstreamExpert(ckpt=ckpt, model_config=model_config)
+    if not pretrained:
+        initialise(upstream.model, upstream.model.config.transformer.initializer_range)
+        logger.warning("%s: its weights were replaced by random ones (pretrained=False)", ckpt)
+    return upstream
 
 
-def aalbert_features(ckpt: str | None = None, model_config: str | None = None, **kwargs: Any) -> FeaturesExpert:
+def aalbert_url(
+    ckpt: str | None = None,
+    model_config: str | None = None,
+    pretrained: bool = True,
+    progress: bool = True,
+    sha256: str | None = None,
+    refresh: bool | None = None,
+) -> UpstreamExpert:
+    """Load AALBERT or Mockingjay from the URL of a release's model.safetensors (or of a training state).
+
+    Args:
+        ckpt: http, https or file URL; ``#sha256=HEX`` at its end is checked. Kept in torch.hub's folder.
+        model_config: must be left out: a checkpoint carries its own.
+        pretrained: false gives the same architecture untrained, as a control.
+        progress: show the download on stderr.
+        sha256: the expected hash of the file, in place of the one in the URL.
+        refresh: download again even if it is there.
+    """
+    if not ckpt:
+        raise AalbertError("aalbert_url needs the URL of a checkpoint (-k URL)")
+    path = fetch(ckpt, sha256, progress, bool(refresh))
+    return aalbert_local(str(path), model_config, pretrained)
+
+
+def aalbert_features(
+    ckpt: str | None = None, model_config: str | None = None, refresh: bool | None = None
+) -> FeaturesExpert:
     """Give the model's input acoustic features as an upstream; ``-s no_cmvn`` selects those without CMVN."""
     if ckpt:
         raise AalbertError(f"aalbert_features has no weights, but a checkpoint was given (-k {ckpt}); leave it out")
     return FeaturesExpert(model_config=model_config)
 
 
-def _preset(name: str, ckpt: str | None, model_config: str | None) -> UpstreamExpert:
+def aalbert_3l(
+    pretrained: bool = True,
+    progress: bool = True,
+    *,
+    ckpt: str | None = None,
+    model_config: str | None = None,
+    refresh: bool | None = None,
+) -> UpstreamExpert:
+    """AALBERT-3L (7.46M parameters): no published weights, ``pretrained=False`` builds it untrained."""
+    return _named("aalbert_3l", pretrained, progress, ckpt, model_config, refresh)
+
+
+def aalbert_6l(
+    pretrained: bool = True,
+    progress: bool = True,
+    *,
+    ckpt: str | None = None,
+    model_config: str | None = None,
+    refresh: bool | None = None,
+) -> UpstreamExpert:
+    """AALBERT-6L (7.46M parameters): no published weights, ``pretrained=False`` builds it untrained."""
+    return _named("aalbert_6l", pretrained, progress, ckpt, model_config, refresh)
+
+
+def aalbert_12l(
+    pretrained: bool = True,
+    progress: bool = True,
+    *,
+    ckpt: str | None = None,
+    model_config: str | None = None,
+    refresh: bool | None = None,
+) -> UpstreamExpert:
+    """AALBERT-12L (7.46M parameters): no published weights, ``pretrained=False`` builds it untrained."""
+    return _named("aalbert_12l", pretrained, progress, ckpt, model_config, refresh)
+
+
+def aalbert_mockingjay_3l(
+    pretrained: bool = True,
+    progress: bool = True,
+    *,
+    ckpt: str | None = None,
+    model_config: str | None = None,
+    refresh: bool | None = None,
+) -> UpstreamExpert:
+    """Mockingjay-3L (21.6M parameters): no published weights, ``pretrained=False`` builds it untrained."""
+    return _named("aalbert_mockingjay_3l", pretrained, progress, ckpt, model_config, refresh)
+
+
+def aalbert_mockingjay_6l(
+    pretrained: bool = True,
+    progress: bool = True,
+    *,
+    ckpt: str | None = None,
+    model_config: str | None = None,
+    refresh: bool | None = None,
+) -> UpstreamExpert:
+    """Mockingjay-6L (42.9M parameters): no published weights, ``pretrained=False`` builds it untrained."""
+    return _named("aalbert_mockingjay_6l", pretrained, progress, ckpt, model_config, refresh)
+
+
+def aalbert_mockingjay_12l(
+    pretrained: bool = True,
+    progress: bool = True,
+    *,
+    ckpt: str | None = None,
+    model_config: str | None = None,
+    refresh: bool | None = None,
+) -> UpstreamExpert:
+    """Mockingjay-12L (85.4M parameters): no published weights, ``pretrained=False`` builds it untrained."""
+    return _named("aalbert_mockingjay_12l", pretrained, progress, ckpt, model_config, refresh)
+
+
+def _named(
+    name: str, pretrained: bool, progress: bool, ckpt: str | None, model_config: str | None, refresh: bool | None
+) -> UpstreamExpert:
+    """Build what a name stands for: its published weights, or its packaged architecture untrained.
+
+    Args:
+        name: the entry; its architecture is the packaged YAML of that name, less aalbert_ before mockingjay.
+        pretrained: whether weights are wanted; a model YAML asks for an untrained model by itself.
+        progress: show a download on stderr.
+        ckpt: refused, as it would go unused.
+        model_config: a model YAML in place of the packaged one.
+        refresh: download again; not None tells S3PRL's call from torch.hub's.
+    """
     if ckpt:
-        upstream = f"aalbert_{name.removeprefix('aalbert_')}"
-        raise AalbertError(f"{upstream} takes no checkpoint, but one was given (-k {ckpt}); use -u aalbert_local")
-    return UpstreamExpert(model_config=model_config or name)
-
-
-def aalbert_3l(ckpt: str | None = None, model_config: str | None = None, **kwargs: Any) -> UpstreamExpert:
-    """Build an untrained AALBERT-3L (7.46M parameters)."""
-    return _preset("aalbert_3l", ckpt, model_config)
-
-
-def aalbert_6l(ckpt: str | None = None, model_config: str | None = None, **kwargs: Any) -> UpstreamExpert:
-    """Build an untrained AALBERT-6L (7.46M parameters)."""
-    return _preset("aalbert_6l", ckpt, model_config)
-
-
-def aalbert_12l(ckpt: str | None = None, model_config: str | None = None, **kwargs: Any) -> UpstreamExpert:
-    """Build an untrained AALBERT-12L (7.46M parameters)."""
-    return _preset("aalbert_12l", ckpt, model_config)
-
-
-def aalbert_mockingjay_3l(ckpt: str | None = None, model_config: str | None = None, **kwargs: Any) -> UpstreamExpert:
-    """Build an untrained Mockingjay-3L (21.6M parameters)."""
-    return _preset("mockingjay_3l", ckpt, model_config)
-
-
-def aalbert_mockingjay_6l(ckpt: str | None = None, model_config: str | None = None, **kwargs: Any) -> UpstreamExpert:
-    """Build an untrained Mockingjay-6L (42.9M parameters)."""
-    return _preset("mockingjay_6l", ckpt, model_config)
-
-
-def aalbert_mockingjay_12l(ckpt: str | None = None, model_config: str | None = None, **kwargs: Any) -> UpstreamExpert:
-    """Build an untrained Mockingjay-12L (85.4M parameters)."""
-    return _preset("mockingjay_12l", ckpt, model_config)
+        raise AalbertError(f"{name} takes no checkpoint, but one was given (-k {ckpt}); use -u aalbert_local")
+    if name in PUBLISHED and pretrained:
+        if model_config:
+            raise AalbertError(f"{name} has its own configuration, but one was given (-g {model_config}); leave it out")
+        return UpstreamExpert(ckpt=str(fetch_published(name, progress, bool(refresh))))
+    if pretrained and not model_config:
+        missing = f"{name} has no published weights; names that have: {', '.join(sorted(PUBLISHED)) or 'none yet'}"
+        if refresh is None:
+            raise AalbertError(f"{missing}. Pass pretrained=False for the untrained model, or use aalbert_local")
+        logger.warning("%s. Building the untrained model", missing)
+    architecture = name.replace("aalbert_mockingjay", "mockingjay")
+    return UpstreamExpert(model_config=model_config or architecture)

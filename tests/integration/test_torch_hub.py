@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import os
 import subprocess
@@ -77,11 +78,13 @@ def declared_dependencies(repository: Path) -> set[str]:
 
 
 def test_list_help_and_load(repository: Path, tiny_release: Path, tmp_path: Path) -> None:
+    weights = tiny_release / "model.safetensors"
+    url = f"{weights.as_uri()}#sha256={hashlib.sha256(weights.read_bytes()).hexdigest()}"
     code = f"""
     import ast, json, sys
     from pathlib import Path
     import torch
-    repo, ckpt = {str(repository)!r}, {str(tiny_release)!r}
+    repo, ckpt, url = {str(repository)!r}, {str(tiny_release)!r}, {url!r}
     model = torch.hub.load(repo, "aalbert_local", ckpt=ckpt, source="local").eval()
     assert repo not in sys.path  # torch.hub takes it away again: nothing of ours may be imported from here on
     wave = torch.sin(torch.arange(5000) / 20)
@@ -91,10 +94,16 @@ def test_list_help_and_load(repository: Path, tiny_release: Path, tmp_path: Path
     debug = torch.hub.load(repo, "aalbert_3l", model_config="debug", source="local").eval()
     with torch.no_grad():
         untrained = debug([wave])
-    try:
-        torch.hub.load(repo, "aalbert_local", ckpt="missing.ckpt", source="local")
-    except Exception as error:
-        mistake = f"{{type(error).__name__}}: {{error}}"
+    downloaded = torch.hub.load(repo, "aalbert_url", ckpt=url, progress=False, source="local").eval()
+    with torch.no_grad():
+        same = torch.equal(downloaded([wave])["last_hidden_state"], alone["last_hidden_state"])
+    control = torch.hub.load(repo, "aalbert_3l", pretrained=False, source="local")
+    mistakes = []
+    for name, arguments in (("aalbert_local", {{"ckpt": "missing.ckpt"}}), ("aalbert_6l", {{}})):
+        try:
+            torch.hub.load(repo, name, source="local", **arguments)
+        except Exception as error:
+            mistakes.append(f"{{type(error).__name__}}: {{error}}")
     torch.hub._get_cache_or_reload = lambda *_, **__: repo  # list and help know GitHub alone: show them the checkout
     imported = set()
     for name, module in list(sys.modules.items()):
@@ -113,7 +122,9 @@ def test_list_help_and_load(repository: Path, tiny_release: Path, tmp_path: Path
         "error": float((alone["last_hidden_state"][0] - batch["last_hidden_state"][0]).abs().max()),
         "features": features["last_hidden_state"].shape,
         "untrained": untrained["last_hidden_state"].shape,
-        "mistake": mistake,
+        "downloaded": same,
+        "control": sum(weight.numel() for weight in control.parameters()),
+        "mistakes": mistakes,
         "blocked": [name for name in ABSENT if name in sys.modules],
         "imported": sorted(imported - set(sys.stdlib_module_names) - {{"s3prl_aalbert"}}),
         "help": torch.hub.help("owner/name", "aalbert_local", trust_repo=True),
@@ -127,8 +138,12 @@ def test_list_help_and_load(repository: Path, tiny_release: Path, tmp_path: Path
     assert found["shape"] == [1, 11, 32] and found["layers"] == 4 and found["rate"] == 480
     assert found["error"] < 1e-5
     assert found["features"] == [1, 11, 480] and found["untrained"] == [1, 11, 32]
-    assert found["mistake"] == "CheckpointError: missing.ckpt: no such checkpoint"
+    assert found["downloaded"] is True and found["control"] == 7_458_816
+    assert found["mistakes"][0] == "CheckpointError: missing.ckpt: no such checkpoint"
+    assert found["mistakes"][1].startswith("AalbertError: aalbert_6l has no published weights; names that have: ")
     assert found["blocked"] == []
     assert set(found["imported"]) <= declared_dependencies(repository)  # else torch.hub could not name what is missing
     assert "ckpt: release folder" in found["help"]
-    assert {"aalbert_local", "aalbert_features", "aalbert_6l", "aalbert_mockingjay_12l"} <= set(found["list"])
+    assert {"aalbert_local", "aalbert_url", "aalbert_features", "aalbert_6l", "aalbert_mockingjay_12l"} <= set(
+        found["list"]
+    )

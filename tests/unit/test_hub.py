@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import inspect
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from s3prl_aalbert.checkpoint import CheckpointError
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.upstream import hubconf
+from s3prl_aalbert.upstream import download, hubconf
+from s3prl_aalbert.upstream.download import PUBLISHED, Published
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 
 PRESETS = {
@@ -25,7 +30,7 @@ def no_initialisation(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_promised_names_are_there_and_the_root_file_offers_the_same(repository: Path) -> None:
-    assert {*PRESETS, "aalbert_local", "aalbert_features"} <= set(hubconf.__all__)
+    assert {*PRESETS, "aalbert_local", "aalbert_features", "aalbert_url"} <= set(hubconf.__all__)
     spec = importlib.util.spec_from_file_location("root_hubconf", repository / "hubconf.py")
     assert spec is not None and spec.loader is not None
     root = importlib.util.module_from_spec(spec)
@@ -37,14 +42,47 @@ def test_the_promised_names_are_there_and_the_root_file_offers_the_same(reposito
     assert all(getattr(root, name).__doc__ for name in root.__all__)
 
 
+def test_every_entry_is_typed_and_takes_what_s3prl_passes() -> None:
+    for name in hubconf.__all__:
+        signature = inspect.signature(getattr(hubconf, name))
+        assert {"ckpt", "model_config", "refresh"} <= set(signature.parameters)
+        assert signature.return_annotation in ("UpstreamExpert", "FeaturesExpert")
+        for parameter in signature.parameters.values():
+            assert parameter.annotation is not inspect.Parameter.empty
+            assert parameter.kind is not inspect.Parameter.VAR_KEYWORD  # a misspelt argument is an error
+    for name in PRESETS:
+        parameters = inspect.signature(getattr(hubconf, name)).parameters
+        assert parameters["pretrained"].default is True and parameters["progress"].default is True
+
+
 @pytest.mark.usefixtures("no_initialisation")
 @pytest.mark.parametrize(("name", "shape"), PRESETS.items())
-def test_each_preset_builds_its_model(name: str, shape: tuple[int, bool]) -> None:
+def test_each_name_builds_its_architecture(
+    name: str, shape: tuple[int, bool], caplog: pytest.LogCaptureFixture
+) -> None:
     layers, shared = shape
-    upstream = getattr(hubconf, name)(ckpt=None, model_config=None, refresh=False)
-    assert isinstance(upstream, UpstreamExpert)
-    encoder = upstream.model.encoder
-    assert len(encoder.layer_groups) == layers and len(encoder.groups) == (1 if shared else layers)
+    built = {
+        "S3PRL's call": getattr(hubconf, name)(ckpt=None, model_config=None, refresh=False),
+        "untrained control": getattr(hubconf, name)(pretrained=False),
+    }
+    for upstream in built.values():
+        assert isinstance(upstream, UpstreamExpert)
+        encoder = upstream.model.encoder
+        assert len(encoder.layer_groups) == layers and len(encoder.groups) == (1 if shared else layers)
+    assert caplog.text.count(f"{name} has no published weights") == 1  # S3PRL's users are told
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_name_without_weights_says_so_and_lists_those_that_have(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(AalbertError) as error:
+        getattr(hubconf, name)()
+    listed = ", ".join(sorted(PUBLISHED)) or "none yet"
+    assert f"{name} has no published weights; names that have: {listed}." in str(error.value)
+    assert "pretrained=False" in str(error.value)
+    monkeypatch.setitem(PUBLISHED, "aalbert_b", Published("b", "0"))
+    monkeypatch.setitem(PUBLISHED, "aalbert_a", Published("a", "0"))
+    with pytest.raises(AalbertError, match="aalbert_a, aalbert_b"):
+        getattr(hubconf, name)(True)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -57,12 +95,76 @@ def test_a_preset_takes_a_model_yaml() -> None:
     assert hubconf.aalbert_3l(model_config="debug").model.config.transformer.hidden_size == 32
 
 
+@pytest.fixture
+def published(tiny_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Publish the tiny model under a name, as a packaged file; return that file."""
+    path = tmp_path / "pretrained" / "aalbert_3l" / "model.safetensors"
+    path.parent.mkdir(parents=True)
+    shutil.copy(tiny_release / "model.safetensors", path)
+    monkeypatch.setattr(download, "packaged_configs", lambda folder: tmp_path / folder)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setitem(PUBLISHED, "aalbert_3l", Published("aalbert_3l/model.safetensors", sha256))
+    return path
+
+
+def test_a_name_with_packaged_weights(published: Path, tiny_release: Path) -> None:
+    expected = hubconf.aalbert_local(ckpt=str(tiny_release)).state_dict()
+    for found in (hubconf.aalbert_3l(), hubconf.aalbert_3l(ckpt=None, model_config=None, refresh=False)):
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in found.state_dict().items())
+    untrained = hubconf.aalbert_3l(pretrained=False)
+    assert untrained.model.config.transformer.hidden_size == 768
+    with pytest.raises(AalbertError, match="has its own configuration"):
+        hubconf.aalbert_3l(model_config="debug")
+
+
+def test_a_published_file_that_is_altered_or_missing(published: Path) -> None:
+    published.write_bytes(published.read_bytes() + b" ")
+    with pytest.raises(CheckpointError, match="SHA-256"):
+        hubconf.aalbert_3l()
+    published.unlink()
+    with pytest.raises(CheckpointError, match="missing; re-install"):
+        hubconf.aalbert_3l()
+
+
+def test_a_name_whose_weights_have_a_url(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    entry = PUBLISHED["aalbert_3l"]
+    monkeypatch.setitem(PUBLISHED, "aalbert_3l", Published(published.as_uri(), entry.sha256))
+    assert hubconf.aalbert_3l(progress=False).model.config.transformer.hidden_size == 32
+    assert capsys.readouterr().err == "" and len(list((tmp_path / "hub").rglob("*.safetensors"))) == 1
+    monkeypatch.setitem(PUBLISHED, "aalbert_3l", Published(published.as_uri(), "0" * 64))
+    with pytest.raises(CheckpointError, match="expected 0000"):
+        hubconf.aalbert_3l(progress=False)
+
+
+def test_every_published_name_is_an_entry_with_sound_weights() -> None:
+    assert set(PUBLISHED) <= set(hubconf.__all__)
+    for name, entry in PUBLISHED.items():
+        assert len(entry.sha256) == 64
+        if "://" not in entry.location:  # packaged: no network needed
+            assert isinstance(getattr(hubconf, name)(), UpstreamExpert)
+
+
 def test_the_local_entry(tiny_release: Path) -> None:
     assert isinstance(hubconf.aalbert_local(ckpt=str(tiny_release), model_config=None, refresh=True), UpstreamExpert)
     with pytest.raises(AalbertError, match="needs a checkpoint"):
         hubconf.aalbert_local()
     with pytest.raises(AalbertError, match="either a checkpoint"):
         hubconf.aalbert_local(ckpt=str(tiny_release), model_config="debug")
+
+
+def test_the_untrained_control_of_a_checkpoint(tiny_release: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trained = hubconf.aalbert_local(ckpt=str(tiny_release))
+    torch.manual_seed(5)
+    control = hubconf.aalbert_local(ckpt=str(tiny_release), pretrained=False)
+    assert control.model.config == trained.model.config and "random" in caplog.text
+    for name, weight in control.named_parameters():
+        same = torch.equal(weight, trained.get_parameter(name))
+        assert same is not (weight.dim() == 2)  # the release's biases and norms are as initialised
+        if weight.dim() == 2:
+            assert abs(float(weight.detach().std()) - 0.02) < 0.004
 
 
 def test_the_features_entry() -> None:

@@ -1,0 +1,263 @@
+"""Downloads against a local server that breaks off, changes its files and counts what it is asked for."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from s3prl_aalbert.checkpoint import CheckpointError
+from s3prl_aalbert.upstream import hubconf
+from s3prl_aalbert.upstream.download import fetch
+
+CONTENT = bytes(range(256)) * 4096  # 1 MiB
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves ``files``; the first ``breaks`` answers stop after half of what they promised."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {"/model.safetensors": CONTENT}
+        self.breaks, self.ranges, self.status = 0, True, 200
+        self.starts: list[int] = []
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    def url(self, path: str = "/model.safetensors") -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}{path}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        server = self.server
+        content = server.files.get(self.path)
+        if content is None or server.status != 200:
+            self.send_error(404 if content is None else server.status)
+            return
+        asked = self.headers.get("Range")
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and server.ranges else 0
+        server.starts.append(start)
+        if start >= len(content):
+            self.send_error(416)
+            return
+        body = content[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if server.breaks:
+            server.breaks -= 1
+            body = body[: len(body) // 2]
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        thread = threading.Thread(target=functools.partial(running.serve_forever, poll_interval=0.01))
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let torch.hub keep its files in a folder of the test."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(proxy, raising=False)
+    return tmp_path / "torch" / "hub"
+
+
+def kept(cache: Path) -> list[str]:
+    """Return what lies in the cache, locks aside."""
+    return sorted(path.name for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock")
+
+
+def test_a_file_is_fetched_once_and_kept_under_torch_hubs_folder(server: Server, cache: Path) -> None:
+    for url in (server.url(), server.url(), f"{server.url()}#sha256={SHA256}"):
+        path = fetch(url, progress=False)
+        assert path.read_bytes() == CONTENT and path.name == "model.safetensors" and cache in path.parents
+    assert server.starts == [0] and kept(cache) == ["model.safetensors"]
+
+
+def test_two_urls_of_the_same_name_are_two_files(server: Server) -> None:
+    server.files["/other/model.safetensors"] = b"other"
+    assert fetch(server.url(), progress=False).read_bytes() == CONTENT
+    assert fetch(server.url("/other/model.safetensors"), progress=False).read_bytes() == b"other"
+
+
+def test_refresh_downloads_again(server: Server) -> None:
+    fetch(server.url(), progress=False)
+    server.files["/model.safetensors"] = b"new"
+    assert fetch(server.url(), progress=False).read_bytes() == CONTENT
+    assert fetch(server.url(), refresh=True, progress=False).read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("given", ["argument", "fragment", "upper case"])
+def test_another_file_than_the_hash_promises_is_refused_and_not_kept(server: Server, cache: Path, given: str) -> None:
+    wrong = "ab" * 32
+    url, sha256 = server.url(), wrong.upper() if given == "upper case" else wrong
+    if given == "fragment":
+        url, sha256 = f"{url}#sha256={wrong}", None
+    with pytest.raises(CheckpointError) as error:
+        fetch(url, sha256, progress=False)
+    assert SHA256 in str(error.value) and wrong in str(error.value) and server.url() in str(error.value)
+    assert kept(cache) == []
+
+
+def test_an_altered_copy_is_replaced(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    path = fetch(server.url(), SHA256, progress=False)
+    path.write_bytes(b"altered")
+    assert fetch(server.url(), SHA256, progress=False).read_bytes() == CONTENT
+    assert "hash differs" in caplog.text and len(server.starts) == 2
+
+
+def test_a_broken_connection_is_taken_up_where_it_stopped(server: Server, cache: Path) -> None:
+    server.breaks = 2
+    assert fetch(server.url(), SHA256, progress=False).read_bytes() == CONTENT
+    half, quarter = len(CONTENT) // 2, len(CONTENT) // 4
+    assert server.starts == [0, half, half + quarter] and kept(cache) == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("reason", ["no hash", "no ranges"])
+def test_a_broken_connection_starts_again_where_it_cannot_go_on(server: Server, reason: str) -> None:
+    server.breaks, server.ranges = 2, reason != "no ranges"
+    assert fetch(server.url(), SHA256 if reason == "no ranges" else None, progress=False).read_bytes() == CONTENT
+    assert server.starts == [0, 0, 0]
+
+
+def test_a_download_that_gave_up_leaves_no_checkpoint_and_goes_on_at_the_next_call(server: Server, cache: Path) -> None:
+    server.breaks = 3
+    with pytest.raises(CheckpointError, match="could not be downloaded in 3 attempts"):
+        fetch(server.url(), SHA256, progress=False)
+    assert kept(cache) == ["model.safetensors.part"]
+    assert fetch(server.url(), SHA256, progress=False).read_bytes() == CONTENT
+    assert server.starts[-1] == len(CONTENT) * 7 // 8
+
+
+def _fetch(url: str, sha256: str) -> None:
+    fetch(url, sha256, progress=False)
+
+
+def test_a_killed_process_leaves_a_part_that_the_next_one_completes(server: Server, cache: Path) -> None:
+    slow = threading.Event()
+    sent = threading.Event()
+
+    def half(handler: Handler) -> None:
+        server.starts.append(0)
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(CONTENT)))
+        handler.end_headers()
+        handler.wfile.write(CONTENT[: len(CONTENT) // 2])
+        handler.wfile.flush()
+        sent.set()
+        slow.wait(60)
+
+    server.RequestHandlerClass = type("Slow", (Handler,), {"do_GET": half})
+    process = multiprocessing.get_context("fork").Process(target=_fetch, args=(server.url(), SHA256))
+    process.start()
+    assert sent.wait(60)
+    process.kill()
+    process.join()
+    slow.set()
+    assert "model.safetensors" not in kept(cache)
+    server.RequestHandlerClass = Handler
+    assert fetch(server.url(), SHA256, progress=False).read_bytes() == CONTENT
+    assert kept(cache) == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("part", [CONTENT + b"more", CONTENT[:1000] + b"other bytes"], ids=["too long", "of another"])
+def test_a_part_of_another_file_does_no_lasting_harm(server: Server, cache: Path, part: bytes) -> None:
+    path = fetch(server.url(), SHA256, progress=False)
+    path.unlink()
+    path.with_name(path.name + ".part").write_bytes(part)
+    if len(part) > len(CONTENT):
+        assert fetch(server.url(), SHA256, progress=False).read_bytes() == CONTENT
+        return
+    with pytest.raises(CheckpointError, match="expected"):
+        fetch(server.url(), SHA256, progress=False)
+    assert fetch(server.url(), SHA256, progress=False).read_bytes() == CONTENT
+
+
+def test_processes_that_ask_at_the_same_time_download_once(server: Server) -> None:
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_fetch, args=(server.url(), SHA256)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0] and server.starts == [0]
+
+
+def test_what_the_server_says_is_passed_on(server: Server) -> None:
+    with pytest.raises(CheckpointError, match=r"missing: the server answers 404"):
+        fetch(server.url("/missing"), progress=False)
+    server.status = 503
+    with pytest.raises(CheckpointError, match=r"3 attempts.*503"):
+        fetch(server.url(), progress=False)
+
+
+def test_nobody_there(server: Server) -> None:
+    url = server.url()
+    server.server_close()
+    with pytest.raises(CheckpointError, match="could not be downloaded"):
+        fetch(url, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("url", "sha256", "message"),
+    [
+        ("models/model.safetensors", None, "is not a URL"),
+        ("ftp://host/file", None, "is not a URL"),
+        ("http://host/file", "12345678", "64 hexadecimal digits"),
+        ("http://host/file", "g" * 64, "64 hexadecimal digits"),
+        ("http://host/file#sha256=" + "a" * 64, "b" * 64, "another SHA-256"),
+    ],
+)
+def test_arguments_that_cannot_be_meant(url: str, sha256: str | None, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        fetch(url, sha256, progress=False)
+
+
+def test_a_folder_that_cannot_be_made(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "torch").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="cannot keep a download there"):
+        fetch(server.url(), progress=False)
+
+
+def test_progress_is_shown_on_request(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    fetch(server.url(), progress=False)
+    quiet = capsys.readouterr()
+    fetch(server.url(), refresh=True)
+    shown = capsys.readouterr()
+    assert quiet.err == quiet.out == shown.out == "" and "1.0 of 1.0 MB" in shown.err
+
+
+def test_the_upstream_entry(server: Server, tiny_release: Path) -> None:
+    server.files["/tiny.safetensors"] = data = (tiny_release / "model.safetensors").read_bytes()
+    url = f"{server.url('/tiny.safetensors')}#sha256={hashlib.sha256(data).hexdigest()}"
+    wave = torch.sin(torch.arange(4000) / 20)
+    local = hubconf.aalbert_local(ckpt=str(tiny_release)).eval()
+    for arguments in ({"progress": False}, {"model_config": None, "refresh": False}):  # torch.hub's and S3PRL's calls
+        found = hubconf.aalbert_url(ckpt=url, **arguments).eval()
+        with torch.no_grad():
+            assert torch.equal(found([wave])["last_hidden_state"], local([wave])["last_hidden_state"])
+    assert len(server.starts) == 1
+    hubconf.aalbert_url(ckpt=url, refresh=True, progress=False)
+    assert len(server.starts) == 2
