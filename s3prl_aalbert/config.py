@@ -1,30 +1,33 @@
-"""Configuration: dataclasses filled from YAML, checked as a whole so that every problem is reported at once."""
+"""The YAML of ``-g``: everything that shapes a model."""
 
 from __future__ import annotations
 
-import dataclasses
-import logging
 import math
-import types
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
 
-import yaml
+from s3prl_aalbert.yaml_config import (
+    ConfigError,
+    find_config,
+    from_dict,
+    packaged_configs,
+    read_yaml,
+    to_dict,
+)
 
-from s3prl_aalbert.errors import AalbertError, did_you_mean
-
-logger = logging.getLogger(__name__)
-T = TypeVar("T")
-
-
-class ConfigError(AalbertError):
-    """A configuration that cannot be used; the message lists every problem found."""
-
-
-# --------------------------------------------------------------------------------------- model (-g)
+__all__ = [
+    "AudioConfig",
+    "ConfigError",
+    "ModelConfig",
+    "TaskConfig",
+    "TransformerConfig",
+    "find_config",
+    "from_dict",
+    "load_model_config",
+    "packaged_configs",
+    "read_yaml",
+    "reuse_problems",
+    "to_dict",
+]
 
 
 @dataclass(frozen=True)
@@ -115,12 +118,53 @@ class TransformerConfig:
     """Consecutive frames stacked into one token ("downsampling one out of every three frames")."""
     share_layer: bool = True
     """True: every layer uses the same weights; false: each has its own."""
+    num_hidden_groups: int | None = None
+    """Between the two: so many sets of weights, each for as many consecutive layers (ALBERT); overrides share_layer."""
+    layer_groups: tuple[int, ...] | None = None
+    """Or explicitly, which set each layer uses, e.g. [0, 1, 0, 1]."""
+    reuse_pattern: tuple[int, ...] | None = None
+    """By layer, 1: takes the attention map of the layer before and has no query and key of its own (ARMHuBERT)."""
+    embedding_size: int | None = None
+    """Factorises input and output projections through this width (ALBERT); null: none."""
+    attention_head_size: int | None = None
+    """Width of a head; null: hidden_size / num_attention_heads."""
+    position_encoding_size: int | None = None
+    """Width of the sinusoid table, whose first hidden_size columns are used; null: hidden_size. An extracted
+    sub-network keeps its supernet's: a prefix of a wide sinusoid is no narrow one."""
+    layer_attention_heads: tuple[int, ...] | None = None
+    """Heads by layer, at most num_attention_heads; null: all have these."""
+    layer_intermediate_sizes: tuple[int, ...] | None = None
+    """Likewise of intermediate_size."""
 
     @property
-    def layer_groups(self) -> tuple[int, ...]:
+    def group_of_layer(self) -> tuple[int, ...]:
         """Which set of weights each layer uses, e.g. (0, 0, 0) when shared."""
-        layers = range(self.num_hidden_layers)
-        return tuple(0 if self.share_layer else layer for layer in layers)
+        if self.layer_groups is not None:
+            return self.layer_groups
+        layers, groups = self.num_hidden_layers, self.num_hidden_groups
+        if groups is None:
+            groups = 1 if self.share_layer else layers
+        return tuple(layer * groups // layers for layer in range(layers))
+
+    @property
+    def reuses_attention(self) -> tuple[bool, ...]:
+        """Whether each layer takes its predecessor's attention map."""
+        return tuple(map(bool, self.reuse_pattern or (0,) * self.num_hidden_layers))
+
+    @property
+    def heads_of_layer(self) -> tuple[int, ...]:
+        """Attention heads by layer."""
+        return self.layer_attention_heads or (self.num_attention_heads,) * self.num_hidden_layers
+
+    @property
+    def intermediate_size_of_layer(self) -> tuple[int, ...]:
+        """Inner width by layer."""
+        return self.layer_intermediate_sizes or (self.intermediate_size,) * self.num_hidden_layers
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.attention_head_size or self.hidden_size // self.num_attention_heads
 
     def problems(self) -> list[str]:
         """Return what makes these values unusable, one sentence each."""
@@ -131,20 +175,70 @@ class TransformerConfig:
             "num_attention_heads",
             "intermediate_size",
             "downsample_rate",
+            "num_hidden_groups",
+            "embedding_size",
+            "attention_head_size",
         ):
-            if getattr(self, name) < 1:
-                found.append(f"transformer.{name} is {getattr(self, name)}, expected at least 1")
-        if not found and self.hidden_size % self.num_attention_heads:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                found.append(f"transformer.{name} is {value}, expected at least 1")
+        if not found and self.attention_head_size is None and self.hidden_size % self.num_attention_heads:
             found.append(
                 f"transformer.hidden_size {self.hidden_size} is not a multiple of "
                 f"num_attention_heads {self.num_attention_heads}"
             )
+        found += [] if found else self._layer_problems()
         if self.hidden_act not in ("gelu", "relu"):
             found.append(f'transformer.hidden_act is "{self.hidden_act}", expected "gelu" or "relu"')
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             if not 0 <= getattr(self, name) < 1:
                 found.append(f"transformer.{name} is {getattr(self, name)}, expected within [0, 1)")
         return found
+
+    def _layer_problems(self) -> list[str]:
+        layers, found = self.num_hidden_layers, []
+        for name in ("layer_groups", "reuse_pattern", "layer_attention_heads", "layer_intermediate_sizes"):
+            value = getattr(self, name)
+            if value is not None and len(value) != layers:
+                found.append(f"transformer.{name} has {len(value)} entries, expected {layers}, one a layer")
+        if found:
+            return found
+        if self.num_hidden_groups is not None:
+            if self.layer_groups is not None:
+                found.append("transformer.num_hidden_groups and layer_groups both group the layers; give one of them")
+            if self.num_hidden_groups > layers:
+                found.append(f"transformer.num_hidden_groups is {self.num_hidden_groups}, expected at most {layers}")
+        if self.layer_groups is not None and list(dict.fromkeys(self.layer_groups)) != list(
+            range(max(self.layer_groups) + 1)
+        ):
+            found.append(
+                f"transformer.layer_groups is {list(self.layer_groups)}, expected 0, then 1, ... as they appear"
+            )
+        if self.position_encoding_size is not None and self.position_encoding_size < self.hidden_size:
+            found.append(
+                f"transformer.position_encoding_size is {self.position_encoding_size}, "
+                f"expected at least hidden_size {self.hidden_size}"
+            )
+        for name, most in (("layer_attention_heads", "num_attention_heads"),
+                           ("layer_intermediate_sizes", "intermediate_size")):  # fmt: skip
+            for value in getattr(self, name) or ():
+                if not 1 <= value <= getattr(self, most):
+                    found.append(f"transformer.{name} has {value}, expected 1 to {most} {getattr(self, most)}")
+        return found + reuse_problems(self.reuses_attention, self.heads_of_layer)
+
+
+def reuse_problems(reuses: tuple[bool, ...], heads: tuple[int, ...]) -> list[str]:
+    """Return what keeps layers from taking their predecessors' attention maps."""
+    found = ["reuse_pattern: the first layer has no map to reuse"] if reuses and reuses[0] else []
+    source = 0
+    for layer in range(len(reuses)):
+        source = source if reuses[layer] else layer
+        if heads[layer] > heads[source]:
+            found.append(
+                f"layer {layer} reuses the attention of layer {source} and cannot have more heads "
+                f"({heads[layer]} against {heads[source]})"
+            )
+    return found
 
 
 @dataclass(frozen=True)
@@ -196,182 +290,6 @@ class ModelConfig:
     def samples_per_token(self) -> int:
         """The upstream's exact downsample rate, in samples."""
         return self.audio.hop_samples * self.transformer.downsample_rate
-
-
-# --------------------------------------------------------------------------------- loading and checks
-
-
-def from_dict(cls: type[T], values: Mapping[str, Any] | None, where: str = "config") -> T:
-    """Build dataclass ``cls`` from a mapping, reporting every unknown key, wrong type and bad value at once.
-
-    Args:
-        cls: a dataclass, its fields possibly dataclasses themselves; an optional ``problems()`` lists bad values.
-        values: nested mapping, as YAML gives it; missing keys take the dataclass's defaults.
-        where: what to call the source in messages, e.g. the file's path.
-
-    Raises:
-        ConfigError: with one line per problem.
-    """
-    problems: list[str] = []
-    result = _build(cls, values, "", problems)
-    if problems:
-        raise ConfigError(f"{where}: " + "; ".join(problems))
-    return typing.cast(T, result)
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """Return a configuration as nested plain dictionaries, ready for YAML or JSON."""
-    return dataclasses.asdict(config)
-
-
-def _build(cls: type, values: Any, prefix: str, problems: list[str]) -> Any:
-    if values is None:
-        values = {}
-    if not isinstance(values, Mapping):
-        problems.append(f"{prefix.rstrip('.') or 'the file'} is {_describe(values)}, expected a mapping of keys")
-        return None
-    hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
-    before = len(problems)
-    kwargs = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if key not in fields:
-            problems.append(f'unknown key "{name}"{did_you_mean(str(key), fields)}')
-        elif dataclasses.is_dataclass(hints[key]):
-            kwargs[key] = _build(typing.cast(type, hints[key]), value, f"{name}.", problems)
-        else:
-            kwargs[key] = _convert(hints[key], value, name, problems)
-    for name, f in fields.items():
-        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        if required and name not in values:
-            problems.append(f'missing key "{prefix}{name}"')
-    if len(problems) > before:
-        return None
-    result = cls(**kwargs)
-    problems.extend(getattr(result, "problems", list)())
-    return result
-
-
-def _convert(hint: Any, value: Any, name: str, problems: list[str]) -> Any:
-    """Return ``value`` as type ``hint``, or note the mismatch in ``problems``."""
-    options = typing.get_args(hint) if _is_union(hint) else (hint,)
-    for option in options:
-        accepted, converted = _try_type(option, value)
-        if accepted:
-            return converted
-    expected = " or ".join(_type_name(option) for option in options)
-    problems.append(f'"{name}" is {_describe(value)}, expected {expected}')
-    return None
-
-
-def _try_type(option: Any, value: Any) -> tuple[bool, Any]:
-    origin = typing.get_origin(option) or option
-    if option is Any:
-        return True, value
-    if option is type(None):
-        return value is None, None
-    if origin is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:  # YAML 1.1 reads 1e-4 (no dot) as a string
-            number = float(value)
-        except (ValueError, OverflowError):
-            return False, None
-        return not math.isnan(number), number
-    if origin is int:
-        return isinstance(value, int) and not isinstance(value, bool), value
-    if origin in (list, tuple):
-        return _try_sequence(option, origin, value)
-    if origin is dict:
-        return isinstance(value, Mapping), dict(value) if isinstance(value, Mapping) else None
-    return isinstance(value, origin), value
-
-
-def _try_sequence(option: Any, origin: Any, value: Any) -> tuple[bool, Any]:
-    if not isinstance(value, (list, tuple)):
-        return False, None
-    item_hints = typing.get_args(option) or (Any,)
-    if origin is tuple and len(item_hints) > 1 and item_hints[-1] is not Ellipsis:
-        if len(item_hints) != len(value):
-            return False, None
-        pairs = [_try_type(hint, item) for hint, item in zip(item_hints, value, strict=True)]
-    else:
-        pairs = [_try_type(item_hints[0], item) for item in value]
-    return all(ok for ok, _ in pairs), origin(item for _, item in pairs)
-
-
-def _is_union(hint: Any) -> bool:
-    return typing.get_origin(hint) in (typing.Union, types.UnionType)
-
-
-def _type_name(option: Any) -> str:
-    if option is type(None):
-        return "null"
-    names = {
-        int: "a whole number",
-        float: "a number",
-        str: "text",
-        bool: "true or false",
-        dict: "a mapping",
-    }
-    if typing.get_origin(option) in (list, tuple):
-        return "a list"
-    return names.get(option, str(option))
-
-
-def _describe(value: Any) -> str:
-    return "null" if value is None else f"{value!r}"
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file holding a mapping.
-
-    Raises:
-        ConfigError: the file is missing, is no YAML, or holds something else.
-    """
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not valid YAML ({' '.join(str(error).split())})") from error
-    if loaded is None:
-        return {}
-    if not isinstance(loaded, dict):
-        raise ConfigError(f"{path}: holds {type(loaded).__name__}, expected a mapping of keys")
-    return loaded
-
-
-def packaged_configs(folder: str) -> Path:
-    """Return the packaged folder ``upstream_configs`` or ``downstream_configs``, installed or in a checkout."""
-    here = Path(__file__).resolve().parent
-    for candidate in (here / folder, here.parent / folder):
-        if candidate.is_dir():
-            return candidate
-    raise AalbertError(f"the packaged folder {folder} is missing; re-install s3prl-aalbert")
-
-
-def find_config(name: str, folder: str) -> Path:
-    """Resolve a config given as a path or as the name of a packaged one.
-
-    Args:
-        name: a path, or e.g. ``aalbert_3l`` or ``aalbert_3l.yaml``.
-        folder: ``upstream_configs`` or ``downstream_configs``.
-
-    Raises:
-        ConfigError: neither exists; names the near matches.
-    """
-    path = Path(name).expanduser()
-    if path.is_file():
-        return path
-    packaged = packaged_configs(folder)
-    candidate = packaged / f"{name.removesuffix('.yaml')}.yaml"
-    if path.name == name and candidate.is_file():
-        return candidate
-    known = sorted(p.stem for p in packaged.glob("*.yaml"))
-    raise ConfigError(
-        f"{name}: no such file, and no packaged config of that name{did_you_mean(path.stem, known)}; "
-        f"packaged: {', '.join(known)}"
-    )
 
 
 def load_model_config(name: str) -> ModelConfig:

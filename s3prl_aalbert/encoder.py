@@ -1,20 +1,42 @@
 """The one Transformer encoder: shared layers (AALBERT), unshared (Mockingjay), and everything in between.
 
-Legend: B batch, T tokens, D hidden size, H heads, L layers.
+Every weight can be used in part, by the prefix slices of an Architecture; layers can take the attention map of the
+layer before (ARMHuBERT, arXiv 2305.11685).
+
+Legend: B batch, T tokens, D hidden size, H heads, L layers. Sizes are those of the architecture in use.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from s3prl_aalbert.architecture import Architecture, LayerArchitecture, full_architecture
 from s3prl_aalbert.config import TransformerConfig
 from s3prl_aalbert.masking import length_mask
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
+
+
+def sliced_linear(layer: nn.Linear, inputs: Tensor, size: int) -> Tensor:
+    """Apply the first ``size`` outputs of a linear layer to its first inputs: (..., in) -> (..., size)."""
+    if (size, inputs.size(-1)) == layer.weight.shape:
+        return layer(inputs)
+    # Contiguous, so that a slice is computed exactly as a stand-alone layer of its size.
+    weight = layer.weight[:size, : inputs.size(-1)].contiguous()
+    return F.linear(inputs, weight, layer.bias[:size])
+
+
+def sliced_norm(norm: nn.LayerNorm, inputs: Tensor) -> Tensor:
+    """Apply the first values of a LayerNorm: (..., size) -> (..., size)."""
+    size = inputs.size(-1)
+    if (size,) == norm.normalized_shape:
+        return norm(inputs)
+    return F.layer_norm(inputs, (size,), norm.weight[:size], norm.bias[:size], norm.eps)
 
 
 def sinusoid_positions(num_positions: int, hidden_size: int, device: torch.device | None = None) -> Tensor:
@@ -34,50 +56,78 @@ def sinusoid_positions(num_positions: int, hidden_size: int, device: torch.devic
 class EncoderLayer(nn.Module):
     """One post-LayerNorm Transformer layer, as BERT's."""
 
-    def __init__(self, config: TransformerConfig):
+    def __init__(self, config: TransformerConfig, computes_attention: bool = True):
+        """Build the layer's weights.
+
+        Args:
+            config: sizes; the largest if layers differ.
+            computes_attention: false where every layer with these weights reuses a map: no query and key then.
+        """
         super().__init__()
         size, eps = config.hidden_size, config.layer_norm_eps
-        self.num_heads = config.num_attention_heads
-        self.head_dim = size // self.num_heads
+        self.head_dim = config.head_dim
+        attention_size = config.num_attention_heads * self.head_dim
         self.attention_dropout = config.attention_probs_dropout_prob
         self.activation = ACTIVATIONS[config.hidden_act]
-        self.query = nn.Linear(size, size)
-        self.key = nn.Linear(size, size)
-        self.value = nn.Linear(size, size)
-        self.attention_output = nn.Linear(size, size)
+        if computes_attention:
+            self.query = nn.Linear(size, attention_size)
+            self.key = nn.Linear(size, attention_size)
+        self.value = nn.Linear(size, attention_size)
+        self.attention_output = nn.Linear(attention_size, size)
         self.attention_norm = nn.LayerNorm(size, eps=eps)
         self.intermediate = nn.Linear(size, config.intermediate_size)
         self.output = nn.Linear(config.intermediate_size, size)
         self.output_norm = nn.LayerNorm(size, eps=eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, hidden: Tensor, attend: Tensor | None) -> Tensor:
+    def forward(
+        self, hidden: Tensor, attend: Tensor | None, arch: LayerArchitecture, lent: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         """Transform hidden states.
 
         Args:
             hidden: (B, T, D).
             attend: (B, 1, 1, T) bool, true at keys that may be attended to; None when nothing is padded.
+            arch: this layer's sizes.
+            lent: (B, H', T, T) attention probabilities of the layer before, where this one reuses them; H' >= H.
 
         Returns:
-            (B, T, D).
+            (B, T, D), and the attention probabilities before dropout where the next layer reuses them, else None.
         """
-        hidden = self.attention_norm(hidden + self.dropout(self._attention(hidden, attend)))
-        expanded = self.activation(self.intermediate(hidden))  # (B, T, intermediate)
-        return self.output_norm(hidden + self.dropout(self.output(expanded)))
+        size = hidden.size(-1)
+        context, probabilities = self._attention(hidden, attend, arch, lent)
+        attended = sliced_linear(self.attention_output, context, size)
+        hidden = sliced_norm(self.attention_norm, hidden + self.dropout(attended))
+        expanded = self.activation(sliced_linear(self.intermediate, hidden, arch.intermediate_size))
+        reduced = sliced_linear(self.output, expanded, size)
+        return sliced_norm(self.output_norm, hidden + self.dropout(reduced)), probabilities
 
-    def _attention(self, hidden: Tensor, attend: Tensor | None) -> Tensor:
+    def _attention(
+        self, hidden: Tensor, attend: Tensor | None, arch: LayerArchitecture, lent: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the context (B, T, H * head_dim) and the map to lend."""
         dropout = self.attention_dropout if self.training else 0.0
-        context = F.scaled_dot_product_attention(
-            self._split_heads(self.query(hidden)),
-            self._split_heads(self.key(hidden)),
-            self._split_heads(self.value(hidden)),
-            attn_mask=attend,
-            dropout_p=dropout,
-        )  # (B, H, T, D / H)
-        return self.attention_output(context.transpose(1, 2).flatten(2))
+        value = self._heads(self.value, hidden, arch)
+        if arch.reuses:
+            assert lent is not None
+            probabilities = lent
+        else:
+            query, key = self._heads(self.query, hidden, arch), self._heads(self.key, hidden, arch)
+            if not arch.lends:
+                context = F.scaled_dot_product_attention(query, key, value, attn_mask=attend, dropout_p=dropout)
+                return context.transpose(1, 2).flatten(2), None
+            scores = query @ key.transpose(-2, -1) / math.sqrt(self.head_dim)  # (B, H, T, T)
+            if attend is not None:
+                scores = scores.masked_fill(~attend, -torch.inf)
+            probabilities = scores.softmax(-1)
+        context = F.dropout(probabilities[:, : arch.num_attention_heads], dropout) @ value  # (B, H, T, head_dim)
+        # What is lent has seen neither dropout nor a second softmax.
+        return context.transpose(1, 2).flatten(2), probabilities if arch.lends else None
 
-    def _split_heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)  # (B, H, T, D / H)
+    def _heads(self, projection: nn.Linear, hidden: Tensor, arch: LayerArchitecture) -> Tensor:
+        heads = arch.num_attention_heads
+        projected = sliced_linear(projection, hidden, heads * self.head_dim)
+        return projected.unflatten(-1, (heads, self.head_dim)).transpose(1, 2)  # (B, H, T, head_dim)
 
 
 class Encoder(nn.Module):
@@ -85,23 +135,30 @@ class Encoder(nn.Module):
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
-        self.layer_groups = config.layer_groups
-        self.groups = nn.ModuleList(EncoderLayer(config) for _ in range(max(self.layer_groups) + 1))
+        self.config = config
+        self.full = full_architecture(config)
+        computing = {g for g, reuses in zip(config.group_of_layer, config.reuses_attention, strict=True) if not reuses}
+        groups = range(max(config.group_of_layer) + 1)
+        self.groups = nn.ModuleList(EncoderLayer(config, group in computing) for group in groups)
 
-    def forward(self, hidden: Tensor, lengths: Tensor | None) -> list[Tensor]:
-        """Run all layers.
+    def forward(self, hidden: Tensor, lengths: Tensor | None, arch: Architecture | None = None) -> list[Tensor]:
+        """Run all layers, or those of a sub-network.
 
         Args:
             hidden: (B, T, D) input embedding.
             lengths: (B,) real tokens of each row; None when none is padded.
+            arch: a sub-network; None is the whole model.
 
         Returns:
             L tensors (B, T, D), the outputs of the layers in order. Values at padded positions carry no meaning.
         """
         attend = None if lengths is None else length_mask(lengths, hidden.size(1))[:, None, None, :]
-        outputs = []
-        for group in self.layer_groups:
-            hidden = self.groups[group](hidden, attend)
+        outputs, lent = [], None
+        layers = (arch or self.full).layers(self.config)
+        for group, layer in zip(
+            self.config.group_of_layer, layers, strict=False
+        ):  # a sub-network may have fewer layers
+            hidden, lent = self.groups[group](hidden, attend, layer, lent)
             outputs.append(hidden)
         return outputs
 
@@ -113,15 +170,23 @@ class InputEmbedding(nn.Module):
 
     def __init__(self, input_dim: int, config: TransformerConfig):
         super().__init__()
-        self.projection = nn.Linear(input_dim, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        size, narrow = config.hidden_size, config.embedding_size
+        self.hidden_size = size
+        self.projection = nn.Linear(input_dim, narrow or size)
+        self.expansion = nn.Linear(narrow, size) if narrow else None
+        self.norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.register_buffer("positions", torch.empty(0, config.hidden_size), persistent=False)
+        self.register_buffer("positions", torch.empty(0, config.position_encoding_size or size), persistent=False)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, arch: Architecture | None = None) -> Tensor:
         """Embed tokens (B, T, input_dim) as (B, T, D)."""
-        positions = self._positions(tokens.size(1), tokens.device)
-        return self.dropout(self.norm(self.projection(tokens) + positions))
+        size = arch.hidden_size if arch else self.hidden_size
+        if self.expansion is None:
+            projected = sliced_linear(self.projection, tokens, size)
+        else:
+            projected = sliced_linear(self.expansion, self.projection(tokens), size)
+        positions = self._positions(tokens.size(1), tokens.device)[:, :size]
+        return self.dropout(sliced_norm(self.norm, projected + positions))
 
     def _positions(self, num_tokens: int, device: torch.device) -> Tensor:
         table = self.positions

@@ -10,8 +10,9 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from s3prl_aalbert.acoustics import Acoustics
+from s3prl_aalbert.architecture import Architecture
 from s3prl_aalbert.config import ModelConfig
-from s3prl_aalbert.encoder import ACTIVATIONS, Encoder, InputEmbedding, initialise
+from s3prl_aalbert.encoder import ACTIVATIONS, Encoder, InputEmbedding, initialise, sliced_linear, sliced_norm
 
 
 class Representation(NamedTuple):
@@ -34,21 +35,22 @@ class AalbertModel(nn.Module):
         self.encoder = Encoder(config.transformer)
         initialise(self, config.transformer.initializer_range)
 
-    def forward(self, wavs: Tensor, num_samples: Tensor) -> Representation:
+    def forward(self, wavs: Tensor, num_samples: Tensor, arch: Architecture | None = None) -> Representation:
         """Represent a padded batch.
 
         Args:
             wavs: (B, S) float waveforms at 16 kHz; values past num_samples are ignored.
             num_samples: (B,) real samples, each at least 1.
+            arch: a sub-network; None is the whole model.
         """
         features = self.acoustics(wavs, num_samples)
-        return Representation(self.encode(features.tokens, features.lengths), features.lengths)
+        return Representation(self.encode(features.tokens, features.lengths, arch), features.lengths)
 
-    def encode(self, tokens: Tensor, lengths: Tensor) -> list[Tensor]:
+    def encode(self, tokens: Tensor, lengths: Tensor, arch: Architecture | None = None) -> list[Tensor]:
         """Run embedding and encoder on tokens (B, T, input_dim) with real lengths (B,): L + 1 tensors (B, T, D)."""
-        embedded = self.embedding(tokens)
+        embedded = self.embedding(tokens, arch)
         padded = bool((lengths < tokens.size(1)).any())
-        return [embedded, *self.encoder(embedded, lengths if padded else None)]
+        return [embedded, *self.encoder(embedded, lengths if padded else None, arch)]
 
 
 class SpectrogramHead(nn.Module):
@@ -61,13 +63,18 @@ class SpectrogramHead(nn.Module):
         self.activation = ACTIVATIONS[transformer.hidden_act]
         self.dense = nn.Linear(transformer.hidden_size, transformer.hidden_size)
         self.norm = nn.LayerNorm(transformer.hidden_size, eps=transformer.layer_norm_eps)
-        self.output = nn.Linear(transformer.hidden_size, config.audio.target_dim * self.stack)
+        narrow, outputs = transformer.embedding_size, config.audio.target_dim * self.stack
+        self.reduction = nn.Linear(transformer.hidden_size, narrow) if narrow else None
+        self.output = nn.Linear(narrow or transformer.hidden_size, outputs)
         initialise(self, transformer.initializer_range)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Map hidden states (N, D) to spectrogram frames (N, stack, K)."""
-        predicted = self.output(self.norm(self.activation(self.dense(hidden))))
-        return predicted.unflatten(-1, (self.stack, -1))
+        """Map hidden states (N, D), those of a sub-network included, to spectrogram frames (N, stack, K)."""
+        dense = sliced_linear(self.dense, hidden, hidden.size(-1))
+        predicted = sliced_norm(self.norm, self.activation(dense))
+        if self.reduction is not None:
+            predicted = sliced_linear(self.reduction, predicted, self.reduction.out_features)
+        return sliced_linear(self.output, predicted, self.output.out_features).unflatten(-1, (self.stack, -1))
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -65,7 +65,7 @@ def test_the_presets_have_the_papers_shape(name: str, layers: int, shared: bool)
     assert (transformer.hidden_size, transformer.num_attention_heads, transformer.intermediate_size) == (768, 12, 3072)
     assert (audio.win_samples, audio.hop_samples, audio.feature_dim) == (400, 160, 160)
     assert (config.input_dim, config.samples_per_token) == (480, 480)
-    assert transformer.layer_groups == (tuple([0] * layers) if shared else tuple(range(layers)))
+    assert transformer.group_of_layer == (tuple([0] * layers) if shared else tuple(range(layers)))
     task = config.task
     assert (task.mask_proportion, task.zero_proportion, task.random_proportion) == (0.15, 0.8, 0.1)
 

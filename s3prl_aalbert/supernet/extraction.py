@@ -1,0 +1,113 @@
+"""Cutting a sub-network out of a model: a smaller checkpoint whose outputs are exactly those of the slice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import Tensor
+
+from s3prl_aalbert.architecture import Architecture
+from s3prl_aalbert.checkpoint import CheckpointError
+from s3prl_aalbert.config import ModelConfig, TransformerConfig
+
+LAYER = re.compile(r"^(?P<prefix>(?:model\.)?encoder\.groups\.)(?P<group>\d+)\.(?P<part>\w+)\.(?P<kind>weight|bias)$")
+
+
+def extracted_config(config: ModelConfig, arch: Architecture) -> ModelConfig:
+    """Return the configuration of a sub-network as a model of its own.
+
+    Raises:
+        CheckpointError: ``arch`` is no sub-network of a model with ``config``.
+    """
+    transformer = config.transformer
+    problems = arch.problems(transformer)
+    if problems:
+        raise CheckpointError("this is no sub-network of the model: " + "; ".join(problems))
+    depth, heads, inner = arch.num_hidden_layers, arch.num_attention_heads, arch.intermediate_size
+    groups = transformer.group_of_layer[:depth]
+    names = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    reuse = transformer.reuse_pattern
+    return replace(
+        config,
+        transformer=replace(
+            transformer,
+            hidden_size=arch.hidden_size,
+            num_hidden_layers=depth,
+            num_attention_heads=max(heads),
+            intermediate_size=max(inner),
+            # Written out: what follows from sizes in the supernet would follow differently from the smaller ones.
+            num_hidden_groups=None,
+            layer_groups=tuple(names[group] for group in groups),
+            reuse_pattern=None if reuse is None else reuse[:depth],
+            attention_head_size=transformer.head_dim,
+            position_encoding_size=transformer.position_encoding_size or transformer.hidden_size,
+            layer_attention_heads=None if len(set(heads)) == 1 else heads,
+            layer_intermediate_sizes=None if len(set(inner)) == 1 else inner,
+        ),
+    )
+
+
+def extract(state: Mapping[str, Tensor], config: ModelConfig, arch: Architecture) -> dict[str, Tensor]:
+    """Cut the weights of a sub-network out of those of its model.
+
+    Args:
+        state: weights by name, as ``objective.MaskedReconstruction`` or ``model.AalbertModel`` has them.
+        config: of the model.
+        arch: the sub-network.
+
+    Returns:
+        contiguous copies, which load into a model of ``extracted_config(config, arch)``.
+    """
+    small = extracted_config(config, arch).transformer
+    groups = list(dict.fromkeys(config.transformer.group_of_layer[: arch.num_hidden_layers]))
+    computing = {
+        group for group, reuses in zip(small.group_of_layer, small.reuses_attention, strict=True) if not reuses
+    }
+    result = {}
+    for name, tensor in state.items():
+        match = LAYER.match(name)
+        if match is None:
+            result[name] = _cut(tensor, _sizes_outside_layers(name, tensor, small))
+            continue
+        if int(match["group"]) not in groups:
+            continue  # of a layer that is not kept
+        group = groups.index(int(match["group"]))
+        if match["part"] in ("query", "key") and group not in computing:
+            continue  # the layers that computed attention with it are not kept
+        target = f"{match['prefix']}{group}.{match['part']}.{match['kind']}"
+        result[target] = _cut(tensor, _layer_sizes(match["part"], small)[: tensor.dim()])
+    return result
+
+
+def _cut(tensor: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    return tensor[tuple(slice(size) for size in sizes)].clone()
+
+
+def _layer_sizes(part: str, config: TransformerConfig) -> tuple[int, int]:
+    """Return (outputs, inputs) of a part of a layer."""
+    hidden, attention = config.hidden_size, config.num_attention_heads * config.head_dim
+    if part in ("query", "key", "value"):
+        return attention, hidden
+    sizes = {"attention_output": (hidden, attention), "intermediate": (config.intermediate_size, hidden)}
+    sizes["output"] = (hidden, config.intermediate_size)
+    return sizes.get(part, (hidden, hidden))  # what is left are LayerNorms
+
+
+def _sizes_outside_layers(name: str, tensor: Tensor, config: TransformerConfig) -> tuple[int, ...]:
+    """Return the sizes of a weight of the input embedding or the spectrogram head."""
+    rows, columns = tensor.shape[0], tensor.shape[-1]
+    hidden, narrow = config.hidden_size, config.embedding_size
+    module, part, _ = name.rsplit(".", 2)
+    if (module.endswith("embedding"), part) == (True, "projection"):
+        sizes = (rows if narrow else hidden, columns)  # what the input has is kept
+    elif part == "expansion":
+        sizes = (hidden, columns)
+    elif part == "reduction":
+        sizes = (rows, hidden)
+    elif part == "output":
+        sizes = (rows, columns if narrow else hidden)
+    else:  # dense, norm
+        sizes = (hidden, hidden)
+    return sizes[: tensor.dim()]

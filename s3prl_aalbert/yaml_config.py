@@ -1,0 +1,194 @@
+"""Dataclasses filled from YAML, checked as a whole so that every problem is reported at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from s3prl_aalbert.errors import AalbertError, did_you_mean
+
+T = TypeVar("T")
+
+
+class ConfigError(AalbertError):
+    """A configuration that cannot be used; the message lists every problem found."""
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any] | None, where: str = "config") -> T:
+    """Build dataclass ``cls`` from a mapping, reporting every unknown key, wrong type and bad value at once.
+
+    Args:
+        cls: a dataclass, its fields possibly dataclasses themselves; an optional ``problems()`` lists bad values.
+        values: nested mapping, as YAML gives it; missing keys take the dataclass's defaults.
+        where: what to call the source in messages, e.g. the file's path.
+
+    Raises:
+        ConfigError: with one line per problem.
+    """
+    problems: list[str] = []
+    result = _build(cls, values, "", problems)
+    if problems:
+        raise ConfigError(f"{where}: " + "; ".join(problems))
+    return typing.cast(T, result)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return a configuration as nested plain dictionaries, ready for YAML or JSON."""
+    return dataclasses.asdict(config)
+
+
+def _build(cls: type, values: Any, prefix: str, problems: list[str]) -> Any:
+    if values is None:
+        values = {}
+    if not isinstance(values, Mapping):
+        problems.append(f"{prefix.rstrip('.') or 'the file'} is {_describe(values)}, expected a mapping of keys")
+        return None
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    before = len(problems)
+    kwargs = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if key not in fields:
+            problems.append(f'unknown key "{name}"{did_you_mean(str(key), fields)}')
+        elif dataclasses.is_dataclass(hints[key]):
+            kwargs[key] = _build(typing.cast(type, hints[key]), value, f"{name}.", problems)
+        else:
+            kwargs[key] = _convert(hints[key], value, name, problems)
+    for name, f in fields.items():
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if required and name not in values:
+            problems.append(f'missing key "{prefix}{name}"')
+    if len(problems) > before:
+        return None
+    result = cls(**kwargs)
+    problems.extend(getattr(result, "problems", list)())
+    return result
+
+
+def _convert(hint: Any, value: Any, name: str, problems: list[str]) -> Any:
+    """Return ``value`` as type ``hint``, or note the mismatch in ``problems``."""
+    options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    for option in options:
+        accepted, converted = _try_type(option, value)
+        if accepted:
+            return converted
+    expected = " or ".join(_type_name(option) for option in options)
+    problems.append(f'"{name}" is {_describe(value)}, expected {expected}')
+    return None
+
+
+def _try_type(option: Any, value: Any) -> tuple[bool, Any]:
+    origin = typing.get_origin(option) or option
+    if option is Any:
+        return True, value
+    if option is type(None):
+        return value is None, None
+    if origin is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:  # YAML 1.1 reads 1e-4 (no dot) as a string
+            number = float(value)
+        except (ValueError, OverflowError):
+            return False, None
+        return not math.isnan(number), number
+    if origin is int:
+        return isinstance(value, int) and not isinstance(value, bool), value
+    if origin in (list, tuple):
+        return _try_sequence(option, origin, value)
+    if origin is dict:
+        return isinstance(value, Mapping), dict(value) if isinstance(value, Mapping) else None
+    return isinstance(value, origin), value
+
+
+def _try_sequence(option: Any, origin: Any, value: Any) -> tuple[bool, Any]:
+    if not isinstance(value, (list, tuple)):
+        return False, None
+    item_hints = typing.get_args(option) or (Any,)
+    if origin is tuple and len(item_hints) > 1 and item_hints[-1] is not Ellipsis:
+        if len(item_hints) != len(value):
+            return False, None
+        pairs = [_try_type(hint, item) for hint, item in zip(item_hints, value, strict=True)]
+    else:
+        pairs = [_try_type(item_hints[0], item) for item in value]
+    return all(ok for ok, _ in pairs), origin(item for _, item in pairs)
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)
+
+
+def _type_name(option: Any) -> str:
+    if option is type(None):
+        return "null"
+    names = {
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        bool: "true or false",
+        dict: "a mapping",
+    }
+    if typing.get_origin(option) in (list, tuple):
+        return "a list"
+    return names.get(option, str(option))
+
+
+def _describe(value: Any) -> str:
+    return "null" if value is None else f"{value!r}"
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file holding a mapping.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or holds something else.
+    """
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not valid YAML ({' '.join(str(error).split())})") from error
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: holds {type(loaded).__name__}, expected a mapping of keys")
+    return loaded
+
+
+def packaged_configs(folder: str) -> Path:
+    """Return the packaged folder ``upstream_configs`` or ``downstream_configs``, installed or in a checkout."""
+    here = Path(__file__).resolve().parent
+    for candidate in (here / folder, here.parent / folder):
+        if candidate.is_dir():
+            return candidate
+    raise AalbertError(f"the packaged folder {folder} is missing; re-install s3prl-aalbert")
+
+
+def find_config(name: str, folder: str) -> Path:
+    """Resolve a config given as a path or as the name of a packaged one.
+
+    Args:
+        name: a path, or e.g. ``aalbert_3l`` or ``aalbert_3l.yaml``.
+        folder: ``upstream_configs`` or ``downstream_configs``.
+
+    Raises:
+        ConfigError: neither exists; names the near matches.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    packaged = packaged_configs(folder)
+    candidate = packaged / f"{name.removesuffix('.yaml')}.yaml"
+    if path.name == name and candidate.is_file():
+        return candidate
+    known = sorted(p.stem for p in packaged.glob("*.yaml"))
+    raise ConfigError(
+        f"{name}: no such file, and no packaged config of that name{did_you_mean(path.stem, known)}; "
+        f"packaged: {', '.join(known)}"
+    )
