@@ -68,7 +68,7 @@ def test_each_name_builds_its_architecture(
     for upstream in built.values():
         assert isinstance(upstream, UpstreamExpert)
         encoder = upstream.model.encoder
-        assert len(encoder.layer_groups) == layers and len(encoder.groups) == (1 if shared else layers)
+        assert len(encoder.config.group_of_layer) == layers and len(encoder.groups) == (1 if shared else layers)
     assert caplog.text.count(f"{name} has no published weights") == 1  # S3PRL's users are told
 
 
