@@ -1,0 +1,97 @@
+"""Releases on the Hugging Face Hub, through huggingface_hub's own mixin; the files are those of any release.
+
+Kept out of the hub entries: torch.hub's users need no huggingface_hub.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
+from torch import Tensor
+
+from s3prl_aalbert.checkpoint import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, Checkpoint, load_checkpoint, save_release
+from s3prl_aalbert.config import to_dict
+from s3prl_aalbert.upstream.expert import MODEL_PREFIX, UpstreamExpert
+
+LIBRARY, TASK, TAGS = "s3prl-aalbert", "feature-extraction", ["audio", "speech", "s3prl"]
+DEFAULT_CARD = "# An AALBERT or Mockingjay model\n\nLoad it with s3prl-aalbert.\n"
+
+
+class PretrainedAalbert(
+    UpstreamExpert,
+    ModelHubMixin,
+    library_name=LIBRARY,
+    pipeline_tag=TASK,
+    tags=TAGS,
+):
+    """The upstream with ``from_pretrained``, ``save_pretrained`` and ``push_to_hub``.
+
+    Args:
+        ckpt: release folder or file, pre-training folder, or training state.
+
+    Example::
+
+        model = PretrainedAalbert.from_pretrained("user/aalbert-6l")  # or a release folder
+        states = model([wav])["hidden_states"]
+        model.push_to_hub("user/aalbert-6l-tuned")
+    """
+
+    def __init__(self, ckpt: str):
+        super().__init__(ckpt=ckpt)
+        self._source = load_checkpoint(ckpt)
+        card = self._source.path.parent / CARD_FILE
+        self._card = card.read_text(encoding="utf-8") if card.is_file() else DEFAULT_CARD
+        # The mixin would record the argument ckpt, a path of this machine, in config.json.
+        self._hub_mixin_config = {"model_type": "aalbert", **to_dict(self._source.config)}
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint as it was read: configuration, facts, and the weights of the pre-training head too."""
+        return self._source
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Write a release: the encoder as it is now, the pre-training head as it was read."""
+        state: dict[str, Tensor] = dict(self._source.state)
+        state |= {f"{MODEL_PREFIX}{name}": weight for name, weight in self.model.state_dict().items()}
+        save_release(save_directory, self._source.config, state, _with_metadata(self._card), self._source.info)
+
+    @classmethod
+    def _from_pretrained(  # type: ignore[override]  # the mixin's further arguments are left to the hub's defaults
+        cls,
+        *,
+        model_id: str,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        proxies: dict[str, str] | None = None,
+        resume_download: bool | None = None,
+        **model_kwargs: Any,
+    ) -> PretrainedAalbert:
+        """Load a release folder, or the repository of that name on the Hub, in evaluation mode."""
+        folder = model_id
+        if not Path(model_id).is_dir():
+            folder = snapshot_download(
+                model_id,
+                revision=revision,
+                cache_dir=cache_dir,
+                force_download=force_download,
+                local_files_only=local_files_only,
+                token=token,
+                proxies=proxies,
+                allow_patterns=[WEIGHTS_FILE, CONFIG_FILE, CARD_FILE],
+            )
+        return cls(ckpt=folder, **model_kwargs).eval()
+
+
+def _with_metadata(text: str) -> str:
+    """Return a model card with the fields by which the Hub finds models, those already there kept."""
+    card = ModelCard(text, ignore_metadata_errors=True)
+    data: Any = card.data
+    data.library_name = data.library_name or LIBRARY
+    data.pipeline_tag = data.pipeline_tag or TASK
+    data.tags = data.tags or TAGS
+    return str(card)
