@@ -58,7 +58,7 @@ class PretrainedAalbert(
         save_release(save_directory, self._source.config, state, _with_metadata(self._card), self._source.info)
 
     @classmethod
-    def _from_pretrained(  # type: ignore[override]  # the mixin's further arguments are left to the hub's defaults
+    def _from_pretrained(  # the mixin's further arguments are left to the hub's defaults
         cls,
         *,
         model_id: str,
