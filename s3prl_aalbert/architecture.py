@@ -7,12 +7,15 @@ the first layers (LightHuBERT, arXiv 2203.15610). It is an argument of ``forward
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
-from s3prl_aalbert.config import TransformerConfig, reuse_problems
+import yaml
+
+from s3prl_aalbert.config import TransformerConfig, from_dict, read_yaml, reuse_problems
 
 
-@dataclass(frozen=True)
-class LayerArchitecture:
+class LayerArchitecture(NamedTuple):
     """One layer of a sub-network."""
 
     num_attention_heads: int
@@ -23,8 +26,7 @@ class LayerArchitecture:
     """The next layer takes its map: it must be formed explicitly."""
 
 
-@dataclass(frozen=True)
-class Architecture:
+class Architecture(NamedTuple):
     """A sub-network's sizes; sequences have one entry a layer."""
 
     hidden_size: int
@@ -59,6 +61,51 @@ class Architecture:
                 if not 1 <= value <= most:
                     found.append(f"{name} of layer {layer} is {value}, expected 1 to {most}")
         return found + reuse_problems(config.reuses_attention[:depth], self.num_attention_heads)
+
+
+@dataclass(frozen=True)
+class ArchitectureConfig:
+    """A sub-network as YAML has it (``arch.yaml``): one number for all layers, or a list with one a layer."""
+
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int | tuple[int, ...]
+    intermediate_size: int | tuple[int, ...]
+
+    def problems(self) -> list[str]:
+        """Return what makes these values unusable."""
+        found = []
+        for name in ("num_attention_heads", "intermediate_size"):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) != self.num_hidden_layers:
+                found.append(f"{name} has {len(value)} entries, expected {self.num_hidden_layers}, one a layer")
+        return found
+
+
+def load_architecture(path: Path) -> Architecture:
+    """Read a sub-network from YAML.
+
+    Raises:
+        ConfigError: the file or a value is unusable.
+    """
+    config = from_dict(ArchitectureConfig, read_yaml(path), str(path))
+    depth = config.num_hidden_layers
+
+    def by_layer(value: int | tuple[int, ...]) -> tuple[int, ...]:
+        return (value,) * depth if isinstance(value, int) else value
+
+    return Architecture(config.hidden_size, by_layer(config.num_attention_heads), by_layer(config.intermediate_size))
+
+
+def architecture_yaml(arch: Architecture) -> str:
+    """Return what ``load_architecture`` reads."""
+    values = {
+        "hidden_size": arch.hidden_size,
+        "num_hidden_layers": arch.num_hidden_layers,
+        "num_attention_heads": list(arch.num_attention_heads),
+        "intermediate_size": list(arch.intermediate_size),
+    }
+    return yaml.safe_dump(values, sort_keys=False, default_flow_style=None)
 
 
 def full_architecture(config: TransformerConfig) -> Architecture:

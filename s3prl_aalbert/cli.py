@@ -15,9 +15,12 @@ from s3prl_aalbert.errors import AalbertError, did_you_mean
 COMMANDS = {
     "demo": "the whole path in a few minutes: pre-train, three tasks, probing, report",
     "pretrain": "pre-train AALBERT or Mockingjay on folders of speech",
+    "distill": "pre-train against the hidden states of a teacher, any upstream",
     "downstream": "S3PRL's run_downstream.py with this plugin registered",
     "probe": "probe every layer of an upstream in one run",
     "sweep": "run a grid of models, tasks, settings and seeds from one YAML file",
+    "profile": "parameters, multiply-accumulates, speed and memory of models",
+    "extract": "cut a sub-network out of a supernet as a model of its own",
     "report": "draw tables and figures from finished runs",
     "doctor": "check whether training would work on this machine",
     "link": "make the plugin known to an S3PRL checkout or installation",

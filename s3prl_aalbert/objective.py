@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from s3prl_aalbert.architecture import Architecture
 from s3prl_aalbert.config import ModelConfig
 from s3prl_aalbert.masking import MaskPlan, apply_mask
 from s3prl_aalbert.model import AalbertModel, SpectrogramHead
@@ -52,16 +53,21 @@ class MaskedReconstruction(nn.Module):
         self.model = AalbertModel(config)
         self.head = SpectrogramHead(config)
 
-    def forward(self, wavs: Tensor, num_samples: Tensor, plan: MaskPlan) -> Loss:
+    def weight(self, num_samples: Tensor, selected_values: float) -> float:
+        """Return what the loss of a batch is divided by: the values of its selected real frames."""
+        return selected_values
+
+    def forward(self, wavs: Tensor, num_samples: Tensor, plan: MaskPlan, arch: Architecture | None = None) -> Loss:
         """Compute the reconstruction loss of a padded batch.
 
         Args:
             wavs: (B, S) waveforms at 16 kHz.
             num_samples: (B,).
             plan: (B, T) what is hidden, see masking.sample_mask.
+            arch: a sub-network; None is the whole model.
         """
         features = self.model.acoustics(wavs, num_samples, with_target=True)
-        hidden = self.model.encode(apply_mask(features.tokens, plan), features.lengths)[-1]
+        hidden = self.model.encode(apply_mask(features.tokens, plan), features.lengths, arch)[-1]
         predicted = self.head(hidden[plan.selected])  # (N, stack, K): the head runs on selected tokens alone
         real = features.frame_mask[plan.selected].unsqueeze(-1)  # (N, stack, 1)
         error = (predicted.float() - features.target[plan.selected]).abs().masked_fill(~real, 0)

@@ -58,8 +58,9 @@ def _build(cls: type, values: Any, prefix: str, problems: list[str]) -> Any:
         name = f"{prefix}{key}"
         if key not in fields:
             problems.append(f'unknown key "{name}"{did_you_mean(str(key), fields)}')
-        elif dataclasses.is_dataclass(hints[key]):
-            kwargs[key] = _build(typing.cast(type, hints[key]), value, f"{name}.", problems)
+        elif (section := _section(hints[key])) is not None:
+            optional = value is None and section is not hints[key]
+            kwargs[key] = None if optional else _build(section, value, f"{name}.", problems)
         else:
             kwargs[key] = _convert(hints[key], value, name, problems)
     for name, f in fields.items():
@@ -71,6 +72,12 @@ def _build(cls: type, values: Any, prefix: str, problems: list[str]) -> Any:
     result = cls(**kwargs)
     problems.extend(getattr(result, "problems", list)())
     return result
+
+
+def _section(hint: Any) -> type | None:
+    """Return the dataclass that a field holds, or may hold, else None."""
+    options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    return next((o for o in options if isinstance(o, type) and dataclasses.is_dataclass(o)), None)
 
 
 def _convert(hint: Any, value: Any, name: str, problems: list[str]) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from s3prl_aalbert.errors import AalbertError
 
@@ -47,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run pre-training and return the exit code."""
+    return run(args, lambda args, config: None)
+
+
+def run(args: argparse.Namespace, load_teacher: Callable[[argparse.Namespace, Any], Any]) -> int:
+    """Run pre-training or, with a teacher, distillation."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     from s3prl_aalbert.pretrain.runner import Pretrainer, RunOptions
 
@@ -66,7 +72,7 @@ def main(args: argparse.Namespace) -> int:
         resume_from=resume_from,
         init=Path(args.init) if args.init else None,
     )
-    return Pretrainer(model_config, config, options).run()
+    return Pretrainer(model_config, config, options, load_teacher(args, config)).run()
 
 
 def _expdir(args: argparse.Namespace) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from s3prl_aalbert.config import ModelConfig
+from s3prl_aalbert.config import ModelConfig, to_dict
 from s3prl_aalbert.pretrain.config import PretrainConfig
 
 
@@ -19,20 +19,35 @@ def model_card(config: ModelConfig, pretraining: PretrainConfig, info: Mapping[s
         num_parameters: of encoder and input block.
     """
     transformer, optimizer = config.transformer, pretraining.optimizer
-    kind = "AALBERT" if transformer.share_layer else "Mockingjay"
+    groups = len(set(transformer.group_of_layer))
+    kind = "Mockingjay" if groups == transformer.num_hidden_layers > 1 else "AALBERT"
+    sharing = "unshared" if kind == "Mockingjay" else f"{groups} shared set{'s' * (groups > 1)} of weights"
     datarc = pretraining.datarc
-    dev = "no dev split" if info["dev_loss"] is None else f"best dev L1 {info['dev_loss']:.4f}"
+    name = "L1" if pretraining.distill is None else "distillation loss"
+    dev = "no dev split" if info["dev_loss"] is None else f"best dev {name} {info['dev_loss']:.4f}"
     return f"""# {kind}-{transformer.num_hidden_layers}L, hidden size {transformer.hidden_size}
 
 | | |
 |---|---|
 | parameters | {num_parameters:,} (encoder and input block) |
-| layers | {transformer.num_hidden_layers}, {"one shared set of weights" if transformer.share_layer else "unshared"} |
+| layers | {transformer.num_hidden_layers}, {sharing} |
 | token | {config.samples_per_token / config.audio.sample_rate * 1000:g} ms |
 | speech | {info["corpus"]} |
 | training | {info["step"]} steps, {optimizer.name}, peak learning rate {optimizer.lr:g}, \
 {datarc.train_batch_size} utterances per process and micro-batch, seed {info["seed"]} |
 | loss | {dev} |
-
+{_how(pretraining)}
 Use it with S3PRL: `aalbert downstream -m train -u aalbert_local -k THIS_FOLDER -d aalbert_phone -n NAME`.
 """
+
+
+def _how(pretraining: PretrainConfig) -> str:
+    """Return the rows of what only some models have: a teacher, sub-networks."""
+    rows = ""
+    if pretraining.distill is not None:
+        distill = pretraining.distill
+        learned = f"average of the last {distill.average_top_k} layers" if distill.average_top_k else "layer by layer"
+        rows += f"| teacher | {distill.teacher}, {learned}, {distill.loss} |\n"
+    if pretraining.supernet is not None:
+        rows += f"| sub-networks | {to_dict(pretraining.supernet)} |\n"
+    return rows

@@ -8,6 +8,8 @@ from typing import Any
 import yaml
 
 from s3prl_aalbert.config import ConfigError
+from s3prl_aalbert.distill.config import DistillConfig
+from s3prl_aalbert.supernet.space import SearchSpace
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,10 @@ class PretrainConfig:
     runner: RunnerConfig = field(default_factory=RunnerConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     pretrain_expert: PretrainExpertConfig = field(default_factory=PretrainExpertConfig)
+    supernet: SearchSpace | None = None
+    """Train sub-networks instead of the whole model alone."""
+    distill: DistillConfig | None = None
+    """Learn a teacher's hidden states instead of the spectrogram (`aalbert distill`)."""
 
     @property
     def datarc(self) -> DataConfig:

@@ -24,6 +24,7 @@ from s3prl_aalbert.checkpoint import (
     save_training_state,
 )
 from s3prl_aalbert.config import ModelConfig, from_dict, to_dict
+from s3prl_aalbert.distill.objective import MaskedDistillation, Teacher
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model import count_parameters
 from s3prl_aalbert.objective import MaskedReconstruction
@@ -33,6 +34,7 @@ from s3prl_aalbert.pretrain.config import PretrainConfig
 from s3prl_aalbert.pretrain.corpus import Corpus, load_corpus, manifest_path
 from s3prl_aalbert.pretrain.monitor import Monitor
 from s3prl_aalbert.pretrain.optim import build_optimizer, lr_factor
+from s3prl_aalbert.supernet.space import architectures_of_step
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +80,16 @@ class StopSignal:
 class Pretrainer:
     """One pre-training run: everything that is saved and restored, and the loop over it."""
 
-    def __init__(self, model_config: ModelConfig, config: PretrainConfig, options: RunOptions):
+    def __init__(
+        self, model_config: ModelConfig, config: PretrainConfig, options: RunOptions, teacher: Teacher | None = None
+    ):
         """Build model, optimiser and data; nothing is written yet.
+
+        Args:
+            model_config: the model.
+            config: how it is trained.
+            options: what the command line adds.
+            teacher: for ``config.distill``.
 
         Raises:
             AalbertError: unusable speech, checkpoint or folder.
@@ -89,7 +99,7 @@ class Pretrainer:
         self.step, self.best_dev, self.lowest_loss = 0, math.inf, math.inf
         self.corpus = self._load_corpus()
         torch.manual_seed(options.seed)
-        objective = MaskedReconstruction(model_config)
+        objective = build_objective(model_config, config, teacher)
         if options.init:
             _initialise_from(objective, load_checkpoint(options.init))
         self.objective = objective.to(self.fabric.device)
@@ -188,12 +198,15 @@ class Pretrainer:
         lr = optimizer.lr * lr_factor(self.step, schedule_steps, optimizer.warmup_proportion)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        weight = self._sum(sum(batch.weight for batch in micro_batches))
+        archs = architectures_of_step(self.config.supernet, self.model_config.transformer, self.options.seed, self.step)
+        weight = self._sum(sum(self.objective.weight(batch.num_samples, batch.weight) for batch in micro_batches))
+        weight *= len(archs)
         total = torch.zeros((), device=fabric.device)
-        for index, batch in enumerate(micro_batches):
+        passes = [(batch, arch) for batch in micro_batches for arch in archs]
+        for index, (batch, arch) in enumerate(passes):
             batch = batch.to(fabric.device)
-            with fabric.no_backward_sync(self.module, enabled=index + 1 < len(micro_batches)):
-                loss = self.module(batch.wavs, batch.num_samples, batch.plan)
+            with fabric.no_backward_sync(self.module, enabled=index + 1 < len(passes)):
+                loss = self.module(batch.wavs, batch.num_samples, batch.plan, arch)
                 # Gradients are averaged over processes: multiply by their number to divide by the global weight alone.
                 fabric.backward(loss.total * (fabric.world_size / weight))
             total += loss.total.detach()
@@ -254,7 +267,9 @@ class Pretrainer:
         dev_loss = self._sum(total) / self._sum(weight)
         if first is not None:
             with self.fabric.autocast():
-                monitor.picture(self.step, self.objective.reconstruct(first.wavs, first.num_samples, first.plan))
+                picture = self.objective.reconstruct(first.wavs, first.num_samples, first.plan)
+            if picture is not None:
+                monitor.picture(self.step, picture)
         self.module.train()
         monitor.scalars(self.step, {"dev_loss": dev_loss})
         monitor.message(f"step {self.step}: dev loss {dev_loss:.4f}")
@@ -320,9 +335,13 @@ class Pretrainer:
                 "dev_loss": self.best_dev if math.isfinite(self.best_dev) else None,
                 "corpus": self.corpus.describe(),
                 "seed": self.options.seed,
+                "supernet": to_dict(self.config.supernet) if self.config.supernet else None,
+                "distill": to_dict(self.config.distill) if self.config.distill else None,
             }
             card = model_card(self.model_config, self.config, info, count_parameters(self.objective.model))
-            save_release(self.options.expdir, self.model_config, self.objective.state_dict(), card, info)
+            state = self.objective.state_dict()
+            state = {name: tensor for name, tensor in state.items() if not name.startswith("projections.")}
+            save_release(self.options.expdir, self.model_config, state, card, info)
             logger.info("wrote the release to %s", self.options.expdir)
         self.fabric.barrier()
 
@@ -358,9 +377,32 @@ def find_resume(expdir: Path) -> Path | None:
     return latest_state(expdir)
 
 
-def _initialise_from(objective: MaskedReconstruction, checkpoint: Checkpoint) -> None:
-    load_weights(objective, {name: tensor.float() for name, tensor in checkpoint.state.items()}, checkpoint.path)
-    logger.info("initialised from %s", checkpoint.path)
+def build_objective(
+    model_config: ModelConfig, config: PretrainConfig, teacher: Teacher | None
+) -> MaskedReconstruction | MaskedDistillation:
+    """Return what is trained: the model with its head, or with a teacher's projections.
+
+    Raises:
+        AalbertError: a supernet or a teacher that does not fit the model.
+    """
+    problems = config.supernet.fit_problems(model_config.transformer) if config.supernet else []
+    if problems:
+        raise AalbertError("; ".join(problems))
+    if config.distill is None:
+        return MaskedReconstruction(model_config)
+    if teacher is None:
+        raise AalbertError("this configuration has a section distill: use `aalbert distill --teacher ...`")
+    return MaskedDistillation(model_config, config.distill, teacher)
+
+
+def _initialise_from(objective: MaskedReconstruction | MaskedDistillation, checkpoint: Checkpoint) -> None:
+    """Load the model, and its head where both sides have one."""
+    state = {name: tensor.float() for name, tensor in checkpoint.state.items()}
+    own = objective.state_dict()
+    anew = {name: value for name, value in own.items() if not name.startswith("model.") and name not in state}
+    load_weights(objective, {**anew, **{name: state[name] for name in state if name in own}}, checkpoint.path)
+    begun = sorted({name.split(".")[0] for name in anew})
+    logger.info("initialised from %s%s", checkpoint.path, f"; new: {', '.join(begun)}" if begun else "")
 
 
 def _launch(config: PretrainConfig, options: RunOptions) -> Fabric:
@@ -370,7 +412,10 @@ def _launch(config: PretrainConfig, options: RunOptions) -> Fabric:
     fabric = Fabric(
         accelerator=accelerator,
         # Buffers are constants (window, filters, positions): broadcasting them would only make evaluation wait.
-        strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
+        # A step of a supernet leaves the weights of layers that it does not run without gradients.
+        strategy=DDPStrategy(broadcast_buffers=False, find_unused_parameters=config.supernet is not None)
+        if several
+        else "auto",
         devices=options.devices,
         num_nodes=options.num_nodes,
         precision=precision,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from s3prl_aalbert.acoustics import Acoustics
-from s3prl_aalbert.checkpoint import load_checkpoint, load_weights
+from s3prl_aalbert.architecture import Architecture, load_architecture
+from s3prl_aalbert.checkpoint import Checkpoint, load_checkpoint, load_weights
 from s3prl_aalbert.config import ModelConfig, load_model_config
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.masking import length_mask
@@ -46,13 +48,16 @@ class UpstreamExpert(nn.Module):
 
     Args:
         ckpt: ``-k``: a release folder or file, a pre-training folder or state. None builds an untrained model.
-        model_config: ``-g``: YAML path or packaged name; only without ``ckpt``, which carries its own configuration.
+        model_config: ``-g``: without ``ckpt`` a model YAML, a path or a packaged name; with one, which carries its own
+            configuration, the YAML of a sub-network to use of it (``arch.yaml``).
+
+    Raises:
+        AalbertError: what these name is missing, damaged or does not fit.
     """
 
     def __init__(self, ckpt: str | None = None, model_config: str | None = None, **_: Any):
         super().__init__()
-        if ckpt and model_config:
-            raise AalbertError("give either a checkpoint (-k), which carries its configuration, or a model YAML (-g)")
+        self.arch: Architecture | None = None
         if ckpt:
             checkpoint = load_checkpoint(ckpt)
             self.model = AalbertModel(checkpoint.config)
@@ -63,6 +68,9 @@ class UpstreamExpert(nn.Module):
             }
             load_weights(self.model, state, checkpoint.path)
             logger.info("loaded %s (step %s)", checkpoint.path, checkpoint.info.get("step"))
+            if model_config:
+                self.arch = _sub_network(Path(model_config).expanduser(), checkpoint)
+                logger.info("its sub-network %s", model_config)
         else:
             config = load_model_config(model_config) if model_config else ModelConfig()
             self.model = AalbertModel(config)
@@ -83,7 +91,7 @@ class UpstreamExpert(nn.Module):
             ``layer_states``: the L layers alone, for the paper's weighted sum (section 3.2.1).
             ``last_hidden_state``: (batch, tokens, hidden). Padded tokens are zero everywhere.
         """
-        representation = self.model(*pad_wavs(wavs))
+        representation = self.model(*pad_wavs(wavs), self.arch)
         padding = ~length_mask(representation.lengths, representation.hidden_states[0].size(1)).unsqueeze(-1)
         states = [state.float().masked_fill(padding, 0) for state in representation.hidden_states]
         return {
@@ -91,6 +99,14 @@ class UpstreamExpert(nn.Module):
             "layer_states": states[1:],
             "last_hidden_state": states[-1],
         }
+
+
+def _sub_network(path: Path, checkpoint: Checkpoint) -> Architecture:
+    arch = load_architecture(path)
+    problems = arch.problems(checkpoint.config.transformer)
+    if problems:
+        raise AalbertError(f"-g {path} is no sub-network of {checkpoint.path}: " + "; ".join(problems))
+    return arch
 
 
 class FeaturesExpert(nn.Module):

@@ -21,8 +21,8 @@ from s3prl_aalbert.config import (
 from s3prl_aalbert.pretrain.config import PretrainConfig
 
 SHIPPED = sorted(packaged_configs("upstream_configs").glob("*.yaml"))
-MODEL_YAMLS = [path for path in SHIPPED if not path.stem.startswith("pretrain_")]
-PRETRAIN_YAMLS = [path for path in SHIPPED if path.stem.startswith("pretrain_")]
+PRETRAIN_YAMLS = [path for path in SHIPPED if path.stem.startswith(("pretrain_", "distill_"))]
+MODEL_YAMLS = [path for path in SHIPPED if path not in PRETRAIN_YAMLS]
 
 
 def test_the_promised_presets_are_shipped() -> None:

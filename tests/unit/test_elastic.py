@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from s3prl_aalbert.architecture import Architecture, full_architecture
-from s3prl_aalbert.checkpoint import CheckpointError
+from s3prl_aalbert.architecture import Architecture, architecture_yaml, full_architecture, load_architecture
+from s3prl_aalbert.checkpoint import CheckpointError, save_release
+from s3prl_aalbert.cli import main
 from s3prl_aalbert.config import ConfigError, ModelConfig, TransformerConfig, from_dict
 from s3prl_aalbert.encoder import Encoder, EncoderLayer, sinusoid_positions
+from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model import count_parameters
 from s3prl_aalbert.objective import MaskedReconstruction
 from s3prl_aalbert.supernet.extraction import extract, extracted_config
+from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 SMALL = TransformerConfig(
     hidden_size=24, num_hidden_layers=4, num_attention_heads=4, intermediate_size=40, initializer_range=0.3
@@ -264,3 +268,49 @@ def test_what_is_no_sub_network(arch: Architecture, message: str) -> None:
     config = ModelConfig(replace(SMALL, reuse_pattern=(0, 1, 0, 0)))
     with pytest.raises(CheckpointError, match=message):
         extracted_config(config, arch)
+
+
+# ------------------------------------------------------------------------------------- as users meet them
+
+
+@pytest.fixture
+def supernet(tmp_path: Path) -> Path:
+    config = ModelConfig(replace(SMALL, share_layer=False))
+    torch.manual_seed(3)
+    save_release(tmp_path / "supernet", config, MaskedReconstruction(config).state_dict(), card="")
+    return tmp_path / "supernet"
+
+
+ARCH = "hidden_size: 16\nnum_hidden_layers: 2\nnum_attention_heads: [3, 1]\nintermediate_size: 20\n"
+
+
+def test_an_upstream_runs_a_sub_network_or_its_extract_alike(supernet: Path, tmp_path: Path) -> None:
+    arch = tmp_path / "arch.yaml"
+    arch.write_text(ARCH)
+    assert main(["extract", str(supernet), "--arch", str(arch), "-o", str(tmp_path / "small")]) == 0
+    wavs = [torch.randn(16000), torch.randn(7000)]
+    with torch.no_grad():
+        sliced = UpstreamExpert(str(supernet), str(arch)).eval()(wavs)["hidden_states"]
+        alone = UpstreamExpert(str(tmp_path / "small")).eval()(wavs)["hidden_states"]
+    assert len(sliced) == len(alone) == 3 and sliced[0].size(-1) == 16
+    assert all(torch.equal(one, other) for one, other in zip(sliced, alone, strict=True))
+    assert architecture_yaml(load_architecture(arch)).replace("[20, 20]", "20") == ARCH
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (ARCH.replace("16", "160"), "hidden_size is 160, expected 1 to 24"),
+        (ARCH.replace("[3, 1]", "[3, 1, 2]"), "num_attention_heads has 3 entries, expected 2"),
+        (ARCH.replace("hidden_size", "hiden_size"), 'did you mean "hidden_size"'),
+    ],
+)
+def test_a_wrong_sub_network_is_one_sentence(
+    supernet: Path, tmp_path: Path, capsys: pytest.CaptureFixture, text: str, message: str
+) -> None:
+    arch = tmp_path / "arch.yaml"
+    arch.write_text(text)
+    with pytest.raises(AalbertError, match=message):
+        UpstreamExpert(str(supernet), str(arch))
+    assert main(["extract", str(supernet), "--arch", str(arch), "-o", str(tmp_path / "small")]) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "small").exists()

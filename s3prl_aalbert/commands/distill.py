@@ -1,0 +1,63 @@
+"""``aalbert distill``: pre-training against a teacher's hidden states, on the runner of ``aalbert pretrain``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s3prl_aalbert.commands import pretrain
+from s3prl_aalbert.errors import AalbertError
+
+if TYPE_CHECKING:
+    from s3prl_aalbert.distill.objective import Teacher
+
+EXAMPLES = """\
+examples:
+  aalbert distill --teacher hubert_base -g aalbert_small -c distill_default --speech DIR -n student
+  aalbert distill --teacher aalbert_local --teacher_ckpt CKPT -g aalbert_small --speech DIR -n student
+  aalbert distill --teacher aalbert_local --teacher_ckpt CKPT -g supernet_small -c distill_supernet --init STAGE1 \\
+      --speech DIR -n supernet                          # stage 2: sub-networks, from the whole model of stage 1
+  torchrun --nproc_per_node 4 -m s3prl_aalbert distill ...
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options: those of ``aalbert pretrain`` and the teacher."""
+    pretrain.add_arguments(parser)
+    add = parser.add_argument
+    add("--teacher", metavar="NAME", help="any upstream of S3PRL or of this plugin (instead of distill.teacher)")
+    add("--teacher_ckpt", metavar="CKPT", help="its checkpoint, as -k elsewhere")
+    add("--teacher_config", metavar="YAML", help="its configuration, as -g elsewhere")
+    parser.set_defaults(config=None)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Distill and return the exit code."""
+    if not args.config and not args.auto_resume and not args.past_exp:
+        args.config = "distill_default"
+    if args.teacher_ckpt and Path(args.teacher_ckpt).expanduser().exists():
+        args.teacher_ckpt = str(Path(args.teacher_ckpt).expanduser().absolute())
+    for name in ("teacher", "teacher_ckpt", "teacher_config"):  # recorded with the configuration, for resuming
+        if getattr(args, name):
+            args.override = ",,".join(filter(None, [args.override, f"config.distill.{name}={getattr(args, name)}"]))
+    return pretrain.run(args, load_teacher)
+
+
+def load_teacher(args: argparse.Namespace, config: Any) -> Teacher:
+    """Return the teacher that the command line or ``distill`` names, frozen.
+
+    Raises:
+        AalbertError: none is named, or it does not exist.
+    """
+    distill = config.distill
+    if distill is None:
+        raise AalbertError("this configuration has no section distill; use e.g. -c distill_default")
+    name = distill.teacher
+    if not name:
+        raise AalbertError("name the teacher: --teacher UPSTREAM, e.g. hubert_base or aalbert_local")
+    ckpt, model_config = distill.teacher_ckpt, distill.teacher_config
+    from s3prl_aalbert.toolkit.upstreams import build_upstream
+
+    teacher: Any = build_upstream(name, ckpt, model_config)
+    return teacher.eval().requires_grad_(False)

@@ -1,0 +1,161 @@
+"""Masking distillation (ARMHuBERT, arXiv 2305.11685, equation 3), for whole models and for supernets.
+
+Legend: B batch, S samples, T student tokens, D student width, E teacher width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from s3prl_aalbert.architecture import Architecture
+from s3prl_aalbert.config import ModelConfig
+from s3prl_aalbert.distill.config import DistillConfig
+from s3prl_aalbert.encoder import initialise, sliced_linear
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.masking import MaskPlan, apply_mask, length_mask
+from s3prl_aalbert.model import AalbertModel
+from s3prl_aalbert.objective import Loss, Reconstruction
+
+
+class Teacher(Protocol):
+    """An upstream as S3PRL calls it, frozen."""
+
+    def __call__(self, wavs: Sequence[Tensor]) -> dict[str, list[Tensor]]:
+        """Return ``hidden_states``: tensors (B, tokens, E) for unpadded wavs of (num_samples,)."""
+
+    def get_downsample_rates(self, key: str) -> int:
+        """Return samples per token."""
+
+    def to(self, device: torch.device) -> Teacher:
+        """Move to a device."""
+
+
+class MaskedDistillation(nn.Module):
+    """A student and the projections that are dropped after training; the teacher is used, not held as a part."""
+
+    def __init__(self, config: ModelConfig, distill: DistillConfig, teacher: Teacher):
+        """Build the student.
+
+        Raises:
+            AalbertError: a layer that student or teacher does not have.
+        """
+        super().__init__()
+        self.config, self.distill = config, distill
+        self._teacher = [teacher]  # in a list, nn.Module neither trains nor saves it
+        self.teacher_rate = teacher.get_downsample_rates("hidden_states")
+        self.model = AalbertModel(config)
+        states = self._teacher_states([torch.zeros(16000)], torch.device("cpu"))
+        self._check_layers(len(states))
+        widths = [states[-1 if layer is None else layer].size(-1) for _, layer in distill.pairs]
+        self.projections = nn.ModuleList(nn.Linear(config.transformer.hidden_size, width) for width in widths)
+        initialise(self.projections, config.transformer.initializer_range)
+
+    def _check_layers(self, teacher_states: int) -> None:
+        known = {"student": self.config.transformer.num_hidden_layers + 1, "teacher": teacher_states}
+        for student, teacher in self.distill.pairs:
+            for name, layer in (("student", student), ("teacher", -1 if teacher is None else teacher)):
+                if not -known[name] <= layer < known[name]:
+                    raise AalbertError(
+                        f"distill.{name}_layers has {layer}; the {name} has the layers 0 to {known[name] - 1}"
+                    )
+        if (self.distill.average_top_k or 1) >= teacher_states:
+            raise AalbertError(
+                f"distill.average_top_k is {self.distill.average_top_k}; the teacher has {teacher_states - 1} layers"
+            )
+
+    def weight(self, num_samples: Tensor, selected_values: float) -> float:
+        """Return what the loss of a batch is divided by: its real tokens."""
+        return float((-(-num_samples // self.config.samples_per_token)).sum())
+
+    def forward(self, wavs: Tensor, num_samples: Tensor, plan: MaskPlan, arch: Architecture | None = None) -> Loss:
+        """Compute the distillation loss of a padded batch.
+
+        Args:
+            wavs: (B, S) waveforms at 16 kHz.
+            num_samples: (B,).
+            plan: (B, T) what is hidden from the student.
+            arch: a sub-network of the student.
+        """
+        features = self.model.acoustics(wavs, num_samples)
+        tokens = apply_mask(features.tokens, plan) if self.distill.mask_student else features.tokens
+        hidden = self.model.encode(tokens, features.lengths, arch)
+        real = length_mask(features.lengths, tokens.size(1))  # (B, T)
+        selected = plan.selected if self.distill.mask_student else torch.ones_like(real)
+        regions = (
+            (self.distill.masked_weight, real & selected, wavs),
+            (self.distill.unmasked_weight, real & ~selected, None),
+        )
+        total = hidden[-1].new_zeros((), dtype=torch.float32)
+        for region_weight, region, speech in regions:
+            if region_weight and region.any():
+                heard = self._mask_speech(wavs, plan) if speech is None else speech
+                total = total + region_weight * self._region_loss(hidden, heard, num_samples, region)
+        return Loss(total, real.sum().float())
+
+    def _region_loss(self, hidden: list[Tensor], speech: Tensor, num_samples: Tensor, region: Tensor) -> Tensor:
+        """Return the weighted distances of a region's tokens to what the teacher says of ``speech``, summed."""
+        states = self._teacher_states([w[:n] for w, n in zip(speech, num_samples.tolist(), strict=True)], speech.device)
+        total = torch.zeros((), device=region.device)
+        pairs = zip(self.distill.pairs, self.distill.weights, self.projections, strict=True)
+        for (student, teacher), weight, projection in pairs:
+            target = self._target(states, teacher)
+            aligned = align(target, self.teacher_rate, self.config.samples_per_token, region.size(1))[region]
+            assert isinstance(projection, nn.Linear)
+            predicted = sliced_linear(projection, hidden[student][region], projection.out_features)
+            total = total + weight * distance(predicted.float(), aligned.float(), self.distill.loss).sum()
+        return total
+
+    def _target(self, states: Sequence[Tensor], layer: int | None) -> Tensor:
+        if layer is not None:
+            return states[layer]
+        return torch.stack(list(states[-(self.distill.average_top_k or 1) :])).mean(0)
+
+    @torch.no_grad()
+    def _teacher_states(self, wavs: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:
+        (teacher,) = self._teacher
+        states = teacher.to(device)(wavs)["hidden_states"]
+        return states if isinstance(states, (list, tuple)) else [states]
+
+    def _mask_speech(self, wavs: Tensor, plan: MaskPlan) -> Tensor:
+        """Silence the samples of selected tokens: any teacher can be asked, none needs a way to mask its features."""
+        hidden = plan.selected.repeat_interleave(self.config.samples_per_token, dim=1)[:, : wavs.size(1)]
+        return wavs.masked_fill(F.pad(hidden, (0, wavs.size(1) - hidden.size(1))), 0)
+
+    def reconstruct(self, wavs: Tensor, num_samples: Tensor, plan: MaskPlan) -> Reconstruction | None:
+        """Return None: a student rebuilds no spectrogram."""
+        return None
+
+
+def align(states: Tensor, teacher_rate: int, student_rate: int, num_tokens: int) -> Tensor:
+    """Read a teacher's states at the centres of the student's tokens, linearly between its own centres.
+
+    Args:
+        states: (B, teacher tokens, E); token i is centred at (i + 1/2) teacher_rate samples.
+        teacher_rate: samples per teacher token.
+        student_rate: samples per student token.
+        num_tokens: T.
+
+    Returns:
+        (B, T, E); before the teacher's first and after its last centre its first and last state.
+    """
+    centre = (torch.arange(num_tokens, device=states.device) + 0.5) * student_rate
+    place = (centre / teacher_rate - 0.5).clamp(0, states.size(1) - 1)  # (T,) in teacher tokens
+    before = place.floor().long()
+    after = (before + 1).clamp(max=states.size(1) - 1)
+    share = (place - before).to(states.dtype).unsqueeze(-1)  # (T, 1)
+    return states[:, before] * (1 - share) + states[:, after] * share
+
+
+def distance(predicted: Tensor, target: Tensor, loss: str) -> Tensor:
+    """Return the distance of each row, averaged over its values: (N, E), (N, E) -> (N,)."""
+    if loss == "mse":
+        return (predicted - target).square().mean(-1)
+    absolute = (predicted - target).abs().mean(-1)
+    if loss == "l1":
+        return absolute
+    return absolute - F.logsigmoid(F.cosine_similarity(predicted, target, dim=-1))
