@@ -102,6 +102,11 @@ class UpstreamExpert(nn.Module):
 
 
 def _sub_network(path: Path, checkpoint: Checkpoint) -> Architecture:
+    if not path.is_file():
+        raise AalbertError(
+            f"-g {path}: with a checkpoint (-k), which carries its own configuration, "
+            "-g can only name the YAML file of a sub-network"
+        )
     arch = load_architecture(path)
     problems = arch.problems(checkpoint.config.transformer)
     if problems:
