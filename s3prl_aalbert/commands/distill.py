@@ -44,6 +44,11 @@ def main(args: argparse.Namespace) -> int:
     return pretrain.run(args, load_teacher)
 
 
+def load_teacher_if_any(args: argparse.Namespace, config: Any) -> Teacher | None:
+    """Return the teacher of a run that has one."""
+    return load_teacher(args, config) if config.distill else None
+
+
 def load_teacher(args: argparse.Namespace, config: Any) -> Teacher:
     """Return the teacher that the command line or ``distill`` names, frozen.
 

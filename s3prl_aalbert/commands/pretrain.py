@@ -7,9 +7,12 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from s3prl_aalbert.errors import AalbertError
+
+if TYPE_CHECKING:
+    from s3prl_aalbert.pretrain.runner import Pretrainer
 
 EXAMPLES = """\
 examples:
@@ -53,6 +56,11 @@ def main(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace, load_teacher: Callable[[argparse.Namespace, Any], Any]) -> int:
     """Run pre-training or, with a teacher, distillation."""
+    return build(args, load_teacher).run()
+
+
+def build(args: argparse.Namespace, load_teacher: Callable[[argparse.Namespace, Any], Any]) -> Pretrainer:
+    """Return the run that the options describe."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     from s3prl_aalbert.pretrain.runner import Pretrainer, RunOptions
 
@@ -72,7 +80,7 @@ def run(args: argparse.Namespace, load_teacher: Callable[[argparse.Namespace, An
         resume_from=resume_from,
         init=Path(args.init) if args.init else None,
     )
-    return Pretrainer(model_config, config, options, load_teacher(args, config)).run()
+    return Pretrainer(model_config, config, options, load_teacher(args, config))
 
 
 def _expdir(args: argparse.Namespace) -> Path:

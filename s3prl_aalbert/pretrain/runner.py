@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor
 
+from s3prl_aalbert.architecture import Architecture
 from s3prl_aalbert.checkpoint import (
     Checkpoint,
     latest_state,
@@ -249,33 +250,45 @@ class Pretrainer:
     # ------------------------------------------------------------------------------ evaluate and save
 
     @torch.no_grad()
-    def _evaluate(self, monitor: Monitor) -> bool:
-        """Compute the dev loss, draw a picture, and return whether this is the best so far."""
-        dataset = self._dev_dataset()
+    def dev_loss(self, arch: Architecture | None = None) -> float:
+        """Return the loss on the dev split, of the whole model or of a sub-network; NaN without a dev split."""
+        dataset, fabric = self._dev_dataset(), self.fabric
         if not len(dataset):
-            return False
+            return math.nan
         self.module.eval()
-        total, weight, first = 0.0, 0.0, None
-        loader = dev_loader(dataset, self.config.datarc.train_batch_size, 0)
-        for index, batch in enumerate(loader):
-            if index % self.fabric.world_size != self.fabric.global_rank:
-                continue
-            batch = batch.to(self.fabric.device)
-            first = first or batch
-            loss = self.module(batch.wavs, batch.num_samples, batch.plan)
+        total, weight = 0.0, 0.0
+        batch_size = self.config.datarc.train_batch_size
+        for batch in dev_loader(dataset, batch_size, 0, fabric.global_rank, fabric.world_size):
+            batch = batch.to(fabric.device)
+            loss = self.module(batch.wavs, batch.num_samples, batch.plan, arch)
             total, weight = total + loss.total.item(), weight + loss.weight.item()
-        dev_loss = self._sum(total) / self._sum(weight)
-        if first is not None:
-            with self.fabric.autocast():
-                picture = self.objective.reconstruct(first.wavs, first.num_samples, first.plan)
-            if picture is not None:
-                monitor.picture(self.step, picture)
         self.module.train()
+        return self._sum(total) / self._sum(weight)
+
+    def _evaluate(self, monitor: Monitor) -> bool:
+        """Log the dev loss and a picture, and return whether this is the best so far."""
+        dev_loss = self.dev_loss()
+        if math.isnan(dev_loss):
+            return False
+        self._draw(monitor)
         monitor.scalars(self.step, {"dev_loss": dev_loss})
         monitor.message(f"step {self.step}: dev loss {dev_loss:.4f}")
         best = dev_loss < self.best_dev
         self.best_dev = min(self.best_dev, dev_loss)
         return best
+
+    @torch.no_grad()
+    def _draw(self, monitor: Monitor) -> None:
+        """Put the reconstruction of a dev utterance into TensorBoard."""
+        if not self.fabric.is_global_zero:
+            return
+        batch = next(iter(dev_loader(self._dev_dataset(), 1))).to(self.fabric.device)
+        self.objective.eval()
+        with self.fabric.autocast():
+            picture = self.objective.reconstruct(batch.wavs, batch.num_samples, batch.plan)
+        self.objective.train()
+        if picture is not None:
+            monitor.picture(self.step, picture)
 
     def _dev_dataset(self) -> SpeechDataset:
         if not hasattr(self, "_dev"):

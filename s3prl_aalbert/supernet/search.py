@@ -1,0 +1,128 @@
+"""Looking for the best sub-network under a budget: at random, or by evolution (LightHuBERT, arXiv 2203.15610).
+
+Costs are cheap and decide first: a candidate over budget is never evaluated.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from s3prl_aalbert.architecture import Architecture, full_architecture
+from s3prl_aalbert.config import TransformerConfig
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.supernet.space import SearchSpace, draw, extreme
+
+PARENTS = 8
+"""Best candidates that the next generation descends from."""
+MUTATION = 0.2
+"""Chance of each size to be drawn anew."""
+PATIENCE = 200
+"""Draws without a new candidate within the budget before giving up."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An evaluated sub-network."""
+
+    arch: Architecture
+    cost: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is searched."""
+
+    space: SearchSpace
+    config: TransformerConfig
+    cost: Callable[[Architecture], float]
+    budget: float
+    loss: Callable[[Architecture], float]
+
+
+def random_search(problem: Problem, evaluations: int, dice: random.Random) -> list[Candidate]:
+    """Evaluate different sub-networks within the budget, drawn at random; fewer where there are no more."""
+    return _evaluate_new(problem, evaluations, {}, lambda: draw(problem.space, problem.config, dice))
+
+
+def evolutionary_search(problem: Problem, evaluations: int, dice: random.Random) -> list[Candidate]:
+    """Evaluate a random quarter, then children of the best: mutations and crossings in turn."""
+    seen: dict[Architecture, Candidate] = {}
+    first = max(2, evaluations // 4)
+    found = _evaluate_new(problem, first, seen, lambda: draw(problem.space, problem.config, dice))
+    while len(found) < evaluations:
+        parents = sorted(found, key=lambda candidate: candidate.loss)[:PARENTS]
+        generation = min(PARENTS, evaluations - len(found))
+        children = _evaluate_new(problem, generation, seen, lambda parents=parents: _child(problem, parents, dice))  # type: ignore[misc]
+        if not children:
+            break
+        found += children
+    return found
+
+
+def _evaluate_new(
+    problem: Problem, count: int, seen: dict[Architecture, Candidate], propose: Callable[[], Architecture]
+) -> list[Candidate]:
+    """Evaluate ``count`` proposals that are new and within the budget."""
+    found: list[Candidate] = []
+    failures = 0
+    while len(found) < count and failures < PATIENCE:
+        arch = propose()
+        cost = problem.cost(arch) if arch not in seen else float("inf")
+        if cost > problem.budget:
+            failures += 1
+            continue
+        failures = 0
+        seen[arch] = Candidate(arch, cost, problem.loss(arch))
+        found.append(seen[arch])
+    if not seen:
+        smallest = extreme(problem.space, problem.config, min)
+        raise AalbertError(
+            f"no sub-network was found within {problem.budget:g}; the smallest costs {problem.cost(smallest):g}"
+        )
+    return found
+
+
+def _child(problem: Problem, parents: list[Candidate], dice: random.Random) -> Architecture:
+    first, second = dice.choice(parents).arch, dice.choice(parents).arch
+    fresh = draw(problem.space, problem.config, dice)
+
+    def pick(own: int, other: int, new: int) -> int:
+        return new if dice.random() < MUTATION else dice.choice((own, other))
+
+    depth = pick(first.num_hidden_layers, second.num_hidden_layers, fresh.num_hidden_layers)
+    full = full_architecture(problem.config)
+    layers: dict[str, list[int]] = {"num_attention_heads": [], "intermediate_size": []}
+    for name, values in layers.items():
+        choices = getattr(problem.space, name)
+        for layer in range(depth):
+            known = [getattr(arch, name)[layer] for arch in (first, second, fresh) if arch.num_hidden_layers > layer]
+            new = dice.choice(choices) if choices else getattr(full, name)[layer]
+            values.append(pick(known[0], known[-1], new) if known else new)
+    heads = _within_sources(layers["num_attention_heads"], problem.config)
+    size = pick(first.hidden_size, second.hidden_size, fresh.hidden_size)
+    return Architecture(size, heads, tuple(layers["intermediate_size"]))
+
+
+def _within_sources(heads: list[int], config: TransformerConfig) -> tuple[int, ...]:
+    """Give a layer that reuses a map no more heads than the layer that computed it."""
+    result: list[int] = []
+    source = 0
+    for layer, count in enumerate(heads):
+        if config.reuses_attention[layer]:
+            result.append(min(count, result[source]))
+        else:
+            source = layer
+            result.append(count)
+    return tuple(result)
+
+
+def pareto(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Return those that no other beats in cost and loss at once, cheapest first."""
+    front: list[Candidate] = []
+    for candidate in sorted(candidates, key=lambda c: (c.cost, c.loss)):
+        if not front or candidate.loss < front[-1].loss:
+            front.append(candidate)
+    return front

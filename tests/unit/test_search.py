@@ -1,0 +1,144 @@
+"""Drawing and searching sub-networks."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from s3prl_aalbert.architecture import Architecture, full_architecture, load_architecture
+from s3prl_aalbert.cli import main
+from s3prl_aalbert.config import ConfigError, TransformerConfig, from_dict
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.supernet.search import Candidate, Problem, evolutionary_search, pareto, random_search
+from s3prl_aalbert.supernet.space import SearchSpace, architectures_of_step, count_architectures, draw, extreme
+from s3prl_aalbert.synthesis import synthesise_corpus
+
+CONFIG = TransformerConfig(hidden_size=24, num_hidden_layers=3, num_attention_heads=4, intermediate_size=40)
+SPACE = SearchSpace((8, 16, 24), (1, 2, 3), (1, 2, 4), (10, 40))
+
+
+def size(arch: Architecture) -> float:
+    return arch.hidden_size * (4 * sum(arch.num_attention_heads) + 2 * sum(arch.intermediate_size))
+
+
+def distance_from_ideal(arch: Architecture) -> float:
+    """Best at hidden size 16, two layers, one head in each, all inner values: not at an edge of the space."""
+    heads, inner = sum(arch.num_attention_heads), sum(arch.intermediate_size)
+    return abs(arch.hidden_size - 16) + 5 * abs(arch.num_hidden_layers - 2) + abs(heads - 2) + abs(inner - 80) / 10
+
+
+def problem(budget: float = 1e9) -> Problem:
+    return Problem(SPACE, CONFIG, size, budget, distance_from_ideal)
+
+
+def test_drawn_sizes_are_uniform_and_independent_by_layer() -> None:
+    dice = random.Random(0)
+    drawn = [draw(SPACE, CONFIG, dice) for _ in range(6000)]
+    assert all(not arch.problems(CONFIG) for arch in drawn)
+    for values, choices in (
+        ([arch.hidden_size for arch in drawn], 3),
+        ([arch.num_hidden_layers for arch in drawn], 3),
+        ([arch.num_attention_heads[0] for arch in drawn], 3),
+        ([arch.num_attention_heads[:2] for arch in drawn if arch.num_hidden_layers > 1], 9),
+    ):
+        counts = Counter(values)
+        assert len(counts) == choices
+        assert all(abs(count / len(values) - 1 / choices) < 0.03 for count in counts.values())
+
+
+def test_counting_by_listing() -> None:
+    dice = random.Random(0)
+    small = SearchSpace((8, 24), (1, 2, 3), (4,), (10, 40))
+    assert (
+        len({draw(small, CONFIG, dice) for _ in range(2000)}) == count_architectures(small, CONFIG) == 2 * (2 + 4 + 8)
+    )
+
+
+def test_reusing_layers_draw_no_more_heads_than_their_source() -> None:
+    config = replace(CONFIG, reuse_pattern=(0, 1, 1))
+    dice = random.Random(0)
+    drawn = [draw(SPACE, config, dice) for _ in range(500)]
+    assert all(not arch.problems(config) for arch in drawn)
+    assert len({arch.num_attention_heads for arch in drawn}) > 10
+    found = evolutionary_search(replace(problem(), config=config), 100, dice)
+    assert all(not candidate.arch.problems(config) for candidate in found)
+
+
+def test_a_step_has_the_same_sub_networks_everywhere() -> None:
+    full = full_architecture(CONFIG)
+    assert architectures_of_step(None, CONFIG, 1, 5) == [None]
+    (one,) = architectures_of_step(SPACE, CONFIG, 1, 5)
+    assert [one] == architectures_of_step(SPACE, CONFIG, 1, 5)
+    assert len({architectures_of_step(SPACE, CONFIG, 1, step)[0] for step in range(20)}) > 10
+    largest, drawn, smallest = architectures_of_step(replace(SPACE, sampling="sandwich"), CONFIG, 1, 5)
+    assert (largest, drawn) == (full, one) and smallest == Architecture(8, (1,), (10,))
+
+
+def test_a_space_that_does_not_fit_the_model_is_refused() -> None:
+    assert SPACE.fit_problems(CONFIG) == []
+    assert "expected 1 to 24" in SearchSpace(hidden_size=(8, 32)).fit_problems(CONFIG)[0]
+    assert "is not the whole model" in SearchSpace(hidden_size=(8, 16)).fit_problems(CONFIG)[0]
+    with pytest.raises(ConfigError, match='expected "random" or "sandwich"'):
+        from_dict(SearchSpace, {"sampling": "sandwhich"})
+
+
+@pytest.mark.parametrize("search", [random_search, evolutionary_search])
+def test_a_search_stays_within_budget_and_evaluates_nothing_twice(search) -> None:
+    budget = (size(extreme(SPACE, CONFIG, max)) + size(extreme(SPACE, CONFIG, min))) / 3
+    found = search(problem(budget), 60, random.Random(1))
+    assert len(found) == len({candidate.arch for candidate in found}) == 60
+    assert max(candidate.cost for candidate in found) <= budget
+    assert all(c.cost == size(c.arch) and c.loss == distance_from_ideal(c.arch) for c in found)
+
+
+def test_evolution_finds_what_chance_rarely_does() -> None:
+    """800 sub-networks with one ideal: over 20 seeds evolution with 120 evaluations beats as many random draws."""
+    best = {
+        search: [min(c.loss for c in search(problem(), 120, random.Random(seed))) for seed in range(20)]
+        for search in (random_search, evolutionary_search)
+    }
+    assert best[evolutionary_search].count(0) > best[random_search].count(0)
+    assert sum(best[evolutionary_search]) < 0.5 * sum(best[random_search])
+
+
+def test_an_impossible_budget_names_the_smallest() -> None:
+    with pytest.raises(AalbertError, match=r"within 10; the smallest costs 192"):
+        random_search(problem(10), 5, random.Random(0))
+
+
+def test_pareto_by_hand() -> None:
+    points = [(1, 9), (2, 5), (3, 7), (4, 5), (5, 1), (2, 6)]
+    arch = full_architecture(CONFIG)
+    front = pareto(Candidate(arch, cost, loss) for cost, loss in points)
+    assert [(c.cost, c.loss) for c in front] == [(1, 9), (2, 5), (5, 1)]
+
+
+def test_a_supernet_is_trained_and_searched(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    speech = synthesise_corpus(
+        tmp_path / "speech", num_speakers=3, utterances_per_speaker=4, seconds=(0.5, 0.8), seed=1
+    )
+    settings = {
+        "config.runner.total_steps": 2,
+        "config.supernet.hidden_size": "[8, 16]",
+        "config.supernet.num_hidden_layers": "[1, 2]",
+        "config.pretrain_expert.datarc.train_batch_size": 2,
+        "model.transformer.hidden_size": 16,
+    }
+    override = ",,".join(f"{key}={value}" for key, value in settings.items())
+    run = str(tmp_path / "run")
+    options = ["-g", "debug", "-c", "pretrain_debug", "--speech", str(speech), "-p", run, "--device", "cpu"]
+    assert main(["pretrain", *options, "-o", override]) == 0
+    before = {path: path.stat().st_mtime_ns for path in Path(run).rglob("*")}
+    output = tmp_path / "search"
+    command = ["search", run, "--params-max", "1e9", "--evaluations", "3", "-o", str(output), "--device", "cpu"]
+    assert main(command) == 0
+    assert {path: path.stat().st_mtime_ns for path in Path(run).rglob("*")} == before
+    assert {path.name for path in output.iterdir()} == {"arch.yaml", "pareto.csv", "candidates.csv", "pareto.png"}
+    assert load_architecture(output / "arch.yaml").hidden_size in (8, 16)
+    assert len((output / "candidates.csv").read_text().splitlines()) == 4
+    assert main(["search", run, "--params-max", "5", "-o", str(tmp_path / "none"), "--device", "cpu"]) == 2
+    assert "the smallest costs" in capsys.readouterr().err and not (tmp_path / "none").exists()
