@@ -1,0 +1,85 @@
+"""Multiply-accumulate operations (MACs) of one utterance, counted from the configuration alone.
+
+Counted are matrix products and convolutions, as SUPERB's profiling tool counts them: not the Fourier transform, and
+nothing that works element by element (normalisation, activation, softmax). Sharing weights saves none of them.
+
+Legend: F frames, T tokens, D hidden size, A attention width (heads * head_dim), I inner width, K spectrogram bins.
+"""
+
+from __future__ import annotations
+
+from s3prl_aalbert.architecture import Architecture, full_architecture
+from s3prl_aalbert.config import ModelConfig
+
+FEATURES = "acoustic features"
+EMBEDDING = "input embedding"
+PROJECTIONS = "attention projections"
+MAPS = "attention maps"
+FEED_FORWARD = "feed-forward"
+MODULES = (FEATURES, EMBEDDING, PROJECTIONS, MAPS, FEED_FORWARD)
+"""The parts of the representation model, in the order of the computation."""
+HEAD = "spectrogram head"
+"""Of pre-training alone."""
+DELTA_TAPS = 5
+"""Width of torchaudio's regression window for deltas."""
+
+
+def module_macs(config: ModelConfig, num_samples: int, arch: Architecture | None = None) -> dict[str, int]:
+    """Return the MACs of one unpadded utterance of ``num_samples`` samples, by module (keys: ``MODULES``).
+
+    Args:
+        config: the model.
+        num_samples: at the configured rate, at least 1.
+        arch: a sub-network; None is the whole model.
+    """
+    arch = arch or full_architecture(config.transformer)
+    tokens = -(-num_samples // config.samples_per_token)
+    projections, maps, feed_forward = (sum(parts) for parts in zip(*_layers(config, arch, tokens), strict=True))
+    return {
+        FEATURES: _features(config, num_samples),
+        EMBEDDING: tokens * _embedding(config, arch),
+        PROJECTIONS: projections,
+        MAPS: maps,
+        FEED_FORWARD: feed_forward,
+    }
+
+
+def encoder_macs(config: ModelConfig, num_samples: int, arch: Architecture | None = None) -> int:
+    """Return the MACs of input embedding and encoder: all but the acoustic features."""
+    macs = module_macs(config, num_samples, arch)
+    return sum(macs.values()) - macs[FEATURES]
+
+
+def head_macs(config: ModelConfig, num_samples: int) -> int:
+    """Return the MACs of the spectrogram head run on every token; pre-training runs it on the masked ones alone."""
+    size, narrow = config.transformer.hidden_size, config.transformer.embedding_size
+    outputs = config.audio.target_dim * config.transformer.downsample_rate  # stack * K
+    per_token = size * size + (size * narrow + narrow * outputs if narrow else size * outputs)
+    return -(-num_samples // config.samples_per_token) * per_token
+
+
+def _features(config: ModelConfig, num_samples: int) -> int:
+    audio = config.audio
+    frames = -(-num_samples // audio.hop_samples)
+    delta = DELTA_TAPS * audio.num_mel_bins if audio.delta else 0
+    return frames * (audio.target_dim * audio.num_mel_bins + delta)  # F * (K * mel bins + deltas)
+
+
+def _embedding(config: ModelConfig, arch: Architecture) -> int:
+    narrow = config.transformer.embedding_size
+    if narrow:
+        return config.input_dim * narrow + narrow * arch.hidden_size
+    return config.input_dim * arch.hidden_size
+
+
+def _layers(config: ModelConfig, arch: Architecture, tokens: int) -> list[tuple[int, int, int]]:
+    """Return (projections, maps, feed-forward) of each layer."""
+    size, head_dim = arch.hidden_size, config.transformer.head_dim
+    counts = []
+    for layer in arch.layers(config.transformer):
+        width = layer.num_attention_heads * head_dim  # A
+        # A layer that reuses a map has neither query nor key and forms no scores.
+        projections = tokens * size * width * (2 if layer.reuses else 4)
+        maps = tokens * tokens * width * (1 if layer.reuses else 2)
+        counts.append((projections, maps, tokens * size * layer.intermediate_size * 2))
+    return counts
