@@ -1,0 +1,79 @@
+"""Checkpoints that other programs wrote with torch.save: read safely, or on trust."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from s3prl_aalbert.checkpoint import UNREADABLE, CheckpointError
+
+logger = logging.getLogger(__name__)
+
+
+def read_foreign(path: Path, trust: bool) -> dict[str, Any]:
+    """Read another program's checkpoint.
+
+    Args:
+        path: a file written by torch.save.
+        trust: also read objects of other classes than tensors and plain values, which can run any program.
+
+    Raises:
+        CheckpointError: missing, damaged, or it holds such objects and is not trusted.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        if not trust:
+            raise CheckpointError(
+                f"{path}: holds pickled objects{_foreign_classes(path)} or is damaged; reading such objects can run "
+                "any program, so pass --trust only if you trust where the file comes from"
+            ) from error
+        logger.warning("%s: reading pickled objects, as --trust asks; they may run any program", path)
+        content = _unpickle(path)
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds {type(content).__name__}, expected a checkpoint's dictionary")
+    return content
+
+
+def _foreign_classes(path: Path) -> str:
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except UNREADABLE:
+        return ""
+    return f" ({', '.join(sorted(names)[:3])})" if names else ""
+
+
+def _unpickle(path: Path) -> Any:
+    reader: Any = SimpleNamespace(Unpickler=_LenientUnpickler, load=pickle.load, __name__="pickle")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=reader)
+    except UNREADABLE as error:
+        raise CheckpointError(f"{path}: is damaged or no checkpoint ({error})") from error
+
+
+class _LenientUnpickler(pickle.Unpickler):
+    """Reads objects of programs that are not installed as empty ones: only weights and configuration are needed."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return super().find_class(module, name)
+        except (ImportError, AttributeError):
+            logger.info("no %s.%s here: that object is left out", module, name)
+            return _Absent
+
+
+class _Absent(dict):
+    """Stands for an object of a program that is not installed."""
+
+    def __init__(self, *_: Any, **__: Any):
+        super().__init__()
+
+    def __setstate__(self, state: Any) -> None:
+        """Forget what it held."""
