@@ -241,7 +241,8 @@ def aalbert_work(case: Case, clips: Path) -> Callable[[int], dict[str, float]]:
         PretrainExpertConfig,
         RunnerConfig,
     )
-    from s3prl_aalbert.pretrain.runner import Pretrainer, RunOptions
+    from s3prl_aalbert.pretrain.launch import RunOptions
+    from s3prl_aalbert.pretrain.runner import Pretrainer
 
     model = load_model_config(case.model)
     model = replace(model, transformer=replace(model.transformer, downsample_rate=case.stack))

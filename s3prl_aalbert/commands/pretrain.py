@@ -62,7 +62,8 @@ def run(args: argparse.Namespace, load_teacher: Callable[[argparse.Namespace, An
 def build(args: argparse.Namespace, load_teacher: Callable[[argparse.Namespace, Any], Any]) -> Pretrainer:
     """Return the run that the options describe."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    from s3prl_aalbert.pretrain.runner import Pretrainer, RunOptions
+    from s3prl_aalbert.pretrain.launch import RunOptions
+    from s3prl_aalbert.pretrain.runner import Pretrainer
 
     expdir = _expdir(args)
     resume_from = _resume_from(args, expdir)

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor
 
 from s3prl_aalbert.architecture import Architecture
 from s3prl_aalbert.checkpoint import (
-    Checkpoint,
-    latest_state,
     load_checkpoint,
     load_training_state,
     load_weights,
@@ -25,15 +19,16 @@ from s3prl_aalbert.checkpoint import (
     save_training_state,
 )
 from s3prl_aalbert.config import ModelConfig, from_dict, to_dict
-from s3prl_aalbert.distill.objective import MaskedDistillation, Teacher
+from s3prl_aalbert.distill.objective import Teacher
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model import count_parameters
-from s3prl_aalbert.objective import MaskedReconstruction
 from s3prl_aalbert.pretrain.batches import Batch, SpeechDataset, TrainingBatches, dev_loader
 from s3prl_aalbert.pretrain.card import model_card
 from s3prl_aalbert.pretrain.config import PretrainConfig
 from s3prl_aalbert.pretrain.corpus import Corpus, load_corpus, manifest_path
+from s3prl_aalbert.pretrain.launch import RunOptions, StopSignal, launch
 from s3prl_aalbert.pretrain.monitor import Monitor
+from s3prl_aalbert.pretrain.objectives import build_objective, initialise_from
 from s3prl_aalbert.pretrain.optim import build_optimizer, lr_factor
 from s3prl_aalbert.supernet.space import architectures_of_step
 
@@ -43,39 +38,6 @@ BEST_STATE = "dev-best.ckpt"
 EXIT_STOPPED = 75
 """Exit code of a run that a signal ended after saving: run the same command with -a to go on."""
 DRY_RUN_STEPS = 2
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What the command line adds to the configuration."""
-
-    expdir: Path
-    seed: int = 1337
-    device: str = "cpu"
-    num_nodes: int = 1
-    devices: int = 1
-    strict: bool = False
-    dry_run: bool = False
-    resume_from: Path | None = None
-    init: Path | None = None
-
-
-class StopSignal:
-    """Remembers SIGINT and SIGTERM so that the loop stops between steps; a second one interrupts at once."""
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._previous = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def _handle(self, number: int, frame: Any) -> None:
-        if self.received is not None:
-            raise KeyboardInterrupt
-        self.received = number
-
-    def restore(self) -> None:
-        """Give the signals back to whoever handled them before."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
 
 
 class Pretrainer:
@@ -96,13 +58,13 @@ class Pretrainer:
             AalbertError: unusable speech, checkpoint or folder.
         """
         self.model_config, self.config, self.options = model_config, config, options
-        self.fabric = _launch(config, options)
+        self.fabric = launch(config, options)
         self.step, self.best_dev, self.lowest_loss = 0, math.inf, math.inf
         self.corpus = self._load_corpus()
         torch.manual_seed(options.seed)
         objective = build_objective(model_config, config, teacher)
         if options.init:
-            _initialise_from(objective, load_checkpoint(options.init))
+            initialise_from(objective, load_checkpoint(options.init))
         self.objective = objective.to(self.fabric.device)
         optimizer = build_optimizer(self.objective, config.optimizer)
         self.module, self.optimizer = self.fabric.setup(self.objective, optimizer)
@@ -383,73 +345,3 @@ class Pretrainer:
             f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of GPU memory" if torch.cuda.is_available() else ""
         )
         logger.info("dry run: configuration, speech and %d steps are fine; peak %.1f GiB%s", DRY_RUN_STEPS, peak, gpu)
-
-
-def find_resume(expdir: Path) -> Path | None:
-    """Return the state that -a continues from."""
-    return latest_state(expdir)
-
-
-def build_objective(
-    model_config: ModelConfig, config: PretrainConfig, teacher: Teacher | None
-) -> MaskedReconstruction | MaskedDistillation:
-    """Return what is trained: the model with its head, or with a teacher's projections.
-
-    Raises:
-        AalbertError: a supernet or a teacher that does not fit the model.
-    """
-    problems = config.supernet.fit_problems(model_config.transformer) if config.supernet else []
-    if problems:
-        raise AalbertError("; ".join(problems))
-    if config.distill is None:
-        return MaskedReconstruction(model_config)
-    if teacher is None:
-        raise AalbertError("this configuration has a section distill: use `aalbert distill --teacher ...`")
-    return MaskedDistillation(model_config, config.distill, teacher)
-
-
-def _initialise_from(objective: MaskedReconstruction | MaskedDistillation, checkpoint: Checkpoint) -> None:
-    """Load the model, and its head where both sides have one."""
-    state = {name: tensor.float() for name, tensor in checkpoint.state.items()}
-    own = objective.state_dict()
-    anew = {name: value for name, value in own.items() if not name.startswith("model.") and name not in state}
-    load_weights(objective, {**anew, **{name: state[name] for name in state if name in own}}, checkpoint.path)
-    begun = sorted({name.split(".")[0] for name in anew})
-    logger.info("initialised from %s%s", checkpoint.path, f"; new: {', '.join(begun)}" if begun else "")
-
-
-def _launch(config: PretrainConfig, options: RunOptions) -> Fabric:
-    accelerator = "cuda" if options.device.startswith("cuda") else options.device
-    precision = choose_precision(config.runner.precision, accelerator)
-    several = options.devices * options.num_nodes > 1
-    fabric = Fabric(
-        accelerator=accelerator,
-        # Buffers are constants (window, filters, positions): broadcasting them would only make evaluation wait.
-        # A step of a supernet leaves the weights of layers that it does not run without gradients.
-        strategy=DDPStrategy(broadcast_buffers=False, find_unused_parameters=config.supernet is not None)
-        if several
-        else "auto",
-        devices=options.devices,
-        num_nodes=options.num_nodes,
-        precision=precision,
-    )
-    fabric.launch()
-    return fabric
-
-
-def choose_precision(name: str, accelerator: str) -> Any:
-    """Return Fabric's name of a precision; "auto" is bf16 where the hardware multiplies it natively."""
-    if name == "auto":
-        if accelerator == "cuda":
-            native = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            native = (
-                accelerator == "cpu"
-                and torch.backends.mkldnn.is_available()
-                and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-            )
-        name = "bf16" if native else "fp32"
-        logger.info("runner.precision: auto chose %s", name)
-    if name == "fp16" and accelerator == "cpu":
-        raise AalbertError('runner.precision is "fp16", which torch trains on GPUs alone; on a CPU use bf16 or fp32')
-    return {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[name]

@@ -23,7 +23,8 @@ from s3prl_aalbert.pretrain.config import (
     PretrainExpertConfig,
     RunnerConfig,
 )
-from s3prl_aalbert.pretrain.runner import EXIT_STOPPED, Pretrainer, RunOptions
+from s3prl_aalbert.pretrain.launch import RunOptions
+from s3prl_aalbert.pretrain.runner import EXIT_STOPPED, Pretrainer
 from s3prl_aalbert.synthesis import synthesise_corpus
 
 

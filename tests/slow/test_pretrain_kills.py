@@ -29,7 +29,8 @@ from s3prl_aalbert.config import load_model_config
 from s3prl_aalbert.pretrain.config import (
     DataConfig, OptimizerConfig, PretrainConfig, PretrainExpertConfig, RunnerConfig
 )
-from s3prl_aalbert.pretrain.runner import Pretrainer, RunOptions
+from s3prl_aalbert.pretrain.launch import RunOptions
+from s3prl_aalbert.pretrain.runner import Pretrainer
 
 speech, root, kills = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 base = load_model_config("debug")

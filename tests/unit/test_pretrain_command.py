@@ -6,7 +6,7 @@ import pytest
 
 from s3prl_aalbert.commands.pretrain import _processes
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.pretrain.runner import choose_precision
+from s3prl_aalbert.pretrain.launch import choose_precision
 
 SLURM = {"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2"}
 

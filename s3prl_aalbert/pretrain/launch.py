@@ -1,0 +1,89 @@
+"""Where and how a run computes: device, processes, precision, signals."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.pretrain.config import PretrainConfig
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command line adds to the configuration."""
+
+    expdir: Path
+    seed: int = 1337
+    device: str = "cpu"
+    num_nodes: int = 1
+    devices: int = 1
+    strict: bool = False
+    dry_run: bool = False
+    resume_from: Path | None = None
+    init: Path | None = None
+
+
+class StopSignal:
+    """Remembers SIGINT and SIGTERM so that the loop stops between steps; a second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def _handle(self, number: int, frame: Any) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = number
+
+    def restore(self) -> None:
+        """Give the signals back to whoever handled them before."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+
+def launch(config: PretrainConfig, options: RunOptions) -> Fabric:
+    """Start, or join, the processes of a run."""
+    accelerator = "cuda" if options.device.startswith("cuda") else options.device
+    precision = choose_precision(config.runner.precision, accelerator)
+    several = options.devices * options.num_nodes > 1
+    fabric = Fabric(
+        accelerator=accelerator,
+        # Buffers are constants (window, filters, positions): broadcasting them would only make evaluation wait.
+        # A step of a supernet leaves the weights of layers that it does not run without gradients.
+        strategy=DDPStrategy(broadcast_buffers=False, find_unused_parameters=config.supernet is not None)
+        if several
+        else "auto",
+        devices=options.devices,
+        num_nodes=options.num_nodes,
+        precision=precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+def choose_precision(name: str, accelerator: str) -> Any:
+    """Return Fabric's name of a precision; "auto" is bf16 where the hardware multiplies it natively."""
+    if name == "auto":
+        if accelerator == "cuda":
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            native = (
+                accelerator == "cpu"
+                and torch.backends.mkldnn.is_available()
+                and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+            )
+        name = "bf16" if native else "fp32"
+        logger.info("runner.precision: auto chose %s", name)
+    if name == "fp16" and accelerator == "cpu":
+        raise AalbertError('runner.precision is "fp16", which torch trains on GPUs alone; on a CPU use bf16 or fp32')
+    return {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[name]
