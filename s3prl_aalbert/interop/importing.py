@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from s3prl_aalbert.checkpoint import CheckpointError, load_weights
+from s3prl_aalbert.checkpoint import FORMAT, CheckpointError, load_weights
 from s3prl_aalbert.config import AudioConfig, ModelConfig, from_dict, load_model_config, to_dict
 from s3prl_aalbert.interop.names import (
     ALBERT_NEW_SHARED,
@@ -51,7 +51,11 @@ def import_checkpoint(path: Path, trust: bool = False) -> Imported:
     Raises:
         CheckpointError: unreadable, of none of these programs, or a model that cannot be represented here.
     """
+    if path.is_dir() or path.suffix == ".safetensors":
+        raise CheckpointError(f"{path}: is a release already, or no file; -u aalbert_local reads releases as they are")
     content = read_foreign(path, trust)
+    if content.get("format") == FORMAT:
+        raise CheckpointError(f"{path}: is a training state of this project; -u aalbert_local reads it as it is")
     if "Transformer" in content:
         imported = _from_s3prl(content, path)
     elif "Mockingjay" in content:

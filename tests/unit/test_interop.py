@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from s3prl_aalbert.acoustics import Acoustics
-from s3prl_aalbert.checkpoint import CheckpointError, load_checkpoint, save_release
+from s3prl_aalbert.checkpoint import CheckpointError, load_checkpoint, save_release, save_training_state
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.config import AudioConfig, ConfigError, ModelConfig, TransformerConfig
 from s3prl_aalbert.interop.exporting import export_s3prl
@@ -333,6 +333,14 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
             with pytest.raises(CheckpointError) as error:
                 import_checkpoint(tmp_path / name, trust)
             assert message in str(error.value) and name in str(error.value)
+
+
+def test_checkpoints_of_this_project_need_no_conversion(tiny_release: Path, tmp_path: Path) -> None:
+    release = load_checkpoint(tiny_release)
+    save_training_state(tmp_path / "states-1.ckpt", release.config, {"model": release.state, "step": 1})
+    for path in (tiny_release, tiny_release / "model.safetensors", tmp_path / "states-1.ckpt"):
+        with pytest.raises(CheckpointError, match="aalbert_local reads"):
+            import_checkpoint(path)
 
 
 # -------------------------------------------------------------------------------------------- S3PRL's out
