@@ -35,7 +35,7 @@ def aalbert_local(
 
     Args:
         ckpt: release folder or file, pre-training folder, or training state.
-        model_config: must be left out: a checkpoint carries its own.
+        model_config: the YAML of a sub-network (arch.yaml) to use of a supernet; a checkpoint carries its own model.
         pretrained: false gives the same architecture untrained, as a control.
         refresh: S3PRL's argument, of no effect here.
     """
@@ -60,7 +60,7 @@ def aalbert_url(
 
     Args:
         ckpt: http, https or file URL; ``#sha256=HEX`` at its end is checked. Kept in torch.hub's folder.
-        model_config: must be left out: a checkpoint carries its own.
+        model_config: the YAML of a sub-network (arch.yaml) to use of a supernet; a checkpoint carries its own model.
         pretrained: false gives the same architecture untrained, as a control.
         progress: show the download on stderr.
         sha256: the expected hash of the file, in place of the one in the URL.

@@ -151,7 +151,7 @@ def test_the_local_entry(tiny_release: Path) -> None:
     assert isinstance(hubconf.aalbert_local(ckpt=str(tiny_release), model_config=None, refresh=True), UpstreamExpert)
     with pytest.raises(AalbertError, match="needs a checkpoint"):
         hubconf.aalbert_local()
-    with pytest.raises(AalbertError, match="either a checkpoint"):
+    with pytest.raises(AalbertError, match="can only name the YAML file of a sub-network"):
         hubconf.aalbert_local(ckpt=str(tiny_release), model_config="debug")
 
 
