@@ -39,6 +39,16 @@ def sliced_norm(norm: nn.LayerNorm, inputs: Tensor) -> Tensor:
     return F.layer_norm(inputs, (size,), norm.weight[:size], norm.bias[:size], norm.eps)
 
 
+def take_tokens(hidden: Tensor, indices: Tensor) -> Tensor:
+    """Pick tokens of each row: (B, T, D), (B, Q) -> (B, Q, D)."""
+    return hidden.gather(1, indices.unsqueeze(-1).expand(-1, -1, hidden.size(-1)))
+
+
+def take_rows(maps: Tensor, indices: Tensor) -> Tensor:
+    """Pick the queries of attention maps: (B, H, T, T), (B, Q) -> (B, H, Q, T)."""
+    return maps.gather(2, indices[:, None, :, None].expand(-1, maps.size(1), -1, maps.size(3)))
+
+
 def sinusoid_positions(num_positions: int, hidden_size: int, device: torch.device | None = None) -> Tensor:
     """Return the fixed sinusoidal position encoding of Vaswani et al. (2017).
 
@@ -81,7 +91,12 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(
-        self, hidden: Tensor, attend: Tensor | None, arch: LayerArchitecture, lent: Tensor | None
+        self,
+        hidden: Tensor,
+        attend: Tensor | None,
+        arch: LayerArchitecture,
+        lent: Tensor | None,
+        queries: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Transform hidden states.
 
@@ -90,12 +105,15 @@ class EncoderLayer(nn.Module):
             attend: (B, 1, 1, T) bool, true at keys that may be attended to; None when nothing is padded.
             arch: this layer's sizes.
             lent: (B, H', T, T) attention probabilities of the layer before, where this one reuses them; H' >= H.
+            queries: (B, Q) the tokens whose output is wanted; None is all of them (Q = T).
 
         Returns:
-            (B, T, D), and the attention probabilities before dropout where the next layer reuses them, else None.
+            (B, Q, D), and the attention probabilities before dropout where the next layer reuses them, else None.
         """
         size = hidden.size(-1)
-        context, probabilities = self._attention(hidden, attend, arch, lent)
+        context, probabilities = self._attention(hidden, attend, arch, lent, queries)
+        if queries is not None:
+            hidden = take_tokens(hidden, queries)
         attended = sliced_linear(self.attention_output, context, size)
         hidden = sliced_norm(self.attention_norm, hidden + self.dropout(attended))
         expanded = self.activation(sliced_linear(self.intermediate, hidden, arch.intermediate_size))
@@ -103,24 +121,30 @@ class EncoderLayer(nn.Module):
         return sliced_norm(self.output_norm, hidden + self.dropout(reduced)), probabilities
 
     def _attention(
-        self, hidden: Tensor, attend: Tensor | None, arch: LayerArchitecture, lent: Tensor | None
+        self,
+        hidden: Tensor,
+        attend: Tensor | None,
+        arch: LayerArchitecture,
+        lent: Tensor | None,
+        queries: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the context (B, T, H * head_dim) and the map to lend."""
+        """Return the context (B, Q, H * head_dim) and the map to lend."""
         dropout = self.attention_dropout if self.training else 0.0
         value = self._heads(self.value, hidden, arch)
         if arch.reuses:
             assert lent is not None
-            probabilities = lent
+            probabilities = lent if queries is None else take_rows(lent, queries)
         else:
-            query, key = self._heads(self.query, hidden, arch), self._heads(self.key, hidden, arch)
+            asking = hidden if queries is None else take_tokens(hidden, queries)
+            query, key = self._heads(self.query, asking, arch), self._heads(self.key, hidden, arch)
             if not arch.lends:
                 context = F.scaled_dot_product_attention(query, key, value, attn_mask=attend, dropout_p=dropout)
                 return context.transpose(1, 2).flatten(2), None
-            scores = query @ key.transpose(-2, -1) / math.sqrt(self.head_dim)  # (B, H, T, T)
+            scores = query @ key.transpose(-2, -1) / math.sqrt(self.head_dim)  # (B, H, Q, T)
             if attend is not None:
                 scores = scores.masked_fill(~attend, -torch.inf)
             probabilities = scores.softmax(-1)
-        context = F.dropout(probabilities[:, : arch.num_attention_heads], dropout) @ value  # (B, H, T, head_dim)
+        context = F.dropout(probabilities[:, : arch.num_attention_heads], dropout) @ value  # (B, H, Q, head_dim)
         # What is lent has seen neither dropout nor a second softmax.
         return context.transpose(1, 2).flatten(2), probabilities if arch.lends else None
 
@@ -141,24 +165,28 @@ class Encoder(nn.Module):
         groups = range(max(config.group_of_layer) + 1)
         self.groups = nn.ModuleList(EncoderLayer(config, group in computing) for group in groups)
 
-    def forward(self, hidden: Tensor, lengths: Tensor | None, arch: Architecture | None = None) -> list[Tensor]:
+    def forward(
+        self, hidden: Tensor, lengths: Tensor | None, arch: Architecture | None = None, queries: Tensor | None = None
+    ) -> list[Tensor]:
         """Run all layers, or those of a sub-network.
 
         Args:
             hidden: (B, T, D) input embedding.
             lengths: (B,) real tokens of each row; None when none is padded.
             arch: a sub-network; None is the whole model.
+            queries: (B, Q) the only tokens whose last output is wanted, e.g. the masked ones: the last layer then does
+                a share of its work. None is all of them.
 
         Returns:
-            L tensors (B, T, D), the outputs of the layers in order. Values at padded positions carry no meaning.
+            L tensors (B, T, D), the outputs of the layers in order; the last one (B, Q, D) with ``queries``. Values at
+            padded positions carry no meaning.
         """
         attend = None if lengths is None else length_mask(lengths, hidden.size(1))[:, None, None, :]
         outputs, lent = [], None
         layers = (arch or self.full).layers(self.config)
-        for group, layer in zip(
-            self.config.group_of_layer, layers, strict=False
-        ):  # a sub-network may have fewer layers
-            hidden, lent = self.groups[group](hidden, attend, layer, lent)
+        for index, layer in enumerate(layers):
+            wanted = queries if index + 1 == len(layers) else None
+            hidden, lent = self.groups[self.config.group_of_layer[index]](hidden, attend, layer, lent, wanted)
             outputs.append(hidden)
         return outputs
 

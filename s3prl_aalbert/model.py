@@ -46,11 +46,16 @@ class AalbertModel(nn.Module):
         features = self.acoustics(wavs, num_samples)
         return Representation(self.encode(features.tokens, features.lengths, arch), features.lengths)
 
-    def encode(self, tokens: Tensor, lengths: Tensor, arch: Architecture | None = None) -> list[Tensor]:
-        """Run embedding and encoder on tokens (B, T, input_dim) with real lengths (B,): L + 1 tensors (B, T, D)."""
+    def encode(
+        self, tokens: Tensor, lengths: Tensor, arch: Architecture | None = None, queries: Tensor | None = None
+    ) -> list[Tensor]:
+        """Run embedding and encoder on tokens (B, T, input_dim) with real lengths (B,): L + 1 tensors (B, T, D).
+
+        ``arch`` and ``queries`` as in ``Encoder.forward``.
+        """
         embedded = self.embedding(tokens, arch)
         padded = bool((lengths < tokens.size(1)).any())
-        return [embedded, *self.encoder(embedded, lengths if padded else None, arch)]
+        return [embedded, *self.encoder(embedded, lengths if padded else None, arch, queries)]
 
 
 class SpectrogramHead(nn.Module):

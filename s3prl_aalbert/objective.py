@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from s3prl_aalbert.architecture import Architecture
@@ -67,8 +68,10 @@ class MaskedReconstruction(nn.Module):
             arch: a sub-network; None is the whole model.
         """
         features = self.model.acoustics(wavs, num_samples, with_target=True)
-        hidden = self.model.encode(apply_mask(features.tokens, plan), features.lengths, arch)[-1]
-        predicted = self.head(hidden[plan.selected])  # (N, stack, K): the head runs on selected tokens alone
+        # Only selected tokens are predicted: the last layer and the head run on them alone.
+        queries, wanted = selected_first(plan.selected)
+        hidden = self.model.encode(apply_mask(features.tokens, plan), features.lengths, arch, queries)[-1]
+        predicted = self.head(hidden[wanted])  # (N, stack, K)
         real = features.frame_mask[plan.selected].unsqueeze(-1)  # (N, stack, 1)
         error = (predicted.float() - features.target[plan.selected]).abs().masked_fill(~real, 0)
         return Loss(error.sum(), (real.sum() * error.size(-1)).float())
@@ -79,3 +82,13 @@ class MaskedReconstruction(nn.Module):
         masked = apply_mask(features.tokens, plan)
         predicted = self.head(self.model.encode(masked, features.lengths)[-1])
         return Reconstruction(features.tokens, masked, features.target, predicted, features.lengths)
+
+
+def selected_first(selected: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the indices of selected tokens (B, Q), in order, and which of them are meant (B, Q).
+
+    Q is the largest number of selected tokens in a row of ``selected`` (B, T); rows with fewer are filled with others.
+    """
+    counts = selected.sum(1, keepdim=True)  # (B, 1)
+    order = selected.int().argsort(dim=1, descending=True, stable=True)[:, : int(counts.max())]
+    return order, torch.arange(order.size(1), device=selected.device) < counts

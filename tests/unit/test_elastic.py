@@ -156,6 +156,21 @@ def test_reusing_layers_hold_no_query_and_key() -> None:
     assert count_parameters(Encoder(shared)) == count_parameters(Encoder(SMALL))
 
 
+@pytest.mark.parametrize("pattern", [None, (0, 1, 1, 0), (0, 0, 1, 1)])
+@pytest.mark.parametrize("padded", [True, False])
+def test_asking_for_some_tokens_gives_theirs(pattern: tuple[int, ...] | None, padded: bool) -> None:
+    """The last layer run on some tokens alone says of them what it says when run on all."""
+    encoder = built(replace(SMALL, reuse_pattern=pattern))
+    hidden, lengths = torch.randn(3, 11, 24), torch.tensor([11, 4, 7]) if padded else None
+    queries = torch.tensor([[0, 10, 3], [1, 1, 2], [6, 0, 5]])
+    everything = encoder(hidden, lengths)
+    some = encoder(hidden, lengths, queries=queries)
+    for one, other in zip(everything[:-1], some[:-1], strict=True):
+        assert torch.equal(one, other)
+    for row in range(3):
+        torch.testing.assert_close(some[-1][row], everything[-1][row, queries[row]], rtol=1e-5, atol=1e-5)
+
+
 # --------------------------------------------------------------------------------------------- sub-networks
 
 

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from s3prl_aalbert.acoustics import Features
 from s3prl_aalbert.config import ModelConfig
 from s3prl_aalbert.masking import ZERO, MaskPlan, collate_plans, sample_mask
-from s3prl_aalbert.objective import Loss, MaskedReconstruction
+from s3prl_aalbert.objective import Loss, MaskedReconstruction, selected_first
 
 # 4,801 samples: 31 frames, 11 tokens of which the last has one real frame; 2,000: 13 frames, 5 tokens.
 LENGTHS = [4801, 2000]
@@ -217,3 +217,12 @@ def test_one_batch_is_learnt_by_heart(tiny_config: ModelConfig, voice, share: bo
         losses.append(float(loss.detach()))
     assert losses[0] > 0.6  # about the mean absolute value of a normalised target
     assert losses[-1] < 0.1 * losses[0]
+
+
+def test_selected_tokens_come_first_and_in_order() -> None:
+    selected = torch.tensor([[False, True, False, True], [False, False, True, False]])
+    queries, wanted = selected_first(selected)
+    assert queries[0].tolist() == [1, 3] and queries[1, 0] == 2
+    assert wanted.tolist() == [[True, True], [True, False]]
+    rows = torch.arange(8).view(2, 4, 1)
+    assert torch.equal(rows.gather(1, queries.unsqueeze(-1))[wanted], rows[selected])
