@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--speech", nargs="+", metavar="DIR", help="run on real speech below these folders")
     add("-o", "--output", default="result/demo", metavar="DIR", help="where everything is written (result/demo)")
-    add("--steps", type=int, help="pre-training steps (300; 1500 with --speech)")
+    add("--steps", type=int, help="pre-training steps (600; 1500 with --speech)")
     add("--max-speakers", type=int, default=20, help="speakers in the speaker tasks on real speech (20)")
     add("--seed", type=int, default=1337)
 
@@ -74,7 +74,7 @@ def plan(
     args: argparse.Namespace, pretraining: Sequence[Path], phones: Path, speakers: Path, output: Path
 ) -> list[Step]:
     """List the demo's commands."""
-    steps = args.steps or (1500 if args.speech else 300)
+    steps = args.steps or (1500 if args.speech else 600)
     model = output / "pretrain"
     pretrain = Step(
         "pre-train a small AALBERT",
@@ -89,8 +89,8 @@ def plan(
     result = [pretrain]
     for task, folder in tasks.items():
         for name, upstream in upstreams.items():
-            # Utterance means of CMVN features are zero: the baseline of that task takes the features without it.
-            select = ("-s", "no_cmvn") if name == "features" and task == "aalbert_speaker_utterance" else ()
+            # CMVN takes from the features what tells speakers apart: their baseline takes the features without it.
+            select = ("-s", "no_cmvn") if name == "features" and "speaker" in task else ()
             result.append(
                 Step(
                     f"{task} on {name}",
