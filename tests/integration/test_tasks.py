@@ -1,0 +1,158 @@
+"""The plugin's tasks in S3PRL's own runner: train, resume, evaluate, fine-tune, select layers, probe."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+from s3prl_aalbert.checkpoint import save_release
+from s3prl_aalbert.config import load_model_config
+from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.upstream.expert import UpstreamExpert
+
+pytest.importorskip("s3prl")
+REPOSITORY = Path(__file__).resolve().parents[2]
+TASKS = ("aalbert_phone", "aalbert_speaker_utterance", "aalbert_speaker_frame")
+
+# All commands in one process: importing S3PRL takes most of a run's time.
+DRIVER = """
+import json
+import sys
+
+if __name__ == "__main__":
+    from s3prl_aalbert.cli import main
+
+    for command in json.load(sys.stdin):
+        print("CODE", main(command), " ".join(command), flush=True)
+"""
+
+
+def settings(total: int, **more: object) -> str:
+    values = {
+        "runner.total_steps": total,
+        "runner.eval_step": 2,
+        "runner.save_step": 2,
+        "runner.log_step": 2,
+        "downstream_expert.datarc.train_batch_size": 4,
+        **{key.replace("__", "."): value for key, value in more.items()},
+    }
+    return ",,".join(f"config.{key}={value}" for key, value in values.items())
+
+
+def train(task: str, name: str, override: str, *more: str, config: str | None = None) -> list[str]:
+    config = config or f"{task}_demo"
+    return ["downstream", "-m", "train", "-d", task, "-c", config, "-p", name, "-o", override, *more]
+
+
+OURS = ("-u", "aalbert_local", "-k", "release")
+SPEECH = {"downstream_expert__datarc__audio": "'speech'"}
+PROBE = "config.downstream_expert.datarc.phone.audio='speech',,config.downstream_expert.datarc.speaker.audio='speech'"
+
+
+def commands() -> list[list[str]]:
+    found = []
+    for task in TASKS:
+        found.append(train(task, task, settings(2, **SPEECH), *OURS))
+        found.append([*train(task, task, settings(4, **SPEECH), *OURS), "-a"])
+        found.append(["downstream", "-m", "evaluate", "-e", f"{task}/dev-best.ckpt"])
+    phone = TASKS[0]
+    tune = ("-f", "-s", "last_hidden_state")
+    found.append(train(phone, "tuned", settings(2, **SPEECH), *OURS, *tune, config=f"{phone}_timit_finetune"))
+    found.append(train(phone, "layers", settings(2, **SPEECH), *OURS, "-s", "layer_states"))
+    found.append(train(phone, "second", settings(2, **SPEECH), *OURS, "-l", "1"))
+    found.append(train(phone, "fbank", settings(2, **SPEECH), "-u", "fbank"))
+    probe = ["-c", "aalbert_probe_demo", "-o", f"{settings(2)},,{PROBE}"]
+    found.append(["probe", *OURS, *probe, "-p", "probe"])
+    found.append(["probe", "-u", "fbank", "--task", "phone", *probe, "-p", "probe_fbank"])
+    return found
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything run once, in the order of ``commands``."""
+    place = tmp_path_factory.mktemp("tasks")
+    synthesise_corpus(place / "speech", num_speakers=4, utterances_per_speaker=10, seconds=(0.5, 0.7), seed=3)
+    (place / "driver.py").write_text(textwrap.dedent(DRIVER))
+    torch.manual_seed(0)
+    state = {f"model.{name}": value for name, value in UpstreamExpert(model_config="debug").model.state_dict().items()}
+    save_release(place / "release", load_model_config("debug"), state, card="")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "driver.py"],
+        input=json.dumps(commands()),
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    codes = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("CODE")]
+    assert codes == ["0"] * len(commands()), done.stdout[-1500:] + done.stderr[-3000:]
+    return place
+
+
+def results(folder: Path) -> dict:
+    return json.loads((folder / "results.json").read_text())
+
+
+def weights(path: Path) -> dict:
+    import argparse
+
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_trains_resumes_and_evaluates(place: Path, task: str) -> None:
+    content = results(place / task)
+    steps = [(h["step"], h["split"]) for h in content["history"] if h["split"] != "train"]
+    assert steps == [(2, "dev"), (2, "test"), (4, "dev"), (4, "test")]
+    best = content["best"]
+    devs = {h["step"]: h["metrics"]["acc"] for h in content["history"] if h["split"] == "dev"}
+    assert devs[best["step"]] == max(devs.values()), "best by dev"
+    # The saved weights measure as they did in training, and measuring leaves the history as it was.
+    (evaluation,) = content["evaluations"]
+    assert evaluation["metrics"] == pytest.approx(best["test"])
+    assert weights(place / task / "dev-best.ckpt")["Step"] == best["step"]
+
+
+def test_fine_tuning_moves_the_upstream_at_its_own_rate(place: Path) -> None:
+    tuned = weights(place / "tuned" / "states-2.ckpt")
+    rates = sorted({group["lr"] for group in tuned["Optimizer"]["param_groups"]})
+    assert rates == pytest.approx([1e-4, 1e-3])
+    released = UpstreamExpert(ckpt=str(place / "release")).state_dict()
+    assert any(not torch.equal(value, tuned["Upstream"][name]) for name, value in released.items())
+    assert "Upstream" not in weights(place / TASKS[0] / "states-4.ckpt"), "frozen without -f"
+
+
+def test_s_and_l_choose_the_layers(place: Path) -> None:
+    layers = load_model_config("debug").transformer.num_hidden_layers
+    sizes = {
+        name: weights(place / name / "states-2.ckpt")["Featurizer"].get("weights") for name in ("layers", "second")
+    }
+    assert sizes["layers"].numel() == layers  # the paper's weighted sum leaves the input embedding out
+    assert sizes["second"] is None or sizes["second"].numel() == 1
+    assert weights(place / TASKS[0] / "states-4.ckpt")["Featurizer"]["weights"].numel() == layers + 1
+    assert results(place / "second")["args"]["upstream_layer_selection"] == 1
+
+
+def test_upstreams_of_s3prl_take_part(place: Path) -> None:
+    content = results(place / "fbank")
+    assert content["model"]["upstream_rate"] == 160
+    ours = results(place / TASKS[0])
+    assert content["majority"] == ours["majority"], "scored on the same 10 ms frames whatever the rate"
+
+
+def test_probing_runs_every_layer_of_any_upstream(place: Path) -> None:
+    layers = load_model_config("debug").transformer.num_hidden_layers + 1
+    rows = (place / "probe" / "probes.csv").read_text().splitlines()
+    assert len(rows) == 1 + 2 * layers * 3  # tasks, layers, classifiers
+    rows = (place / "probe_fbank" / "probes.csv").read_text().splitlines()
+    assert len(rows) == 1 + 3
