@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from s3prl_aalbert.config import AudioConfig
 from s3prl_aalbert.masking import length_mask
 
-CMVN_EPS = 1e-5
+CMVN_EPS, S3PRL_CMVN_EPS, LEVEL_EPS = 1e-5, 1e-10, 1e-10
 # Decibel range of the original's target: level = (20 log10 |X| - REF_DB - MIN_DB) / -MIN_DB, clipped to [0, 1].
 REF_DB, MIN_DB = 20.0, -100.0
 
@@ -39,7 +39,8 @@ class Acoustics(nn.Module):
     """80 log-mel + delta, CMVN, three frames stacked; linear spectrogram target (paper section 3.1).
 
     Frame i is centred on the middle of its hop, sample hop * (i + 1/2), so that a waveform of n samples has exactly
-    ceil(n / hop) frames, and token t covers samples [stack * hop * t, stack * hop * (t + 1)).
+    ceil(n / hop) frames, and token t covers samples [stack * hop * t, stack * hop * (t + 1)). With S3PRL's front end,
+    frame i is centred on sample hop * i, and there are n // hop + 1.
     """
 
     window: Tensor
@@ -57,9 +58,8 @@ class Acoustics(nn.Module):
         self.register_buffer("filters", filters, persistent=False)
 
     def token_lengths(self, num_samples: Tensor) -> Tensor:
-        """Return the tokens (B,) of waveforms of num_samples (B,) samples: ceil(samples / (hop * stack))."""
-        per_token = self.config.hop_samples * self.stack
-        return torch.div(num_samples + per_token - 1, per_token, rounding_mode="floor")
+        """Return the tokens (B,) of waveforms of num_samples (B,) samples: ceil(frames / stack)."""
+        return -(-self.config.num_frames(num_samples) // self.stack)
 
     @torch.no_grad()
     def forward(self, wavs: Tensor, num_samples: Tensor, with_target: bool = False) -> Features:
@@ -72,9 +72,10 @@ class Acoustics(nn.Module):
         """
         with torch.autocast(wavs.device.type, enabled=False):
             wavs = wavs.float() * length_mask(num_samples, wavs.size(1))
-            hop = self.config.hop_samples
-            num_frames = torch.div(num_samples + hop - 1, hop, rounding_mode="floor")
-            power = self._power(wavs)  # (B, F, K)
+            if self.config.target_level_db is not None:
+                wavs = to_level(wavs, num_samples, self.config.target_level_db)
+            num_frames = self.config.num_frames(num_samples)
+            power = self._power(wavs, num_samples)  # (B, F, K)
             frames = self._input_features(power, num_frames)  # (B, F, feature_dim)
             target = self._target(wavs, num_samples, power, num_frames) if with_target else None
             mask = length_mask(num_frames, frames.size(1)).unsqueeze(-1)
@@ -85,13 +86,16 @@ class Acoustics(nn.Module):
                 frame_mask=self._stack(mask).squeeze(-1),
             )
 
-    def _power(self, wavs: Tensor) -> Tensor:
+    def _power(self, wavs: Tensor, num_samples: Tensor) -> Tensor:
         """Return the power spectrogram (B, F, K) of zero-padded waveforms (B, S)."""
         n_fft, hop = self.config.n_fft, self.config.hop_samples
-        num_frames = -(-wavs.size(1) // hop)
-        left = (n_fft - hop) // 2
-        right = hop * (num_frames - 1) + n_fft - left - wavs.size(1)
-        padded = functional.pad(wavs, (left, right))
+        num_frames = self.config.num_frames(wavs.size(1))
+        if self.config.front_end == "s3prl":
+            padded = _mirrored(wavs, num_samples, n_fft // 2, hop * (num_frames - 1) + n_fft)
+        else:
+            left = (n_fft - hop) // 2
+            right = hop * (num_frames - 1) + n_fft - left - wavs.size(1)
+            padded = functional.pad(wavs, (left, right))
         spectrum = torch.stft(
             padded,
             n_fft,
@@ -110,19 +114,24 @@ class Acoustics(nn.Module):
             held = _hold_last_frame(log_mel, num_frames)
             delta = torchaudio.functional.compute_deltas(held.transpose(1, 2)).transpose(1, 2)
             features = torch.cat([log_mel, delta], dim=-1)  # (B, F, 2 M)
-        return cmvn(features, num_frames) if self.config.cmvn else _zero_padding(features, num_frames)
+        return self._cmvn(features, num_frames) if self.config.cmvn else _zero_padding(features, num_frames)
+
+    def _cmvn(self, features: Tensor, num_frames: Tensor) -> Tensor:
+        if self.config.front_end == "s3prl":
+            return cmvn(features, num_frames, unbiased=True, eps=S3PRL_CMVN_EPS)
+        return cmvn(features, num_frames)
 
     def _target(self, wavs: Tensor, num_samples: Tensor, power: Tensor, num_frames: Tensor) -> Tensor:
         if self.config.target_preemphasis:
             emphasised = wavs - self.config.target_preemphasis * functional.pad(wavs, (1, 0))[:, :-1]
             # The filter answers one sample past the end: a click that an unpadded waveform does not have.
-            power = self._power(emphasised * length_mask(num_samples, wavs.size(1)))
+            power = self._power(emphasised * length_mask(num_samples, wavs.size(1)), num_samples)
         if self.config.target == "log":
             target = self._log(power, self.config.target_cmvn)
         else:
             level_db = 10 * torch.log10(power.clamp_min(1e-10))
             target = ((level_db - REF_DB - MIN_DB) / -MIN_DB).clamp(0, 1)
-        return cmvn(target, num_frames) if self.config.target_cmvn else _zero_padding(target, num_frames)
+        return self._cmvn(target, num_frames) if self.config.target_cmvn else _zero_padding(target, num_frames)
 
     def _log(self, power: Tensor, normalised: bool) -> Tensor:
         """Return log(power + log_floor), up to the constant log(log_floor) where CMVN removes it anyway.
@@ -139,20 +148,37 @@ class Acoustics(nn.Module):
         return padded.unflatten(1, (-1, self.stack))  # (B, T, stack, dim)
 
 
-def cmvn(features: Tensor, num_frames: Tensor) -> Tensor:
+def to_level(wavs: Tensor, num_samples: Tensor, level_db: float) -> Tensor:
+    """Scale each of the zero-padded waveforms (B, S) so that its root mean square is ``level_db`` decibels."""
+    rms = (wavs.square().sum(1) / num_samples).sqrt()
+    return wavs * (10 ** (level_db / 20) / (rms + LEVEL_EPS)).unsqueeze(1)
+
+
+def _mirrored(wavs: Tensor, num_samples: Tensor, left: int, length: int) -> Tensor:
+    """Return (B, length) samples from ``-left`` on, each waveform (B, S) mirrored at its own first and last sample."""
+    position = torch.arange(-left, length - left, device=wavs.device).unsqueeze(0)
+    period = (2 * (num_samples - 1)).clamp_min(1).unsqueeze(1)
+    folded = position.remainder(period)
+    index = torch.minimum(folded, period - folded).clamp_min(0)
+    return wavs.gather(1, torch.minimum(index, num_samples.unsqueeze(1) - 1))
+
+
+def cmvn(features: Tensor, num_frames: Tensor, unbiased: bool = False, eps: float = CMVN_EPS) -> Tensor:
     """Normalise each utterance and dimension to mean 0, variance 1 over its real frames; padding becomes 0.
 
     Args:
         features: (B, F, dim).
         num_frames: (B,).
+        unbiased: divide by n - 1 in the variance.
+        eps: added to the standard deviation.
     """
     mask = length_mask(num_frames, features.size(1)).unsqueeze(-1)
     count = num_frames.view(-1, 1, 1)
     # Differences to the first frame keep float32 exact for constant dimensions such as digital silence.
     shifted = (features - features[:, :1]).masked_fill(~mask, 0)
     centred = (shifted - shifted.sum(1, keepdim=True) / count).masked_fill(~mask, 0)
-    std = (centred.square().sum(1, keepdim=True) / count).sqrt()
-    return centred / (std + CMVN_EPS)
+    std = (centred.square().sum(1, keepdim=True) / (count - int(unbiased)).clamp_min(1)).sqrt()
+    return centred / (std + eps)
 
 
 def _zero_padding(features: Tensor, num_frames: Tensor) -> Tensor:

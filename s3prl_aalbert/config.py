@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from s3prl_aalbert.yaml_config import (
     ConfigError,
@@ -56,6 +57,11 @@ class AudioConfig:
     """First-order pre-emphasis of the waveform for the target alone; 0 is off."""
     target_cmvn: bool = True
     """Normalise the target per utterance and bin."""
+    front_end: str = "aalbert"
+    """"aalbert": frames centred on the middle of their hop, zeros at the edges; "s3prl": as S3PRL's own preprocessor,
+    for models converted from there: centred on the start of their hop, mirrored edges, CMVN with n - 1."""
+    target_level_db: float | None = None
+    """Scale every waveform to this level first (S3PRL: -25); null: leave it."""
 
     @property
     def hop_samples(self) -> int:
@@ -66,6 +72,12 @@ class AudioConfig:
     def win_samples(self) -> int:
         """Window length in samples."""
         return round(self.win_ms * self.sample_rate / 1000)
+
+    def num_frames(self, num_samples: Any) -> Any:
+        """Return the frames of so many samples, a number or a tensor."""
+        if self.front_end == "s3prl":
+            return num_samples // self.hop_samples + 1
+        return -(-num_samples // self.hop_samples)
 
     @property
     def feature_dim(self) -> int:
@@ -86,6 +98,8 @@ class AudioConfig:
                 found.append(f"audio.{name} is {value}, expected more than 0 and finite")
         if found:
             return found
+        if self.front_end not in ("aalbert", "s3prl"):
+            found.append(f'audio.front_end is "{self.front_end}", expected "aalbert" or "s3prl"')
         if self.target not in ("log", "db"):
             found.append(f'audio.target is "{self.target}", expected "log" or "db"')
         if self.n_fft < self.win_samples:
@@ -285,6 +299,10 @@ class ModelConfig:
     def input_dim(self) -> int:
         """Dimensions of one token: stacked frames."""
         return self.audio.feature_dim * self.transformer.downsample_rate
+
+    def num_tokens(self, num_samples: Any) -> Any:
+        """Return the tokens of so many samples, a number or a tensor."""
+        return -(-self.audio.num_frames(num_samples) // self.transformer.downsample_rate)
 
     @property
     def samples_per_token(self) -> int:

@@ -33,7 +33,7 @@ def module_macs(config: ModelConfig, num_samples: int, arch: Architecture | None
         arch: a sub-network; None is the whole model.
     """
     arch = arch or full_architecture(config.transformer)
-    tokens = -(-num_samples // config.samples_per_token)
+    tokens = config.num_tokens(num_samples)
     projections, maps, feed_forward = (sum(parts) for parts in zip(*_layers(config, arch, tokens), strict=True))
     return {
         FEATURES: _features(config, num_samples),
@@ -55,12 +55,12 @@ def head_macs(config: ModelConfig, num_samples: int) -> int:
     size, narrow = config.transformer.hidden_size, config.transformer.embedding_size
     outputs = config.audio.target_dim * config.transformer.downsample_rate  # stack * K
     per_token = size * size + (size * narrow + narrow * outputs if narrow else size * outputs)
-    return -(-num_samples // config.samples_per_token) * per_token
+    return config.num_tokens(num_samples) * per_token
 
 
 def _features(config: ModelConfig, num_samples: int) -> int:
     audio = config.audio
-    frames = -(-num_samples // audio.hop_samples)
+    frames = audio.num_frames(num_samples)
     delta = DELTA_TAPS * audio.num_mel_bins if audio.delta else 0
     return frames * (audio.target_dim * audio.num_mel_bins + delta)  # F * (K * mel bins + deltas)
 

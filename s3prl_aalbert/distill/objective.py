@@ -70,7 +70,7 @@ class MaskedDistillation(nn.Module):
 
     def weight(self, num_samples: Tensor, selected_values: float) -> float:
         """Return what the loss of a batch is divided by: its real tokens."""
-        return float((-(-num_samples // self.config.samples_per_token)).sum())
+        return float(self.config.num_tokens(num_samples).sum())
 
     def forward(self, wavs: Tensor, num_samples: Tensor, plan: MaskPlan, arch: Architecture | None = None) -> Loss:
         """Compute the distillation loss of a padded batch.

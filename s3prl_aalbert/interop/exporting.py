@@ -104,8 +104,8 @@ def _audio_problems(audio: AudioConfig) -> list[str]:
         found.append(f"audio.hop_ms is {audio.hop_ms:g}, S3PRL reports a frame every 10 ms whatever it is")
     if audio.n_fft != S3PRL_FFT:
         found.append(f"audio.n_fft is {audio.n_fft}, S3PRL's mel filters are made for {S3PRL_FFT}")
-    if not audio.cmvn:
-        found.append("audio.cmvn is false, and S3PRL scales every waveform to one level, which only CMVN undoes")
+    if not audio.cmvn and audio.target_level_db is None:
+        found.append("audio.cmvn is false without a target_level_db, and S3PRL always scales waveforms to one level")
     return found
 
 
@@ -121,11 +121,11 @@ def _audio_section(checkpoint: Checkpoint) -> tuple[dict[str, Any], list[str]]:
     original = checkpoint.info.get("s3prl_audio")
     if original is not None and s3prl_audio(original, checkpoint.path)[0] == audio:
         return {**original, "target": original.get("target", original["input"])}, []
-    features = {"channel": 0, "log": True, "cmvn": True}
+    features = {"channel": 0, "log": True, "cmvn": audio.cmvn}
     ours = audio.target == "log" and audio.target_cmvn and not audio.target_preemphasis
-    linear = {**features, "channel": 1, "feat_type": "linear", "delta": 0}
+    linear = {**features, "cmvn": True, "channel": 1, "feat_type": "linear", "delta": 0}
     section = {
-        "target_level": TARGET_LEVEL_DB,
+        "target_level": TARGET_LEVEL_DB if audio.target_level_db is None else audio.target_level_db,
         "win_ms": audio.win_ms,
         "hop_ms": audio.hop_ms,
         "n_freq": audio.n_fft // 2 + 1,
@@ -135,4 +135,13 @@ def _audio_section(checkpoint: Checkpoint) -> tuple[dict[str, Any], list[str]]:
         "input": {**features, "feat_type": "mel", "delta": int(audio.delta)},
         "target": linear if ours else {**linear, "feat_type": "mel"},
     }
-    return section, s3prl_audio(section, checkpoint.path)[2]
+    differences = []
+    if audio.front_end != "s3prl":
+        differences += [
+            "S3PRL centres frame i on sample hop * i, mirrors the edges and gives n // hop + 1 frames of n samples; "
+            "the model's centre is hop * (i + 1/2), with zeros at the edges and ceil(n / hop) frames",
+            "S3PRL's CMVN divides by the standard deviation with n - 1, the model's with n",
+        ]
+    if audio.target_level_db is None:
+        differences.append(f"S3PRL scales waveforms to {TARGET_LEVEL_DB} dB, which CMVN undoes except near silence")
+    return section, differences

@@ -130,12 +130,11 @@ def _from_lightning(content: Mapping[str, Any], path: Path) -> Imported:
     transformer |= {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     weights = _below(content["state_dict"], "pretrained_model.extractor.")
     weights.pop("input_reps.position_embed.weight", None)  # the fixed sinusoid
-    audio = AudioConfig(n_fft=2046, log_floor=1e-10)
+    audio = AudioConfig(n_fft=2046, log_floor=1e-10, front_end="s3prl")
     config = _model_config(transformer, _with_delta(audio, weights, "input_reps", transformer, path), path)
     differences = [
         "pohanchi/AALBERT's files do not record their front end; that of its input_config.yaml is assumed "
         "(25/10 ms, 1024 bins, 80 log-mel)",
-        *_framing("pohanchi/AALBERT"),
         "its CMVN takes the padding of a batch into account; here padding changes nothing",
         "it drops the frames of an incomplete last token; here they are padded with zeros",
     ]
@@ -147,19 +146,11 @@ def _from_lightning(content: Mapping[str, Any], path: Path) -> Imported:
     return Imported("pohanchi/AALBERT", config, state, info, differences)
 
 
-def _framing(program: str) -> list[str]:
-    return [
-        f"{program} centres frame i on sample hop * i, mirrors the edges and gives n // hop + 1 frames of n samples; "
-        "here the centre is hop * (i + 1/2), edges are zero and there are ceil(n / hop) frames",
-        f"{program}'s CMVN divides by the standard deviation with n - 1, here with n",
-    ]
-
-
 def s3prl_audio(audio: Any, path: Path) -> tuple[AudioConfig, bool, list[str]]:
     """Represent S3PRL's section ``audio``.
 
     Returns:
-        The nearest configuration, whether its pre-training target is one of this project's, and the differences.
+        The configuration, whether its pre-training target is one of this project's, and the differences.
 
     Raises:
         CheckpointError: features of another kind, with every reason.
@@ -174,8 +165,6 @@ def s3prl_audio(audio: Any, path: Path) -> tuple[AudioConfig, bool, list[str]]:
         wrong.append(f"audio.input is {feature.get('feat_type')} with log {feature.get('log')}, expected mel and true")
     if feature.get("delta", 0) not in (0, 1):
         wrong.append(f"audio.input.delta is {feature['delta']}, expected 0 or 1")
-    if not feature.get("cmvn"):
-        wrong.append("audio.input.cmvn is false, where S3PRL's scaling to audio.target_level cannot be represented")
     if wrong:
         raise CheckpointError(f"{path}: " + "; ".join(wrong))
     config = AudioConfig(
@@ -185,13 +174,13 @@ def s3prl_audio(audio: Any, path: Path) -> tuple[AudioConfig, bool, list[str]]:
         n_fft=(audio.get("n_freq", 201) - 1) * 2,
         num_mel_bins=audio.get("n_mels", 40),
         delta=bool(feature.get("delta", 0)),
+        cmvn=bool(feature.get("cmvn", False)),
         log_floor=float(audio.get("eps", 1e-10)),
+        front_end="s3prl",
+        target_level_db=None if audio.get("target_level") is None else float(audio["target_level"]),
     )
     ours = {"feat_type": "linear", "log": True, "delta": 0, "cmvn": True}
-    differences = [
-        *_framing("S3PRL"),
-        f"S3PRL scales every waveform to {audio.get('target_level')} dB first, which CMVN undoes except near silence",
-    ]
+    differences = ["S3PRL's features change with the padding of a batch; here an utterance's are those it has alone"]
     return config, all(target.get(key, 0) == value for key, value in ours.items()), differences
 
 

@@ -104,7 +104,7 @@ class SpeechDataset(Dataset):
         epoch, index = key
         generator = torch.Generator().manual_seed(utterance_seed(self.seed, epoch, index))
         wav = self._crop(index, generator)
-        num_tokens = -(-len(wav) // self.config.samples_per_token)
+        num_tokens = self.config.num_tokens(len(wav))
         return wav, sample_mask(num_tokens, self.config.task, generator), self.utterances.path(index)
 
     def __len__(self) -> int:
@@ -148,7 +148,7 @@ class SpeechDataset(Dataset):
 def _selected_frames(plan: MaskPlan, num_samples: Tensor, config: ModelConfig) -> int:
     """Count the real frames of selected tokens (the last token of an utterance may hold fewer than ``stack``)."""
     stack = config.transformer.downsample_rate
-    num_frames = -(-num_samples // config.audio.hop_samples).unsqueeze(1)  # (B, 1)
+    num_frames = config.audio.num_frames(num_samples).unsqueeze(1)  # (B, 1)
     first = torch.arange(plan.selected.size(1)) * stack  # (T,)
     return int(((num_frames - first).clamp(0, stack) * plan.selected).sum())
 
