@@ -312,9 +312,12 @@ def test_every_packaged_task_config_is_valid(path: Path) -> None:
 
 def test_sweeps_expand_to_commands(tmp_path: Path) -> None:
     runs = load_sweep(packaged_configs("downstream_configs") / "sweep_evidence.yaml")
-    assert len(runs) == 3 * 3 * 4 + 3 * 3
+    assert len(runs) == 3 * 3 * 4 + 3 * 3 * 4 + 3 * 3
     assert len({run.expdir for run in runs}) == len(runs)
-    assert all(run.argv[:3] == ("downstream", "-m", "train") and not run.done for run in runs)
+    starts = {run.name.split("_")[0].split("/")[0]: run.argv[:3] for run in runs}
+    train = ("downstream", "-m", "train")
+    assert starts == {"phone": train, "speaker": train, "probe": ("probe", "-c", "aalbert_probe_timit")}
+    assert not any(run.done for run in runs)
     (tmp_path / "bad.yaml").write_text(
         "output: x\nmodels: {m: {upstream: fbank}}\ntasks: {t: {downstream: d}}\nsettings: {s: {only_models: [n]}}\n"
     )
