@@ -1,0 +1,74 @@
+"""Profiles and measurements as Markdown tables that also read well in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from s3prl_aalbert import macs
+from s3prl_aalbert.analysis.profile import Profile
+from s3prl_aalbert.analysis.speed import Speed
+
+UNKNOWN = "-"
+
+
+def cost_table(profiles: Sequence[Profile]) -> str:
+    """Return one row a model: parameters, MACs of a second of audio, SUPERB's convention."""
+    header = ("model", "parameters", "with head", "GMAC/s", "SUPERB GMACs", "SUPERB least-most GMAC/s")
+    return markdown_table(header, [_cost_row(profile) for profile in profiles])
+
+
+def _cost_row(profile: Profile) -> tuple[str, ...]:
+    superb = profile.superb
+    head = profile.parameters_with_head
+    return (
+        profile.name,
+        f"{profile.parameters:,}",
+        UNKNOWN if head is None else f"{head:,}",
+        _giga(profile.macs),
+        UNKNOWN if superb is None else f"{superb.total / 1e9:.1f}",
+        UNKNOWN if superb is None else f"{_giga(superb.least)}-{_giga(superb.most)}",
+    )
+
+
+def module_table(profiles: Sequence[Profile]) -> str:
+    """Return our models' MACs of a second of audio by module, in millions, one column a module."""
+    header = ("MMAC/s", *macs.MODULES, "all")
+    rows = [(p.name, *(f"{p.modules[m] / 1e6:.1f}" for m in macs.MODULES), f"{p.macs / 1e6:.1f}") for p in profiles]
+    return markdown_table(header, rows)
+
+
+def upstream_table(profile: Profile) -> str:
+    """Return another upstream's MACs of a second of audio by its own modules, in millions, one row a module."""
+    rows = [(name, f"{count / 1e6:.1f}") for name, count in profile.modules.items()]
+    return markdown_table((f"module of {profile.name}", "MMAC/s"), [*rows, ("all", f"{profile.macs / 1e6:.1f}")])
+
+
+def speed_table(speeds: Mapping[str, Sequence[Speed]]) -> str:
+    """Return one row a model and two columns a length: real-time factor and peak memory."""
+    lengths = [speed.seconds for speed in next(iter(speeds.values()))]
+    header = ["model", *(f"RTF {seconds:g} s" for seconds in lengths), *(f"MiB {seconds:g} s" for seconds in lengths)]
+    rows = []
+    for name, measured in speeds.items():
+        factors = [f"{speed.real_time_factor:.4f}" for speed in measured]
+        memory = [UNKNOWN if speed.peak_mib is None else f"{speed.peak_mib:.0f}" for speed in measured]
+        rows.append([name, *factors, *memory])
+    return markdown_table(header, rows)
+
+
+def _giga(count: float) -> str:
+    return f"{count / 1e9:.2f}" if count >= 1e7 else f"{count / 1e9:.4f}"
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table, its columns aligned: the first to the left, numbers to the right."""
+    table = [list(header), *(list(row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [_line(row, widths) for row in table]
+    rule = "|".join("-" * (width + 1) + ("-" if index == 0 else ":") for index, width in enumerate(widths))
+    return "\n".join([lines[0], f"|{rule}|", *lines[1:]])
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    first, *others = zip(row, widths, strict=True)
+    cells = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,124 @@
+"""Real-time factor and peak memory of an upstream on this machine, each length in a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from s3prl_aalbert.errors import AalbertError
+
+SAMPLE_RATE = 16000
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How one upstream ran on one utterance."""
+
+    seconds: float
+    """Length of the audio."""
+    real_time_factor: float
+    """Median time of a forward pass over the length of the audio; 0.01 is a hundred times faster than real time."""
+    peak_mib: float | None
+    """Most memory at once: of the GPU, or of the process beyond what it held before the model was built (MiB).
+    None where the system does not tell."""
+
+
+def measure(
+    build: Callable[[], nn.Module], seconds: float, device: str = "cpu", threads: int | None = None, repeats: int = 5
+) -> Speed:
+    """Build an upstream in a fresh process, run it on one utterance of noise, and time it.
+
+    Args:
+        build: returns the upstream; must be picklable, as it is called in the other process.
+        seconds: length of the utterance.
+        device: where to run.
+        threads: of torch; None leaves its own choice.
+        repeats: timed passes, after one that is not timed.
+
+    Raises:
+        AalbertError: the process could not build or run the upstream.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    receiver, sender = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=_measure, args=(sender, build, seconds, device, threads, repeats))
+    process.start()
+    sender.close()  # so that a child that dies is seen as the end of the pipe
+    try:
+        result = receiver.recv()
+    except EOFError:
+        process.join()
+        result = f"the process ended with code {process.exitcode}, perhaps for lack of memory"
+    process.join()
+    if isinstance(result, str):
+        raise AalbertError(f"{seconds:g} s of audio on {device} could not be measured: {result}")
+    return result
+
+
+def machine(device: str = "cpu", threads: int | None = None) -> str:
+    """Describe where measurements were taken: processor, threads, system, torch."""
+    if device.startswith("cuda"):
+        processor = torch.cuda.get_device_name(device)
+    else:
+        processor = f"{_processor()}, {threads or torch.get_num_threads()} threads"
+    return f"{processor}; {platform.system()} {platform.machine()}; torch {torch.__version__}, float32"
+
+
+def _measure(
+    sender: Connection, build: Callable[[], nn.Module], seconds: float, device: str, threads: int | None, repeats: int
+) -> None:
+    try:
+        sender.send(_run(build, seconds, device, threads, repeats))
+    except (AalbertError, RuntimeError, MemoryError) as error:
+        sender.send(str(error) or type(error).__name__)
+
+
+def _run(build: Callable[[], nn.Module], seconds: float, device: str, threads: int | None, repeats: int) -> Speed:
+    if threads:
+        torch.set_num_threads(threads)
+    before = _memory("VmRSS")
+    upstream = build().to(device).eval()
+    wav = 0.1 * torch.randn(round(seconds * SAMPLE_RATE), generator=torch.Generator().manual_seed(0))
+    wavs, times = [wav.to(device)], []
+    with torch.no_grad():
+        for _ in range(repeats + 1):
+            start = time.perf_counter()
+            upstream(wavs)
+            if device.startswith("cuda"):
+                torch.cuda.synchronize(device)
+            times.append(time.perf_counter() - start)
+    if device.startswith("cuda"):
+        peak: float | None = torch.cuda.max_memory_allocated(device) / MIB
+    else:
+        most = _memory("VmHWM")
+        peak = None if most is None or before is None else most - before
+    return Speed(seconds, statistics.median(times[1:]) / seconds, peak)
+
+
+def _memory(key: str) -> float | None:
+    """Return a line of Linux' account of this process, in MiB: VmRSS held now, VmHWM the most so far."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    for line in status.read_text(encoding="utf-8").splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) / 1024  # kB
+    return None
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown processor"

@@ -1,0 +1,73 @@
+"""`aalbert distill` on the pre-training runner: teachers by name, exact resume, a release without projections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from s3prl_aalbert.checkpoint import load_checkpoint, load_training_state, save_release
+from s3prl_aalbert.cli import main
+from s3prl_aalbert.config import load_model_config
+from s3prl_aalbert.objective import MaskedReconstruction
+from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.upstream.expert import UpstreamExpert
+
+pytest.importorskip("s3prl")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("distill")
+    synthesise_corpus(place / "speech", num_speakers=4, utterances_per_speaker=6, seconds=(0.5, 1.0), seed=11)
+    config = load_model_config("debug")
+    torch.manual_seed(0)
+    save_release(place / "teacher", config, MaskedReconstruction(config).state_dict(), card="")
+    return place
+
+
+def distill(place: Path, name: str, total: int, *more: str, teacher: tuple[str, ...] | None = None) -> int:
+    settings = {
+        "runner.total_steps": total,
+        "runner.save_step": 2,
+        "runner.precision": "fp32",
+        "optimizer.schedule_steps": 8,
+        "pretrain_expert.datarc.train_batch_size": 3,
+        "distill.average_top_k": 2,
+    }
+    override = ",,".join(f"config.{key}={value}" for key, value in settings.items())
+    if teacher is None:
+        teacher = ("--teacher", "aalbert_local", "--teacher_ckpt", str(place / "teacher"))
+    base = ["-g", "debug", "--speech", str(place / "speech"), "-p", str(place / name), "--device", "cpu"]
+    return main(["distill", *base, "-o", override, *teacher, *more])
+
+
+def test_distilling_resumes_exactly_and_releases_no_projections(place: Path) -> None:
+    assert distill(place, "straight", 4) == 0
+    assert distill(place, "parts", 2) == 0
+    again = ["distill", "-p", str(place / "parts"), "-a", "--device", "cpu", "-o", "config.runner.total_steps=4"]
+    assert main(again) == 0, "the teacher is part of the recorded configuration"
+    straight, parts = (load_training_state(place / name / "states-4.ckpt") for name in ("straight", "parts"))
+    assert any(name.startswith("projections.") for name in straight["model"])
+    assert all(torch.equal(value, parts["model"][name]) for name, value in straight["model"].items())
+    release = load_checkpoint(place / "straight")
+    assert release.state and all(name.startswith("model.") for name in release.state)
+    assert len(UpstreamExpert(ckpt=str(place / "straight"))([torch.randn(8000)])["hidden_states"]) == 3
+    card = (place / "straight" / "README.md").read_text()
+    assert "aalbert_local" in card and "average of the last 2 layers" in card
+
+
+def test_an_upstream_of_s3prl_teaches_and_a_student_starts_from_a_pre_trained_model(place: Path) -> None:
+    teacher = ("--teacher", "fbank")
+    override = ("-c", "pretrain_debug", "-o", "config.runner.total_steps=1,,config.distill.loss=l1_cosine")
+    assert distill(place, "fbank", 1, *override, "--init", str(place / "teacher"), teacher=teacher) == 0
+    assert (place / "fbank" / "model.safetensors").is_file()
+
+
+def test_a_teacher_that_does_not_exist(place: Path, capsys: pytest.CaptureFixture) -> None:
+    assert distill(place, "x", 1, teacher=("--teacher", "hubert_bas")) == 2
+    assert 'did you mean "hubert_base"' in capsys.readouterr().err
+    assert distill(place, "x", 1, teacher=()) == 2
+    assert "name the teacher" in capsys.readouterr().err
+    assert not (place / "x").exists()

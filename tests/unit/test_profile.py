@@ -1,0 +1,121 @@
+"""Parameters and multiply-accumulates: from the configuration, against torch's own counter and by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from s3prl_aalbert import macs
+from s3prl_aalbert.analysis.profile import (
+    SUPERB_SAMPLES,
+    count_macs,
+    disjoint_modules,
+    profile_config,
+    profile_upstream,
+    superb_cost,
+)
+from s3prl_aalbert.architecture import Architecture
+from s3prl_aalbert.cli import main
+from s3prl_aalbert.config import ModelConfig, load_model_config
+from s3prl_aalbert.model import AalbertModel
+
+PRESETS = {
+    "aalbert_3l": (7_458_816, 0.80),
+    "aalbert_6l": (7_458_816, 1.58),
+    "aalbert_12l": (7_458_816, 3.15),
+    "mockingjay_6l": (42_898_176, 1.58),
+    "mockingjay_12l": (85_425_408, 3.15),
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_papers_models_cost_what_the_specification_says(name: str) -> None:
+    parameters, giga = PRESETS[name]
+    found = profile_config(name, load_model_config(name))
+    assert found.parameters == parameters
+    assert found.macs / 1e9 == pytest.approx(giga, rel=0.02)
+    assert sum(found.modules.values()) == pytest.approx(found.macs)
+
+
+OPTIONS = {
+    "plain": {},
+    "unshared": {"share_layer": False},
+    "reuse": {"reuse_pattern": (0, 1)},
+    "factorised": {"embedding_size": 5},
+    "heads of their own size": {"attention_head_size": 7},
+}
+
+
+def counted(config: ModelConfig, seconds: float, arch: Architecture | None = None) -> dict[str, int]:
+    """The MACs of one utterance as torch's counter sees them."""
+    num_samples = round(seconds * 16000)
+    return count_macs(AalbertModel(config), torch.randn(1, num_samples), torch.tensor([num_samples]), arch)
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("seconds", [0.4, 2.0])
+def test_the_analytic_count_is_torchs(options: dict, seconds: float) -> None:
+    config = load_model_config("debug")
+    config = replace(config, transformer=replace(config.transformer, **options))
+    counts = counted(config, seconds)
+    own = macs.module_macs(config, round(seconds * 16000))
+    assert counts["AalbertModel.embedding"] == own[macs.EMBEDDING]
+    layers = own[macs.PROJECTIONS] + own[macs.MAPS] + own[macs.FEED_FORWARD]
+    assert counts["AalbertModel.encoder"] == layers
+
+
+def test_sub_networks_and_reuse_cost_less() -> None:
+    config = load_model_config("debug")
+    transformer = config.transformer
+    arch = Architecture(transformer.hidden_size // 2, (1,), (transformer.intermediate_size // 4,))
+    assert counted(config, 1.0, arch)["Global"] - counted(config, 1.0)["Global"] < 0
+    counts = counted(config, 1.0, arch)
+    own = macs.encoder_macs(config, 16000, arch)
+    assert counts["AalbertModel.embedding"] + counts["AalbertModel.encoder"] == own
+
+
+def test_counting_by_hand() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    counts = count_macs(model, torch.randn(3, 4))
+    assert counts["Global"] == 3 * (4 * 8 + 8 * 2)
+    assert sum(disjoint_modules(counts).values()) == counts["Global"]
+
+
+class Upstream(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Linear(160, 10)
+
+    def forward(self, wavs: list[torch.Tensor]) -> dict[str, list[torch.Tensor]]:
+        return {"hidden_states": [self.project(torch.stack(wavs).unfold(1, 160, 160))]}
+
+
+def test_any_upstream_is_counted_while_it_runs() -> None:
+    found = profile_upstream("toy", Upstream(), seconds=2.0, superb=True)
+    assert found.parameters == 160 * 10 + 10 and found.parameters_with_head is None
+    assert found.macs == 100 * 1600
+    assert found.superb is not None and found.superb.total == sum(n // 160 * 1600 for n in SUPERB_SAMPLES)
+
+
+def test_superbs_numbers_by_hand() -> None:
+    cost = superb_cost([n * (2 if i == 0 else 1) for i, n in enumerate(SUPERB_SAMPLES)])
+    assert cost.total == sum(SUPERB_SAMPLES) + SUPERB_SAMPLES[0]
+    assert (cost.least, cost.most) == (16000, 32000)
+
+
+def test_the_command_prints_a_table_of_the_papers_models(capsys: pytest.CaptureFixture) -> None:
+    assert main(["profile"]) == 0
+    shown = capsys.readouterr().out
+    for name, (parameters, _) in PRESETS.items():
+        assert any(name in line and f"{parameters:,}" in line for line in shown.splitlines()), name
+    assert main(["profile", "-u", "fbank", "aalbert_6l", "-k", "x"]) == 2
+    assert "belongs to one upstream" in capsys.readouterr().err
+
+
+def test_measuring_gives_time_and_memory(capsys: pytest.CaptureFixture) -> None:
+    assert main(["profile", "-g", "debug", "--measure", "--seconds", "1", "--repeats", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "RTF 1 s" in shown and "Measured on" in shown
