@@ -63,10 +63,9 @@ class MaskedDistillation(nn.Module):
                     raise AalbertError(
                         f"distill.{name}_layers has {layer}; the {name} has the layers 0 to {known[name] - 1}"
                     )
-        if (self.distill.average_top_k or 1) >= teacher_states:
-            raise AalbertError(
-                f"distill.average_top_k is {self.distill.average_top_k}; the teacher has {teacher_states - 1} layers"
-            )
+        layers = max(teacher_states - 1, 1)  # hidden states begin with the input embedding; features are one state
+        if (self.distill.average_top_k or 1) > layers:
+            raise AalbertError(f"distill.average_top_k is {self.distill.average_top_k}; the teacher has {layers} layers")
 
     def weight(self, num_samples: Tensor, selected_values: float) -> float:
         """Return what the loss of a batch is divided by: its real tokens."""

@@ -183,9 +183,15 @@ def test_stock_run_downstream_knows_our_names_when_linked(checkout, monkeypatch)
 
 def test_s3prl_stays_usable_when_the_plugin_is_gone(checkout):
     link.link(checkout)
-    hide = "import sys; sys.path = [p for p in sys.path if p != sys.argv[1]]; "
-    finder = "sys.meta_path = [f for f in sys.meta_path if 'editable' not in str(f).lower()]; "
-    check = "import importlib.util as u; assert u.find_spec('s3prl_aalbert') is None; "
-    code = hide + finder + check + "import s3prl; print(s3prl.__version__)"
-    done = run_python(checkout, "-c", code, str(REPOSITORY), plugin=False)
+    code = """
+    import importlib.util, os, sys
+
+    sys.path = [p for p in sys.path if not os.path.isdir(os.path.join(p, "s3prl_aalbert"))]
+    sys.meta_path = [finder for finder in sys.meta_path if "editable" not in str(finder).lower()]
+    assert importlib.util.find_spec("s3prl_aalbert") is None, (sys.path, sys.meta_path)
+    import s3prl
+
+    print(s3prl.__version__)
+    """
+    done = run_python(checkout, "-c", textwrap.dedent(code), plugin=False)
     assert done.stdout.strip() == "0.4.18", done.stderr

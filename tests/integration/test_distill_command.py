@@ -60,7 +60,7 @@ def test_distilling_resumes_exactly_and_releases_no_projections(place: Path) -> 
 
 def test_an_upstream_of_s3prl_teaches_and_a_student_starts_from_a_pre_trained_model(place: Path) -> None:
     teacher = ("--teacher", "fbank")
-    override = ("-c", "pretrain_debug", "-o", "config.runner.total_steps=1,,config.distill.loss=l1_cosine")
+    override = ("-c", "pretrain_debug", "-o", "config.runner.total_steps=1,,config.distill.loss=l1_cosine")  # last layer
     assert distill(place, "fbank", 1, *override, "--init", str(place / "teacher"), teacher=teacher) == 0
     assert (place / "fbank" / "model.safetensors").is_file()
 
