@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from s3prl_aalbert import __version__
-from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_STOPPED,
+    EXIT_USER_ERROR,
+    AalbertError,
+    did_you_mean,
+    environment_fault,
+)
 
 # name -> one-line summary; the code of NAME is s3prl_aalbert/commands/NAME.py.
 COMMANDS = {
@@ -27,32 +36,37 @@ COMMANDS = {
     "doctor": "check whether training would work on this machine",
     "link": "make the plugin known to an S3PRL checkout or installation",
 }
-
-EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
+SHELLS = ("bash", "zsh")
+VERBOSITY = {
+    "--quiet": "no progress bars and no notes, only results, warnings and errors",
+    "--verbose": "notes with time and origin, details, and the stack trace of an error",
+}
 
 
 def _usage() -> str:
     width = max(map(len, COMMANDS))
     rows = "\n".join(f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items())
+    options = VERBOSITY | {"--version": "print the version", "--print-completion SHELL": "for " + " or ".join(SHELLS)}
     return (
-        "usage: aalbert COMMAND [options]\n\n"
+        "usage: aalbert [--quiet | --verbose] COMMAND [options]\n\n"
         "Audio ALBERT for S3PRL: lightweight speech representations.\n\n"
         f"commands:\n{rows}\n\n"
-        "`aalbert COMMAND --help` shows the options and examples of one command; `aalbert --version` the version."
+        "options (the first two before or after COMMAND):\n"
+        + "\n".join(f"  {name:<24}  {text}" for name, text in options.items())
+        + f"\n\nexit codes: 0 done, 1 something failed, {EXIT_USER_ERROR} a mistake that the message tells how to mend,\n"
+        f"            {EXIT_STOPPED} stopped by a signal after saving, {EXIT_INTERRUPTED} interrupted\n\n"
+        "`aalbert COMMAND --help` shows the options and examples of one command."
     )
 
 
-def _load_command(name: str):  # type: ignore[no-untyped-def]
+def _load_command(name: str) -> ModuleType:
     if name not in COMMANDS:
         raise AalbertError(f'unknown command "{name}"{did_you_mean(name, COMMANDS)}; see `aalbert --help`')
     return importlib.import_module(f"s3prl_aalbert.commands.{name}")
 
 
-def _run_command(name: str, argv: Sequence[str]) -> int:
-    module = _load_command(name)
-    if getattr(module, "PASS_THROUGH", False):  # the wrapped program parses its own options
-        return module.main(list(argv)) or 0
+def command_parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
+    """Return the parser of one command, with its examples and the options that all have."""
     parser = argparse.ArgumentParser(
         prog=f"aalbert {name}",
         description=COMMANDS[name][0].upper() + COMMANDS[name][1:] + ".",
@@ -60,12 +74,61 @@ def _run_command(name: str, argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
-    return module.main(parser.parse_args(argv)) or 0
+    common = parser.add_argument_group("common options")
+    for option, text in VERBOSITY.items():
+        if option not in parser._option_string_actions:  # S3PRL has a --verbose of its own
+            common.add_argument(option, action="store_true", help=text)
+    return parser
+
+
+def _run_command(name: str, argv: Sequence[str], verbosity: set[str]) -> int:
+    module = _load_command(name)
+    if getattr(module, "PASS_THROUGH", False) and not {"-h", "--help"} & set(argv):
+        # The wrapped program parses its own options.
+        _set_verbosity(verbosity | (set(VERBOSITY) & set(argv)))
+        return module.main([option for option in argv if option != "--quiet"]) or 0
+    args = command_parser(name, module).parse_args(argv)
+    _set_verbosity(verbosity | {option for option in VERBOSITY if getattr(args, option.strip("-"))})
+    return module.main(args) or 0
+
+
+def _set_verbosity(verbosity: set[str]) -> None:
+    """Apply --quiet or --verbose to this process; progress bars also to those that it starts."""
+    if len(verbosity) > 1:
+        raise AalbertError("--quiet and --verbose contradict each other: give one of them")
+    if "--quiet" in verbosity:
+        logging.disable(logging.INFO)
+        os.environ["TQDM_DISABLE"] = "1"  # read by tqdm itself, S3PRL's bars included
+    if "--verbose" in verbosity:
+        # Set up before the command does it: the first call counts.
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logging.getLogger("s3prl_aalbert").setLevel(logging.DEBUG)
+        os.environ["AALBERT_TRACEBACK"] = "1"
+
+
+def _leading_options(argv: list[str]) -> set[str]:
+    """Take --quiet and --verbose from the front of ``argv``."""
+    found = set()
+    while argv and argv[0] in VERBOSITY:
+        found.add(argv.pop(0))
+    return found
+
+
+def _print_completion(shells: Sequence[str]) -> int:
+    from s3prl_aalbert.completion import completion_script
+
+    if len(shells) != 1 or shells[0] not in SHELLS:
+        found = " ".join(shells) or "nothing"
+        raise AalbertError(f"found {found}, expected one of {', '.join(SHELLS)}")
+    parsers = {name: command_parser(name, _load_command(name)) for name in COMMANDS}
+    print(completion_script(parsers, COMMANDS, VERBOSITY, shells[0]))
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the ``aalbert`` command and return its exit code (0 ok, 2 user error, 130 interrupted)."""
+    """Run the ``aalbert`` command and return its exit code, see docs/cli.md."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    verbosity = _leading_options(argv)
     if not argv or argv[0] in ("-h", "--help"):
         print(_usage())
         return 0
@@ -73,18 +136,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"aalbert {__version__}")
         return 0
     try:
-        return _run_command(argv[0], argv[1:])
-    except AalbertError as error:
-        if os.environ.get("AALBERT_TRACEBACK"):
-            raise
-        print(f"aalbert {argv[0]}: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        if argv[0] == "--print-completion":
+            return _print_completion(argv[1:])
+        return _run_command(argv[0], argv[1:], verbosity)
     except BrokenPipeError:  # e.g. `aalbert --help | head`
         sys.stderr.close()
         return 0
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except (AalbertError, OSError) as error:
+        fault = str(error) if isinstance(error, AalbertError) else environment_fault(error)
+        if fault is None or os.environ.get("AALBERT_TRACEBACK"):
+            raise
+        print(f"aalbert {argv[0]}: {fault}", file=sys.stderr)
+        return EXIT_USER_ERROR
 
 
 if __name__ == "__main__":

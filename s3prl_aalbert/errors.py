@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable
+
+EXIT_USER_ERROR = 2
+"""A mistake that the message tells how to mend."""
+EXIT_STOPPED = 75
+"""A signal ended the run after it saved: the same command with -a goes on."""
+EXIT_INTERRUPTED = 130
+"""Ctrl-C, with nothing to save."""
+
+# What the disk, its permissions or a path did; other operating system errors are bugs of ours.
+_ENVIRONMENT = "EACCES EPERM EROFS ENOSPC EDQUOT ENOENT EISDIR ENOTDIR EEXIST ENAMETOOLONG EMFILE EIO ELOOP"
 
 
 class AalbertError(Exception):
@@ -17,3 +29,11 @@ def did_you_mean(found: str, choices: Iterable[str]) -> str:
     """Return ``' (did you mean "x"?)'`` for the nearest of ``choices``, or an empty string."""
     near = difflib.get_close_matches(found, list(choices), n=1, cutoff=0.5)
     return f' (did you mean "{near[0]}"?)' if near else ""
+
+
+def environment_fault(error: OSError) -> str | None:
+    """Return in one sentence what the disk or a path did, or None for an error that only a bug can cause."""
+    if errno.errorcode.get(error.errno or 0) not in _ENVIRONMENT.split():
+        return None
+    reason = os.strerror(error.errno or 0)
+    return reason if error.filename is None else f"{error.filename}: {reason}"

@@ -57,7 +57,8 @@ def decode_all(paths: Sequence[str], workers: int | None, wants_audio: Callable[
         results = _decode_in_processes(paths, workers or 1, wants_audio)
     if len(paths) > FEW:
         logger.info("checking %d audio files by decoding them, with %d processes", len(paths), workers)
-    yield from tqdm(results, total=len(paths), desc="checking audio", unit="file", disable=len(paths) <= FEW or None)
+    hidden = len(paths) <= FEW or "TQDM_DISABLE" in os.environ or None  # None: shown on a terminal
+    yield from tqdm(results, total=len(paths), desc="checking audio", unit="file", disable=hidden)
 
 
 def _decode_in_processes(paths: Sequence[str], workers: int, wants_audio: Callable[[], bool]) -> Iterator[Decoded]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from types import TracebackType
@@ -31,8 +32,8 @@ class Monitor:
             initial=first_step,
             desc="pre-training",
             unit="step",
-            disable=not enabled,
             dynamic_ncols=True,
+            disable=not enabled or "TQDM_DISABLE" in os.environ,  # as --quiet sets it
         )
         self._writer = None
         if enabled and folder is not None:

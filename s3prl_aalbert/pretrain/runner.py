@@ -20,7 +20,7 @@ from s3prl_aalbert.checkpoint import (
 )
 from s3prl_aalbert.config import ModelConfig, from_dict, to_dict
 from s3prl_aalbert.distill.objective import Teacher
-from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
 from s3prl_aalbert.model import count_parameters
 from s3prl_aalbert.pretrain.batches import Batch, SpeechDataset, TrainingBatches, dev_loader
 from s3prl_aalbert.pretrain.card import model_card
@@ -35,8 +35,6 @@ from s3prl_aalbert.supernet.space import architectures_of_step
 logger = logging.getLogger(__name__)
 
 BEST_STATE = "dev-best.ckpt"
-EXIT_STOPPED = 75
-"""Exit code of a run that a signal ended after saving: run the same command with -a to go on."""
 DRY_RUN_STEPS = 2
 
 

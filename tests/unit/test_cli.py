@@ -1,0 +1,208 @@
+"""The command line as people expect it: quick help, quiet and verbose, completion, exit codes."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from s3prl_aalbert import cli, errors
+from s3prl_aalbert.cli import COMMANDS, command_parser
+
+HEAVY = {"torch", "numpy", "torchaudio", "s3prl", "soundfile", "matplotlib", "scipy", "sklearn", "yaml"}
+
+
+def run(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    own = {key: value for key, value in os.environ.items() if key not in ("AALBERT_TRACEBACK", "TQDM_DISABLE")}
+    command = [sys.executable, *argv]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=own | environment, timeout=120, check=False
+    )  # fmt: skip
+
+
+def test_the_help_of_every_command_imports_nothing_heavy() -> None:
+    code = (
+        "import contextlib, io, sys, s3prl_aalbert.cli as cli\n"
+        "for name in cli.COMMANDS:\n"
+        "    shown = io.StringIO()\n"
+        "    try:\n"
+        "        with contextlib.redirect_stdout(shown): cli.main([name, '--help'])\n"
+        "    except SystemExit as end: assert end.code == 0, name\n"
+        "    assert 'examples:' in shown.getvalue() and '--quiet' in shown.getvalue(), name\n"
+        f"    heavy = sorted({HEAVY!r} & set(sys.modules))\n"
+        "    assert not heavy, (name, heavy)\n"
+    )
+    done = run("-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+def examples() -> list[list[str]]:
+    """Return the command lines of all examples, without their comments."""
+    found = []
+    for name in COMMANDS:
+        text = cli._load_command(name).EXAMPLES.replace("\\\n", " ")
+        lines = [part for line in text.splitlines() for part in line.split("&&")]
+        words = [shlex.split(line, comments=True) for line in lines if line.strip().startswith("aalbert ")]
+        assert words, f"{name} has no example"
+        found += words
+    return found
+
+
+@pytest.mark.parametrize("words", examples(), ids=" ".join)
+def test_every_example_parses(words: list[str]) -> None:
+    _, name, *argv = words
+    command_parser(name, cli._load_command(name)).parse_args([word for word in argv if word != "..."])
+
+
+def test_the_help_of_downstream_has_s3prls_own_options() -> None:
+    """Held against the parser that S3PRL 0.4.18 builds itself."""
+    from s3prl_aalbert.toolkit import activate
+    from s3prl_aalbert.toolkit.arguments import _s3prl_parser
+
+    activate()
+    ours, theirs = command_parser("downstream", cli._load_command("downstream")), _s3prl_parser()
+    options = {s: a for a in theirs._actions for s in a.option_strings}
+    own = {s: a for a in ours._actions for s in a.option_strings}
+    assert own.keys() - options.keys() == {"--quiet"} and options.keys() <= own.keys()
+    for name, action in options.items():
+        same = own[name]
+        assert (same.dest, same.nargs, list(same.choices or [])) == (
+            action.dest, action.nargs, list(action.choices or []),
+        )  # fmt: skip
+        assert same.default == action.default or name in ("--device", "--push_to_hf_hub"), name
+
+
+# ------------------------------------------------------------------------------------- quiet and verbose
+
+
+class Chatty:
+    """A command that says something at each level and draws a progress bar, as a script."""
+
+    CODE = (
+        "import logging, sys, s3prl_aalbert.cli as cli\n"
+        "class Chatty:\n"
+        "    EXAMPLES = 'examples:'\n"
+        "    PASS_THROUGH = {through}\n"
+        "    def add_arguments(self, parser): pass\n"
+        "    def main(self, args):\n"
+        "        logging.basicConfig(level=logging.INFO, format='%(message)s')\n"
+        "        logger = logging.getLogger('s3prl_aalbert.chatty')\n"
+        "        logger.debug('detail'), logger.info('note'), logger.warning('warned')\n"
+        "        from tqdm import tqdm\n"
+        "        list(tqdm(range(3), desc='progress'))\n"
+        "        print('result', args if isinstance(args, list) else '')\n"
+        "        from s3prl_aalbert.errors import AalbertError\n"
+        "        raise AalbertError('mistaken')\n"
+        "cli._load_command = lambda name: Chatty()\n"
+        "sys.exit(cli.main(sys.argv[1:]))\n"
+    )
+
+
+@pytest.mark.parametrize("through", [False, True])
+@pytest.mark.parametrize("after", [False, True])
+def test_quiet_leaves_results_warnings_and_errors(after: bool, through: bool) -> None:
+    argv = ["pretrain", "--quiet"] if after else ["--quiet", "pretrain"]
+    done = run("-c", Chatty.CODE.format(through=through), *argv)
+    assert done.returncode == 2
+    assert done.stdout.split() == ["result", *(["[]"] if through else [])]
+    assert done.stderr == "warned\naalbert pretrain: mistaken\n"
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_verbose_adds_details_origin_and_the_trace(after: bool) -> None:
+    argv = ["pretrain", "--verbose"] if after else ["--verbose", "pretrain"]
+    done = run("-c", Chatty.CODE.format(through=False), *argv)
+    assert re.search(r"^\d{4}-\d\d-\d\d .* DEBUG s3prl_aalbert.chatty: detail$", done.stderr, flags=re.MULTILINE)
+    assert "INFO s3prl_aalbert.chatty: note" in done.stderr and "progress: 100%" in done.stderr
+    assert "Traceback" in done.stderr and "AalbertError: mistaken" in done.stderr
+
+
+def test_without_either_notes_and_progress_are_shown() -> None:
+    done = run("-c", Chatty.CODE.format(through=False), "pretrain")
+    assert done.stderr.startswith("note\nwarned\n") and "progress: 100%" in done.stderr
+    assert "detail" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_quiet_and_verbose_together_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--quiet", "doctor", "--verbose"]) == 2
+    assert "contradict" in capsys.readouterr().err
+    assert logging.root.manager.disable == 0
+
+
+# ---------------------------------------------------------------------------------------------- completion
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["aalbert", "pretr"], "pretrain"),
+        (["aalbert", "pretrain", "--spee"], "--speech"),
+        (["aalbert", "downstream", "-m", ""], "train evaluate inference"),
+        (["aalbert", "--qu"], "--quiet"),
+        (["aalbert", "report", "my r"], "my runs"),
+        (["aalbert", "extract", "--arch", "sm"], "small.yaml"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bash_completes(typed: list[str], offered: str, tmp_path: Path) -> None:
+    (tmp_path / "my runs").mkdir()
+    (tmp_path / "small.yaml").touch()
+    script = run("-m", "s3prl_aalbert", "--print-completion", "bash")
+    assert script.returncode == 0, script.stderr
+    (tmp_path / "complete.sh").write_text(script.stdout)
+    words = " ".join(map(shlex.quote, typed))
+    code = f"source ./complete.sh; COMP_WORDS=({words}); COMP_CWORD={len(typed) - 1}; _shtab_aalbert 2>/dev/null"
+    done = subprocess.run(
+        ["bash", "-c", code + '; echo "${COMPREPLY[*]}"'], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == offered
+
+
+def test_zsh_is_offered_and_another_shell_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--print-completion", "zsh"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("#compdef aalbert") and all(f"{name}:" in shown for name in COMMANDS)
+    assert cli.main(["--print-completion", "tcsh"]) == 2
+    assert capsys.readouterr().err == "aalbert --print-completion: found tcsh, expected one of bash, zsh\n"
+
+
+# ---------------------------------------------------------------------------------------------- exit codes
+
+
+def test_the_exit_codes_are_those_of_the_documentation(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (repository / "docs/cli.md").read_text(encoding="utf-8")
+    documented = set(map(int, re.findall(r"^\| (\d+) \|", page, flags=re.MULTILINE)))
+    assert documented == {0, 1, errors.EXIT_USER_ERROR, errors.EXIT_STOPPED, errors.EXIT_INTERRUPTED}
+    cli.main(["--help"])
+    told = capsys.readouterr().out.split("exit codes:")[1].split("`aalbert")[0]
+    assert set(map(int, re.findall(r"\d+", told))) == documented
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_what_the_disk_does_is_told_in_a_sentence(code: int, monkeypatch, capsys) -> None:
+    class Failing:
+        EXAMPLES = ""
+
+        def add_arguments(self, parser) -> None: ...
+
+        def main(self, args):
+            raise OSError(code, os.strerror(code), "some where/file")
+
+    monkeypatch.delenv("AALBERT_TRACEBACK", raising=False)
+    monkeypatch.setattr(cli, "_load_command", lambda name: Failing())
+    assert cli.main(["report"]) == 2
+    assert capsys.readouterr().err == f"aalbert report: some where/file: {os.strerror(code)}\n"
+
+
+def test_other_errors_of_the_system_are_bugs() -> None:
+    assert errors.environment_fault(OSError(errno.EBADF, "bad file descriptor")) is None
+    assert errors.environment_fault(OSError("no number")) is None
