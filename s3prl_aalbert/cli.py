@@ -53,7 +53,7 @@ def _usage() -> str:
         f"commands:\n{rows}\n\n"
         "options (the first two before or after COMMAND):\n"
         + "\n".join(f"  {name:<24}  {text}" for name, text in options.items())
-        + f"\n\nexit codes: 0 done, 1 something failed, {EXIT_USER_ERROR} a mistake that the message tells how to mend,\n"
+        + f"\n\nexit codes: 0 done, 1 something failed, {EXIT_USER_ERROR} a mistake that the message explains,\n"
         f"            {EXIT_STOPPED} stopped by a signal after saving, {EXIT_INTERRUPTED} interrupted\n\n"
         "`aalbert COMMAND --help` shows the options and examples of one command."
     )
