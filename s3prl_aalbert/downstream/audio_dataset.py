@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,17 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from s3prl_aalbert.audio_io import AUDIO_SUFFIXES, AudioError, read_audio
 from s3prl_aalbert.errors import AalbertError
 
-logger = logging.getLogger(__name__)
-
 MAX_CACHED_SAMPLES = 16000 * 3600 * 24
 """Corpora up to 24 hours stay decoded in memory (115 MB an hour)."""
 
 
-def find_audio_by_name(folders: Sequence[str], name_of: Callable[[Path], str]) -> dict[str, Path]:
-    """Return the audio below some folders by utterance name.
+def find_audio(folders: Sequence[str]) -> list[Path]:
+    """Return the audio files below some folders.
 
     Raises:
-        AalbertError: a folder is missing, holds no audio, or two files have one name.
+        AalbertError: a folder is missing or holds no audio.
     """
-    found: dict[str, Path] = {}
+    found: list[Path] = []
     for folder in folders:
         root = Path(folder).expanduser()
         if not root.is_dir():
@@ -34,11 +31,32 @@ def find_audio_by_name(folders: Sequence[str], name_of: Callable[[Path], str]) -
         paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
         if not paths:
             raise AalbertError(f"{folder}: no audio found")
-        for path in paths:
-            name = name_of(path)
-            if name in found:
-                raise AalbertError(f'two files are utterance "{name}": {found[name]} and {path}')
-            found[name] = path
+        found += paths
+    return found
+
+
+def folder_and_stem(path: Path) -> str:
+    """Name a file where stems recur, as TIMIT's sa1 does in every speaker's folder: SPEAKER/sa1."""
+    return f"{path.parent.name}/{path.stem}"
+
+
+def stem(path: Path) -> str:
+    """Name a file by its stem."""
+    return path.stem
+
+
+def by_name(paths: Iterable[Path], name_of: Callable[[Path], str]) -> dict[str, Path]:
+    """Return files by utterance name.
+
+    Raises:
+        AalbertError: two files have one name.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        name = name_of(path)
+        if name in found:
+            raise AalbertError(f'two files are utterance "{name}": {found[name]} and {path}')
+        found[name] = path
     return found
 
 
@@ -131,10 +149,3 @@ def make_loader(dataset: ItemDataset, batch_size: int, num_workers: int, train: 
         distributed.set_epoch(epoch)
         return DataLoader(dataset, batch_size, sampler=distributed, num_workers=num_workers, collate_fn=collate)
     return DataLoader(dataset, batch_size, sampler=sampler, num_workers=num_workers, collate_fn=collate)
-
-
-def report_unusable(what: str, names: Mapping[str, str] | Sequence[str]) -> None:
-    """Log how many utterances were left out and name the first few."""
-    if names:
-        shown = ", ".join(list(names)[:5]) + (", ..." if len(names) > 5 else "")
-        logger.warning("%d utterances %s: %s", len(names), what, shown)

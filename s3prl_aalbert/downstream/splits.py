@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from s3prl_aalbert.checkpoint import write_text
 from s3prl_aalbert.errors import AalbertError
+
+logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "dev", "test")
 
@@ -86,12 +89,99 @@ def read_list(path: Path) -> list[str]:
     return names
 
 
-def check_split(split: Mapping[str, str], where: str) -> None:
-    """Raise AalbertError unless every split has an utterance."""
+def match_names(listed: Sequence[str], known: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Find listed utterances among the known ones, by name or, where only one fits, by the part after the folder.
+
+    Returns:
+        the names as known, in the order of the list, each once; and the listed names that fit none.
+    """
+    names = set(known)
+    stems: dict[str, str | None] = {}
+    for name in names:
+        stem = name.split("/")[-1]
+        stems[stem] = None if stem in stems else name
+    matched: dict[str, None] = {}
+    missing = []
+    for name in listed:
+        found = name if name in names else stems.get(name)
+        if found is None:
+            missing.append(name)
+        else:
+            matched[found] = None
+    return list(matched), missing
+
+
+def split_by_lists(
+    known: Iterable[str],
+    train_list: str,
+    test_list: str,
+    dev_list: str | None,
+    dev_fraction: float,
+    seed: int,
+) -> tuple[dict[str, str], list[str]]:
+    """Divide utterances as lists say (CPC's train_split.txt and test_split.txt).
+
+    Args:
+        known: utterances with audio and labels.
+        train_list: file of utterance names.
+        test_list: the same.
+        dev_list: the same; None draws ``dev_fraction`` of the training list. Either way dev is removed from training.
+        dev_fraction: share of the training list.
+        seed: decides which utterances are drawn.
+
+    Returns:
+        split by utterance, and the listed utterances that are not known.
+
+    Raises:
+        AalbertError: a list cannot be read, or utterances of the test are in another list, too.
+    """
+    known = list(known)
+    files = {"train": train_list, "test": test_list, **({"dev": dev_list} if dev_list else {})}
+    listed = {part: read_list(Path(file).expanduser()) for part, file in files.items()}
+    for part in ("train", "dev"):
+        both = sorted(set(listed.get(part, ())) & set(listed["test"]))
+        if both:
+            raise AalbertError(f"{files[part]} and {test_list} share {len(both)} utterances, e.g. {both[0]}")
+    found = {part: match_names(names, known) for part, names in listed.items()}
+    train, test = found["train"][0], found["test"][0]
+    if dev_list:
+        dev = found["dev"][0]
+    else:
+        _, dev = hold_out(train, dev_fraction, seed) if train else ([], [])
+    split = {**dict.fromkeys(train, "train"), **dict.fromkeys(dev, "dev"), **dict.fromkeys(test, "test")}
+    return split, [name for _, missing in found.values() for name in missing]
+
+
+def keep_fraction(split: Mapping[str, str], fraction: float, seed: int) -> dict[str, str]:
+    """Keep a nested share of the training utterances, and all of dev and test (paper, Figure 3)."""
+    if fraction == 1:
+        return dict(split)
+    train = [name for name, part in split.items() if part == "train"]
+    kept = set(nested_subset(train, fraction, seed)) if train else set()
+    logger.info("train_fraction %g: %d of %d training utterances", fraction, len(kept), len(train))
+    return {name: part for name, part in split.items() if part != "train" or name in kept}
+
+
+def exclude(names: Iterable[str], excluded: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """Divide names into (kept, excluded) by datarc.exclude: whole names, or what follows the folder (sa1)."""
+    entries = set(excluded or ())
+    names = list(names)
+    hit = {name: entries & {name, name.split("/")[-1]} for name in names}
+    unused = sorted(entries - set().union(*hit.values()))
+    if unused:
+        logger.warning("datarc.exclude has %s, which no utterance is called", ", ".join(unused))
+    return [name for name in names if not hit[name]], [name for name in names if hit[name]]
+
+
+def check_split(split: Mapping[str, str], where: str, left_out: str = "") -> None:
+    """Raise AalbertError unless every split has an utterance; ``left_out`` says what became of the others."""
     counts = {name: sum(value == name for value in split.values()) for name in SPLITS}
     empty = [name for name, count in counts.items() if not count]
     if empty:
-        raise AalbertError(f"{where}: the {' and '.join(empty)} split is empty ({counts})")
+        verb = "split is" if len(empty) == 1 else "splits are"
+        found = ", ".join(f"{name} {count}" for name, count in counts.items())
+        reason = f"; left out: {left_out}" if left_out else ""
+        raise AalbertError(f"{where}: the {' and '.join(empty)} {verb} empty (utterances: {found}{reason})")
 
 
 def save_split(path: Path, split: Mapping[str, str], speakers: Mapping[str, str]) -> None:

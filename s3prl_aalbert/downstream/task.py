@@ -32,6 +32,8 @@ class TaskData:
     """Utterances by split."""
     store: AudioStore
     label_of: Callable[[str], Any]
+    num_samples: Mapping[str, int]
+    """Length of each utterance."""
     counts: Mapping[str, Any]
     """What was used and left out, for results.json."""
 
@@ -83,6 +85,7 @@ class TaskExpert(nn.Module):
             },
             "majority": self.majority(),
         }
+        check_order(kwargs.get("runner") or {})
         resume = bool(kwargs.get("init_ckpt"))
         self.results = Results(self.expdir, self.task, kwargs, facts, resume)
 
@@ -147,9 +150,28 @@ class TaskExpert(nn.Module):
         """Write confusion matrices and the like for the test split's best step."""
 
 
+def check_order(runner: Mapping[str, Any]) -> None:
+    """Raise AalbertError where test would be evaluated before dev has said which step is best."""
+    order = list(runner.get("eval_dataloaders") or ())
+    if "test" in order and "dev" not in order[: order.index("test")]:
+        raise AalbertError(f"runner.eval_dataloaders is {order}, expected dev before test: dev chooses the best step")
+
+
 def as_paths(value: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
     """Return one path or several as a tuple."""
     return (value,) if isinstance(value, str) else tuple(value)
+
+
+def majority_of(data: TaskData, classes_of: Callable[[str], Tensor]) -> dict[str, float]:
+    """Return by split the accuracy of always answering the most frequent training class.
+
+    Args:
+        data: the task's data.
+        classes_of: gives the class of everything that is scored in an utterance, negative where nothing is.
+    """
+    size = len(data.classes)
+    counts = {split: class_counts([classes_of(name) for name in names], size) for split, names in data.names.items()}
+    return majority_rates(counts)
 
 
 def class_counts(labels: Sequence[Tensor], num_classes: int) -> Tensor:

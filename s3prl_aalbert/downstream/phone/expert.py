@@ -18,7 +18,7 @@ from s3prl_aalbert.config import from_dict
 from s3prl_aalbert.downstream.alignments import token_of_grid_frame
 from s3prl_aalbert.downstream.classifier import ClassifierConfig
 from s3prl_aalbert.downstream.phone.dataset import PhoneDataConfig, PhoneLabels, load_phone_data
-from s3prl_aalbert.downstream.task import TaskExpert, class_counts, majority_rates
+from s3prl_aalbert.downstream.task import TaskData, TaskExpert, majority_of
 
 
 class DownstreamExpert(TaskExpert):
@@ -44,11 +44,7 @@ class DownstreamExpert(TaskExpert):
 
     def majority(self) -> dict[str, float]:
         """Return the rate of the most frequent training phone on the 10 ms grid of each split."""
-        counts = {
-            split: class_counts([torch.from_numpy(self.data.label_of(n).grid) for n in names], len(self.data.classes))
-            for split, names in self.data.names.items()
-        }
-        return majority_rates(counts)
+        return phone_majority(self.data)
 
     def forward(
         self,
@@ -80,11 +76,14 @@ class DownstreamExpert(TaskExpert):
     def _score_on_grid(self, predicted: np.ndarray, grid: np.ndarray, records: Any) -> None:
         """Let the token that covers each 10 ms frame's centre answer for it."""
         size = len(self.data.classes)
-        if not len(predicted):  # too short for one token of S3PRL's Featurizer: every frame counts as wrong
-            records["grid_frames"].append(int((grid >= 0).sum()))
+        valid = grid >= 0
+        if not len(predicted):  # too short for one token of S3PRL's Featurizer: every frame and phone is missed
+            missed = len(collapse(grid[valid]))
+            records["grid_frames"].append(int(valid.sum()))
+            records["phone_errors"].append(missed)
+            records["phones"].append(missed)
             return
         answers = predicted[token_of_grid_frame(len(grid), self.upstream_rate, len(predicted))]
-        valid = grid >= 0
         confusion = np.bincount(grid[valid] * size + answers[valid], minlength=size * size).reshape(size, size)
         records["grid_frames"].append(int(valid.sum()))
         records["confusion"].append(confusion)
@@ -116,6 +115,11 @@ class DownstreamExpert(TaskExpert):
             frames = int(confusion[i].sum())
             table.append([phone, str(frames), f"{confusion[i, i] / frames:.4f}" if frames else ""])
         write_csv(self.expdir / "per_class.csv", table)
+
+
+def phone_majority(data: TaskData) -> dict[str, float]:
+    """Return the rate of the most frequent training phone on the 10 ms grid, by split."""
+    return majority_of(data, lambda name: torch.from_numpy(data.label_of(name).grid))
 
 
 def write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> None:

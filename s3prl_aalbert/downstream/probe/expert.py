@@ -7,6 +7,7 @@ toolkit.all_layers.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,10 +23,11 @@ from s3prl_aalbert.config import from_dict
 from s3prl_aalbert.downstream.alignments import token_of_grid_frame
 from s3prl_aalbert.downstream.classifier import CLASSIFIERS, build_classifier
 from s3prl_aalbert.downstream.phone.dataset import PhoneDataConfig, load_phone_data
-from s3prl_aalbert.downstream.phone.expert import write_csv
+from s3prl_aalbert.downstream.phone.expert import phone_majority, write_csv
 from s3prl_aalbert.downstream.probe.batches import ChainedBatches, JointTrainingBatches
 from s3prl_aalbert.downstream.results import Results
 from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data
+from s3prl_aalbert.downstream.speaker.expert import frame_majority
 from s3prl_aalbert.downstream.task import TaskData
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 
@@ -108,7 +110,7 @@ class DownstreamExpert(nn.Module):
                 "layer_dims": self.layer_dims,
                 "classifier_params": sum(p.numel() for p in self.models.parameters()),
             },
-            "majority": {},
+            "majority": {task: self._majority(task) for task in self.data},
         }
         args = {**kwargs, "upstream": str(kwargs.get("upstream")).removeprefix("aalbert_all_layers_of_")}
         self.results = Results(self.expdir, self.task, args, facts, bool(kwargs.get("init_ckpt")))
@@ -119,6 +121,10 @@ class DownstreamExpert(nn.Module):
         if task == "phone":
             return load_phone_data(from_dict(PhoneDataConfig, values, where), self.rate, self.seed, folder)
         return load_speaker_data(from_dict(SpeakerDataConfig, values, where), self.seed, folder)
+
+    def _majority(self, task: str) -> dict[str, float]:
+        data = self.data[task]
+        return phone_majority(data) if task == "phone" else frame_majority(data, self.rate)
 
     def _build(self, probe: Probe, hidden_size: int) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
@@ -156,7 +162,7 @@ class DownstreamExpert(nn.Module):
             tasks: task of each utterance.
             records: S3PRL's defaultdict(list).
         """
-        total = features[0].new_zeros(())
+        total = features[0].new_zeros((), requires_grad=True)  # even a batch without a single token can go backward
         for task in self.data:
             chosen = [i for i, name in enumerate(tasks) if name == task and len(features[i])]
             if chosen:
@@ -169,14 +175,16 @@ class DownstreamExpert(nn.Module):
         lengths = [len(feature) for feature in features]
         layers = torch.cat(features).split(self.layer_dims, dim=-1)  # each (tokens, dim)
         target = _token_targets(task, labels, lengths).to(layers[0].device)  # (tokens,)
+        labelled = max(1, int((target >= 0).sum()))
         losses = []
         for probe in self.probes:
             if probe.task != task:
                 continue
             logits = self.models[_key(probe.name)](layers[probe.layer])
-            loss = F.cross_entropy(logits, target)
-            losses.append(loss)
+            loss = F.cross_entropy(logits, target, reduction="sum") / labelled
             records[f"{probe.name}/loss"].append(loss.item())
+            if math.isfinite(loss.item()):  # S3PRL's runner skips a step of NaN: one probe must not stop the others
+                losses.append(loss)
             if split != "train":
                 correct, count = self._score(task, logits.argmax(-1).cpu().numpy(), labels, lengths)
                 records[f"{probe.name}/correct"].append(correct)

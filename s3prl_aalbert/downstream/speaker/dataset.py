@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s3prl_aalbert.downstream.audio_dataset import AudioStore, find_audio_by_name, report_unusable
+from s3prl_aalbert.downstream.audio_dataset import AudioStore, by_name, find_audio, folder_and_stem, stem
+from s3prl_aalbert.downstream.left_out import LeftOut
 from s3prl_aalbert.downstream.splits import (
     SPLITS,
     check_split,
-    hold_out,
-    nested_subset,
-    read_list,
+    exclude,
+    keep_fraction,
     save_split,
+    split_by_lists,
     split_within_speakers,
 )
 from s3prl_aalbert.downstream.task import TaskData, as_paths
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.pretrain.corpus import LIBRISPEECH_STEM, speaker_of
 
 SAMPLE_RATE = 16000
 
@@ -53,6 +55,8 @@ class SpeakerDataConfig:
             found.append("datarc.train_list and datarc.test_list go together")
         if not 0 < self.train_fraction <= 1:
             found.append(f"datarc.train_fraction is {self.train_fraction}, expected within (0, 1]")
+        if not 0 < self.dev_fraction < 1:
+            found.append(f"datarc.dev_fraction is {self.dev_fraction}, expected within (0, 1)")
         return found
 
 
@@ -60,32 +64,24 @@ def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path) -> Tas
     """Find audio and speakers, leave out what does not fit (named and counted), split 8:1:1 or by lists.
 
     Raises:
-        AalbertError: no audio, fewer than two speakers, an empty split.
+        AalbertError: no audio, fewer than two speakers, an empty split: wherever a result would be wrong.
     """
-    by_folder = config.speaker_from == "folder"
-    audio = find_audio_by_name(
-        as_paths(config.audio), lambda path: f"{path.parent.name}/{path.stem}" if by_folder else path.stem
-    )
-    speakers = {n: s for n, s in _speakers(config, audio).items() if n.split("/")[-1] not in (config.exclude or ())}
-    unknown = sorted(set(audio) - set(speakers)) if config.speakers_file else []
-    orphans = sorted(set(speakers) - set(audio))
+    left_out = LeftOut()
+    audio, speakers = _read_sources(config, left_out)
+    candidates = _limit(speakers, config.max_speakers)
     store = AudioStore(audio)
-    candidates = _limit({n: s for n, s in speakers.items() if n in audio}, config.max_speakers)
     lengths, bad = store.usable(sorted(candidates))
+    left_out.add("undecodable", bad)
     good = {name: speaker for name, speaker in candidates.items() if name in lengths}
-    split, left_out = _split(config, good)
-    report_unusable("have no speaker", unknown)
-    report_unusable("have a speaker but no audio", orphans)
-    report_unusable("cannot be decoded", bad)
-    report_unusable("(speakers) have too few utterances for 8:1:1", left_out)
-    if config.train_fraction < 1:
-        kept = set(nested_subset([n for n, part in split.items() if part == "train"], config.train_fraction, seed))
-        split = {name: part for name, part in split.items() if part != "train" or name in kept}
+    split = _split(config, good, left_out)
     classes = tuple(sorted({good[name] for name, part in split.items() if part == "train"}))
-    unseen = sorted({good[name] for name in split} - set(classes))
-    report_unusable("(speakers) have no training utterance", unseen)
-    split = {name: part for name, part in split.items() if good[name] not in unseen}
-    check_split(split, "the speaker task")
+    left_out.add("not_in_training", {good[name] for name in split} - set(classes))
+    split = {name: part for name, part in split.items() if good[name] in classes}
+    left_out.log("speaker")
+    left_out.save(expdir)
+    # The classes are those of all training utterances, so that every share of them answers the same question.
+    split = keep_fraction(split, config.train_fraction, seed)
+    check_split(split, "the speaker task", left_out.summary())
     if len(classes) < 2:
         raise AalbertError(f"the speaker task needs two speakers at least, found {len(classes)} in {config.audio}")
     ids = {speaker: index for index, speaker in enumerate(classes)}
@@ -95,32 +91,47 @@ def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path) -> Tas
         **{part: len(members) for part, members in by_split.items()},
         "classes": len(classes),
         "hours": sum(lengths[name] for name in split) / SAMPLE_RATE / 3600,
-        "without_speaker": len(unknown),
-        "without_audio": len(orphans),
-        "undecodable": sorted(bad),
-        "speakers_left_out": [*left_out, *unseen],
+        "left_out": left_out.facts(),
     }
-    return TaskData(classes, by_split, store, lambda name: ids[good[name]], counts)
+    return TaskData(classes, by_split, store, lambda name: ids[good[name]], lengths, counts)
 
 
-def _speakers(config: SpeakerDataConfig, audio: Mapping[str, Path]) -> dict[str, str]:
+def _read_sources(config: SpeakerDataConfig, left_out: LeftOut) -> tuple[dict[str, Path], dict[str, str]]:
+    """Return audio and speaker by utterance name; the speakers are those of utterances with audio."""
+    paths = find_audio(as_paths(config.audio))
     if config.speaker_from == "folder":
-        return {name: path.parent.name for name, path in audio.items()}
-    if config.speaker_from == "librispeech":
-        return {name: name.split("-")[0] for name in audio}
-    path = Path(config.speakers_file or "").expanduser()
-    separator = "\t" if config.speaker_from == "tsv" else None
-    speakers = {}
+        audio = by_name(paths, folder_and_stem)
+        speakers = {name: path.parent.name for name, path in audio.items()}
+    elif config.speaker_from == "librispeech":
+        audio = by_name(paths, stem)
+        speakers = {name: speaker_of(path) for name, path in audio.items() if LIBRISPEECH_STEM.match(name)}
+    else:
+        speakers = _read_speakers(Path(config.speakers_file or "").expanduser(), config.speaker_from == "tsv")
+        audio = by_name(paths, folder_and_stem if any("/" in name for name in speakers) else stem)
+        left_out.add("no_audio", set(speakers) - set(audio))
+    left_out.add("no_speaker", set(audio) - set(speakers))
+    kept, excluded = exclude([name for name in speakers if name in audio], config.exclude)
+    left_out.add("excluded", excluded)
+    return audio, {name: speakers[name] for name in kept}
+
+
+def _read_speakers(path: Path, tabs: bool) -> dict[str, str]:
+    """Read ``UTTERANCE SPEAKER`` lines: Kaldi's utt2spk, or a TSV with or without a header."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise AalbertError(f"{path}: cannot be read ({error.strerror})") from error
+    speakers: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
-        fields = line.split(separator)
-        if len(fields) < 2 and line.strip():
-            raise AalbertError(f'{path}: line {number} is "{line.strip()}", expected UTTERANCE SPEAKER')
-        if fields:
-            speakers[fields[0]] = fields[1].strip()
+        fields = [field.strip() for field in line.split("\t" if tabs else None)]
+        if not line.strip() or (tabs and number == 1 and fields[0].lower() in ("utterance", "utt")):
+            continue
+        if len(fields) < 2 or not all(fields[:2]):
+            expected = "UTTERANCE SPEAKER" + (" by a tab" if tabs else "")
+            raise AalbertError(f'{path}: line {number} is "{line.strip()}", expected {expected}')
+        name, speaker = fields[:2]
+        if speakers.setdefault(name, speaker) != speaker:
+            raise AalbertError(f"{path}: line {number} gives {name} to {speaker}, an earlier one to {speakers[name]}")
     return speakers
 
 
@@ -135,14 +146,13 @@ def _limit(speakers: dict[str, str], most: int | None) -> dict[str, str]:
     return {name: speaker for name, speaker in speakers.items() if speaker in kept}
 
 
-def _split(config: SpeakerDataConfig, speakers: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+def _split(config: SpeakerDataConfig, speakers: Mapping[str, str], left_out: LeftOut) -> dict[str, str]:
     if not config.train_list:
-        return split_within_speakers(speakers, config.split_seed)
-    train = read_list(Path(config.train_list).expanduser())
-    test = read_list(Path(config.test_list or "").expanduser())
-    both = sorted(set(train) & set(test))
-    if both:
-        raise AalbertError(f"{config.train_list} and {config.test_list} share {len(both)} utterances, e.g. {both[0]}")
-    train, dev = hold_out(train, config.dev_fraction, config.split_seed)
-    listed = {**dict.fromkeys(train, "train"), **dict.fromkeys(dev, "dev"), **dict.fromkeys(test, "test")}
-    return {name: part for name, part in listed.items() if name in speakers}, []
+        split, too_few = split_within_speakers(speakers, config.split_seed)
+        left_out.add("too_few_utterances", too_few)
+        return split
+    lists = (config.train_list, config.test_list or "", None)
+    split, missing = split_by_lists(speakers, *lists, config.dev_fraction, config.split_seed)
+    left_out.add("listed_but_unusable", missing)
+    left_out.add("in_no_list", set(speakers) - set(split))
+    return split

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from s3prl_aalbert.config import from_dict
 from s3prl_aalbert.downstream.classifier import ClassifierConfig
 from s3prl_aalbert.downstream.speaker.dataset import SAMPLE_RATE, SpeakerDataConfig, load_speaker_data
-from s3prl_aalbert.downstream.task import TaskExpert, majority_rates
+from s3prl_aalbert.downstream.task import TaskData, TaskExpert, majority_of
 
 
 class SpeakerExpert(TaskExpert):
@@ -35,13 +34,18 @@ class SpeakerExpert(TaskExpert):
 
     def majority(self) -> dict[str, float]:
         """Return the rate of the speaker with most training utterances, by split."""
-        counts = {}
-        for split, names in self.data.names.items():
-            tally = Counter(self.data.label_of(name) for name in names)
-            counts[split] = torch.tensor([tally.get(index, 0) for index in range(len(self.data.classes))])
-        return majority_rates(counts)
+        return majority_of(self.data, lambda name: torch.tensor([self.data.label_of(name)]))
 
     def metrics(self, records: Any) -> dict[str, float]:
         """Return mean loss and accuracy over what was classified (utterances or frames)."""
         count = max(1, sum(records["count"]))
         return {"loss": sum(records["loss_sum"]) / count, "acc": sum(records["correct"]) / count}
+
+
+def frame_majority(data: TaskData, upstream_rate: int) -> dict[str, float]:
+    """Return the rate of the speaker with most training tokens, by split."""
+
+    def classes_of(name: str) -> torch.Tensor:
+        return torch.full((round(data.num_samples[name] / upstream_rate),), data.label_of(name))
+
+    return majority_of(data, classes_of)

@@ -9,13 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from s3prl_aalbert.downstream.speaker.expert import SpeakerExpert
+from s3prl_aalbert.downstream.speaker.expert import SpeakerExpert, frame_majority
 
 
 class DownstreamExpert(SpeakerExpert):
     """One answer a token; padding never counts: the features come unpadded."""
 
     task = "aalbert_speaker_frame"
+
+    def majority(self) -> dict[str, float]:
+        """Return the rate of the speaker with most training tokens, by split."""
+        return frame_majority(self.data, self.upstream_rate)
 
     def forward(
         self,
@@ -30,8 +34,8 @@ class DownstreamExpert(SpeakerExpert):
         lengths = torch.tensor([len(feature) for feature in features])
         logits = self.model(torch.cat(list(features)))  # (tokens, speakers)
         target = torch.repeat_interleave(torch.tensor(list(labels)), lengths).to(logits.device)
-        loss = F.cross_entropy(logits, target)
-        records["loss_sum"].append(loss.item() * len(target))
+        total = F.cross_entropy(logits, target, reduction="sum")
+        records["loss_sum"].append(total.item())
         records["correct"].append(int((logits.argmax(-1) == target).sum()))
         records["count"].append(len(target))
-        return loss
+        return total / max(1, len(target))  # no token at all: audio too short for S3PRL's Featurizer

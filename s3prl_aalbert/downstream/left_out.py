@@ -1,0 +1,74 @@
+"""What a task could not use: named and counted, in the log once, in results.json, and in full beside the run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from s3prl_aalbert.checkpoint import write_text
+
+logger = logging.getLogger(__name__)
+
+LEFT_OUT_FILE = "left_out.tsv"
+REASONS = {
+    "no_labels": "utterances without labels",
+    "no_audio": "utterances with labels but no audio",
+    "no_speaker": "utterances without a speaker",
+    "undecodable": "utterances whose audio cannot be decoded",
+    "labels_unreadable": "utterances whose label file cannot be read",
+    "labels_past_end": "utterances with labels past the end of the audio",
+    "listed_but_unusable": "utterances of a split list without usable audio and labels",
+    "in_no_list": "utterances that no split list names",
+    "excluded": "utterances excluded by datarc.exclude",
+    "too_few_utterances": "speakers with too few utterances for 8:1:1",
+    "not_in_training": "speakers without a training utterance",
+}
+ASKED_FOR = frozenset({"excluded", "in_no_list"})
+"""By the user: no cause for a warning."""
+MAX_LOGGED, MAX_RECORDED = 5, 100
+
+
+class LeftOut:
+    """Names by reason, in the order in which they were found."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, dict[str, str]] = {}
+
+    def add(self, reason: str, names: Mapping[str, str] | Iterable[str]) -> None:
+        """Note utterances or speakers, each with a detail if there is one; ``reason`` is a key of REASONS."""
+        details = dict(names) if isinstance(names, Mapping) else dict.fromkeys(names, "")
+        assert reason in REASONS, reason
+        if details:
+            self.found.setdefault(reason, {}).update(details)
+
+    def log(self, task: str) -> None:
+        """Say how many were left out for each reason and name the first few."""
+        for reason, details in self.found.items():
+            shown = ", ".join(sorted(details)[:MAX_LOGGED]) + (", ..." if len(details) > MAX_LOGGED else "")
+            level = logging.INFO if reason in ASKED_FOR else logging.WARNING
+            logger.log(level, "%s task: left out %s: %s", task, _count(reason, len(details)), shown)
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """Return count and first names by reason, for results.json."""
+        return {
+            reason: {"count": len(details), "names": sorted(details)[:MAX_RECORDED]}
+            for reason, details in self.found.items()
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write all names with their reasons and details to left_out.tsv, if there are any."""
+        rows = [(name, reason, detail) for reason, d in self.found.items() for name, detail in sorted(d.items())]
+        if rows:
+            lines = ["\t".join(row) for row in (("name", "reason", "detail"), *rows)]
+            write_text(folder / LEFT_OUT_FILE, "\n".join(lines) + "\n")
+
+    def summary(self) -> str:
+        """Return all counts in words, e.g. for an error that nothing is left."""
+        return "; ".join(_count(reason, len(details)) for reason, details in self.found.items())
+
+
+def _count(reason: str, count: int) -> str:
+    what, rest = REASONS[reason].split(" ", 1)
+    return f"{count} {what.removesuffix('s') if count == 1 else what} {rest}"

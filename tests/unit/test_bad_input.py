@@ -1,0 +1,240 @@
+"""Data that a task cannot use: named and counted once; an error only where a result would be wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from s3prl_aalbert.downstream.phone.dataset import PhoneDataConfig, load_phone_data
+from s3prl_aalbert.downstream.phone.expert import DownstreamExpert as PhoneExpert
+from s3prl_aalbert.downstream.probe.expert import DownstreamExpert as ProbeExpert
+from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data
+from s3prl_aalbert.downstream.task import TaskData
+from s3prl_aalbert.errors import AalbertError
+
+PHN = "0 4000 aa\n4000 8000 b\n"
+"""Labels of the half second that ``write`` writes."""
+
+
+def write(path: Path, phn: str | None = PHN, seconds: float = 0.5) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.random.default_rng(len(str(path))).normal(0, 0.1, int(seconds * 16000)), 16000)
+    if phn is not None:
+        path.with_suffix(".phn").write_text(phn)
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    """Four speakers of ten utterances, all with labels."""
+    for speaker in "abcd":
+        for index in range(10):
+            write(tmp_path / "speech" / speaker / f"u{index}.wav")
+    return tmp_path / "speech"
+
+
+def phones(speech: Path, **more: Any) -> TaskData:
+    return load_phone_data(PhoneDataConfig(audio=str(speech), **more), 480, 0, speech.parent)
+
+
+def speakers(speech: Path, **more: Any) -> TaskData:
+    return load_speaker_data(SpeakerDataConfig(audio=str(speech), **more), 0, speech.parent)
+
+
+def left_out(data: TaskData) -> dict[str, list[str]]:
+    found = data.counts["left_out"]
+    assert all(entry["count"] == len(entry["names"]) for entry in found.values())
+    return {reason: entry["names"] for reason, entry in found.items()}
+
+
+def test_clean_data_leave_nothing_out(speech: Path) -> None:
+    assert left_out(phones(speech)) == left_out(speakers(speech)) == {}
+    assert not (speech.parent / "left_out.tsv").exists()
+
+
+# ------------------------------------------------------------------------------------------------- phones
+
+
+def test_audio_without_labels(speech: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for index in range(7):
+        write(speech / "a" / f"new{index}.wav", None)
+    write(speech / "a" / "silent.wav", "")  # a label file that labels nothing
+    with caplog.at_level(logging.WARNING):
+        data = phones(speech)
+    assert left_out(data) == {"no_labels": [*(f"a/new{i}" for i in range(7)), "a/silent"]}
+    assert [record.getMessage() for record in caplog.records] == [
+        "phone task: left out 8 utterances without labels: a/new0, a/new1, a/new2, a/new3, a/new4, ..."
+    ], "once, with the first few names"
+    assert sum(map(len, data.names.values())) == 40
+    rows = list(csv.reader((speech.parent / "left_out.tsv").open(), delimiter="\t"))
+    assert rows[0] == ["name", "reason", "detail"] and len(rows) == 9, "all of them beside the run"
+
+
+def test_labels_without_audio(speech: Path) -> None:
+    table = speech.parent / "labels.tsv"
+    names = [f"{s}/u{i}" for s in "abcd" for i in range(10)]
+    table.write_text("".join(f"{n}\t0\t0.2\taa\n{n}\t0.2\t0.5\tb\n" for n in [*names, "a/gone"]))
+    assert left_out(phones(speech, alignments=str(table))) == {"no_audio": ["a/gone"]}
+
+
+def test_labels_past_the_end_of_the_audio(speech: Path) -> None:
+    write(speech / "a" / "late.wav", "0 4000 aa\n4000 8801 b\n")  # 50.06 ms too long
+    write(speech / "a" / "nearly.wav", "0 4000 aa\n4000 8799 b\n")
+    data = phones(speech)
+    assert left_out(data) == {"labels_past_end": ["a/late"]}
+    assert "a/nearly" in {name for names in data.names.values() for name in names}
+    assert "labels end at 0.55 s, the audio at 0.50 s" in (speech.parent / "left_out.tsv").read_text()
+
+
+def test_a_damaged_label_file_among_good_ones(speech: Path) -> None:
+    write(speech / "a" / "bad.wav", "0 ten aa\n")
+    assert left_out(phones(speech)) == {"labels_unreadable": ["a/bad"]}
+    assert "bad.phn: line 1" in (speech.parent / "left_out.tsv").read_text()
+
+
+def test_label_files_that_are_all_damaged_stop_with_the_first_reason(speech: Path) -> None:
+    for path in speech.rglob("*.phn"):
+        path.write_text("0 ten aa\n")
+    with pytest.raises(AalbertError, match=r"none of 40 audio files has labels .*u0\.phn: line 1"):
+        phones(speech)
+
+
+def test_one_phone_is_no_classification(speech: Path) -> None:
+    for path in speech.rglob("*.phn"):
+        path.write_text("0 8000 aa\n")
+    with pytest.raises(AalbertError, match=r"two phones at least, found \['aa'\]"):
+        phones(speech)
+
+
+def test_an_empty_split_names_what_was_left_out(speech: Path) -> None:
+    for path in (speech / "a").glob("*.wav"):
+        path.write_bytes(b"RIFF")
+    tested = 0
+    for fold in range(4):
+        try:
+            phones(speech, fold=fold)
+        except AalbertError as error:
+            tested += 1
+            assert "split is empty" in str(error)
+            assert "left out: 10 utterances whose audio cannot be decoded" in str(error)
+    assert tested == 2, "speaker a is the test of one fold and the dev of another"
+
+
+def test_an_excluded_name_that_is_nowhere_is_a_warning(speech: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = phones(speech, exclude=["u1", "c/u2", "sa1"])
+    assert left_out(data) == {"excluded": ["a/u1", "b/u1", "c/u1", "c/u2", "d/u1"]}
+    assert "datarc.exclude has sa1, which no utterance is called" in caplog.text
+
+
+def test_lists_that_do_not_fit_the_audio(speech: Path) -> None:
+    folder = speech.parent
+    (folder / "train.txt").write_text("".join(f"{s}/u{i}\n" for s in "abcd" for i in range(6)) + "a/gone\n")
+    (folder / "test.txt").write_text("".join(f"{s}/u7\n" for s in "abcd"))
+    lists = {"train_list": str(folder / "train.txt"), "test_list": str(folder / "test.txt")}
+    expected = {
+        "listed_but_unusable": ["a/gone"],
+        "in_no_list": [f"{s}/u{i}" for s in "abcd" for i in (6, 8, 9)],
+    }
+    assert left_out(phones(speech, split="lists", **lists)) == expected
+    assert left_out(speakers(speech, **lists)) == expected
+
+
+@pytest.mark.parametrize("load", [phones, speakers])
+def test_lists_of_another_corpus_are_an_error(speech: Path, load: Any) -> None:
+    folder = speech.parent
+    (folder / "train.txt").write_text("103-1240-0000\n103-1240-0001\n")
+    (folder / "test.txt").write_text("103-1240-0002\n")
+    lists = {"train_list": str(folder / "train.txt"), "test_list": str(folder / "test.txt")}
+    with pytest.raises(AalbertError, match=r"train and dev and test splits are empty .*3 utterances of a split list"):
+        load(speech, **lists, **({"split": "lists"} if load is phones else {}))
+
+
+# ----------------------------------------------------------------------------------------------- speakers
+
+
+def test_speakers_with_too_few_utterances(speech: Path) -> None:
+    for index in range(2):
+        write(speech / "e" / f"u{index}.wav")
+    for index in range(3):
+        write(speech / "f" / f"u{index}.wav")
+    data = speakers(speech)
+    assert left_out(data) == {"too_few_utterances": ["e"]}
+    assert data.classes == ("a", "b", "c", "d", "f"), "three utterances are one for each split"
+
+
+def test_nobody_with_enough_utterances_is_an_error(tmp_path: Path) -> None:
+    for speaker in "abc":
+        write(tmp_path / "speech" / speaker / "only.wav")
+    with pytest.raises(AalbertError, match=r"splits are empty .*3 speakers with too few utterances for 8:1:1"):
+        speakers(tmp_path / "speech")
+
+
+def test_one_speaker_is_no_classification(speech: Path) -> None:
+    with pytest.raises(AalbertError, match="two speakers at least, found 1"):
+        speakers(speech, max_speakers=1)
+
+
+def test_undecodable_and_nameless_audio(speech: Path) -> None:
+    (speech / "a" / "u3.wav").write_bytes(b"no audio")
+    assert left_out(speakers(speech)) == {"undecodable": ["a/u3"]}
+    table = speech.parent / "utt2spk"
+    table.write_text("".join(f"{s}/u{i} {s}\n" for s in "abc" for i in range(10)) + "c/gone c\n")
+    data = speakers(speech, speaker_from="utt2spk", speakers_file=str(table))
+    assert left_out(data) == {
+        "no_audio": ["c/gone"],
+        "no_speaker": [f"d/u{i}" for i in range(10)],
+        "undecodable": ["a/u3"],
+    }
+
+
+def test_names_unlike_librispeech_have_no_speaker(speech: Path) -> None:
+    for speaker in (84, 174):
+        for index in range(10):
+            write(speech / str(speaker) / "121" / f"{speaker}-121-{index:04}.wav")
+    for path in speech.glob("[bcd]/*"):
+        path.unlink()
+    data = speakers(speech, speaker_from="librispeech")
+    assert data.classes == ("174", "84")
+    assert left_out(data) == {"no_speaker": [f"u{i}" for i in range(10)]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a/u0\n", "line 1"), ("a/u0 a\na/u0 b\n", "line 2 gives a/u0 to b, an earlier one to a")],
+)
+def test_a_wrong_speaker_table_is_one_sentence(speech: Path, text: str, message: str) -> None:
+    (speech.parent / "utt2spk").write_text(text)
+    with pytest.raises(AalbertError, match=message):
+        speakers(speech, speaker_from="utt2spk", speakers_file=str(speech.parent / "utt2spk"))
+
+
+# ------------------------------------------------------------------------------------------- in a whole run
+
+
+def test_results_json_counts_them(speech: Path, tmp_path: Path) -> None:
+    write(speech / "a" / "new.wav", None)
+    config = {"datarc": {"audio": str(speech)}, "modelrc": {"hidden_size": 4}}
+    expert = PhoneExpert(6, 480, config, str(tmp_path / "run"), seed=1)
+    expert.results.save()
+    content = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert content["data"]["left_out"] == {"no_labels": {"count": 1, "names": ["a/new"]}}
+    assert (tmp_path / "run" / "split.tsv").is_file() and (tmp_path / "run" / "left_out.tsv").is_file()
+    config = {"datarc": {"phone": {"audio": str(speech)}, "speaker": {"audio": str(speech)}}, "modelrc": {}}
+    probe = ProbeExpert(6, 480, config, str(tmp_path / "probe"), runner={"gradient_clipping": 1e9}, seed=1)
+    probe.results.save()
+    content = json.loads((tmp_path / "probe" / "results.json").read_text())
+    assert content["data"]["phone"]["left_out"] == {"no_labels": {"count": 1, "names": ["a/new"]}}
+    assert content["data"]["speaker"]["left_out"] == {}
+    assert (tmp_path / "probe" / "phone" / "left_out.tsv").is_file()
+
+
+def test_test_before_dev_is_refused(speech: Path, tmp_path: Path) -> None:
+    config = {"datarc": {"audio": str(speech)}, "modelrc": {"hidden_size": 4}}
+    with pytest.raises(AalbertError, match="expected dev before test"):
+        PhoneExpert(6, 480, config, str(tmp_path), seed=1, runner={"eval_dataloaders": ["test", "dev"]})
