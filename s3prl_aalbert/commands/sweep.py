@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s3prl_aalbert.errors import AalbertError
+
+if TYPE_CHECKING:
+    from s3prl_aalbert.toolkit.sweep import Sweep, SweepRun
 
 EXAMPLES = """\
 examples:
-  aalbert sweep my_sweep.yaml                # runs what is not done yet, then writes OUTPUT/report
-  aalbert sweep my_sweep.yaml --print        # the commands, e.g. for a cluster's array job
-  aalbert sweep evidence_small               # a packaged one (downstream_configs/sweep_*.yaml)
+  aalbert sweep my_sweep.yaml                      # runs what is not done yet, then writes OUTPUT/report
+  aalbert sweep --preset small --data DIR          # the paper's experiments at the size of a laptop
+  aalbert sweep --preset paper --only pretrain/    # part of one, by the beginning of its runs' names
+  aalbert sweep --preset paper --print > jobs.txt  # one command a line, e.g. for a cluster's array job
 """
+PRESETS = ("paper", "small", "evidence")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("file", metavar="YAML", help="a path, or the name of a packaged sweep")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("file", metavar="YAML", nargs="?", help="the grid; see downstream_configs/sweep_small.yaml")
+    which.add_argument("--preset", choices=PRESETS, help="a packaged grid: downstream_configs/sweep_PRESET.yaml")
+    parser.add_argument("--data", metavar="DIR", help="folder that stands for {data} in the file; default: its own")
+    parser.add_argument("-p", "--expdir", metavar="DIR", help="folder of all runs; default: the file's output")
+    parser.add_argument("--only", metavar="NAME", action="append", help="runs whose name begins so; may be repeated")
     parser.add_argument("--print", action="store_true", help="print the commands that are not done instead of running")
     parser.add_argument("--no-report", action="store_true", help="leave out the report at the end")
 
@@ -26,20 +40,48 @@ def main(args: argparse.Namespace) -> int:
     """Run the sweep; 1 if any run failed."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     from s3prl_aalbert.config import find_config
-    from s3prl_aalbert.toolkit.sweep import command_line, execute, load_sweep
+    from s3prl_aalbert.toolkit.sweep import load_sweep
 
-    name = args.file if Path(args.file).suffix or args.file.startswith("sweep_") else f"sweep_{args.file}"
-    runs = load_sweep(find_config(name, "downstream_configs"))
+    path = find_config(f"sweep_{args.preset}" if args.preset else args.file, "downstream_configs")
+    sweep = load_sweep(path, args.data, args.expdir)
+    runs = _chosen(sweep, args.only)
     if args.print:
-        print("\n".join(command_line(run) for run in runs if not run.done))
+        _print_commands([run for run in runs if not run.done], args)
         return 0
-    failed = execute(runs)
-    finished = [run.expdir for run in runs if run.done]
-    if finished and not args.no_report:
-        from s3prl_aalbert.analysis.report import write_report
+    from s3prl_aalbert.toolkit.sweep_runner import execute
 
-        root = finished[0].parents[3]
-        print(write_report(finished, root / "report", title=args.file))
+    failed = execute(runs, sweep.runs)
+    if not args.no_report:
+        _report(sweep, args.preset or args.file)
     if failed:
         print(f"{len(failed)} of {len(runs)} runs failed; the same command tries them again", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _chosen(sweep: Sweep, names: list[str] | None) -> list[SweepRun]:
+    runs = [run for run in sweep.runs if not names or run.name.startswith(tuple(names))]
+    if not runs:
+        known = sorted({run.name.split("/")[0] for run in sweep.runs})
+        raise AalbertError(f"--only {' '.join(names or ())}: no run begins so, expected one of {', '.join(known)} ...")
+    return runs
+
+
+def _print_commands(runs: list[SweepRun], args: argparse.Namespace) -> None:
+    """Print one command a line that runs one cell and notes that it is done; what others need comes first."""
+    what = ["--preset", args.preset] if args.preset else [args.file]
+    for flag, value in (("--data", args.data), ("-p", args.expdir)):
+        what += [flag, value] if value else []
+    for run in runs:
+        print(shlex.join(["aalbert", "sweep", *what, "--only", run.name, "--no-report"]))
+
+
+def _report(sweep: Sweep, title: str) -> None:
+    from s3prl_aalbert.commands import report
+
+    finished = [str(run.expdir) for run in sweep.runs if run.done]
+    if not finished:
+        return
+    parser = argparse.ArgumentParser(prog="aalbert report")
+    report.add_arguments(parser)
+    out = str(Path(sweep.output) / "report")
+    report.main(parser.parse_args([*finished, "-o", out, "--title", title, *sweep.report]))

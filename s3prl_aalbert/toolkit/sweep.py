@@ -1,28 +1,34 @@
-"""Experiments as a grid: models x tasks x settings x seeds, each one run of `aalbert downstream` or `aalbert probe`.
+"""Experiments as a grid: pre-training, then models x tasks x settings x seeds, each cell one `aalbert` command.
 
-A run that is done is skipped, one that was interrupted is resumed, a failed one is reported and tried again next time.
+Cells are expanded here and run by ``sweep_runner``.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import shlex
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from s3prl_aalbert.checkpoint import write_text
 from s3prl_aalbert.config import ConfigError, from_dict, read_yaml
 from s3prl_aalbert.errors import did_you_mean
 
-logger = logging.getLogger(__name__)
+RECORD = "sweep.json"
+PRETRAIN = "pretrain"
 
-DONE_FILE = "sweep_done.json"
+
+@dataclass(frozen=True)
+class SweepPretrain:
+    """A model that the sweep pre-trains itself, before the tasks."""
+
+    model_config: str
+    speech: tuple[str, ...]
+    config: str = "pretrain_default"
+    override: dict[str, Any] = field(default_factory=dict)
+    args: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class SweepModel:
 
     upstream: str
     ckpt: str | None = None
+    pretrained: str | None = None
+    """Instead of ckpt: a name under ``pretrain``."""
     model_config: str | None = None
     args: tuple[str, ...] = ()
     """Further arguments for every run of this model, e.g. ["-s", "no_cmvn"]."""
@@ -42,7 +50,7 @@ class SweepTask:
 
     downstream: str
     config: str | None = None
-    override: str | None = None
+    override: dict[str, Any] = field(default_factory=dict)
     args: tuple[str, ...] = ()
 
 
@@ -51,7 +59,7 @@ class SweepSetting:
     """A way to use the model."""
 
     args: tuple[str, ...] = ()
-    override: str | None = None
+    override: dict[str, Any] = field(default_factory=dict)
     only_models: tuple[str, ...] | None = None
     """Null: all of them."""
     only_tasks: tuple[str, ...] | None = None
@@ -64,10 +72,16 @@ class SweepConfig:
     output: str
     models: dict[str, Any]
     tasks: dict[str, Any]
+    data: str = "data"
+    """Stands for {data} in every text of the file, as {output} does for ``output``; `--data` goes before it.
+    {seed} is the run's own, so that e.g. each seed may have a fold of its own."""
+    pretrain: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=lambda: {"weighted_sum": {}})
     seeds: tuple[int, ...] = (1337,)
-    override: str | None = None
-    """S3PRL overrides for every run."""
+    override: dict[str, Any] = field(default_factory=dict)
+    """S3PRL overrides (`-o`) for every task's run: key to value, e.g. config.runner.total_steps: 100."""
+    report: tuple[str, ...] = ()
+    """Further options of `aalbert report`, e.g. ["--note", "..."]."""
 
 
 @dataclass(frozen=True)
@@ -77,58 +91,144 @@ class SweepRun:
     name: str
     expdir: Path
     argv: tuple[str, ...]
+    needs: str | None = None
+    """Name of the run that must be done before."""
 
     @property
     def done(self) -> bool:
         """Whether this very command has been run to its end."""
-        path = self.expdir / DONE_FILE
-        return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["argv"] == list(self.argv)
+        return self.recorded() == {"argv": list(self.argv), "done": True}
+
+    def recorded(self) -> dict[str, Any] | None:
+        """Return what its folder says was run there."""
+        path = self.expdir / RECORD
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def record(self, done: bool) -> None:
+        """Note in its folder that this command was begun, or is done."""
+        self.expdir.mkdir(parents=True, exist_ok=True)
+        write_text(self.expdir / RECORD, json.dumps({"argv": list(self.argv), "done": done}))
+
+    @property
+    def command(self) -> str:
+        """The shell command."""
+        return shlex.join(["aalbert", *self.argv])
 
 
-def load_sweep(path: Path) -> list[SweepRun]:
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep file, expanded."""
+
+    output: Path
+    runs: tuple[SweepRun, ...]
+    report: tuple[str, ...] = ()
+
+
+def load_sweep(path: Path, data: str | None = None, output: str | None = None) -> Sweep:
     """Expand a sweep file into its runs, in order.
 
+    Args:
+        path: the YAML.
+        data: folder for {data}, instead of the file's.
+        output: folder of the runs, instead of the file's.
+
     Raises:
-        ConfigError: unknown keys, or a setting that names an unknown model or task.
+        ConfigError: unknown keys, or names of models, tasks or pre-trainings that are not there.
     """
     config = from_dict(SweepConfig, read_yaml(path), str(path))
-    models = {n: from_dict(SweepModel, v, f"{path}: models.{n}") for n, v in config.models.items()}
-    tasks = {n: from_dict(SweepTask, v, f"{path}: tasks.{n}") for n, v in config.tasks.items()}
-    settings = {n: from_dict(SweepSetting, v, f"{path}: settings.{n}") for n, v in config.settings.items()}
-    for name, setting in settings.items():
-        _check_names(path, name, setting.only_models, models)
-        _check_names(path, name, setting.only_tasks, tasks)
-    return list(_expand(config, models, tasks, settings))
+    folders = {"{data}": data or config.data, "{output}": str(Path(output or config.output).expanduser())}
+    config = replace(config, **{name: _fill(getattr(config, name), folders) for name in _FILLED})
+    config = replace(config, output=folders["{output}"])
+    grid = _Grid(
+        config,
+        {n: from_dict(SweepPretrain, v, f"{path}: pretrain.{n}") for n, v in config.pretrain.items()},
+        {n: from_dict(SweepModel, v, f"{path}: models.{n}") for n, v in config.models.items()},
+        {n: from_dict(SweepTask, v, f"{path}: tasks.{n}") for n, v in config.tasks.items()},
+        {n: from_dict(SweepSetting, v, f"{path}: settings.{n}") for n, v in config.settings.items()},
+    )
+    grid.check(path)
+    return Sweep(Path(config.output), (*grid.pretrainings(), *grid.cells()), tuple(config.report))
 
 
-def _check_names(path: Path, setting: str, names: tuple[str, ...] | None, known: dict[str, Any]) -> None:
+_FILLED = ("pretrain", "models", "tasks", "settings", "override", "report")
+
+
+def _fill(value: Any, folders: Mapping[str, str]) -> Any:
+    """Put folders in the place of their names, in every text."""
+    if isinstance(value, str):
+        for name, folder in folders.items():
+            value = value.replace(name, folder)
+        return value
+    if isinstance(value, Mapping):
+        return {key: _fill(item, folders) for key, item in value.items()}
+    return [_fill(item, folders) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+@dataclass(frozen=True)
+class _Grid:
+    config: SweepConfig
+    pretrain: dict[str, SweepPretrain]
+    models: dict[str, SweepModel]
+    tasks: dict[str, SweepTask]
+    settings: dict[str, SweepSetting]
+
+    def check(self, path: Path) -> None:
+        for name, setting in self.settings.items():
+            _check_names(path, f"settings.{name}", setting.only_models, self.models)
+            _check_names(path, f"settings.{name}", setting.only_tasks, self.tasks)
+        for name, model in self.models.items():
+            _check_names(path, f"models.{name}", (model.pretrained,) if model.pretrained else None, self.pretrain)
+            if model.pretrained and model.ckpt:
+                raise ConfigError(f"{path}: models.{name} has both ckpt and pretrained; one of them says which weights")
+
+    def pretrainings(self) -> Iterator[SweepRun]:
+        for name, task in self.pretrain.items():
+            expdir = self.folder(name)
+            argv = ("pretrain", "-g", task.model_config, "-c", task.config, "--speech", *task.speech)
+            argv += (*task.args, "-p", str(expdir), "-a")
+            yield SweepRun(f"{PRETRAIN}/{name}", expdir, (*argv, *_overrides(task.override)))
+
+    def folder(self, pretrained: str) -> Path:
+        return Path(self.config.output) / PRETRAIN / pretrained
+
+    def cells(self) -> Iterator[SweepRun]:
+        for task_name in self.tasks:
+            for setting_name, setting in self.settings.items():
+                if setting.only_tasks is not None and task_name not in setting.only_tasks:
+                    continue
+                for model_name in self.models:
+                    if setting.only_models is not None and model_name not in setting.only_models:
+                        continue
+                    for seed in self.config.seeds:
+                        yield self._cell(task_name, setting_name, model_name, seed)
+
+    def _cell(self, task_name: str, setting_name: str, model_name: str, seed: int) -> SweepRun:
+        task, setting, model = self.tasks[task_name], self.settings[setting_name], self.models[model_name]
+        name = f"{task_name}/{setting_name}/{model_name}/seed{seed}"
+        expdir = Path(self.config.output) / name
+        override = {**self.config.override, **task.override, **setting.override}
+        argv = (*_command(task), *self._upstream(model), *model.args, *task.args, *setting.args)
+        argv += ("--seed", str(seed), "-p", str(expdir), "-a")
+        needs = f"{PRETRAIN}/{model.pretrained}" if model.pretrained else None
+        argv = tuple(part.replace("{seed}", str(seed)) for part in (*argv, *_overrides(override)))
+        return SweepRun(name, expdir, argv, needs)
+
+    def _upstream(self, model: SweepModel) -> tuple[str, ...]:
+        ckpt = str(self.folder(model.pretrained)) if model.pretrained else model.ckpt
+        options = (("-k", ckpt), ("-g", model.model_config))
+        return ("-u", model.upstream, *(part for flag, value in options if value for part in (flag, value)))
+
+
+def _check_names(path: Path, where: str, names: tuple[str, ...] | None, known: Mapping[str, Any]) -> None:
     for name in names or ():
         if name not in known:
-            raise ConfigError(
-                f'{path}: settings.{setting} names "{name}"{did_you_mean(name, known)}, which is not there'
-            )
+            raise ConfigError(f'{path}: {where} names "{name}"{did_you_mean(name, known)}, which is not there')
 
 
-def _expand(
-    config: SweepConfig,
-    models: dict[str, SweepModel],
-    tasks: dict[str, SweepTask],
-    settings: dict[str, SweepSetting],
-) -> Iterator[SweepRun]:
-    for task_name, task in tasks.items():
-        for setting_name, setting in settings.items():
-            if setting.only_tasks is not None and task_name not in setting.only_tasks:
-                continue
-            for model_name, model in models.items():
-                if setting.only_models is not None and model_name not in setting.only_models:
-                    continue
-                for seed in config.seeds:
-                    name = f"{task_name}/{setting_name}/{model_name}/seed{seed}"
-                    expdir = Path(config.output).expanduser() / name
-                    override = ",,".join(o for o in (config.override, task.override, setting.override) if o)
-                    argv = (*_command(task), *_upstream(model), *model.args, *task.args, *setting.args)
-                    argv += ("--seed", str(seed), "-p", str(expdir), "-a")
-                    yield SweepRun(name, expdir, (*argv, "-o", override) if override else argv)
+def _overrides(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return `-o` in S3PRL's syntax; "{seed}" stays a number."""
+    texts = (f"{key}={value if value == '{seed}' else repr(value)}" for key, value in values.items())
+    return ("-o", ",,".join(texts)) if values else ()
 
 
 def _command(task: SweepTask) -> tuple[str, ...]:
@@ -136,35 +236,3 @@ def _command(task: SweepTask) -> tuple[str, ...]:
     if task.downstream == "aalbert_probe":
         return ("probe", *config)
     return ("downstream", "-m", "train", "-d", task.downstream, *config)
-
-
-def _upstream(model: SweepModel) -> tuple[str, ...]:
-    ckpt = ("-k", model.ckpt) if model.ckpt else ()
-    config = ("-g", model.model_config) if model.model_config else ()
-    return ("-u", model.upstream, *ckpt, *config)
-
-
-def command_line(run: SweepRun) -> str:
-    """Return the shell command of a run."""
-    return shlex.join(["aalbert", *run.argv])
-
-
-def execute(runs: list[SweepRun]) -> list[SweepRun]:
-    """Run what is not done, one after the other, and return those that failed; each keeps its output in a log file."""
-    failed = []
-    waiting = [run for run in runs if not run.done]
-    logger.info("%d runs, %d already done", len(runs), len(runs) - len(waiting))
-    with tqdm(waiting, unit="run", desc="sweep") as progress:
-        for run in progress:
-            progress.set_postfix_str(run.name)
-            run.expdir.mkdir(parents=True, exist_ok=True)
-            log = run.expdir / "log.txt"
-            with log.open("a", encoding="utf-8") as file:
-                command = [sys.executable, "-m", "s3prl_aalbert", *run.argv]
-                code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
-            if code:
-                failed.append(run)
-                progress.write(f"{run.name}: ended with code {code}, see {log}")
-            else:
-                (run.expdir / DONE_FILE).write_text(json.dumps({"argv": list(run.argv)}), encoding="utf-8")
-    return failed

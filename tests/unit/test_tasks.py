@@ -27,7 +27,6 @@ from s3prl_aalbert.downstream.splits import nested_subset, split_by_speaker, spl
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.synthesis import synthesise_corpus
 from s3prl_aalbert.toolkit.optimizers import get_aalbert_adamw
-from s3prl_aalbert.toolkit.sweep import load_sweep
 
 SPEAKERS = {f"s{s}/u{u}": f"s{s}" for s in range(4) for u in range(10)}
 
@@ -304,21 +303,6 @@ def test_every_packaged_task_config_is_valid(path: Path) -> None:
         from_dict(SpeakerDataConfig, datarc["speaker"], "speaker")
     else:
         from_dict(PhoneDataConfig if "phone" in path.stem else SpeakerDataConfig, datarc, path.stem)
-
-
-def test_sweeps_expand_to_commands(tmp_path: Path) -> None:
-    runs = load_sweep(packaged_configs("downstream_configs") / "sweep_evidence.yaml")
-    assert len(runs) == 3 * 3 * 4 + 3 * 3 * 4 + 3 * 3
-    assert len({run.expdir for run in runs}) == len(runs)
-    starts = {run.name.split("_")[0].split("/")[0]: run.argv[:3] for run in runs}
-    train = ("downstream", "-m", "train")
-    assert starts == {"phone": train, "speaker": train, "probe": ("probe", "-c", "aalbert_probe_timit")}
-    assert not any(run.done for run in runs)
-    (tmp_path / "bad.yaml").write_text(
-        "output: x\nmodels: {m: {upstream: fbank}}\ntasks: {t: {downstream: d}}\nsettings: {s: {only_models: [n]}}\n"
-    )
-    with pytest.raises(AalbertError, match=r'settings\.s names "n"'):
-        load_sweep(tmp_path / "bad.yaml")
 
 
 def test_upstream_learns_at_its_own_rate() -> None:

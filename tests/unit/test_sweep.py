@@ -1,0 +1,123 @@
+"""Sweeps: expansion into commands, what is done, what waits, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from s3prl_aalbert.cli import main
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.toolkit import sweep_runner
+from s3prl_aalbert.toolkit.sweep import SweepRun, load_sweep
+from s3prl_aalbert.yaml_config import packaged_configs
+
+CONFIGS = packaged_configs("downstream_configs")
+GRID = """
+output: out
+seeds: [3, 4]
+pretrain:
+  mine: {model_config: debug, speech: ["{data}/a", "{data}/b"], override: {config.runner.total_steps: 2}}
+models:
+  mine: {upstream: aalbert_local, pretrained: mine}
+  theirs: {upstream: fbank, args: [-s, x]}
+tasks:
+  phones: {downstream: aalbert_phone, config: c, override: {config.a: "{data}/p", config.fold: "{seed}"}}
+  layers: {downstream: aalbert_probe, args: [--task, phone]}
+settings:
+  one: {only_models: [mine], only_tasks: [phones], args: [-f], override: {config.b: 0.5, config.c: true}}
+  two: {only_tasks: [layers]}
+report: [--note, "{data}"]
+"""
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Path:
+    path = tmp_path / "grid.yaml"
+    path.write_text(GRID)
+    return path
+
+
+def test_a_grid_by_hand(grid: Path, tmp_path: Path) -> None:
+    sweep = load_sweep(grid, "DATA", str(tmp_path))
+    pretrained = f"{tmp_path}/pretrain/mine"
+    first = f"aalbert pretrain -g debug -c pretrain_default --speech DATA/a DATA/b -p {pretrained} -a -o "
+    assert sweep.runs[0].command == first + "config.runner.total_steps=2"
+    cell = sweep.runs[2]
+    assert (cell.name, cell.needs) == ("phones/one/mine/seed4", "pretrain/mine")
+    options = ["-m", "train", "-d", "aalbert_phone", "-c", "c", "-u", "aalbert_local", "-k", pretrained, "-f"]
+    override = "config.a='DATA/p',,config.fold=4,,config.b=0.5,,config.c=True"
+    place = str(tmp_path / "phones/one/mine/seed4")
+    assert list(cell.argv) == ["downstream", *options, "--seed", "4", "-p", place, "-a", "-o", override]
+    assert [run.name for run in sweep.runs[3:]] == [
+        f"layers/two/{m}/seed{s}" for m in ("mine", "theirs") for s in (3, 4)
+    ]
+    assert sweep.runs[-1].argv[:5] == ("probe", "-u", "fbank", "-s", "x") and sweep.report == ("--note", "DATA")
+
+
+def test_the_papers_grid() -> None:
+    """Counted by hand from the paper: six models, two settings, five proportions, three speaker tasks, probing."""
+    names = [run.name for run in load_sweep(CONFIGS / "sweep_paper.yaml").runs]
+    pretrained, seeds = 6, 3
+    features, encoders = 2, 1 + 6  # with and without CMVN; untrained and pre-trained
+    figure_2 = features + 2 * encoders
+    figure_3 = 5 * (1 + 2 * 6)  # input features, six models in two settings
+    figure_4 = 3 * (features + encoders) + 1  # CPC
+    figure_6 = 3
+    assert len(names) == len(set(names)) == pretrained + seeds * (figure_2 + figure_3 + figure_4 + figure_6)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("sweep_*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_grid_names_configurations_that_exist(path: Path) -> None:
+    from s3prl_aalbert.config import find_config
+
+    for run in load_sweep(path).runs:
+        options = dict(zip(run.argv, run.argv[1:], strict=False))
+        assert "{" not in run.command
+        if run.argv[0] == "pretrain":
+            find_config(options["-c"], "upstream_configs")
+            find_config(options["-g"], "upstream_configs")
+        elif "-c" in options:
+            find_config(options["-c"], "downstream_configs")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("only_models: [mine]", "only_models: [min]", r'settings\.one names "min" \(did you mean "mine"\?\)'),
+        ("pretrained: mine", "pretrained: mina", r'models\.mine names "mina"'),
+        ("pretrained: mine", "pretrained: mine, ckpt: x", "both ckpt and pretrained"),
+        ("model_config: debug", "model_confg: debug", r'model_confg.*did you mean "model_config"'),
+    ],
+)
+def test_mistakes_are_named(grid: Path, old: str, new: str, message: str) -> None:
+    grid.write_text(GRID.replace(old, new))
+    with pytest.raises(AalbertError, match=message):
+        load_sweep(grid)
+
+
+def test_runs_wait_for_what_they_need_and_refuse_a_folder_of_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(name: str, *argv: str, needs: str | None = None) -> SweepRun:
+        return SweepRun(name, tmp_path / name, argv, needs)
+
+    started = []
+    monkeypatch.setattr(sweep_runner, "_run", lambda r, context: started.append(r.name) or r.record(done=True) or "")
+    first, second, other = run("a", "x"), run("b", "y", needs="a"), run("c", "z", needs="d")
+    missing = run("d", "w")
+    assert sweep_runner.execute([second], [first, second]) == [second] and not started
+    assert sweep_runner.execute([first, second, other], [first, second, other, missing]) == [other]
+    assert started == ["a", "b"] and first.done and second.done and not other.done
+    assert sweep_runner.execute([first, second], [first, second]) == [] and len(started) == 2
+    changed = run("a", "x", "-o", "more")
+    assert not changed.done
+    assert sweep_runner.execute([changed], [changed]) == [changed] and len(started) == 2
+
+
+def test_printed_commands_choose_one_run_each(grid: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["sweep", str(grid), "--data", "my data", "--only", "layers/two/theirs", "--print"]) == 0
+    line = f"aalbert sweep {grid} --data 'my data' --only layers/two/theirs/seed{{}} --no-report"
+    assert capsys.readouterr().out.splitlines() == [line.format(3), line.format(4)]
+    assert main(["sweep", str(grid), "--only", "nothing"]) == 2
+    assert "no run begins so, expected one of layers, phones, pretrain" in capsys.readouterr().err
