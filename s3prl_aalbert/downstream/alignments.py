@@ -113,7 +113,7 @@ def _short_intervals(block: str, start: int) -> list[tuple[str, str, str]]:
     tokens = re.findall(r'"(?:[^"]|"")*"|[\d.eE+-]+', block[start:])
     values = tokens[3:]  # xmin, xmax and the number of intervals come first
     triples = zip(values[0::3], values[1::3], values[2::3], strict=False)
-    return [(a, b, phone.strip('"')) for a, b, phone in triples]
+    return [(a, b, phone[1:-1]) for a, b, phone in triples]
 
 
 def read_tsv(path: Path) -> dict[str, Alignment]:
@@ -135,11 +135,8 @@ def read_tsv(path: Path) -> dict[str, Alignment]:
 
 def read_converted(path: Path) -> dict[str, Alignment]:
     """Read S3PRL's converted_aligned_phones.txt: an utterance and one phone number per 10 ms frame on each line."""
-    result = {}
-    for line in _lines(path):
-        utterance, *phones = line.split()
-        result[utterance] = _runs(phones)
-    return result
+    rows = [line.split() for line in _lines(path) if line.strip()]
+    return {utterance: _runs(phones) for utterance, *phones in rows}
 
 
 def _runs(phones: Sequence[str]) -> Alignment:
