@@ -1,0 +1,89 @@
+"""The README.md of an exported folder: the model's own card, its figures, its licence and how to use it."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from s3prl_aalbert.checkpoint import CARD_FILE, Checkpoint, load_training_state
+from s3prl_aalbert.config import from_dict
+from s3prl_aalbert.macs import module_macs
+from s3prl_aalbert.pretrain.card import model_card
+from s3prl_aalbert.pretrain.config import PretrainConfig
+from s3prl_aalbert.upstream.expert import MODEL_PREFIX
+from s3prl_aalbert.upstream.huggingface import LIBRARY, TASK
+
+TAGS = ["s3prl", "audio", "speech"]
+NOT_RECORDED = "not recorded in the checkpoint"
+MACS_SECONDS = 15
+"""Length of the utterance behind the MACs, as `aalbert profile` has it."""
+# The last line of our own cards: it names the folder that holds the release, which the exported one does not.
+RELEASE_USAGE = re.compile(r"^Use it with S3PRL: .*THIS_FOLDER.*\n?", flags=re.MULTILINE)
+
+
+def exported_card(checkpoint: Checkpoint, usage: str, licence: str | None = None) -> str:
+    """Return the card of an exported folder, with the fields by which the Hugging Face Hub finds models.
+
+    Args:
+        checkpoint: what was exported.
+        usage: Markdown, the section on how to use the folder.
+        licence: of the weights, as the Hub spells it, e.g. ``cc-by-4.0``; None keeps what the model's own card says.
+    """
+    data, text = _with_metadata(_own_card(checkpoint))
+    data.license = licence or data.license
+    data.library_name = data.library_name or LIBRARY
+    data.pipeline_tag = data.pipeline_tag or TASK
+    data.tags = data.tags or TAGS
+    body = RELEASE_USAGE.sub("", text).strip()
+    return f"---\n{data.to_yaml()}\n---\n\n{body}\n\n{_figures(checkpoint, data.license)}\n{usage}"
+
+
+def num_parameters(checkpoint: Checkpoint) -> int:
+    """Return the parameters of encoder and input block; weights shared between layers count once."""
+    return sum(tensor.numel() for name, tensor in checkpoint.state.items() if name.startswith(MODEL_PREFIX))
+
+
+def _with_metadata(text: str) -> tuple[ModelCardData, str]:
+    """Split a card into its front matter, empty where it has none, and its text."""
+    if not text.startswith("---"):
+        return ModelCardData(), text
+    card = ModelCard(text, ignore_metadata_errors=True)
+    return ModelCardData(**card.data.to_dict()), card.text
+
+
+def _own_card(checkpoint: Checkpoint) -> str:
+    """Return the card of the release, or what a training state tells of its model."""
+    if checkpoint.path.suffix == ".safetensors":
+        beside = checkpoint.path.parent / CARD_FILE
+        return beside.read_text(encoding="utf-8") if beside.is_file() else "# An AALBERT or Mockingjay model\n"
+    state = load_training_state(checkpoint.path)
+    if "pretrain_config" not in state:
+        return "# An AALBERT or Mockingjay model\n"
+    best = state["best_dev"]
+    info = {
+        "step": state["step"],
+        "seed": state["seed"],
+        "dev_loss": best if math.isfinite(best) else None,
+        "corpus": NOT_RECORDED,
+    }
+    pretraining = from_dict(PretrainConfig, state["pretrain_config"], str(checkpoint.path))
+    return model_card(checkpoint.config, pretraining, info, num_parameters(checkpoint))
+
+
+def _figures(checkpoint: Checkpoint, licence: str | None) -> str:
+    config, info = checkpoint.config, checkpoint.info
+    macs = sum(module_macs(config, MACS_SECONDS * config.audio.sample_rate).values()) / MACS_SECONDS
+    step, speech = info.get("step"), info.get("corpus")
+    return f"""## Figures
+
+| | |
+|---|---|
+| parameters | {num_parameters(checkpoint):,} (encoder and input block) |
+| multiply-accumulates | {macs / 1e9:.3g} G per second of audio, in an utterance of {MACS_SECONDS} s |
+| training steps | {NOT_RECORDED if step is None else f"{step:,}"} |
+| training data | {speech or NOT_RECORDED} |
+| licence of the weights | {licence or "not stated: ask the author"} |
+| licence of the code | Apache-2.0 |
+"""
