@@ -3,7 +3,7 @@
 The effects that S3PRL's tasks use are computed with torchaudio's own signal processing. SoX saturates
 at full scale after each effect, and so does this. Resampling uses another filter than SoX, so samples
 agree closely but not bit for bit. ``silence`` (the voice-activity cut of the SUPERB speaker
-verification task) has no counterpart and is an error. C is channels, S samples.
+verification task) is in ``sox_silence``. C is channels, S samples.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torchaudio import functional
 
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.toolkit import audio_files
+from s3prl_aalbert.toolkit import audio_files, sox_silence
 
 Effect = Callable[[torch.Tensor, int, list[str]], tuple[torch.Tensor, int]]
 
@@ -133,6 +133,12 @@ def _reverse(wav: torch.Tensor, rate: int, arguments: list[str]) -> tuple[torch.
     return wav.flip(1), rate
 
 
+def _silence(wav: torch.Tensor, rate: int, arguments: list[str]) -> tuple[torch.Tensor, int]:
+    """Cut the silence before speech and, with -1, all silence after it."""
+    keep = sox_silence.kept(wav.numpy(), rate, sox_silence.parse(arguments, rate))
+    return wav[:, torch.from_numpy(keep)], rate
+
+
 def _vad(wav: torch.Tensor, rate: int, arguments: list[str]) -> tuple[torch.Tensor, int]:
     """Cut the silence before speech; options -T (trigger time) and -p (pre-trigger time) in seconds."""
     names = {"-T": "trigger_time", "-p": "pre_trigger_time"}
@@ -164,5 +170,6 @@ EFFECTS: dict[str, Effect] = {
     "pad": _pad,
     "trim": _trim,
     "reverse": _reverse,
+    "silence": _silence,
     "vad": _vad,
 }

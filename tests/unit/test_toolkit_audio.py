@@ -124,7 +124,7 @@ def test_effects_of_a_file_in_the_order_of_speech_commands(stereo):
     assert np.allclose(wav.numpy()[0], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("effect", [["silence", "1", "0.1", "0.1%"], ["vad", "-q", "1"], ["pad", "-1"]])
+@pytest.mark.parametrize("effect", [["silence", "2", "0.1", "0.1%"], ["vad", "-q", "1"], ["pad", "-1"]])
 def test_an_effect_that_needs_sox_is_a_clear_error(effect):
     with pytest.raises(AalbertError, match=f'"{" ".join(effect[:1])}.*not available without SoX'):
         apply(torch.zeros(1, 10), effect)
