@@ -17,7 +17,8 @@ def activate() -> None:
     Raises:
         AalbertError: a name of the plugin already belongs to something else in S3PRL.
     """
-    from s3prl_aalbert.toolkit import compat, register
+    from s3prl_aalbert.toolkit import compat, register, task_compat
 
     compat.apply()
     register.register()
+    task_compat.install()

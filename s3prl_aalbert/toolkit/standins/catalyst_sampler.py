@@ -1,0 +1,20 @@
+"""Stands in for ``catalyst.data.sampler``: deals the draws of a sampler out to the processes of a distributed run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DistributedSampler, Sampler
+
+
+class DistributedSamplerWrapper(DistributedSampler):
+    """Draws with ``sampler`` once an epoch; each process gets its share of the draws."""
+
+    def __init__(self, sampler: Sampler, **options: Any) -> None:
+        super().__init__(list(range(len(sampler))), **options)  # type: ignore[arg-type]
+        self.sampler = sampler
+
+    def __iter__(self) -> Iterator[Any]:
+        draws = list(self.sampler)
+        return (draws[position] for position in super().__iter__())

@@ -1,0 +1,38 @@
+"""What the corpora of S3PRL's task ``ctc`` have in common: transcribed files, the longest text first, in buckets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch.utils.data import Dataset
+
+Example = tuple[Path, list[int]]
+"""An audio file and its tokens."""
+
+
+class TranscribedFiles(Dataset):
+    """Item i is the example at i, or with ``bucket_size`` B > 1 the list of B examples from i on.
+
+    Args:
+        examples: any order.
+        bucket_size: the training batch.
+        ascending: the shortest text first.
+    """
+
+    def __init__(self, examples: Sequence[Example], bucket_size: int, ascending: bool = False) -> None:
+        ordered = sorted(examples, key=lambda example: len(example[1]), reverse=not ascending)
+        self.file_list = tuple(path for path, _ in ordered)
+        self.text = tuple(tokens for _, tokens in ordered)
+        self.bucket_size = bucket_size
+
+    def __len__(self) -> int:
+        return len(self.file_list)
+
+    def __getitem__(self, index: int) -> Example | list[Example]:
+        if self.bucket_size <= 1:
+            return self.file_list[index], self.text[index]
+        # The last buckets are moved forward to be full.
+        start = max(0, min(len(self) - self.bucket_size, index))
+        stop = start + self.bucket_size
+        return list(zip(self.file_list[start:stop], self.text[start:stop], strict=True))

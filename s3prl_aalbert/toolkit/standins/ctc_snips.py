@@ -1,0 +1,59 @@
+"""Audio SNIPS for S3PRL's task ``ctc`` (SUPERB's slot filling)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.toolkit.standins.ctc_batches import TranscribedFiles
+
+logger = logging.getLogger(__name__)
+
+
+class SnipsDataset(TranscribedFiles):
+    """The utterances of some splits, of the speakers chosen for the first of them.
+
+    Args:
+        split: folders of ``path``, e.g. ["valid"].
+        tokenizer: S3PRL's encoder; one with slots reads all.iob.snips.txt, another all-trans.txt.
+        bucket_size: see TranscribedFiles.
+        path: the corpus' root.
+        ascending: see TranscribedFiles.
+        others: among them ``SPLIT_speakers``, the names that file names begin with.
+
+    Raises:
+        AalbertError: no audio of these speakers in a split.
+    """
+
+    def __init__(
+        self,
+        split: Sequence[str],
+        tokenizer: Any,
+        bucket_size: int,
+        path: str,
+        ascending: bool = False,
+        **others: Any,
+    ) -> None:
+        speakers = tuple(others[f"{split[0]}_speakers"])
+        name = "all.iob.snips.txt" if "-slot" in tokenizer.token_type else "all-trans.txt"
+        lines = (Path(path) / name).read_text(encoding="utf-8").splitlines()
+        transcripts = dict(line.strip().split(" ", 1) for line in lines if line.strip())
+        files = [file for part in split for file in _files(Path(path) / part, speakers, transcripts)]
+        super().__init__(
+            [(file, tokenizer.encode(transcripts[file.stem])) for file in files],
+            bucket_size,
+            ascending,
+        )
+
+
+def _files(folder: Path, speakers: tuple[str, ...], transcripts: dict[str, str]) -> list[Path]:
+    found = [file for file in folder.rglob("*.wav") if file.name.startswith(speakers)]
+    files = [file for file in found if file.stem in transcripts]
+    if len(files) < len(found):
+        logger.warning("%s: %d files have no transcript and are left out", folder, len(found) - len(files))
+    if not files:
+        raise AalbertError(f"{folder}: no transcribed .wav files of the speakers {', '.join(speakers)}")
+    return files

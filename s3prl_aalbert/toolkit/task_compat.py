@@ -1,0 +1,246 @@
+"""What single tasks of S3PRL 0.4.18 need to run: applied when a task's expert is imported, to that task alone.
+
+As in ``compat``, each function mends one break, says what the user would see without it and when it can go.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.abc
+import importlib.util
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from s3prl_aalbert.config import packaged_configs
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.toolkit.replace import replaced
+
+logger = logging.getLogger(__name__)
+
+STANDINS = "s3prl_aalbert.toolkit.standins"
+# Task -> packages by the name that is imported; S3PRL declares none of them for a plain installation.
+PACKAGES: dict[str, dict[str, str]] = {
+    "asr": {"editdistance": "editdistance", "pandas": "pandas"},
+    "ctc": {"editdistance": "editdistance"},
+    "diarization": {"h5py": "h5py", "pandas": "pandas"},
+    "fluent_commands": {"pandas": "pandas"},
+    "quesst14_dtw": {"dtw": "dtw-python", "lxml": "lxml"},
+    "sv_voxceleb1": {"librosa": "librosa"},
+    "voxceleb1": {"librosa": "librosa"},
+}
+
+
+def install() -> None:
+    """Prepare each task of S3PRL when its expert is asked for; calling it twice changes nothing more."""
+    if not any(isinstance(finder, _Preparer) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Preparer())
+
+
+def prepare(task: str) -> None:
+    """Apply what the task needs.
+
+    Raises:
+        AalbertError: a package is not installed.
+    """
+    missing = [package for name, package in PACKAGES.get(task, {}).items() if importlib.util.find_spec(name) is None]
+    if missing:
+        raise AalbertError(
+            f"-d {task} needs {' and '.join(missing)}: pip install {' '.join(missing)}, "
+            'or "s3prl-aalbert[superb]" for all tasks of SUPERB'
+        )
+    for mend in _MENDS.get(task, ()):
+        mend()
+
+
+class _Preparer(importlib.abc.MetaPathFinder):
+    """Finds nothing; learns from the import system which task is about to be imported."""
+
+    def __init__(self) -> None:
+        self.prepared: set[str] = set()
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
+        parts = fullname.split(".")
+        if parts[:2] == ["s3prl", "downstream"] and parts[3:] == ["expert"] and parts[2] not in self.prepared:
+            prepare(parts[2])
+            self.prepared.add(parts[2])
+
+
+def provide_ctc_corpora() -> None:
+    """Offer ``s3prl.downstream.ctc.corpus`` with LibriSpeech's phonemes and Audio SNIPS.
+
+    Reason: the folder has no ``__init__.py`` and is not in S3PRL's wheel.
+    Symptom: ``ModuleNotFoundError: No module named 's3prl.downstream.ctc.corpus'`` from ``-d ctc``.
+    Remove when: a wheel contains it.
+    """
+    package = "s3prl.downstream.ctc.corpus"
+    names = {f"{package}.{name}": f"{STANDINS}.ctc_{name}" for name in ("libriphone", "snips")}
+    _stand_in({package: None, **names})
+
+
+def provide_catalyst_sampler() -> None:
+    """Offer ``catalyst.data.sampler.DistributedSamplerWrapper``.
+
+    Reason: keyword spotting imports it, for training on several GPUs; catalyst has not been released since 2022.
+    Symptom: ``ModuleNotFoundError: No module named 'catalyst'`` from ``-d speech_commands``.
+    Remove when: S3PRL does without catalyst.
+    """
+    _stand_in({"catalyst": None, "catalyst.data": None, "catalyst.data.sampler": f"{STANDINS}.catalyst_sampler"})
+
+
+def provide_sox_package() -> None:
+    """Offer an empty ``sox.Transformer``.
+
+    Reason: speaker verification imports it and never uses it.
+    Symptom: ``ModuleNotFoundError: No module named 'sox'`` from ``-d sv_voxceleb1``.
+    Remove when: S3PRL drops the import.
+    """
+    _stand_in({"sox": f"{STANDINS}.sox_package"})
+
+
+def keep_tensors_on_the_cpu() -> None:
+    """Let ``Tensor.cuda`` do nothing where there is no GPU in use.
+
+    Reason: speaker verification calls it whatever ``--device`` says.
+    Symptom: ``RuntimeError: No CUDA GPUs are available`` from ``-d sv_voxceleb1 --device cpu``.
+    Remove when: S3PRL uses the features' device.
+    """
+    if not torch.cuda.is_available():
+        torch.Tensor.cuda = lambda tensor, *args, **options: tensor  # type: ignore[method-assign]
+
+
+def find_packaged_vocabularies() -> None:
+    """Let ``text.vocab_file`` of the task ctc name a vocabulary of this package.
+
+    Reason: S3PRL's own are not in its wheel.
+    Symptom: ``FileNotFoundError: downstream/ctc/vocab/phoneme.txt``.
+    Remove when: a wheel contains them.
+    """
+    text: Any = importlib.import_module("s3prl.downstream.ctc.text")
+    load = text.load_text_encoder
+
+    def load_text_encoder(mode: str, vocab_file: str, slots_file: str | None = None) -> Any:
+        return load(mode, _vocabulary(vocab_file), slots_file)
+
+    text.load_text_encoder = load_text_encoder
+
+
+def find_packaged_dictionary() -> None:
+    """Let ``datarc.dict_path`` of the task asr name a dictionary of this package; see the function above."""
+    dictionary = importlib.import_module("s3prl.downstream.asr.dictionary").Dictionary
+    load = dictionary.load
+    dictionary.load = lambda path, **options: load(_vocabulary(path), **options)
+
+
+def _vocabulary(name: str) -> str:
+    """Resolve a path, or the name of a packaged text file."""
+    packaged = packaged_configs("downstream_configs") / name
+    return str(packaged) if not Path(name).is_file() and packaged.is_file() else name
+
+
+def keep_num_workers() -> None:
+    """Let the task ctc read its number of worker processes for every split.
+
+    Reason: it takes the key out of the configuration for the first one.
+    Symptom: 12 processes on ``dev`` and ``test`` whatever ``corpus.num_workers`` says.
+    Remove when: S3PRL copies the configuration.
+    """
+    data: Any = importlib.import_module("s3prl.downstream.ctc.data")
+    load = data.load_dataset
+    data.load_dataset = lambda split, tokenizer, corpus: load(split, tokenizer, dict(corpus))
+
+
+def cache_file_lists_by_corpus() -> None:
+    """Keep the speaker tasks' lists of files apart by corpus, in the user's cache folder.
+
+    Reason: S3PRL keeps one list in its own folder, whichever corpus the configuration names.
+    Symptom: a second corpus trains on the files of the first one; ``PermissionError`` in a read-only installation.
+    Remove when: S3PRL names the list after the corpus.
+    """
+    identification = importlib.import_module("s3prl.downstream.voxceleb1.dataset")
+    dataset = identification.SpeakerClassifiDataset
+    dataset.__init__ = _with_cache(dataset.__init__, identification, "CACHE_PATH", "")
+
+
+def cache_lengths_by_corpus() -> None:
+    """The same for speaker verification, which keeps the utterances' lengths; as many processes as there are cores."""
+    verification = importlib.import_module("s3prl.downstream.sv_voxceleb1.dataset")
+    dataset = verification.SpeakerVerifi_train
+    construct = dataset.__init__
+
+    def on_all_cores(self: Any, *args: Any, **options: Any) -> None:
+        construct(self, *args, **{"n_jobs": min(12, os.cpu_count() or 1), **options})
+
+    dataset.__init__ = _with_cache(on_all_cores, verification, "__file__", "dataset.py")
+
+
+def _with_cache(construct: Callable[..., None], module: ModuleType, name: str, suffix: str) -> Callable[..., None]:
+    """Wrap a data set's constructor: meanwhile ``module.name`` points into the cache folder of its corpus."""
+
+    @functools.wraps(construct)
+    def constructor(self: Any, *args: Any, **options: Any) -> None:
+        folder = _cache_folder(module.__name__.split(".")[2], [*args, *options.values()])
+        with replaced(module, name, os.path.join(folder, suffix)):  # noqa: PTH118 (S3PRL wants the last slash)
+            construct(self, *args, **options)
+
+    return constructor
+
+
+def _cache_folder(task: str, arguments: Sequence[Any]) -> Path:
+    """Return the folder for a data set made with these arguments; lists of files count by their content."""
+    digest = hashlib.sha256(str(Path.cwd()).encode())
+    for argument in arguments:
+        is_list = isinstance(argument, (str, Path)) and Path(argument).is_file()
+        digest.update(Path(argument).read_bytes() if is_list else repr(argument).encode())
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = base / "s3prl_aalbert" / task / digest.hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    logger.info("S3PRL's lists of files are kept in %s; delete it when the corpus changes", folder)
+    return folder
+
+
+def _stand_in(modules: Mapping[str, str | None]) -> None:
+    """Let modules be imported that are not installed: each from the module named, None for an empty package."""
+    for finder in sys.meta_path:
+        if isinstance(finder, _StandIns):
+            finder.modules.update(modules)
+            return
+    sys.meta_path.append(_StandIns(dict(modules)))  # last: what is installed wins
+
+
+class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def __init__(self, modules: dict[str, str | None]) -> None:
+        self.modules = modules
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in self.modules:
+            return None
+        return ModuleSpec(fullname, self, is_package=self.modules[fullname] is None)
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Ask the import system for a fresh module; ``exec_module`` replaces it where needed."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        source = self.modules[module.__name__]
+        if source:  # the import system returns what stands in sys.modules afterwards
+            sys.modules[module.__name__] = importlib.import_module(source)
+
+
+_MENDS: dict[str, tuple[Callable[[], None], ...]] = {
+    "asr": (find_packaged_dictionary,),
+    "ctc": (provide_ctc_corpora, find_packaged_vocabularies, keep_num_workers),
+    "speech_commands": (provide_catalyst_sampler,),
+    "sv_voxceleb1": (provide_sox_package, keep_tensors_on_the_cpu, cache_lengths_by_corpus),
+    "voxceleb1": (cache_file_lists_by_corpus,),
+}
