@@ -19,7 +19,7 @@ examples:
   aalbert sweep my_sweep.yaml                      # runs what is not done yet, then writes OUTPUT/report
   aalbert sweep --preset small --data DIR          # the paper's experiments at the size of a laptop
   aalbert sweep --preset paper --only pretrain/    # part of one, by the beginning of its runs' names
-  aalbert sweep --preset paper --print > jobs.txt  # one command a line, e.g. for a cluster's array job
+  aalbert sweep --preset paper --print             # one command a line, e.g. for a cluster's array job
 """
 PRESETS = ("paper", "small", "evidence")
 

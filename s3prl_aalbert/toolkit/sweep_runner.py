@@ -9,9 +9,12 @@ import logging
 import multiprocessing
 import os
 import runpy
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from tqdm import tqdm
@@ -57,14 +60,30 @@ def _run(run: SweepRun, context: BaseContext) -> str:
     process = context.Process(target=_command, args=(run.argv, log))  # type: ignore[attr-defined]
     process.start()
     try:
-        process.join()
+        with _terminated_too(process):
+            process.join()
     except KeyboardInterrupt:
-        process.join()  # the terminal has interrupted it as well: let it save
+        process.join()  # the terminal has interrupted it as well, or it was terminated: let it save
         raise
     if process.exitcode:
         return f"ended with code {process.exitcode}, see {log}"
     run.record(done=True)
     return ""
+
+
+@contextmanager
+def _terminated_too(process: BaseProcess) -> Iterator[None]:
+    """Hand SIGTERM (job managers) on to a process, and stop as if interrupted."""
+
+    def hand_on(number: int, frame: object) -> None:
+        process.terminate()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, hand_on)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _context() -> BaseContext:

@@ -430,7 +430,7 @@ def test_workers_live_through_epochs_and_signals_and_end_with_the_stream(dataset
 
 
 def test_the_prefetching_thread_stays_a_little_ahead_and_ends() -> None:
-    made = []
+    made, before = [], set(threading.enumerate())  # another test's thread may be about to end
 
     def numbers() -> Iterator[int]:
         for number in itertools.count():
@@ -440,9 +440,10 @@ def test_the_prefetching_thread_stays_a_little_ahead_and_ends() -> None:
     stream = prefetch(numbers(), ready=2)
     assert list(itertools.islice(stream, 5)) == [0, 1, 2, 3, 4]
     assert len(made) <= 5 + 2 + 1
-    assert any(thread.name == "prefetch" for thread in threading.enumerate())
+    (thread,) = set(threading.enumerate()) - before
+    assert thread.name == "prefetch"
     stream.close()
-    assert not any(thread.name == "prefetch" for thread in threading.enumerate())
+    assert not thread.is_alive()
 
 
 def test_the_prefetching_thread_hands_over_ends_and_errors() -> None:

@@ -1,0 +1,86 @@
+"""`aalbert sweep` as a user runs it: pre-training, tasks, report; a second time; stopped in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from s3prl_aalbert.synthesis import synthesise_corpus
+
+pytest.importorskip("s3prl")
+GRID = """
+output: "{place}/runs"
+data: "{place}/speech"
+seeds: [1]
+pretrain:
+  mine:
+    model_config: debug
+    config: pretrain_debug
+    speech: ["{{data}}"]
+    args: [--device, cpu]
+    override: {{config.runner.total_steps: {steps}, config.runner.save_step: 100000, config.runner.eval_step: 100000}}
+models:
+  mine: {{upstream: aalbert_local, pretrained: mine}}
+  fbank: {{upstream: fbank}}
+tasks:
+  phones:
+    downstream: aalbert_phone
+    args: [--device, cpu]
+    override:
+      config.downstream_expert.datarc.audio: "{{data}}"
+      config.downstream_expert.modelrc.hidden_size: 8
+      config.runner.total_steps: 2
+      config.runner.eval_step: 1
+      config.runner.save_step: 2
+"""
+
+
+def sweep(grid: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "s3prl_aalbert", "sweep", str(grid)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def write_grid(place: Path, steps: int) -> Path:
+    path = place / "grid.yaml"
+    path.write_text(GRID.format(place=place, steps=steps))
+    return path
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("sweep")
+    synthesise_corpus(place / "speech", num_speakers=4, utterances_per_speaker=4, seconds=(0.5, 1.0), seed=3)
+    return place
+
+
+def test_a_sweep_runs_once_and_ends_in_the_report(place: Path) -> None:
+    grid = write_grid(place, steps=2)
+    first = sweep(grid)
+    assert "3 runs, 0 already done" in first.communicate()[0] and first.returncode == 0
+    results = {name: place / f"runs/phones/weighted_sum/{name}/seed1/results.json" for name in ("mine", "fbank")}
+    assert json.loads(results["mine"].read_text())["args"]["upstream_ckpt"] == str(place / "runs/pretrain/mine")
+    assert (place / "runs/report/index.html").is_file()
+    written = {name: path.stat().st_mtime_ns for name, path in results.items()}
+    again = sweep(grid)
+    assert "3 runs, 3 already done" in again.communicate()[0] and again.returncode == 0
+    assert written == {name: path.stat().st_mtime_ns for name, path in results.items()}
+
+
+def test_sigterm_reaches_the_run_which_saves(place: Path) -> None:
+    grid = write_grid(place, steps=1_000_000)
+    grid.write_text(grid.read_text().replace("/runs", "/stopped"))
+    process, log = sweep(grid), place / "stopped/pretrain/mine/log.txt"
+    while process.poll() is None and not (log.is_file() and "loss" in log.read_text()):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 130 and "Traceback" not in output, output
+    assert list((place / "stopped/pretrain/mine").glob("states-*.ckpt")), log.read_text()[-500:]
