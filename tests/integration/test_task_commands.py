@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -53,6 +54,7 @@ def train(task: str, name: str, override: str, *more: str, config: str | None = 
 
 OURS = ("-u", "aalbert_local", "-k", "release")
 SPEECH = {"downstream_expert__datarc__audio": "'speech'"}
+ALONE = "phone/layer1/2-hidden"
 PROBE = "config.downstream_expert.datarc.phone.audio='speech',,config.downstream_expert.datarc.speaker.audio='speech'"
 
 
@@ -70,7 +72,11 @@ def commands() -> list[list[str]]:
     found.append(train(phone, "fbank", settings(2, **SPEECH), "-u", "fbank"))
     probe = ["-c", "aalbert_probe_demo", "-o", f"{settings(2)},,{PROBE}"]
     found.append(["probe", *OURS, *probe, "-p", "probe"])
-    found.append(["probe", "-u", "fbank", "--task", "phone", *probe, "-p", "probe_fbank"])
+    only = f"config.downstream_expert.modelrc.only=['{ALONE}']"
+    found.append(["probe", *OURS, "--task", "phone", *probe[:-1], f"{probe[-1]},,{only}", "-p", "probe_alone"])
+    fbank = ["probe", "-u", "fbank", "--task", "phone", *probe[:-1]]
+    found.append([*fbank, probe[-1], "-p", "probe_fbank"])
+    found.append([*fbank, f"{settings(4)},,{PROBE}", "-p", "probe_fbank", "-a"])
     return found
 
 
@@ -156,3 +162,30 @@ def test_probing_runs_every_layer_of_any_upstream(place: Path) -> None:
     assert len(rows) == 1 + 2 * layers * 3  # tasks, layers, classifiers
     rows = (place / "probe_fbank" / "probes.csv").read_text().splitlines()
     assert len(rows) == 1 + 3
+
+
+def test_a_probe_in_s3prls_runner_equals_the_same_probe_trained_alone(place: Path) -> None:
+    """Beside 20 others and beside utterances of the other task in every batch, or with nothing beside it."""
+    together = weights(place / "probe" / "states-2.ckpt")["Downstream"]
+    saved = weights(place / "probe_alone" / "states-2.ckpt")
+    alone = saved["Downstream"]
+    assert len(alone) == 6 and len(together) > 20 * 2
+    moments = list(saved["Optimizer"]["state"].values())
+    assert len(moments) == 6 and all(m["exp_avg"].abs().max() > 0 for m in moments), "trained"
+    for name, value in alone.items():
+        # The upstream pads both tasks' utterances to one length: equal but for rounding.
+        torch.testing.assert_close(value, together[name], atol=1e-5, rtol=0)
+    with (place / "probe" / "probes.csv").open() as first, (place / "probe_alone" / "probes.csv").open() as second:
+        (row,) = csv.DictReader(second)
+        task, layer, classifier = row["task"], row["layer"], row["classifier"]
+        assert f"{task}/layer{layer}/{classifier}" == ALONE
+        assert row in list(csv.DictReader(first))
+
+
+def test_probing_goes_on_where_it_was(place: Path) -> None:
+    content = results(place / "probe_fbank")
+    evaluated = [(h["step"], h["split"]) for h in content["history"]]
+    assert evaluated == [(2, "dev"), (2, "test"), (4, "dev"), (4, "test")]
+    states = weights(place / "probe_fbank" / "states-4.ckpt")
+    assert states["Step"] == 4
+    assert {int(s["step"]) for s in states["Optimizer"]["state"].values()} == {4}, "moments were kept, too"
