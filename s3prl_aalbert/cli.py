@@ -33,6 +33,7 @@ COMMANDS = {
     "extract": "cut a sub-network out of a supernet as a model of its own",
     "convert": "checkpoints of S3PRL, AlbertNew and pohanchi/AALBERT in, and S3PRL's format out",
     "export": "a model for S3PRL's Hugging Face hub, or as a graph for torch.export and ONNX",
+    "submit": "check the predictions of SUPERB's tasks and zip them for the leaderboard",
     "report": "draw tables and figures from finished runs",
     "doctor": "check whether training would work on this machine",
     "link": "make the plugin known to an S3PRL checkout or installation",

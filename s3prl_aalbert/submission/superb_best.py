@@ -1,0 +1,101 @@
+"""``python -m s3prl_aalbert.submission.superb_best NAME DIR...``: which of several runs did best on dev.
+
+Each DIR is one learning rate and holds the checkpoint NAME, or one in each of several folders (folds), whose dev
+scores are averaged. Prints the scores to stderr and the best DIR to stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError
+from s3prl_aalbert.toolkit.compat import allow_s3prl_checkpoints
+
+
+@dataclass(frozen=True)
+class DevScore:
+    """A run's best score on dev."""
+
+    value: float
+    higher_is_better: bool
+
+
+def load_states(path: Path) -> dict[str, Any]:
+    """Load a checkpoint of S3PRL's downstream runner onto the CPU, without running code from it.
+
+    Raises:
+        AalbertError: the file is not one.
+    """
+    allow_s3prl_checkpoints()
+    try:
+        states = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise AalbertError(f"{path}: not a readable checkpoint") from error
+    if not isinstance(states, dict) or not {"Args", "Config", "Downstream"} <= states.keys():
+        raise AalbertError(f"{path}: not a checkpoint of S3PRL's downstream runner")
+    return states
+
+
+def dev_score(states: Mapping[str, Any]) -> DevScore | None:
+    """Return the score that S3PRL chose the checkpoint by; None where the task keeps none."""
+    best = states["Downstream"].get("best_score")
+    if best is None:
+        return None
+    task = states["Args"].downstream
+    expert = states["Config"]["downstream_expert"]
+    lower = task in ("asr", "sv_voxceleb1") or (task == "ctc" and not expert["metric_higher_better"])
+    return DevScore(float(best), not lower)
+
+
+def find_best(name: str, folders: Sequence[Path]) -> Path:
+    """Return the folder with the best mean score; a folder without the checkpoint never beat the start.
+
+    Raises:
+        AalbertError: none has one, or they differ in their number of folds.
+    """
+    scores: dict[Path, list[DevScore]] = {}
+    for folder in folders:
+        found = [dev_score(load_states(path)) for path in sorted(folder.rglob(name))]
+        if any(score is None for score in found):
+            raise AalbertError(f"{folder}: this task keeps no dev score")
+        if not found:
+            print(f"{folder}: no {name}, never better than at the start", file=sys.stderr)
+            continue
+        scores[folder] = [score for score in found if score]
+        print(f"{folder}: {fmean(score.value for score in scores[folder]):.5g} on dev", file=sys.stderr)
+    if not scores:
+        raise AalbertError(f"no {name} in {', '.join(map(str, folders))}: train longer, or at other learning rates")
+    whole = max(map(len, scores.values()))
+    rank = {
+        folder: fmean(score.value if score.higher_is_better else -score.value for score in found)
+        for folder, found in scores.items()
+        if len(found) == whole
+    }
+    return max(rank, key=lambda folder: rank[folder])
+
+
+def main() -> int:
+    """Print the best folder."""
+    parser = argparse.ArgumentParser(prog="superb_best", description=__doc__)
+    parser.add_argument("name", metavar="NAME", help="e.g. dev-best.ckpt")
+    parser.add_argument("folders", metavar="DIR", nargs="+", type=Path)
+    args = parser.parse_args()
+    try:
+        print(find_best(args.name, args.folders))
+    except (AalbertError, OSError) as error:
+        print(f"superb_best: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

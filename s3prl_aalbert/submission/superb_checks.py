@@ -1,0 +1,239 @@
+"""Checks of the prediction files that S3PRL's SUPERB tasks write: form, values, nothing twice.
+
+Every check takes the file (or folder) and returns the names that it holds a prediction for, in order.
+"""
+
+from __future__ import annotations
+
+import math
+import xml.sax
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any
+from xml.sax.handler import ContentHandler
+
+from s3prl_aalbert.errors import AalbertError, did_you_mean
+
+Check = Callable[[Path], list[str]]
+
+KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "_unknown_", "_silence_")
+EMOTIONS = ("neu", "hap", "ang", "sad")
+MIXED_SPEAKERS = 2
+
+
+def transcripts(path: Path) -> list[str]:
+    """Check lines "NAME HYPOTHESIS"; a hypothesis may be empty."""
+    return [name for _, name, _ in _named_lines(path)]
+
+
+def labels(choices: Collection[str]) -> Check:
+    """Return a check of lines "NAME LABEL" with one label of ``choices``."""
+
+    def check(path: Path) -> list[str]:
+        names = []
+        for where, name, label in _named_lines(path):
+            if label not in choices:
+                raise AalbertError(
+                    f'{where}: the label of {name} is "{label}"{did_you_mean(label, choices)}, '
+                    f"expected one of {', '.join(sorted(choices))}"
+                )
+            names.append(name)
+        return names
+
+    return check
+
+
+def speakers(path: Path) -> list[str]:
+    """Check lines "NAME SPEAKER" with a speaker of VoxCeleb1, id10001 to id11251."""
+    names = []
+    for where, name, speaker in _named_lines(path):
+        number = speaker.removeprefix("id")
+        if not (speaker.startswith("id") and number.isdecimal() and 10001 <= int(number) <= 11251):
+            raise AalbertError(f'{where}: the speaker of {name} is "{speaker}", expected id10001 to id11251')
+        names.append(name)
+    return names
+
+
+def intents(path: Path) -> list[str]:
+    """Check lines "NAME,ACTION,OBJECT,LOCATION"."""
+    names: dict[str, None] = {}
+    for where, line in _lines(path):
+        fields = line.split(",")
+        if len(fields) != 4 or not all(fields):
+            raise AalbertError(f'{where}: found "{line}", expected "NAME,ACTION,OBJECT,LOCATION"')
+        names[_new(where, fields[0], names)] = None
+    return list(names)
+
+
+def scores(path: Path) -> list[str]:
+    """Check lines "NAME_NAME SCORE" with finite scores."""
+    names = []
+    for where, pair, score in _named_lines(path):
+        _finite(where, f"the score of {pair}", score)
+        if "_" not in pair:
+            raise AalbertError(f'{where}: the trial is "{pair}", expected two utterances joined by "_"')
+        names.append(pair)
+    return names
+
+
+def metrics(path: Path) -> list[str]:
+    """Check lines "METRIC VALUE" with finite values."""
+    names = []
+    for where, name, value in _named_lines(path):
+        _finite(where, name, value)
+        names.append(name)
+    return names
+
+
+def translations(path: Path) -> list[str]:
+    """Check a table of utt_id, hyp and ref, separated by tabs, with a header."""
+    header = "utt_id\thyp\tref"
+    names: dict[str, None] = {}
+    for number, (where, line) in enumerate(_lines(path)):
+        if number == 0:
+            if line != header:
+                raise AalbertError(f"{where}: found {line!r}, expected the header {header!r}")
+            continue
+        fields = line.split("\t")
+        if len(fields) != 3:
+            raise AalbertError(f"{where}: found {len(fields)} columns, expected 3: utt_id, hyp, ref")
+        names[_new(where, fields[0], names)] = None
+    if not names:
+        raise AalbertError(f"{path}: holds a header and no translation")
+    return list(names)
+
+
+def detections(path: Path) -> list[str]:
+    """Check the list of detected terms: every query once, with one finite score for each of the same recordings."""
+    handler = _Detections(path)
+    try:
+        xml.sax.parse(str(path), handler)
+    except xml.sax.SAXParseException as error:
+        raise AalbertError(f"{path}:{error.getLineNumber()}: is not valid XML ({error.getMessage()})") from error
+    first = handler.recordings[0][1] if handler.recordings else []
+    for query, found in handler.recordings:
+        if set(found) != set(first):
+            raise AalbertError(
+                f"{path}: the query {query} has scores for {len(found)} recordings, "
+                f"{handler.recordings[0][0]} for {len(first)}; expected the same ones"
+            )
+    if not first:
+        raise AalbertError(f"{path}: holds no detected terms")
+    return [query for query, _ in handler.recordings]
+
+
+class _Detections(ContentHandler):
+    """Gathers (query, recordings) and checks each element where it stands."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.recordings: list[tuple[str, dict[str, None]]] = []
+        self.line = 0
+
+    def setDocumentLocator(self, locator: Any) -> None:
+        self.locator = locator
+
+    def startElement(self, name: str, attrs: Any) -> None:
+        where = f"{self.path}:{self.locator.getLineNumber()}"
+        if name == "detected_termlist":
+            query = self._attribute(where, attrs, "termid")
+            self.recordings.append((_new(where, query, [query for query, _ in self.recordings]), {}))
+        elif name == "term":
+            if not self.recordings:
+                raise AalbertError(f"{where}: a term outside a detected_termlist")
+            _, found = self.recordings[-1]
+            found[_new(where, self._attribute(where, attrs, "file"), found)] = None
+            _finite(where, "the score", self._attribute(where, attrs, "score"))
+            decision = self._attribute(where, attrs, "decision")
+            if decision not in ("YES", "NO"):
+                raise AalbertError(f'{where}: the decision is "{decision}", expected YES or NO')
+        elif name != "stdlist":
+            raise AalbertError(f"{where}: found <{name}>, expected stdlist, detected_termlist or term")
+
+    @staticmethod
+    def _attribute(where: str, attrs: Any, name: str) -> str:
+        if name not in attrs:
+            raise AalbertError(f"{where}: the attribute {name} is missing")
+        return str(attrs[name])
+
+
+def diarisations(folder: Path) -> list[str]:
+    """Check a folder of RECORDING.h5, each with the probabilities ``T_hat`` (frames, 2)."""
+    files = sorted(folder.iterdir())
+    for path in files:
+        if path.suffix != ".h5" or not path.is_file():
+            raise AalbertError(f"{path}: expected nothing but RECORDING.h5 files in this folder")
+        _check_probabilities(path)
+    if not files:
+        raise AalbertError(f"{folder}: holds no predictions")
+    return [path.stem for path in files]
+
+
+def _check_probabilities(path: Path) -> None:
+    try:
+        import h5py
+    except ImportError as error:
+        raise AalbertError('checking --sd needs h5py: pip install "s3prl-aalbert[superb]"') from error
+    try:
+        with h5py.File(path, "r") as file:
+            found = file["T_hat"][()] if "T_hat" in file else None
+    except OSError as error:
+        raise AalbertError(f"{path}: is not a readable HDF5 file ({error})") from error
+    if found is None or found.ndim != 2 or found.shape[1] != MIXED_SPEAKERS or not len(found):
+        shape = "nothing" if found is None else found.shape
+        raise AalbertError(f"{path}: T_hat is {shape}, expected (frames, {MIXED_SPEAKERS})")
+    if not ((found >= 0) & (found <= 1)).all():
+        raise AalbertError(f"{path}: T_hat has values outside 0 to 1, expected probabilities")
+
+
+def frame_shift(path: Path) -> list[str]:
+    """Check a file that holds one positive number of samples; it names no utterances."""
+    text = path.read_text(encoding="utf-8").strip()
+    if not text.isdecimal() or int(text) == 0:
+        raise AalbertError(f'{path}:1: found "{text}", expected a number of samples')
+    return []
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield ("FILE:LINE", line) and refuse empty lines, an empty file and bytes that are no UTF-8."""
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        number = data[: error.start].count(b"\n") + 1
+        raise AalbertError(f"{path}:{number}: is not UTF-8 text") from error
+    if not text:
+        raise AalbertError(f"{path}: is empty")
+    if not text.endswith("\n"):
+        raise AalbertError(f"{path}:{text.count(chr(10)) + 1}: the last line is cut off; evaluate again")
+    for number, line in enumerate(text[:-1].split("\n"), start=1):
+        if not line.strip():
+            raise AalbertError(f"{path}:{number}: an empty line")
+        yield f"{path}:{number}", line
+
+
+def _named_lines(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield ("FILE:LINE", name, rest) of lines "NAME REST" and refuse a name that stands twice."""
+    seen: set[str] = set()
+    for where, line in _lines(path):
+        name, space, rest = line.partition(" ")
+        if not name or not space:
+            raise AalbertError(f'{where}: found "{line}", expected an utterance, a space and its prediction')
+        seen.add(_new(where, name, seen))
+        yield where, name, rest
+
+
+def _new(where: str, name: str, seen: Collection[str]) -> str:
+    if name in seen:
+        raise AalbertError(f"{where}: {name} stands there for the second time")
+    return name
+
+
+def _finite(where: str, what: str, text: str) -> None:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise AalbertError(f'{where}: {what} is "{text}", expected a finite number')

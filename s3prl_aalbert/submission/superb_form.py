@@ -1,0 +1,177 @@
+"""The answers to the leaderboard's form: the shared model, its profile, and each task's hyper-parameters."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from s3prl_aalbert.analysis.models import OWN_CHECKPOINT, PRESETS, checkpoint_config, family_name
+from s3prl_aalbert.analysis.profile import profile_config
+from s3prl_aalbert.config import ModelConfig, load_model_config, read_yaml
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.submission.superb_best import dev_score, load_states
+from s3prl_aalbert.submission.superb_tasks import Prediction
+
+logger = logging.getLogger(__name__)
+
+_HEADER = """\
+# Answers to the form at superbbenchmark.org/submit, beside predict.zip. Fill in what is empty.
+"""
+_BATCH_KEYS = ("train_batch_size", "train_batchsize", "batch_size")
+_NO_PARAMETERS = ("best_score", "num_batches_tracked")
+
+
+def write_form(path: Path, predictions: Sequence[Prediction]) -> None:
+    """Write the form as YAML."""
+    from s3prl_aalbert.checkpoint import write_text
+
+    text = yaml.safe_dump(build_form(predictions), sort_keys=False, allow_unicode=True, width=110)
+    write_text(path, _HEADER + text)
+
+
+def build_form(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """Return the form's answers; what the experiments do not tell is None or an empty string."""
+    experiments = {prediction.option: read_experiment(prediction) for prediction in predictions}
+    upstreams = {found["upstream"]: None for found in experiments.values() if found}
+    if len(upstreams) > 1:
+        logger.warning("the tasks use different models, SUPERB expects one: %s", "; ".join(map(str, upstreams)))
+    shared = next((found for found in experiments.values() if found), None)
+    fine_tuned = max((found["fine_tuned_parameters"] for found in experiments.values() if found), default=0)
+    if fine_tuned:
+        logger.warning("the shared model was fine-tuned: not an entry of the constrained track")
+    return {
+        "submission_name": "",
+        "model_url": "",
+        "pretraining_corpus": "",
+        **_describe_model(shared),
+        "fine_tuned_parameters": fine_tuned,
+        "tasks": {
+            prediction.option: {"predictions": prediction.utterances, **_task_answers(experiments[prediction.option])}
+            for prediction in predictions
+        },
+    }
+
+
+def _describe_model(experiment: Mapping[str, Any] | None) -> dict[str, Any]:
+    answers: dict[str, Any] = {
+        "model_description": "",
+        "upstream": experiment["upstream"] if experiment else None,
+        "input_format": "",
+        "stride_samples": None,
+        "stride_ms": None,
+        "shared_parameters": None,
+        "macs_of_superbs_32_utterances": None,
+        "macs_per_second_least": None,
+        "macs_per_second_most": None,
+    }
+    config = _config_of(experiment) if experiment else None
+    if config is None:
+        logger.warning("the model's profile is left empty; `aalbert profile -u NAME --superb` counts any upstream")
+        return answers
+    profile = profile_config("", config)
+    assert profile.superb is not None
+    stride = config.samples_per_token
+    kind = "log-mel filter bank with deltas" if config.audio.delta else "log-mel filter bank"
+    return answers | {
+        "model_description": f"{family_name(config)}, hidden size {config.transformer.hidden_size}",
+        "input_format": f"{kind}, {config.input_dim} values a token, computed from the waveform by the model",
+        "stride_samples": stride,
+        "stride_ms": 1000 * stride / config.audio.sample_rate,
+        "shared_parameters": profile.parameters,
+        "macs_of_superbs_32_utterances": profile.superb.total,
+        "macs_per_second_least": round(profile.superb.least),
+        "macs_per_second_most": round(profile.superb.most),
+    }
+
+
+def _config_of(experiment: Mapping[str, Any]) -> ModelConfig | None:
+    args = experiment["args"]
+    name, ckpt, config = (args.get(key) for key in ("upstream", "upstream_ckpt", "upstream_model_config"))
+    try:
+        if name in PRESETS:
+            return load_model_config(config or PRESETS[name])
+        if name in OWN_CHECKPOINT and ckpt and Path(ckpt).exists():
+            return checkpoint_config(Path(ckpt))
+    except AalbertError as error:
+        logger.warning("the model cannot be read: %s", error)
+    return None
+
+
+def read_experiment(prediction: Prediction) -> dict[str, Any] | None:
+    """Return what an experiment records: from its checkpoint, or for a task without training from S3PRL's YAML files.
+
+    Returns:
+        args, config, step, dev score, parameters and the upstream in words; None where nothing is recorded.
+    """
+    checkpoint = _find_checkpoint(prediction)
+    if checkpoint:
+        states = load_states(checkpoint)
+        args, config = vars(states["Args"]), states["Config"]
+        score = dev_score(states)
+        found = {
+            "args": args,
+            "config": config,
+            "step": states["Step"],
+            "dev_score": score.value if score and prediction.option != "sv" else None,
+            "task_parameters": _count(states["Downstream"]) + _count(states["Featurizer"]),
+            "fine_tuned_parameters": _count(states.get("Upstream", {})),
+        }
+    else:
+        folder = prediction.experiment
+        recorded = [sorted(folder.glob(f"{kind}_*.yaml"))[-1:] for kind in ("args", "config")]
+        if not all(recorded):
+            logger.warning("%s: no checkpoint and no args_*.yaml: its hyper-parameters are left empty", folder)
+            return None
+        args, config = (read_yaml(path) for (path,) in recorded)
+        found = {"args": args, "config": config, "step": None, "dev_score": None}
+        found |= {"task_parameters": 0, "fine_tuned_parameters": 0}
+    name, ckpt = args.get("upstream"), args.get("upstream_ckpt")
+    return found | {"upstream": f"{name} {ckpt}" if ckpt else str(name)}
+
+
+def _find_checkpoint(prediction: Prediction) -> Path | None:
+    """Return the checkpoint behind the predictions; a link to another folder's predictions leads there."""
+    _, file = prediction.files[0]
+    beside = Path(f"{file.resolve().parent}.ckpt")  # states-N/test_predict.txt came from states-N.ckpt
+    if beside.is_file():
+        return beside
+    found = prediction.experiment.glob(prediction.task.checkpoint)
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _count(state: Mapping[str, Any]) -> int:
+    return sum(tensor.numel() for name, tensor in state.items() if not name.endswith(_NO_PARAMETERS))
+
+
+def _task_answers(experiment: Mapping[str, Any] | None) -> dict[str, Any]:
+    if experiment is None:
+        return {}
+    args, config = experiment["args"], experiment["config"]
+    runner, optimizer = config.get("runner") or {}, config.get("optimizer") or {}
+    batch = _find_key(config.get("downstream_expert") or {}, _BATCH_KEYS) if runner else None
+    return {
+        "task_parameters": experiment["task_parameters"],
+        "learning_rate": optimizer.get("lr"),
+        "optimizer": optimizer.get("torch_optim_name") or optimizer.get("name"),
+        "batch_size": batch,
+        "gradient_accumulate_steps": runner.get("gradient_accumulate_steps"),
+        "total_steps": runner.get("total_steps"),
+        "step_of_checkpoint": experiment["step"],
+        "dev_score": experiment["dev_score"],
+        "features": args.get("upstream_feature_selection"),
+        "layer": args.get("upstream_layer_selection"),
+        "seed": args.get("seed"),
+    }
+
+
+def _find_key(section: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """Return the value of the first of ``names`` in a section or the sections in it."""
+    for name in names:
+        if name in section:
+            return section[name]
+    inner = (_find_key(value, names) for value in section.values() if isinstance(value, Mapping))
+    return next((value for value in inner if value is not None), None)

@@ -1,0 +1,62 @@
+"""``python -m s3prl_aalbert.submission.superb_lengths LIBRISPEECH``: the tables of lengths that S3PRL's ASR asks for.
+
+S3PRL's own preparation is not in its wheel, asks questions and needs torchaudio before 2.9. The tables go to
+LIBRISPEECH/len_for_bucket/SPLIT.csv: file below LIBRISPEECH and length in samples, the longest first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+import soundfile
+
+from s3prl_aalbert.checkpoint import write_atomically
+from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError
+
+FOLDER = "len_for_bucket"
+SPLITS = ("train-clean-100", "dev-clean", "test-clean")
+
+
+def write_lengths(root: Path, split: str) -> Path:
+    """Write the table of one split and return its path.
+
+    Raises:
+        AalbertError: the split has no .flac files.
+    """
+    files = sorted((root / split).rglob("*.flac"))
+    if not files:
+        raise AalbertError(f"{root / split}: no .flac files, expected a split of LibriSpeech")
+    rows = [(path.relative_to(root).as_posix(), soundfile.info(path).frames) for path in files]
+    rows.sort(key=lambda row: row[1], reverse=True)
+
+    def write(path: Path) -> None:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("", "file_path", "length", "label"))
+            writer.writerows((number, name, length, "") for number, (name, length) in enumerate(rows))
+
+    table = root / FOLDER / f"{split}.csv"
+    write_atomically(table, write)
+    return table
+
+
+def main() -> int:
+    """Write the tables that are not there yet."""
+    parser = argparse.ArgumentParser(prog="superb_lengths", description=__doc__)
+    parser.add_argument("root", type=Path, metavar="LIBRISPEECH")
+    root = parser.parse_args().root.expanduser()
+    try:
+        for split in SPLITS:
+            if not (root / FOLDER / f"{split}.csv").is_file():
+                print(write_lengths(root, split))
+    except (AalbertError, OSError) as error:
+        print(f"superb_lengths: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

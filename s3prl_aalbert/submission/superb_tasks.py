@@ -1,0 +1,185 @@
+"""The tasks of a SUPERB submission and the zip file that the leaderboard takes.
+
+Options, folders and file names are those of S3PRL 0.4.18's ``submit/submit.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from s3prl_aalbert.checkpoint import write_atomically
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.submission import superb_checks as checks
+
+logger = logging.getLogger(__name__)
+
+FOLDS = tuple(f"er_fold{fold}" for fold in range(1, 6))
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one task contributes."""
+
+    name: str
+    """For people."""
+    folder: str
+    """In the zip file, below predict/."""
+    source: str
+    """The prediction file or folder, in the experiment."""
+    target: str
+    """The same in the task's folder."""
+    check: checks.Check
+    utterances: int | None = None
+    """Predictions for the official test set; None where the number is not published."""
+    reference: tuple[str, checks.Check] | None = None
+    """The truth that S3PRL writes beside it: names the same utterances."""
+    extra: tuple[str, checks.Check] | None = None
+    """A further file."""
+    checkpoint: str = "dev-best.ckpt"
+    """The one that the predictions are from."""
+
+
+def _emotion(fold: int, utterances: int) -> Task:
+    truth = (f"test_fold{fold}_truth.txt", checks.labels(checks.EMOTIONS))
+    source = f"test_fold{fold}_predict.txt"
+    emotions = checks.labels(checks.EMOTIONS)
+    return Task(f"ER, fold {fold}", f"er_fold{fold}_public", source, "predict.txt", emotions, utterances, truth)
+
+
+def _recognition(name: str, folder: str, kind: str) -> Task:
+    source, truth = (f"test-clean-{kind}-{side}.ark" for side in ("hyp", "ref"))
+    reference = (truth, checks.transcripts)
+    best = "dev-clean-best.ckpt"
+    return Task(name, folder, source, "predict.ark", checks.transcripts, 2620, reference, checkpoint=best)
+
+
+_ARK_REFERENCE = ("test-ref.ark", checks.transcripts)
+
+# By S3PRL's option; the numbers are of the test sets that docs/submission.md names.
+TASKS: dict[str, Task] = {
+    "pr": Task("PR", "pr_public", "test-hyp.ark", "predict.ark", checks.transcripts, 2620, _ARK_REFERENCE),
+    "sid": Task(
+        *("SID", "sid_public", "test_predict.txt", "predict.txt", checks.speakers, 8251),
+        reference=("test_truth.txt", checks.speakers),
+    ),
+    "ks": Task(
+        *("KS", "ks_public", "test_predict.txt", "predict.txt", checks.labels(checks.KEYWORDS), 3081),
+        reference=("test_truth.txt", checks.labels(checks.KEYWORDS)),
+    ),
+    "ic": Task(
+        *("IC", "ic_public", "test_predict.csv", "predict.csv", checks.intents, 3793),
+        reference=("test_truth.csv", checks.intents),
+    ),
+    **{f"er_fold{fold}": _emotion(fold, count) for fold, count in enumerate((1085, 1023, 1151, 1031, 1241), start=1)},
+    "asr_no_lm": _recognition("ASR", "asr_public", "noLM"),
+    "asr_with_lm": _recognition("ASR with a language model", "asr_lm_public", "LM"),
+    "qbe": Task("QbE", "qbe_public", "benchmark.stdlist.xml", "benchmark.stdlist.xml", checks.detections),
+    "sf": Task("SF", "sf_public", "test-hyp.ark", "predict.ark", checks.transcripts, reference=_ARK_REFERENCE),
+    "sv": Task(
+        *("ASV", "sv_public", "test_predict.txt", "predict.txt", checks.scores, 37720), checkpoint="states-*.ckpt"
+    ),
+    "sd": Task(
+        *("SD", "sd_public", "scoring/predictions", "scoring/predictions", checks.diarisations, 3000),
+        extra=("frame_shift", checks.frame_shift),
+        checkpoint="best-states-dev.ckpt",
+    ),
+    "se": Task("SE", "se_public", "test_metrics.txt", "metrics.txt", checks.metrics),
+    "ss": Task("SS", "ss_public", "test_metrics.txt", "metrics.txt", checks.metrics),
+    "st": Task("ST", "st_public", "output-st-test.tsv", "predict.tsv", checks.translations),
+}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A task's checked predictions."""
+
+    option: str
+    experiment: Path
+    utterances: int
+    files: tuple[tuple[str, Path], ...]
+    """(name in the zip file, file on disk)."""
+
+    @property
+    def task(self) -> Task:
+        """The row of TASKS."""
+        return TASKS[self.option]
+
+
+def collect(experiments: Mapping[str, Path], any_count: bool = False) -> list[Prediction]:
+    """Check the predictions of every experiment, in the order of TASKS.
+
+    Args:
+        experiments: experiment folder by option.
+        any_count: accept test sets of other sizes than the official ones.
+
+    Raises:
+        AalbertError: a file is missing or wrong; names the file and, where there is one, the line.
+    """
+    found = [_check(option, experiments[option], any_count) for option in TASKS if option in experiments]
+    folds = [prediction.task.name for prediction in found if prediction.option in FOLDS]
+    if folds and len(folds) < len(FOLDS):
+        logger.warning("ER is scored only with all five folds, found %s", "; ".join(folds))
+    return found
+
+
+def _check(option: str, experiment: Path, any_count: bool) -> Prediction:
+    task = TASKS[option]
+    source = _find(option, experiment, task.source)
+    names = task.check(source)
+    if task.reference and (experiment / task.reference[0]).is_file():
+        _compare(source, names, experiment / task.reference[0], task.reference[1])
+    if task.utterances not in (None, len(names)) and not any_count:
+        raise AalbertError(
+            f"{source}: {len(names)} predictions, the official test set of {task.name} has {task.utterances}; "
+            "--any_count accepts this for a trial"
+        )
+    root = PurePosixPath("predict") / task.folder
+    files = [(str(root / task.target), source)]
+    if source.is_dir():
+        files = [(str(root / task.target / path.name), path) for path in sorted(source.iterdir())]
+    if task.extra:
+        name, check = task.extra
+        path = _find(option, experiment, name)
+        check(path)
+        files.append((str(root / name), path))
+    return Prediction(option, experiment, len(names), tuple(files))
+
+
+def _find(option: str, experiment: Path, name: str) -> Path:
+    path = experiment / name
+    if not experiment.is_dir():
+        raise AalbertError(f"--{option} {experiment}: no such folder")
+    if not path.exists():
+        raise AalbertError(
+            f"--{option} {experiment}: {name} is not there; evaluate first: "
+            f"aalbert downstream -m evaluate -e {experiment / TASKS[option].checkpoint}"
+        )
+    return path
+
+
+def _compare(source: Path, names: list[str], reference: Path, check: checks.Check) -> None:
+    expected = set(check(reference))
+    lacking, unknown = sorted(expected - set(names)), sorted(set(names) - expected)
+    for these, what in ((lacking, "has no prediction for"), (unknown, "has a prediction for the unknown")):
+        if these:
+            more = f" and {len(these) - 1} more" if len(these) > 1 else ""
+            raise AalbertError(f"{source}: {what} {these[0]}{more}, going by {reference.name} beside it")
+
+
+def write_zip(path: Path, predictions: Iterable[Prediction]) -> None:
+    """Write predict.zip: the files and, as the program zip does, an entry for every folder."""
+    files = sorted(entry for prediction in predictions for entry in prediction.files)
+    folders = sorted({f"{parent}/" for name, _ in files for parent in list(PurePosixPath(name).parents)[:-1]})
+
+    def write(temporary: Path) -> None:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
+            for folder in folders:
+                archive.writestr(folder, b"")
+            for name, source in files:
+                archive.write(source, name)
+
+    write_atomically(path, write)
