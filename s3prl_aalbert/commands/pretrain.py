@@ -79,7 +79,7 @@ def build(args: argparse.Namespace, load_teacher: Callable[[argparse.Namespace, 
         strict=args.strict,
         dry_run=args.dry_run,
         resume_from=resume_from,
-        init=Path(args.init) if args.init else None,
+        init=Path(args.init).expanduser() if args.init else None,
     )
     return Pretrainer(model_config, config, options, load_teacher(args, config))
 
@@ -115,7 +115,7 @@ def _resume_from(args: argparse.Namespace, expdir: Path) -> Path | None:
 def _configs(args: argparse.Namespace, resume_from: Path | None):  # type: ignore[no-untyped-def]
     from s3prl_aalbert.checkpoint import load_training_state
     from s3prl_aalbert.config import ModelConfig, find_config, from_dict, read_yaml
-    from s3prl_aalbert.pretrain.config import PretrainConfig, apply_overrides
+    from s3prl_aalbert.pretrain.config import PretrainConfig, apply_overrides, section_of
 
     past = load_training_state(resume_from) if resume_from else {}
     model, where_model = past.get("config"), str(resume_from)
@@ -134,7 +134,7 @@ def _configs(args: argparse.Namespace, resume_from: Path | None):  # type: ignor
     if args.speech:
         # Kept absolute: a resumed run may start in another folder.
         folders = [str(Path(folder).expanduser().absolute()) for folder in args.speech]
-        config.setdefault("pretrain_expert", {}).setdefault("datarc", {})["paths"] = folders
+        section_of(section_of(config, "pretrain_expert"), "datarc")["paths"] = folders
     return from_dict(ModelConfig, model, where_model), from_dict(PretrainConfig, config, where_config)
 
 

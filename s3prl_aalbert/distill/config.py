@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from s3prl_aalbert.errors import did_you_mean
 
 LOSSES = ("l1", "mse", "l1_cosine")
+TEACHER_HEARS = ("masked", "clean")
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,10 @@ class DistillConfig:
     masked_weight: float = 1.0
     """Of masked tokens, which learn what the teacher says of the clean speech."""
     unmasked_weight: float = 1.0
-    """Of the other tokens, which learn what the teacher says of the speech masked likewise."""
+    """Of the other tokens."""
+    unmasked_teacher: str = "masked"
+    """What the teacher hears for those: "masked", the speech with the same spans silenced (ARMHuBERT), or "clean", the
+    whole speech as for masked tokens (LightHuBERT); the teacher then runs once a step instead of twice."""
     mask_student: bool = True
     """False: the student hears everything, and every token learns from the clean speech."""
 
@@ -39,6 +43,11 @@ class DistillConfig:
         found = []
         if self.loss not in LOSSES:
             found.append(f'distill.loss is "{self.loss}"{did_you_mean(self.loss, LOSSES)}, expected one of {LOSSES}')
+        if self.unmasked_teacher not in TEACHER_HEARS:
+            hint = did_you_mean(self.unmasked_teacher, TEACHER_HEARS)
+            found.append(
+                f'distill.unmasked_teacher is "{self.unmasked_teacher}"{hint}, expected one of {TEACHER_HEARS}'
+            )
         if self.average_top_k is not None and self.average_top_k < 1:
             found.append(f"distill.average_top_k is {self.average_top_k}, expected at least 1")
         if len(self.student_layers) != len(self.teacher_layers) or not self.student_layers:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from s3prl_aalbert.architecture import Architecture
 from s3prl_aalbert.config import ModelConfig
 from s3prl_aalbert.distill.config import DistillConfig
-from s3prl_aalbert.encoder import initialise, sliced_linear
+from s3prl_aalbert.encoder import initialise, sliced_linear, take_tokens
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.masking import MaskPlan, apply_mask, length_mask
 from s3prl_aalbert.model import AalbertModel
@@ -65,7 +65,9 @@ class MaskedDistillation(nn.Module):
                     )
         layers = max(teacher_states - 1, 1)  # hidden states begin with the input embedding; features are one state
         if (self.distill.average_top_k or 1) > layers:
-            raise AalbertError(f"distill.average_top_k is {self.distill.average_top_k}; the teacher has {layers} layers")
+            raise AalbertError(
+                f"distill.average_top_k is {self.distill.average_top_k}; the teacher has {layers} layers"
+            )
 
     def weight(self, num_samples: Tensor, selected_values: float) -> float:
         """Return what the loss of a batch is divided by: its real tokens."""
@@ -86,24 +88,30 @@ class MaskedDistillation(nn.Module):
         real = length_mask(features.lengths, tokens.size(1))  # (B, T)
         selected = plan.selected if self.distill.mask_student else torch.ones_like(real)
         regions = (
-            (self.distill.masked_weight, real & selected, wavs),
-            (self.distill.unmasked_weight, real & ~selected, None),
+            (self.distill.masked_weight, real & selected, "clean"),
+            (self.distill.unmasked_weight, real & ~selected, self.distill.unmasked_teacher),
         )
+        said: dict[str, Sequence[Tensor]] = {}  # by the teacher, of what it heard
         total = hidden[-1].new_zeros((), dtype=torch.float32)
-        for region_weight, region, speech in regions:
+        for region_weight, region, hears in regions:
             if region_weight and region.any():
-                heard = self._mask_speech(wavs, plan) if speech is None else speech
-                total = total + region_weight * self._region_loss(hidden, heard, num_samples, region)
+                if hears not in said:
+                    speech = wavs if hears == "clean" else self._mask_speech(wavs, plan)
+                    unpadded = [wav[:length] for wav, length in zip(speech, num_samples.tolist(), strict=True)]
+                    said[hears] = self._teacher_states(unpadded, wavs.device)
+                total = total + region_weight * self._region_loss(hidden, said[hears], num_samples, region)
         return Loss(total, real.sum().float())
 
-    def _region_loss(self, hidden: list[Tensor], speech: Tensor, num_samples: Tensor, region: Tensor) -> Tensor:
-        """Return the weighted distances of a region's tokens to what the teacher says of ``speech``, summed."""
-        states = self._teacher_states([w[:n] for w, n in zip(speech, num_samples.tolist(), strict=True)], speech.device)
+    def _region_loss(
+        self, hidden: list[Tensor], states: Sequence[Tensor], num_samples: Tensor, region: Tensor
+    ) -> Tensor:
+        """Return the weighted distances of a region's tokens to the teacher's ``states``, summed."""
         total = torch.zeros((), device=region.device)
         pairs = zip(self.distill.pairs, self.distill.weights, self.projections, strict=True)
         for (student, teacher), weight, projection in pairs:
             target = self._target(states, teacher)
-            aligned = align(target, self.teacher_rate, self.config.samples_per_token, region.size(1))[region]
+            rates = self.teacher_rate, self.config.samples_per_token
+            aligned = align(target, *rates, region.size(1), num_samples)[region]
             assert isinstance(projection, nn.Linear)
             predicted = sliced_linear(projection, hidden[student][region], projection.out_features)
             total = total + weight * distance(predicted.float(), aligned.float(), self.distill.loss).sum()
@@ -130,7 +138,7 @@ class MaskedDistillation(nn.Module):
         return None
 
 
-def align(states: Tensor, teacher_rate: int, student_rate: int, num_tokens: int) -> Tensor:
+def align(states: Tensor, teacher_rate: int, student_rate: int, num_tokens: int, num_samples: Tensor) -> Tensor:
     """Read a teacher's states at the centres of the student's tokens, linearly between its own centres.
 
     Args:
@@ -138,16 +146,20 @@ def align(states: Tensor, teacher_rate: int, student_rate: int, num_tokens: int)
         teacher_rate: samples per teacher token.
         student_rate: samples per student token.
         num_tokens: T.
+        num_samples: (B,) of each row, the longest of which filled the teacher's tokens.
 
     Returns:
         (B, T, E); before the teacher's first and after its last centre its first and last state.
     """
+    # Rows shorter by so many teacher tokens have at most as many of padding, whatever edges the teacher leaves out.
+    padding = (num_samples.max() - num_samples + teacher_rate - 1) // teacher_rate
+    last = (states.size(1) - 1 - padding).clamp(min=0).unsqueeze(1).to(states.device)  # (B, 1)
     centre = (torch.arange(num_tokens, device=states.device) + 0.5) * student_rate
-    place = (centre / teacher_rate - 0.5).clamp(0, states.size(1) - 1)  # (T,) in teacher tokens
+    place = torch.minimum((centre / teacher_rate - 0.5).clamp(min=0), last)  # (B, T) in teacher tokens
     before = place.floor().long()
-    after = (before + 1).clamp(max=states.size(1) - 1)
-    share = (place - before).to(states.dtype).unsqueeze(-1)  # (T, 1)
-    return states[:, before] * (1 - share) + states[:, after] * share
+    after = torch.minimum(before + 1, last)
+    share = (place - before).to(states.dtype).unsqueeze(-1)  # (B, T, 1)
+    return take_tokens(states, before) * (1 - share) + take_tokens(states, after) * share
 
 
 def distance(predicted: Tensor, target: Tensor, loss: str) -> Tensor:

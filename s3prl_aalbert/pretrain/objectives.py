@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from pathlib import Path
 
-from s3prl_aalbert.checkpoint import Checkpoint, load_weights
+from torch import Tensor
+
+from s3prl_aalbert.checkpoint import latest_state, load_checkpoint, load_weights
 from s3prl_aalbert.config import ModelConfig
 from s3prl_aalbert.distill.objective import MaskedDistillation, Teacher
 from s3prl_aalbert.errors import AalbertError
@@ -12,6 +16,8 @@ from s3prl_aalbert.objective import MaskedReconstruction
 from s3prl_aalbert.pretrain.config import PretrainConfig
 
 logger = logging.getLogger(__name__)
+
+MODEL = "model."
 
 
 def build_objective(
@@ -32,11 +38,23 @@ def build_objective(
     return MaskedDistillation(model_config, config.distill, teacher)
 
 
-def initialise_from(objective: MaskedReconstruction | MaskedDistillation, checkpoint: Checkpoint) -> None:
-    """Load the model, and its head where both sides have one."""
-    state = {name: tensor.float() for name, tensor in checkpoint.state.items()}
+def initialise_from(objective: MaskedReconstruction | MaskedDistillation, path: Path) -> None:
+    """Load the model and, where both sides have them alike, its head or its projections to the teacher.
+
+    Releases hold no projections: of the folder of a run its latest state is taken, which does.
+
+    Raises:
+        CheckpointError: nothing usable there, or another model.
+    """
+    checkpoint = load_checkpoint((latest_state(path) if path.is_dir() else None) or path)
     own = objective.state_dict()
-    anew = {name: value for name, value in own.items() if not name.startswith("model.") and name not in state}
-    load_weights(objective, {**anew, **{name: state[name] for name in state if name in own}}, checkpoint.path)
+    state = {name: tensor.float() for name, tensor in checkpoint.state.items() if _fits(name, tensor, own)}
+    anew = {name: value for name, value in own.items() if not name.startswith(MODEL) and name not in state}
+    load_weights(objective, {**state, **anew}, checkpoint.path)
     begun = sorted({name.split(".")[0] for name in anew})
     logger.info("initialised from %s%s", checkpoint.path, f"; new: {', '.join(begun)}" if begun else "")
+
+
+def _fits(name: str, tensor: Tensor, own: Mapping[str, Tensor]) -> bool:
+    """Whether to load a weight; those of the model always, so that a difference is an error."""
+    return name.startswith(MODEL) or (name in own and tensor.shape == own[name].shape)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from s3prl_aalbert.architecture import Architecture
 from s3prl_aalbert.checkpoint import (
-    load_checkpoint,
+    UNREADABLE,
     load_training_state,
     load_weights,
     save_release,
@@ -62,7 +62,7 @@ class Pretrainer:
         torch.manual_seed(options.seed)
         objective = build_objective(model_config, config, teacher)
         if options.init:
-            initialise_from(objective, load_checkpoint(options.init))
+            initialise_from(objective, options.init)
         self.objective = objective.to(self.fabric.device)
         optimizer = build_optimizer(self.objective, config.optimizer)
         self.module, self.optimizer = self.fabric.setup(self.objective, optimizer)
@@ -291,14 +291,21 @@ class Pretrainer:
         state = load_training_state(path)
         if from_dict(ModelConfig, state["config"], str(path)) != self.model_config:
             raise AalbertError(f"{path}: was trained with another model configuration; use its own -g, or --init")
-        if state["seed"] != self.options.seed:
-            raise AalbertError(f"{path}: was trained with --seed {state['seed']}, not {self.options.seed}")
+        if state.get("seed") != self.options.seed:
+            raise AalbertError(f"{path}: was trained with --seed {state.get('seed')}, not {self.options.seed}")
+        try:
+            self._restore(state, path)
+        except UNREADABLE as error:  # torch's own answers to values of another type or shape
+            raise AalbertError(f"{path}: is damaged: {type(error).__name__}: {error}") from error
+        logger.info("resumed from %s at step %d", path, self.step)
+
+    def _restore(self, state: dict[str, Any], path: Path) -> None:
         load_weights(self.objective, state["model"], path)
         self.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.batches.load_state_dict(state["batches"])
-        self.step, self.best_dev, self.lowest_loss = state["step"], state["best_dev"], state["lowest_loss"]
-        logger.info("resumed from %s at step %d", path, self.step)
+        numbers = int(state["step"]), float(state["best_dev"]), float(state["lowest_loss"])
+        self.step, self.best_dev, self.lowest_loss = numbers
 
     def _release(self) -> None:
         """Write the release of the last step: what `-k EXPDIR` loads from now on."""

@@ -60,9 +60,27 @@ def test_distilling_resumes_exactly_and_releases_no_projections(place: Path) -> 
 
 def test_an_upstream_of_s3prl_teaches_and_a_student_starts_from_a_pre_trained_model(place: Path) -> None:
     teacher = ("--teacher", "fbank")
-    override = ("-c", "pretrain_debug", "-o", "config.runner.total_steps=1,,config.distill.loss=l1_cosine")  # last layer
+    override = ("-c", "pretrain_debug", "-o", "config.runner.total_steps=1,,config.distill.loss=l1_cosine")
     assert distill(place, "fbank", 1, *override, "--init", str(place / "teacher"), teacher=teacher) == 0
     assert (place / "fbank" / "model.safetensors").is_file()
+
+
+def test_stage_2_goes_on_with_the_projections_of_stage_1(place: Path) -> None:
+    """Lr 0 keeps them as they begin: those of the state of stage 1, which its release has not; others where they fit."""
+    assert distill(place, "stage1", 2) == 0
+    still = ("-o", "config.optimizer.lr=1e-30,,config.runner.total_steps=1,,config.optimizer.weight_decay=0")
+    supernet = ",,config.supernet.hidden_size=[16, 32],,config.distill.average_top_k=2"
+    init = ("--init", str(place / "stage1"))
+    assert distill(place, "stage2", 1, *init, still[0], still[1] + supernet) == 0
+    last_layer = ("-c", "pretrain_debug", still[0], still[1] + ",,config.distill.loss=l1")
+    assert distill(place, "layers", 1, *init, *last_layer, teacher=("--teacher", "fbank")) == 0
+    first, second, other = (
+        load_training_state(place / name / f"states-{step}.ckpt")["model"]
+        for name, step in (("stage1", 2), ("stage2", 1), ("layers", 1))
+    )
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert all(torch.equal(value, other[name]) for name, value in first.items() if name.startswith("model."))
+    assert other["projections.0.weight"].shape != first["projections.0.weight"].shape
 
 
 def test_a_teacher_that_does_not_exist(place: Path, capsys: pytest.CaptureFixture) -> None:

@@ -97,9 +97,37 @@ def test_losses_by_hand() -> None:
 def test_strides_are_aligned_on_centres(rate: int) -> None:
     """A state that tells its own centre is read at the student's centres, but not beyond the first and last."""
     centres = (torch.arange(4800 // rate) + 0.5) * rate
-    read = align(centres.view(1, -1, 1), rate, 480, 10)[0, :, 0]
+    read = align(centres.view(1, -1, 1), rate, 480, 10, torch.tensor([4800]))[0, :, 0]
     expected = ((torch.arange(10) + 0.5) * 480).clamp(centres[0], centres[-1])
     torch.testing.assert_close(read, expected, rtol=0, atol=1e-3)
+
+
+def test_a_short_utterance_is_not_aligned_with_its_padding() -> None:
+    """Samples of 320 from a teacher that leaves out incomplete ones: row 1 has 4 states of its own, then padding."""
+    wavs, lengths = torch.ones(2, 3200), torch.tensor([3200, 1500])
+    wavs[1, 1500:] = 0
+    states = LoudnessTeacher()([wav[:n] for wav, n in zip(wavs, lengths.tolist(), strict=True)])["hidden_states"][1]
+    assert states[1, :, 0].tolist() == [1.0] * 4 + [0.0] * 6
+    read = align(states, 320, 480, 7, lengths)
+    assert torch.equal(read[1, : -(-1500 // 480)], torch.ones(4, 2))
+    assert torch.equal(read[0], torch.ones(7, 2))
+
+
+def test_one_clean_teacher_for_all_tokens(config: ModelConfig) -> None:
+    """LightHuBERT's: the teacher runs once, and a masked batch costs what the same tokens cost unmasked."""
+    teacher = LoudnessTeacher()
+    settings = DistillConfig(unmasked_teacher="clean", masked_weight=2, unmasked_weight=2)
+    objective = MaskedDistillation(config, settings, teacher).eval()
+    wavs, lengths, plan = batch()
+    teacher.calls.clear()
+    loss = objective(wavs, lengths, plan)
+    assert teacher.calls == [[2880, 1920]]
+    features = objective.model.acoustics(wavs, lengths)
+    student = objective.model.encode(apply_mask(features.tokens, plan), features.lengths)[-1]
+    target = align(teacher([wavs[0], wavs[1, :1920]])["hidden_states"][2], 320, 480, 6, lengths)
+    real = torch.arange(6) < torch.tensor([[6], [4]])
+    expected = 2 * (objective.projections[0](student) - target)[real].square().mean(-1).sum()
+    assert loss.total.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_the_average_of_the_top_layers() -> None:
@@ -150,6 +178,7 @@ def test_sub_networks_of_the_student_learn_too(config: ModelConfig) -> None:
     ("keys", "message"),
     [
         ({"loss": "mae"}, 'distill.loss is "mae"'),
+        ({"unmasked_teacher": "clear"}, 'distill.unmasked_teacher is "clear" .did you mean "clean"'),
         ({"student_layers": [1, 2]}, "must pair up"),
         ({"layer_weights": [1.0, 2.0]}, "has 2 entries, expected 1"),
         ({"masked_weight": 0, "unmasked_weight": 0}, "nor both zero"),
