@@ -66,7 +66,7 @@ def test_an_upstream_of_s3prl_teaches_and_a_student_starts_from_a_pre_trained_mo
 
 
 def test_stage_2_goes_on_with_the_projections_of_stage_1(place: Path) -> None:
-    """Lr 0 keeps them as they begin: those of the state of stage 1, which its release has not; others where they fit."""
+    """A learning rate of next to nothing keeps them as they begin; those of another teacher begin anew."""
     assert distill(place, "stage1", 2) == 0
     still = ("-o", "config.optimizer.lr=1e-30,,config.runner.total_steps=1,,config.optimizer.weight_decay=0")
     supernet = ",,config.supernet.hidden_size=[16, 32],,config.distill.average_top_k=2"
