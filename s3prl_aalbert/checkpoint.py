@@ -134,6 +134,7 @@ def load_training_state(path: Path) -> dict[str, Any]:
     lacking = [key for key in ("config", "model") if not isinstance(content.get(key), Mapping)]
     if lacking:
         raise CheckpointError(f"{path}: is damaged: it lacks {_some(lacking)}")
+    _check_tensors(path, content["model"])
     return content
 
 
@@ -249,7 +250,7 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
     """Copy weights into a module, all of them or none.
 
     Raises:
-        CheckpointError: names missing or left over, or a shape differs.
+        CheckpointError: names missing or left over, or a shape or type differs.
     """
     own = module.state_dict()
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -259,9 +260,21 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
     problems += [
         f"{name} has shape {tuple(state[name].shape)}, expected {tuple(own[name].shape)}" for name in sorted(wrong)[:3]
     ]
+    problems += [
+        f"{name} is of type {state[name].dtype}, expected floating point"
+        for name in sorted(own.keys() & state.keys())
+        if own[name].is_floating_point() and not state[name].is_floating_point()
+    ][:3]
     if problems:
         raise CheckpointError(f"{path}: does not fit the model: " + "; ".join(problems))
     module.load_state_dict(dict(state))
+
+
+def _check_tensors(path: Path, state: Mapping[Any, Any]) -> None:
+    """Raise CheckpointError unless these are weights by name."""
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise CheckpointError(f"{path}: is damaged: weight {name!r} is {type(value).__name__}, expected a tensor")
 
 
 def _some(names: list[str]) -> str:

@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from s3prl_aalbert.yaml_config import (
+    INVALID_YAML,
     ConfigError,
     find_config,
     from_dict,
     packaged_configs,
     read_yaml,
+    shown,
     to_dict,
 )
 
 __all__ = [
+    "INVALID_YAML",
     "AudioConfig",
     "ConfigError",
     "ModelConfig",
@@ -27,8 +30,13 @@ __all__ = [
     "packaged_configs",
     "read_yaml",
     "reuse_problems",
+    "shown",
     "to_dict",
 ]
+
+# No model comes near these; a slip of the keyboard does, and would fill the memory or run for ever.
+LARGEST_SIZE, MOST_LAYERS = 1 << 16, 1000
+LARGEST_AUDIO = {"sample_rate": 1_000_000, "win_ms": 10_000, "hop_ms": 10_000, "n_fft": 1 << 20, "num_mel_bins": 10_000}
 
 
 @dataclass(frozen=True)
@@ -92,10 +100,13 @@ class AudioConfig:
     def problems(self) -> list[str]:
         """Return what makes these values unusable, one sentence each."""
         found = []
-        for name in ("sample_rate", "win_ms", "hop_ms"):  # the other checks compute with these
+        for name, most in LARGEST_AUDIO.items():  # the other checks compute with these
             value = getattr(self, name)
-            if not 0 < value < math.inf:
-                found.append(f"audio.{name} is {value}, expected more than 0 and finite")
+            if not 0 < value <= most:
+                found.append(f"audio.{name} is {shown(value)}, expected more than 0 and at most {most}")
+        for name in ("target_preemphasis", "target_level_db", "log_floor"):
+            if math.isinf(getattr(self, name) or 0):
+                found.append(f"audio.{name} is infinite")
         if found:
             return found
         if self.front_end not in ("aalbert", "s3prl"):
@@ -106,8 +117,6 @@ class AudioConfig:
             found.append(f"audio.n_fft is {self.n_fft}, expected at least the window of {self.win_samples} samples")
         if self.hop_samples < 2 or self.hop_samples % 2 or self.n_fft % 2:
             found.append("audio.hop_ms and audio.n_fft must each give an even number of samples")
-        if self.num_mel_bins < 1:
-            found.append(f"audio.num_mel_bins is {self.num_mel_bins}, expected at least 1")
         if self.win_samples < 1:
             found.append(f"audio.win_ms is {self.win_ms}, expected at least one sample")
         if self.log_floor <= 0:
@@ -192,16 +201,20 @@ class TransformerConfig:
             "num_hidden_groups",
             "embedding_size",
             "attention_head_size",
+            "position_encoding_size",
         ):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                found.append(f"transformer.{name} is {value}, expected at least 1")
+            value, most = getattr(self, name), MOST_LAYERS if name == "num_hidden_layers" else LARGEST_SIZE
+            if value is not None and not 1 <= value <= most:
+                found.append(f"transformer.{name} is {shown(value)}, expected 1 to {most}")
         if not found and self.attention_head_size is None and self.hidden_size % self.num_attention_heads:
             found.append(
                 f"transformer.hidden_size {self.hidden_size} is not a multiple of "
                 f"num_attention_heads {self.num_attention_heads}"
             )
         found += [] if found else self._layer_problems()
+        for name, least in (("initializer_range", 0), ("layer_norm_eps", 0)):
+            if not least <= getattr(self, name) < math.inf:
+                found.append(f"transformer.{name} is {getattr(self, name)}, expected at least {least} and finite")
         if self.hidden_act not in ("gelu", "relu"):
             found.append(f'transformer.hidden_act is "{self.hidden_act}", expected "gelu" or "relu"')
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import reprlib
 import types
 import typing
 from collections.abc import Mapping
@@ -15,6 +16,21 @@ import yaml
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 
 T = TypeVar("T")
+_SHORTENED = reprlib.Repr()  # a few lines of YAML can expand to gigabytes by their aliases
+_SHORTENED.maxstring = _SHORTENED.maxother = 80
+_SHORTENED.maxlist = _SHORTENED.maxtuple = _SHORTENED.maxdict = 8
+_SHORTENED.maxlevel = 3
+
+
+# PyYAML answers impossible values (2001-99-99, `!!bool x`, a thousand brackets) with Python's own errors.
+INVALID_YAML = (
+    yaml.YAMLError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+)
 
 
 class ConfigError(AalbertError):
@@ -48,7 +64,7 @@ def _build(cls: type, values: Any, prefix: str, problems: list[str]) -> Any:
     if values is None:
         values = {}
     if not isinstance(values, Mapping):
-        problems.append(f"{prefix.rstrip('.') or 'the file'} is {_describe(values)}, expected a mapping of keys")
+        problems.append(f"{prefix.rstrip('.') or 'the file'} is {shown(values)}, expected a mapping of keys")
         return None
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
@@ -88,7 +104,7 @@ def _convert(hint: Any, value: Any, name: str, problems: list[str]) -> Any:
         if accepted:
             return converted
     expected = " or ".join(_type_name(option) for option in options)
-    problems.append(f'"{name}" is {_describe(value)}, expected {expected}')
+    problems.append(f'"{name}" is {shown(value)}, expected {expected}')
     return None
 
 
@@ -145,8 +161,9 @@ def _type_name(option: Any) -> str:
     return names.get(option, str(option))
 
 
-def _describe(value: Any) -> str:
-    return "null" if value is None else f"{value!r}"
+def shown(value: Any) -> str:
+    """Return a value for a message, shortened: a few lines of YAML can stand for gigabytes, or a number of miles."""
+    return "null" if value is None else _SHORTENED.repr(value)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -159,7 +176,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except INVALID_YAML as error:
         raise ConfigError(f"{path}: is not valid YAML ({' '.join(str(error).split())})") from error
     if loaded is None:
         return {}

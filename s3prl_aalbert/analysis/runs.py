@@ -12,7 +12,7 @@ import logging
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 RESULTS_FILE, PROBES_FILE, MANIFEST_FILE = "results.json", "probes.csv", "manifest.tsv"
 RESULTS_FORMAT = 1
+PLAIN = (str, int, float, bool, type(None))
+LARGEST_METRIC = 1e300
+"""What a float can hold; JSON's whole numbers know no limit."""
 PROBE_COLUMNS = ("task", "layer", "classifier", "dev_acc", "test_acc")
 
 
@@ -91,6 +94,8 @@ class ProbeRun:
     args: Mapping[str, Any]
     results: tuple[ProbeResult, ...]
     upstream_params: int | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The ``downstream_expert`` section."""
 
 
 @dataclass(frozen=True)
@@ -197,14 +202,14 @@ def read_folder(folder: Path) -> DownstreamRun | ProbeRun | PretrainRun | None:
 def _read_downstream(folder: Path) -> DownstreamRun:
     content = _read_results(folder)
     best = content.get("best")
-    if not isinstance(best, Mapping) or best.get("step") is None:
+    if not isinstance(best, Mapping) or not isinstance(best.get("step"), int):
         raise DamagedRun(f"unfinished: {RESULTS_FILE} has no best step yet")
     history = tuple(_evaluation(entry) for entry in content.get("history") or ())
     _check_finished(folder, history)
     return DownstreamRun(
         folder=folder,
         task=_field(content, "task", str),
-        args=_field(content, "args", Mapping),
+        args=_options(content.get("args")),
         config=content.get("config") or {},
         data=content.get("data") or {},
         majority=_numbers(content.get("majority") or {}, "majority"),
@@ -235,13 +240,23 @@ def _field(content: Mapping[str, Any], name: str, kind: Any) -> Any:
     return value
 
 
+def _options(args: Any) -> Mapping[str, Any]:
+    """Return the runner's options after checking that those that tell runs apart are plain values."""
+    if not isinstance(args, Mapping):
+        raise DamagedRun(f'{RESULTS_FILE}: "args" is {args!r}, expected a mapping')
+    for name, value in args.items():
+        if (name == "seed" or str(name).startswith("upstream")) and not isinstance(value, PLAIN):
+            raise DamagedRun(f'{RESULTS_FILE}: "args.{name}" is {value!r}, expected text, a number or null')
+    return args
+
+
 def _numbers(values: Any, name: str) -> dict[str, float]:
     if not isinstance(values, Mapping):
         raise DamagedRun(f'{RESULTS_FILE}: "{name}" is {values!r}, expected a mapping of numbers')
     return {
         str(key): float(value)
         for key, value in values.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not abs(value) > LARGEST_METRIC
     }
 
 
@@ -304,8 +319,8 @@ def _read_probes(folder: Path) -> ProbeRun:
     results = tuple(_probe_results(rows))
     content = _read_results(folder) if (folder / RESULTS_FILE).is_file() else {}
     _check_finished(folder, [_evaluation(entry) for entry in content.get("history") or ()])
-    args = content.get("args") or _newest_yaml(folder, "args_*.yaml")
-    return ProbeRun(folder, args, results, _upstream_params(content))
+    args = _options(content.get("args") or _newest_yaml(folder, "args_*.yaml"))
+    return ProbeRun(folder, args, results, _upstream_params(content), content.get("config") or {})
 
 
 def _probe_results(rows: Iterable[Mapping[str, str]]) -> Iterable[ProbeResult]:

@@ -5,8 +5,8 @@ An alignment is a list of segments in seconds; everything else follows from it f
 
 from __future__ import annotations
 
-import csv
 import itertools
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -88,7 +88,7 @@ def read_phn(path: Path) -> Alignment:
         try:
             start, end, phone = fields
             segments.append(Segment(int(start) / SAMPLE_RATE, int(end) / SAMPLE_RATE, phone))
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise AalbertError(f'{path}: line {number} is "{line.strip()}", expected START END PHONE') from error
     return _checked(path, segments)
 
@@ -105,7 +105,11 @@ def read_textgrid(path: Path, tier: str = "phones") -> Alignment:
         if name is None or name.group(1) != tier:
             continue
         found = _INTERVAL.findall(block) or _short_intervals(block, name.end())
-        return _checked(path, [Segment(float(a), float(b), phone) for a, b, phone in found])
+        try:
+            segments = [Segment(float(start), float(end), phone) for start, end, phone in found]
+        except ValueError as error:
+            raise AalbertError(f'{path}: tier "{tier}" has a time that is no number ({error})') from error
+        return _checked(path, segments)
     raise AalbertError(f'{path}: no interval tier "{tier}"')
 
 
@@ -119,9 +123,9 @@ def _short_intervals(block: str, start: int) -> list[tuple[str, str, str]]:
 def read_tsv(path: Path) -> dict[str, Alignment]:
     """Read ``UTTERANCE START END PHONE`` (seconds, tab-separated) as alignments by utterance."""
     result: dict[str, Alignment] = {}
-    rows = csv.reader(_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE)
-    for number, row in enumerate(rows, 1):
-        if not row or (number == 1 and row[0].lower() in ("utterance", "utt")):
+    for number, line in enumerate(_lines(path), 1):
+        row = line.split("\t")
+        if not line or (number == 1 and row[0].lower() in ("utterance", "utt")):
             continue
         try:
             utterance, start, end, phone = row
@@ -159,6 +163,12 @@ def _lines(path: Path) -> list[str]:
 
 
 def _checked(path: Path, segments: Iterable[Segment]) -> Alignment:
+    segments = list(segments)
+    for segment in segments:
+        if not (0 <= segment.start < math.inf and math.isfinite(segment.end)):
+            raise AalbertError(
+                f"{path}: a segment from {segment.start:g} to {segment.end:g} s, expected finite times from 0 on"
+            )
     ordered = sorted(segments, key=lambda s: s.start)
     for before, after in itertools.pairwise(ordered):
         if after.start < before.end - 1e-4:

@@ -11,10 +11,21 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from s3prl_aalbert.audio_io import AUDIO_SUFFIXES, AudioError, read_audio
+from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.pretrain.config import MOST_WORKERS
 
 MAX_CACHED_SAMPLES = 16000 * 3600 * 24
 """Corpora up to 24 hours stay decoded in memory (115 MB an hour)."""
+
+
+def loading_problems(config: Any) -> list[str]:
+    """Return what keeps a task's datarc from being loaded: batch sizes and number of workers."""
+    names = ("train_batch_size", "eval_batch_size")
+    found = [f"datarc.{n} is {shown(getattr(config, n))}, expected at least 1" for n in names if getattr(config, n) < 1]
+    if not 0 <= config.num_workers <= MOST_WORKERS:
+        found.append(f"datarc.num_workers is {shown(config.num_workers)}, expected 0 to {MOST_WORKERS}")
+    return found
 
 
 def find_audio(folders: Sequence[str]) -> list[Path]:
@@ -25,8 +36,12 @@ def find_audio(folders: Sequence[str]) -> list[Path]:
     """
     found: list[Path] = []
     for folder in folders:
-        root = Path(folder).expanduser()
-        if not root.is_dir():
+        try:
+            root = Path(folder).expanduser()
+            is_folder = root.is_dir()
+        except (OSError, RuntimeError, ValueError) as error:  # name too long, no such user, a zero byte
+            raise AalbertError(f"{shown(folder)}: cannot be a folder of audio ({error})") from error
+        if not is_folder:
             raise AalbertError(f"{folder}: no such folder of audio")
         paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
         if not paths:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from s3prl_aalbert.config import LARGEST_SIZE, shown
 from s3prl_aalbert.errors import did_you_mean
 
 CLASSIFIERS = {"linear": 0, "1-hidden": 1, "2-hidden": 2}
@@ -29,8 +30,8 @@ class ClassifierConfig:
         if self.classifier not in CLASSIFIERS:
             hint = did_you_mean(self.classifier, CLASSIFIERS)
             found.append(f'modelrc.classifier is "{self.classifier}"{hint}, expected one of {list(CLASSIFIERS)}')
-        if self.hidden_size < 1:
-            found.append(f"modelrc.hidden_size is {self.hidden_size}, expected at least 1")
+        if not 1 <= self.hidden_size <= LARGEST_SIZE:
+            found.append(f"modelrc.hidden_size is {shown(self.hidden_size)}, expected 1 to {LARGEST_SIZE}")
         return found
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert.checkpoint import write_text
+from s3prl_aalbert.errors import AalbertError
 
 RESULTS_FILE = "results.json"
 RECORDED_ARGS = (
@@ -46,7 +47,7 @@ class Results:
         }
         self.evaluated: str | None = str(args.get("init_ckpt")) if args.get("mode") == "evaluate" else None
         if resume and self.path.is_file():
-            old = json.loads(self.path.read_text(encoding="utf-8"))
+            old = _read(self.path)
             if self.evaluated:
                 self.content = old  # as trained, whatever this evaluation overrides
             self.content["history"], self.content["best"] = old["history"], old["best"]
@@ -100,3 +101,21 @@ class Results:
         """Write the file atomically."""
         text = json.dumps(self.content, indent=1, default=str)
         write_text(self.path, text)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return an earlier results.json.
+
+    Raises:
+        AalbertError: it is damaged; overwriting it could lose a history.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        evaluations = [(entry["step"] + 0, entry["split"], dict(entry["metrics"])) for entry in content["history"]]
+        accuracies = [metrics["acc"] + 0.0 for _, split, metrics in evaluations if split == "dev"]
+        best = content["best"]
+        accuracies += [] if best is None else [best["step"] + 0, best["dev"]["acc"] + 0.0]
+        [(entry["checkpoint"], entry["split"]) for entry in content.get("evaluations", [])]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise AalbertError(f"{path}: is damaged ({type(error).__name__}: {error}); restore or remove it") from error
+    return content

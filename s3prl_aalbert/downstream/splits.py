@@ -84,6 +84,8 @@ def read_list(path: Path) -> list[str]:
         names = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except OSError as error:
         raise AalbertError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise AalbertError(f"{path}: is not text in UTF-8") from error
     if not names:
         raise AalbertError(f"{path}: lists no utterances")
     return names

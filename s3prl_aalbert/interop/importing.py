@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from s3prl_aalbert.checkpoint import FORMAT, CheckpointError, load_weights
+from s3prl_aalbert.checkpoint import FORMAT, UNREADABLE, CheckpointError, load_weights
 from s3prl_aalbert.config import AudioConfig, ModelConfig, from_dict, load_model_config, to_dict
 from s3prl_aalbert.interop.names import (
     ALBERT_NEW_SHARED,
@@ -56,21 +56,28 @@ def import_checkpoint(path: Path, trust: bool = False) -> Imported:
     content = read_foreign(path, trust)
     if content.get("format") == FORMAT:
         raise CheckpointError(f"{path}: is a training state of this project; -u aalbert_local reads it as it is")
-    if "Transformer" in content:
-        imported = _from_s3prl(content, path)
-    elif "Mockingjay" in content:
-        imported = _from_albert_new(content, path)
-    elif "state_dict" in content and "hyper_parameters" in content:
-        imported = _from_lightning(content, path)
-    else:
-        keys = ", ".join(map(str, list(content)[:5]))
-        raise CheckpointError(
-            f"{path}: is a checkpoint of none of the known programs (it holds {keys}); expected Transformer (S3PRL), "
-            "Mockingjay (AlbertNew), or state_dict and hyper_parameters (pohanchi/AALBERT)"
-        )
+    try:
+        imported = _of_program(content, path)
+    except UNREADABLE as error:  # a value of another type anywhere in the file
+        raise CheckpointError(f"{path}: is damaged: {type(error).__name__}: {error}") from error
     model = {n.removeprefix(MODEL): tensor for n, tensor in imported.state.items() if n.startswith(MODEL)}
     load_weights(AalbertModel(imported.config), model, path)  # every tensor there and of the right shape
     return imported
+
+
+def _of_program(content: Mapping[str, Any], path: Path) -> Imported:
+    """Read a checkpoint by the names of what it holds."""
+    if "Transformer" in content:
+        return _from_s3prl(content, path)
+    if "Mockingjay" in content:
+        return _from_albert_new(content, path)
+    if "state_dict" in content and "hyper_parameters" in content:
+        return _from_lightning(content, path)
+    keys = ", ".join(map(str, list(content)[:5]))
+    raise CheckpointError(
+        f"{path}: is a checkpoint of none of the known programs (it holds {keys}); expected Transformer (S3PRL), "
+        "Mockingjay (AlbertNew), or state_dict and hyper_parameters (pohanchi/AALBERT)"
+    )
 
 
 def _from_s3prl(content: Mapping[str, Any], path: Path) -> Imported:

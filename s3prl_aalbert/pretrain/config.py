@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
-from s3prl_aalbert.config import ConfigError
+from s3prl_aalbert.config import INVALID_YAML, ConfigError
 from s3prl_aalbert.distill.config import DistillConfig
 from s3prl_aalbert.supernet.space import SearchSpace
+
+MOST_WORKERS = 512
+"""Processes; each costs hundreds of megabytes."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class RunnerConfig:
         """Return what makes these values unusable."""
         names = ("total_steps", "gradient_accumulate_steps", "log_step", "eval_step", "save_step", "max_keep")
         found = [f"runner.{n} is {getattr(self, n)}, expected at least 1" for n in names if getattr(self, n) < 1]
+        if self.divergence_factor < 0:
+            found.append(f"runner.divergence_factor is {self.divergence_factor}, expected at least 0")
         if self.precision not in ("auto", "fp32", "bf16", "fp16"):
             found.append(f'runner.precision is "{self.precision}", expected auto, fp32, bf16 or fp16')
         if self.gradient_clipping <= 0:
@@ -67,8 +73,15 @@ class OptimizerConfig:
         found = []
         if self.name not in ("AdamW", "Lamb"):
             found.append(f'optimizer.name is "{self.name}", expected "AdamW" or "Lamb"')
-        if self.lr <= 0:
-            found.append(f"optimizer.lr is {self.lr}, expected more than 0")
+        if not 0 < self.lr < math.inf:
+            found.append(f"optimizer.lr is {self.lr}, expected more than 0 and finite")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            found.append(f"optimizer.betas are {self.betas}, expected within [0, 1)")
+        for name in ("eps", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                found.append(f"optimizer.{name} is {getattr(self, name)}, expected at least 0 and finite")
+        if self.schedule_steps is not None and self.schedule_steps < 1:
+            found.append(f"optimizer.schedule_steps is {self.schedule_steps}, expected at least 1")
         if not 0 <= self.warmup_proportion < 1:
             found.append(f"optimizer.warmup_proportion is {self.warmup_proportion}, expected within [0, 1)")
         return found
@@ -113,15 +126,19 @@ class DataConfig:
         found = []
         if self.train_batch_size < 1:
             found.append(f"pretrain_expert.datarc.train_batch_size is {self.train_batch_size}, expected at least 1")
-        if not 0 < self.min_seconds < self.max_seconds:
-            found.append("pretrain_expert.datarc.min_seconds must be positive and below max_seconds")
+        if not 0 < self.min_seconds < self.max_seconds < math.inf:
+            found.append("pretrain_expert.datarc.min_seconds must be positive and below max_seconds, and that finite")
+        if self.max_batch_seconds is not None and self.max_batch_seconds <= 0:
+            found.append(f"pretrain_expert.datarc.max_batch_seconds is {self.max_batch_seconds}, expected more than 0")
         if bool(self.libri_root) != bool(self.sets):
             found.append("pretrain_expert.datarc.libri_root and sets go together, found only one of them")
         longest = self.max_utterance_seconds
         if longest is not None and longest < self.min_seconds:
             found.append(f"pretrain_expert.datarc.max_utterance_seconds is {longest}, expected at least min_seconds")
-        if self.cache_hours < 0 or self.num_workers < 0:
-            found.append("pretrain_expert.datarc.cache_hours and num_workers must not be negative")
+        if not 0 <= self.cache_hours < math.inf:
+            found.append(f"pretrain_expert.datarc.cache_hours is {self.cache_hours}, expected at least 0 and finite")
+        if not 0 <= self.num_workers <= MOST_WORKERS:
+            found.append(f"pretrain_expert.datarc.num_workers is {self.num_workers}, expected 0 to {MOST_WORKERS}")
         if self.prepare_workers is not None and self.prepare_workers < 1:
             found.append(f"pretrain_expert.datarc.prepare_workers is {self.prepare_workers}, expected at least 1")
         if self.trust_manifest and not self.manifest:
@@ -156,6 +173,19 @@ class PretrainConfig:
         return self.pretrain_expert.datarc
 
 
+def section_of(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a section of a configuration, added where it is missing or null.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if config.get(name) is None:
+        config[name] = {}
+    if not isinstance(config[name], dict):
+        raise ConfigError(f'"{name}" is {type(config[name]).__name__}, expected a section of keys')
+    return config[name]
+
+
 def apply_overrides(model: dict[str, Any], config: dict[str, Any], text: str | None) -> None:
     """Apply S3PRL's ``-o "config.optimizer.lr=1e-3,,model.transformer.hidden_size=256"`` in place.
 
@@ -171,7 +201,8 @@ def apply_overrides(model: dict[str, Any], config: dict[str, Any], text: str | N
             raise ConfigError(f'-o: "{option.strip()}" is no config.SECTION.KEY=VALUE or model.SECTION.KEY=VALUE')
         target = model if first == "model" else config
         for name in rest[:-1]:
-            if not isinstance(target.setdefault(name, {}), dict):
-                raise ConfigError(f'-o: "{name}" in "{key.strip()}" is no section')
-            target = target[name]
-        target[rest[-1]] = yaml.safe_load(value.strip())
+            target = section_of(target, name)
+        try:
+            target[rest[-1]] = yaml.safe_load(value.strip())
+        except INVALID_YAML as error:
+            raise ConfigError(f'-o: "{value.strip()}" in "{option.strip()}" is not valid YAML') from error

@@ -22,11 +22,11 @@ def existing_folders(folders: Sequence[str]) -> list[str]:
     """
     found = []
     for folder in folders:
-        root = Path(folder).expanduser().resolve()
         try:
+            root = Path(folder).expanduser().resolve()
             exists = root.is_dir()
-        except OSError as error:
-            raise AalbertError(f"{folder}: cannot be looked at ({error.strerror})") from error
+        except (OSError, RuntimeError, ValueError) as error:  # not allowed, no such user, a zero byte
+            raise AalbertError(f"{folder}: cannot be looked at ({getattr(error, 'strerror', error)})") from error
         if not exists:
             near = did_you_mean(root.name, [p.name for p in root.parent.glob("*/")]) if root.parent.is_dir() else ""
             raise AalbertError(f"{folder}: no such folder of speech{near}")

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import logging
 import os
+import stat
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ ERRORS = "surrogateescape"
 """File names are bytes: what is no UTF-8 survives a round trip."""
 UNLISTABLE = "\t\n\r"
 """What a path cannot hold to stand in a TSV."""
+MAX_DIGITS = 19
+"""Of sizes, times and lengths, which must fit 64 bits."""
 READ = "utf-8-sig"
 """Spreadsheets put a byte order mark in front."""
 
@@ -102,12 +105,15 @@ def read_listing(manifest: Path, look: bool = True) -> Listing:
         size, mtime, count = (_number(manifest, row, name) for name in ("bytes", "mtime_ns", "samples"))
         if look:
             try:
-                stat = os.stat(path)  # noqa: PTH116
-            except OSError as error:
-                listing.missing.append((path, f"cannot be looked at ({error.strerror})"))
+                file = os.stat(path)  # noqa: PTH116
+            except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+                listing.missing.append((path, f"cannot be looked at ({getattr(error, 'strerror', error)})"))
                 continue
-            if (size, mtime) != (stat.st_size, stat.st_mtime_ns):
-                size, mtime, count = stat.st_size, stat.st_mtime_ns, UNKNOWN
+            if not stat.S_ISREG(file.st_mode):  # opening a pipe would wait for ever
+                listing.missing.append((path, "is no regular file"))
+                continue
+            if (size, mtime) != (file.st_size, file.st_mtime_ns):
+                size, mtime, count = file.st_size, file.st_mtime_ns, UNKNOWN
         listing.paths.append(path)
         listing.speakers.append(row.get("speaker", ""))
         listing.splits.append(_split(manifest, row))
@@ -247,7 +253,7 @@ def _number(file: Path, row: Mapping[str, str], name: str) -> int:
     text = row.get(name, "")
     if not text:
         return UNKNOWN
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > MAX_DIGITS or int(text) >= 1 << 63:
         raise AalbertError(f'{file}: {name} of {row["path"]} is "{text}", expected a whole number')
     return int(text)
 

@@ -7,7 +7,6 @@ contradicts the checkpoint is therefore an error where it changes what is measur
 from __future__ import annotations
 
 import logging
-import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import torch
 
+from s3prl_aalbert.checkpoint import UNREADABLE
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.toolkit.checks import Overrides
 
@@ -97,7 +97,7 @@ def load_experiment(path: Path) -> dict[str, Any]:
         raise AalbertError(f"-e {path}: not a file written by torch.save")
     try:
         states = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except UNREADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise AalbertError(f"-e {path}: not a readable checkpoint ({reason})") from error
     if not isinstance(states, dict) or not {"Args", "Config"} <= states.keys():
@@ -105,6 +105,10 @@ def load_experiment(path: Path) -> dict[str, Any]:
             f"-e {path}: not an experiment of S3PRL's downstream runner "
             "(expected the keys Args and Config); a pre-trained model goes to -k"
         )
+    recorded = getattr(states["Args"], "__dict__", {})
+    wrong = [name for name in ("upstream", "downstream", "expdir") if not isinstance(recorded.get(name), str)]
+    if wrong or not isinstance(states["Config"], Mapping):
+        raise AalbertError(f"-e {path}: is damaged: {wrong[0] if wrong else 'Config'} is not what S3PRL saves there")
     return states
 
 

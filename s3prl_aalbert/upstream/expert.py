@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,24 +24,43 @@ from s3prl_aalbert.model import AalbertModel
 logger = logging.getLogger(__name__)
 
 MODEL_PREFIX = "model."
+LARGEST_SAMPLE = 1e9
+"""Beyond it the power spectrum leaves float32's range. Full scale is 1; samples on the scale of 16 bits still pass."""
 
 
 def pad_wavs(wavs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Pad a list of (num_samples,) waveforms to (batch, longest) and return it with their lengths (batch,).
 
     Raises:
-        AalbertError: the list is empty, or a waveform is empty, not one-dimensional or not finite.
+        AalbertError: the list is empty, or a waveform is empty, not one-dimensional, not of a floating-point type, or
+            has samples that are not finite or larger than ``LARGEST_SAMPLE``.
     """
+    if not isinstance(wavs, (Sequence, Tensor)) or isinstance(wavs, str):
+        raise AalbertError(f"the upstream was given {type(wavs).__name__}, expected a list of waveforms")
     if not len(wavs):
         raise AalbertError("the upstream was given no waveforms")
     for index, wav in enumerate(wavs):
-        if wav.dim() != 1 or not wav.numel():
-            shape = tuple(wav.shape)
-            raise AalbertError(f"waveform {index} has shape {shape}, expected (num_samples,) with at least one sample")
-        if not torch.isfinite(wav).all():
-            raise AalbertError(f"waveform {index} holds NaN or infinite samples")
+        _check_wav(index, wav)
     lengths = torch.tensor([wav.numel() for wav in wavs], device=wavs[0].device)
     return pad_sequence([wav.float() for wav in wavs], batch_first=True), lengths
+
+
+def _check_wav(index: int, wav: Any) -> None:
+    if not isinstance(wav, Tensor):
+        raise AalbertError(f"waveform {index} is {type(wav).__name__}, expected a tensor (num_samples,)")
+    if wav.dim() != 1 or not wav.numel():
+        shape = tuple(wav.shape)
+        raise AalbertError(f"waveform {index} has shape {shape}, expected (num_samples,) with at least one sample")
+    if not wav.is_floating_point():
+        raise AalbertError(
+            f"waveform {index} is of type {wav.dtype}, expected floating-point samples within [-1, 1]; "
+            "divide 16-bit samples by 32768"
+        )
+    largest = wav.abs().max().item()
+    if not math.isfinite(largest):
+        raise AalbertError(f"waveform {index} holds NaN or infinite samples")
+    if largest > LARGEST_SAMPLE:
+        raise AalbertError(f"waveform {index} has samples up to {largest:g}, expected them within [-1, 1]")
 
 
 class UpstreamExpert(nn.Module):
@@ -62,7 +82,7 @@ class UpstreamExpert(nn.Module):
             checkpoint = load_checkpoint(ckpt)
             self.model = AalbertModel(checkpoint.config)
             state = {
-                name.removeprefix(MODEL_PREFIX): tensor.float()
+                name.removeprefix(MODEL_PREFIX): tensor.float() if tensor.is_floating_point() else tensor
                 for name, tensor in checkpoint.state.items()
                 if name.startswith(MODEL_PREFIX)
             }

@@ -188,7 +188,7 @@ def test_waveforms_that_are_none(expert: UpstreamExpert, wavs: list[Tensor], mes
 
 
 def test_padding_by_hand() -> None:
-    padded, lengths = pad_wavs([torch.tensor([1, 2, 3]), torch.tensor([4.0])])
+    padded, lengths = pad_wavs([torch.tensor([1.0, 2, 3]), torch.tensor([4.0])])
     assert torch.equal(padded, torch.tensor([[1.0, 2, 3], [4, 0, 0]])) and lengths.tolist() == [3, 1]
 
 

@@ -20,7 +20,7 @@ from s3prl_aalbert.downstream.alignments import (
     frame_labels,
     majority_labels,
 )
-from s3prl_aalbert.downstream.audio_dataset import AudioStore
+from s3prl_aalbert.downstream.audio_dataset import AudioStore, loading_problems
 from s3prl_aalbert.downstream.left_out import LeftOut
 from s3prl_aalbert.downstream.phone.sources import read_sources
 from s3prl_aalbert.downstream.splits import (
@@ -92,7 +92,9 @@ class PhoneDataConfig:
             found.append(f"datarc.alignment_format is {self.alignment_format}: datarc.alignments is needed")
         if self.fold_stress and self.phone_set != "as_found":
             found.append(f"datarc.fold_stress is for phone_set as_found, not TIMIT's {self.phone_set}")
-        return found
+        if self.split_seed < 0:
+            found.append(f"datarc.split_seed is {self.split_seed}, expected at least 0")
+        return found + loading_problems(self)
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from s3prl_aalbert.config import from_dict
+from s3prl_aalbert.config import LARGEST_SIZE, from_dict, shown
 from s3prl_aalbert.downstream.alignments import token_of_grid_frame
+from s3prl_aalbert.downstream.audio_dataset import loading_problems
 from s3prl_aalbert.downstream.classifier import CLASSIFIERS, build_classifier
 from s3prl_aalbert.downstream.phone.dataset import PhoneDataConfig, load_phone_data
 from s3prl_aalbert.downstream.phone.expert import phone_majority, write_csv
@@ -51,7 +52,14 @@ class ProbeConfig:
 
     def problems(self) -> list[str]:
         """Return what makes these values unusable."""
-        found = [f'modelrc.tasks has "{t}"{did_you_mean(t, TASKS)}' for t in self.tasks if t not in TASKS]
+        sizes = {"hidden_size": [self.hidden_size], "layer_dims": self.layer_dims or []}
+        found = [
+            f"modelrc.{name} has {shown(value)}, expected 1 to {LARGEST_SIZE}"
+            for name, values in sizes.items()
+            for value in values
+            if not 1 <= value <= LARGEST_SIZE
+        ]
+        found += [f'modelrc.tasks has "{t}"{did_you_mean(t, TASKS)}' for t in self.tasks if t not in TASKS]
         found += [
             f'modelrc.classifiers has "{c}"{did_you_mean(c, CLASSIFIERS)}'
             for c in self.classifiers
@@ -94,7 +102,10 @@ class DownstreamExpert(nn.Module):
             raise AalbertError(
                 f"modelrc.layer_dims sum to {sum(self.layer_dims)}, the representation is {upstream_dim} wide"
             )
-        datarc = dict(downstream_expert.get("datarc") or {})
+        datarc = downstream_expert.get("datarc") or {}
+        if not isinstance(datarc, dict):
+            raise AalbertError(f"downstream_expert.datarc is {shown(datarc)}, expected a mapping of keys")
+        datarc = dict(datarc)
         self.data = {task: self._load(task, datarc.pop(task, None)) for task in config.tasks}
         for task in TASKS:
             datarc.pop(task, None)
@@ -259,6 +270,10 @@ class BatchConfig:
     train_batch_size: int = 16
     eval_batch_size: int = 16
     num_workers: int = 0
+
+    def problems(self) -> list[str]:
+        """Return what makes these values unusable."""
+        return loading_problems(self)
 
 
 def best_of_probe(history: Sequence[dict], name: str) -> tuple[int, float, float | None] | None:

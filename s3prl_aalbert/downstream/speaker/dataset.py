@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s3prl_aalbert.downstream.audio_dataset import AudioStore, by_name, find_audio, folder_and_stem, stem
+from s3prl_aalbert.downstream.audio_dataset import (
+    AudioStore,
+    by_name,
+    find_audio,
+    folder_and_stem,
+    loading_problems,
+    stem,
+)
 from s3prl_aalbert.downstream.left_out import LeftOut
 from s3prl_aalbert.downstream.splits import (
     SPLITS,
@@ -51,13 +59,19 @@ class SpeakerDataConfig:
             found.append(f'datarc.speaker_from is "{self.speaker_from}", expected folder, librispeech, utt2spk or tsv')
         if self.speaker_from in ("utt2spk", "tsv") and not self.speakers_file:
             found.append(f"datarc.speaker_from is {self.speaker_from}: datarc.speakers_file is needed")
+        if self.max_seconds is not None and not 0 < self.max_seconds < math.inf:
+            found.append(f"datarc.max_seconds is {self.max_seconds}, expected more than 0 and finite")
+        if self.max_speakers is not None and self.max_speakers < 2:
+            found.append(f"datarc.max_speakers is {self.max_speakers}, expected at least 2")
+        if self.split_seed < 0:
+            found.append(f"datarc.split_seed is {self.split_seed}, expected at least 0")
         if bool(self.train_list) != bool(self.test_list):
             found.append("datarc.train_list and datarc.test_list go together")
         if not 0 < self.train_fraction <= 1:
             found.append(f"datarc.train_fraction is {self.train_fraction}, expected within (0, 1]")
         if not 0 < self.dev_fraction < 1:
             found.append(f"datarc.dev_fraction is {self.dev_fraction}, expected within (0, 1)")
-        return found
+        return found + loading_problems(self)
 
 
 def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path) -> TaskData:
@@ -121,6 +135,8 @@ def _read_speakers(path: Path, tabs: bool) -> dict[str, str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise AalbertError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise AalbertError(f"{path}: is not text in UTF-8") from error
     speakers: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         fields = [field.strip() for field in line.split("\t" if tabs else None)]

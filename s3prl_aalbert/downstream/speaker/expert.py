@@ -18,7 +18,8 @@ class SpeakerExpert(TaskExpert):
 
     def __init__(self, upstream_dim: int, upstream_rate: int, downstream_expert: dict, expdir: str, **kwargs: Any):
         config = from_dict(SpeakerDataConfig, downstream_expert.get("datarc"), "downstream_expert.datarc")
-        modelrc = {"classifier": "linear", **(downstream_expert.get("modelrc") or {})}
+        modelrc = downstream_expert.get("modelrc") or {}
+        modelrc = {"classifier": "linear", **modelrc} if isinstance(modelrc, dict) else modelrc
         model = from_dict(ClassifierConfig, modelrc, "downstream_expert.modelrc")
         super().__init__(
             upstream_dim,
