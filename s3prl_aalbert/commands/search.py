@@ -162,7 +162,7 @@ def _write(output: Path, found: list[Candidate], unit: str) -> None:
 
 def _table(candidates: list[Candidate], unit: str) -> str:
     text = io.StringIO()
-    table = csv.writer(text)
+    table = csv.writer(text, lineterminator="\n")
     table.writerow(["dev_loss", unit, "hidden_size", "num_attention_heads", "intermediate_size"])
     for candidate in candidates:
         arch = candidate.arch

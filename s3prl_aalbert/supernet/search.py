@@ -43,12 +43,20 @@ class Problem:
 
 
 def random_search(problem: Problem, evaluations: int, dice: random.Random) -> list[Candidate]:
-    """Evaluate different sub-networks within the budget, drawn at random; fewer where there are no more."""
+    """Evaluate different sub-networks within the budget, drawn at random; fewer where there are no more.
+
+    Raises:
+        AalbertError: not even the smallest is within the budget.
+    """
     return _evaluate_new(problem, evaluations, {}, lambda: draw(problem.space, problem.config, dice))
 
 
 def evolutionary_search(problem: Problem, evaluations: int, dice: random.Random) -> list[Candidate]:
-    """Evaluate a random quarter, then children of the best: mutations and crossings in turn."""
+    """Evaluate a random quarter, then children of the best, each a crossing of two with mutations.
+
+    Raises:
+        AalbertError: not even the smallest is within the budget.
+    """
     seen: dict[Architecture, Candidate] = {}
     first = max(2, evaluations // 4)
     found = _evaluate_new(problem, first, seen, lambda: draw(problem.space, problem.config, dice))
@@ -78,11 +86,18 @@ def _evaluate_new(
         seen[arch] = Candidate(arch, cost, problem.loss(arch))
         found.append(seen[arch])
     if not seen:
-        smallest = extreme(problem.space, problem.config, min)
-        raise AalbertError(
-            f"no sub-network was found within {problem.budget:g}; the smallest costs {problem.cost(smallest):g}"
-        )
+        found.append(_smallest(problem))
+        seen[found[0].arch] = found[0]
     return found
+
+
+def _smallest(problem: Problem) -> Candidate:
+    """Evaluate the smallest sub-network, which chance rarely meets: the start under a narrow budget."""
+    arch = extreme(problem.space, problem.config, min)
+    cost = problem.cost(arch)
+    if cost > problem.budget:
+        raise AalbertError(f"no sub-network is within {problem.budget:g}; the smallest costs {cost:g}")
+    return Candidate(arch, cost, problem.loss(arch))
 
 
 def _child(problem: Problem, parents: list[Candidate], dice: random.Random) -> Architecture:

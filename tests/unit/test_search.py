@@ -110,6 +110,16 @@ def test_an_impossible_budget_names_the_smallest() -> None:
         random_search(problem(10), 5, random.Random(0))
 
 
+@pytest.mark.parametrize("search", [random_search, evolutionary_search])
+def test_a_budget_for_the_smallest_alone_finds_it(search) -> None:
+    """A draw in 648 meets it, and no other fits."""
+    space = replace(SPACE, num_hidden_layers=())
+    smallest = extreme(space, CONFIG, min)
+    for seed in range(5):
+        found = search(replace(problem(size(smallest)), space=space), 10, random.Random(seed))
+        assert [candidate.arch for candidate in found] == [smallest]
+
+
 def test_pareto_by_hand() -> None:
     points = [(1, 9), (2, 5), (3, 7), (4, 5), (5, 1), (2, 6)]
     arch = full_architecture(CONFIG)
@@ -139,6 +149,7 @@ def test_a_supernet_is_trained_and_searched(tmp_path: Path, capsys: pytest.Captu
     assert {path: path.stat().st_mtime_ns for path in Path(run).rglob("*")} == before
     assert {path.name for path in output.iterdir()} == {"arch.yaml", "pareto.csv", "candidates.csv", "pareto.png"}
     assert load_architecture(output / "arch.yaml").hidden_size in (8, 16)
-    assert len((output / "candidates.csv").read_text().splitlines()) == 4
+    table = (output / "candidates.csv").read_bytes()
+    assert table.count(b"\n") == 4 and b"\r" not in table
     assert main(["search", run, "--params-max", "5", "-o", str(tmp_path / "none"), "--device", "cpu"]) == 2
     assert "the smallest costs" in capsys.readouterr().err and not (tmp_path / "none").exists()
