@@ -11,6 +11,7 @@ from s3prl_aalbert.upstream.hubconf import (  # noqa: E402
     aalbert_mockingjay_3l,
     aalbert_mockingjay_6l,
     aalbert_mockingjay_12l,
+    aalbert_tiny,
     aalbert_url,
 )
 
@@ -23,5 +24,6 @@ __all__ = [
     "aalbert_mockingjay_3l",
     "aalbert_mockingjay_6l",
     "aalbert_mockingjay_12l",
+    "aalbert_tiny",
     "aalbert_url",
 ]

@@ -7,6 +7,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s3prl_aalbert.errors import AalbertError
+
 if TYPE_CHECKING:
     from s3prl_aalbert.interop.importing import Imported
 
@@ -16,6 +18,7 @@ examples:
   aalbert convert mockingjayALBERT-500000.ckpt -o my_release --trust    # the paper's own code (AlbertNew)
   aalbert convert epoch=9.ckpt -o my_release --trust             # pohanchi/AALBERT
   aalbert convert my_release -o states-500000.ckpt --to s3prl    # then: run_downstream.py -u audio_albert_local -k ...
+  aalbert convert result/pretrain/my_aalbert -o small --dtype float16 --no-head    # to hand on: a third of the size
 
 The program of a checkpoint is told by what it holds. docs/formats.md says what each can and cannot represent.
 """
@@ -26,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", type=Path, help="the file (or, with --to s3prl, the release) to convert")
     parser.add_argument("-o", "--output", type=Path, required=True, help="a new folder; with --to s3prl a new file")
     parser.add_argument("--to", choices=("release", "s3prl"), default="release", help="the format to write")
+    parser.add_argument(
+        "--dtype", choices=("float32", "float16", "bfloat16"), help="of a checkpoint of ours: how its weights are kept"
+    )
+    parser.add_argument(
+        "--no-head", action="store_true", help="of a checkpoint of ours: leave the pre-training head out"
+    )
     parser.add_argument(
         "--trust",
         action="store_true",
@@ -45,8 +54,12 @@ def main(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     if args.output.exists():
         raise CheckpointError(f"{args.output}: exists already; name a new one with -o")
+    if args.to == "s3prl" and (args.dtype or args.no_head):
+        raise CheckpointError("--dtype and --no-head are for a release; S3PRL's format has neither")
     if args.to == "s3prl":
         _to_s3prl(args.checkpoint, args.output, args.accept_differences)
+    elif args.dtype or args.no_head:
+        _make_smaller(args.checkpoint, args.output, args.dtype or "float32", args.no_head)
     else:
         _to_release(args.checkpoint, args.output, args.trust)
     return 0
@@ -63,6 +76,25 @@ def _to_release(path: Path, folder: Path, trust: bool) -> None:
     print(f"{path}: {imported.program}, {transformer.num_hidden_layers} layers, {kind}")
     print(f"wrote the release {folder}; use it with -u aalbert_local -k {folder}")
     _print_differences(imported.differences, imported.program)
+
+
+def _make_smaller(path: Path, folder: Path, dtype: str, no_head: bool) -> None:
+    import torch
+
+    from s3prl_aalbert.checkpoint import CARD_FILE, load_checkpoint, save_release
+    from s3prl_aalbert.interop.names import HEAD
+
+    checkpoint = load_checkpoint(path)
+    state = {n: t for n, t in checkpoint.state.items() if not (no_head and n.startswith(HEAD))}
+    state = {n: t.to(getattr(torch, dtype)) if t.is_floating_point() else t for n, t in state.items()}
+    overflown = [n for n, t in state.items() if not t.isfinite().all()]
+    if overflown:
+        raise AalbertError(f"{path}: {overflown[0]} has values that {dtype} cannot hold; take bfloat16 or float32")
+    card = checkpoint.path.parent / CARD_FILE
+    kept = f"Weights kept as {dtype}, {'without' if no_head else 'with'} the pre-training head.\n"
+    text = f"{card.read_text(encoding='utf-8')}\n{kept}" if card.is_file() else kept
+    save_release(folder, checkpoint.config, state, text, checkpoint.info)
+    print(f"wrote the release {folder}, {sum(t.nbytes for t in state.values()) / 1e6:.2f} MB of {dtype}")
 
 
 def _to_s3prl(path: Path, output: Path, accepted: bool) -> None:

@@ -21,7 +21,6 @@ from typing import BinaryIO
 import torch
 
 from s3prl_aalbert.checkpoint import CheckpointError
-from s3prl_aalbert.config import packaged_configs
 
 try:
     import fcntl
@@ -35,7 +34,7 @@ ATTEMPTS = 3
 TIMEOUT_SECONDS = 30
 CHUNK_BYTES = 1 << 20
 SCHEMES = ("http", "https", "file")
-PACKAGED_WEIGHTS = "pretrained"
+PACKAGED_WEIGHTS = Path(__file__).parents[1] / "pretrained"
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,11 @@ class Published:
     """Of that file."""
 
 
-PUBLISHED: dict[str, Published] = {}
+PUBLISHED: dict[str, Published] = {
+    "aalbert_tiny": Published(
+        "aalbert_tiny/model.safetensors", "76774a0bfb2b0aa04c4efde4862c22208c03dd9d5799a0012d3340f88472233d"
+    ),
+}
 """Entry of the hub -> its published weights; hubconf.py needs an entry of each name, as a function."""
 
 
@@ -61,7 +64,7 @@ def fetch_published(name: str, progress: bool = True, refresh: bool = False) -> 
     published = PUBLISHED[name]
     if urllib.parse.urlsplit(published.location).scheme in SCHEMES:
         return fetch(published.location, published.sha256, progress, refresh)
-    path = packaged_configs(PACKAGED_WEIGHTS) / published.location
+    path = PACKAGED_WEIGHTS / published.location
     if not path.is_file():
         raise CheckpointError(f"{path}: the weights of {name} are missing; re-install s3prl-aalbert")
     found = _digest(path)

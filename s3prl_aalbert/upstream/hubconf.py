@@ -24,8 +24,11 @@ __all__ = [
     "aalbert_mockingjay_3l",
     "aalbert_mockingjay_6l",
     "aalbert_mockingjay_12l",
+    "aalbert_tiny",
     "aalbert_url",
 ]
+ARCHITECTURES = {"aalbert_tiny": "aalbert_small"}
+"""Packaged YAML of a name; others: the name itself, less aalbert_ before mockingjay."""
 
 
 def aalbert_local(
@@ -153,13 +156,25 @@ def aalbert_mockingjay_12l(
     return _named("aalbert_mockingjay_12l", pretrained, progress, ckpt, model_config, refresh)
 
 
+def aalbert_tiny(
+    pretrained: bool = True,
+    progress: bool = True,
+    *,
+    ckpt: str | None = None,
+    model_config: str | None = None,
+    refresh: bool | None = None,
+) -> UpstreamExpert:
+    """AALBERT-3L of width 256 (0.91M parameters), pre-trained on 7 h: for tests and first steps, not for results."""
+    return _named("aalbert_tiny", pretrained, progress, ckpt, model_config, refresh)
+
+
 def _named(
     name: str, pretrained: bool, progress: bool, ckpt: str | None, model_config: str | None, refresh: bool | None
 ) -> UpstreamExpert:
     """Build what a name stands for: its published weights, or its packaged architecture untrained.
 
     Args:
-        name: the entry; its architecture is the packaged YAML of that name, less aalbert_ before mockingjay.
+        name: the entry.
         pretrained: whether weights are wanted; a model YAML asks for an untrained model by itself.
         progress: show a download on stderr.
         ckpt: refused, as it would go unused.
@@ -177,5 +192,5 @@ def _named(
         if refresh is None:
             raise AalbertError(f"{missing}. Pass pretrained=False for the untrained model, or use aalbert_local")
         logger.warning("%s. Building the untrained model", missing)
-    architecture = name.replace("aalbert_mockingjay", "mockingjay")
+    architecture = ARCHITECTURES.get(name, name.replace("aalbert_mockingjay", "mockingjay"))
     return UpstreamExpert(model_config=model_config or architecture)

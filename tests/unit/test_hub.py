@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from s3prl_aalbert.checkpoint import CheckpointError
+from s3prl_aalbert.checkpoint import CheckpointError, load_checkpoint
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model import count_parameters
 from s3prl_aalbert.upstream import download, hubconf
 from s3prl_aalbert.upstream.download import PUBLISHED, Published
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
@@ -101,7 +102,7 @@ def published(tiny_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     path = tmp_path / "pretrained" / "aalbert_3l" / "model.safetensors"
     path.parent.mkdir(parents=True)
     shutil.copy(tiny_release / "model.safetensors", path)
-    monkeypatch.setattr(download, "packaged_configs", lambda folder: tmp_path / folder)
+    monkeypatch.setattr(download, "PACKAGED_WEIGHTS", tmp_path / "pretrained")
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     monkeypatch.setitem(PUBLISHED, "aalbert_3l", Published("aalbert_3l/model.safetensors", sha256))
     return path
@@ -145,6 +146,17 @@ def test_every_published_name_is_an_entry_with_sound_weights() -> None:
         assert len(entry.sha256) == 64
         if "://" not in entry.location:  # packaged: no network needed
             assert isinstance(getattr(hubconf, name)(), UpstreamExpert)
+
+
+def test_the_tiny_model_is_pretrained_small_and_documented(repository: Path) -> None:
+    folder = repository / "s3prl_aalbert" / "pretrained" / "aalbert_tiny"
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 2_000_000
+    model, untrained = hubconf.aalbert_tiny().model, hubconf.aalbert_tiny(pretrained=False).model
+    assert count_parameters(model) == 913_408 and model.config == untrained.config
+    assert all(parameter.dtype is torch.float32 for parameter in model.parameters())
+    stored = load_checkpoint(folder).state
+    assert all(torch.equal(stored[f"model.{name}"].float(), value) for name, value in model.state_dict().items())
+    assert "913,408" in (folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_local_entry(tiny_release: Path) -> None:
