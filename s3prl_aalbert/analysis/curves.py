@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from s3prl_aalbert.analysis.runs import DamagedRun, DownstreamRun
-from s3prl_aalbert.analysis.summary import ResultRow, Spread
+from s3prl_aalbert.analysis.spread import Spread
+from s3prl_aalbert.analysis.summary import ResultRow
 
 PRETRAIN_TAGS = {"loss": "pretrain/loss", "dev_loss": "pretrain/dev_loss", "lr": "pretrain/lr"}
 SMOOTHING_SHARE = 50
@@ -26,9 +27,9 @@ class Point:
 
 def dev_curve(row: ResultRow) -> list[Point]:
     """Return the dev accuracy by step, at the steps where every run of the row was evaluated."""
-    by_run = [_dev_accuracies(run) for run in row.runs]
-    shared = sorted(set.intersection(*(set(values) for values in by_run)))
-    return [Point(step, Spread.of(values[step] for values in by_run)) for step in shared]
+    by_run = [(run, _dev_accuracies(run)) for run in row.runs]
+    shared = sorted(set.intersection(*(set(values) for _, values in by_run)))
+    return [Point(step, Spread.over((run, values[step]) for run, values in by_run)) for step in shared]
 
 
 def _dev_accuracies(run: DownstreamRun) -> dict[int, float]:

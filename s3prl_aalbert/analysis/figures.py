@@ -11,6 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentF
 
 from s3prl_aalbert.analysis.curves import Point, running_mean
 from s3prl_aalbert.analysis.settings import unique
+from s3prl_aalbert.analysis.spread import Spread
 from s3prl_aalbert.analysis.style import (
     PANEL_WIDTH,
     Look,
@@ -21,7 +22,7 @@ from s3prl_aalbert.analysis.style import (
     panels,
     step_axis,
 )
-from s3prl_aalbert.analysis.summary import ProbeRow, ResultRow, Spread
+from s3prl_aalbert.analysis.summary import ProbeRow, ResultRow
 
 PARAMETER_DODGE = 0.035
 """Points with the same number of parameters stand side by side, this share of the axis apart."""
@@ -225,6 +226,8 @@ def draw_probing(rows: Sequence[ProbeRow], styles: Styles) -> Figure:
         for model in unique(row.model.label for row in members):
             line = [row for row in members if row.model.label == model]
             look = styles.model(model)
+            if len(line) == 1:  # a representation without layers: a level to compare with
+                axes.axhline(100 * line[0].test.mean, color=look["color"], linewidth=1, linestyle=(0, (5, 3)), zorder=1)
             axes.plot([row.layer for row in line], [100 * row.test.mean for row in line], **look)
             for row in line:
                 _error_bar(axes, row.layer, row.test, look)

@@ -116,7 +116,8 @@ def _is_number(text: str) -> bool:
 
 METRIC_TITLES = {"per": "phone error %", "acc_token": "at own rate %"}
 RESULTS_NOTE = (
-    "Accuracy: mean over seeds [lowest-highest seed]. Each run's best step is chosen on dev alone; test is its. "
+    "Accuracy: mean over seeds [lowest-highest seed]; folds are averaged first, and where there is one seed its folds "
+    "take the place of seeds. Each run's best step is chosen on dev alone; test is its. "
     "Majority: accuracy on test of always answering the most frequent training class. "
     "Layer 0 of a model is its input embedding."
 )
@@ -137,7 +138,7 @@ def _task_table(rows: Sequence[ResultRow]) -> Table:
     """Return one task's rows with a column for each metric it has; empty columns are left out."""
     metrics = unique(name for row in rows for name in row.others)
     names = [METRIC_TITLES.get(name, f"{name} %") for name in metrics]
-    columns = ["model", "setting", "parameters", "labels %", "dev %", "test %", "majority %", *names, "seeds"]
+    columns = ["model", "setting", "parameters", "labels %", "dev %", "test %", "majority %", *names, "seeds", "folds"]
     cells = [
         (
             row.model.label,
@@ -148,7 +149,8 @@ def _task_table(rows: Sequence[ResultRow]) -> Table:
             row.test.percent(),
             "" if row.majority is None else f"{100 * row.majority:.1f}",
             *(row.others[name].percent() if name in row.others else "" for name in metrics),
-            str(row.test.count),
+            str(row.test.seeds),
+            row.test.say_folds(),
         )
         for row in rows
     ]

@@ -21,7 +21,9 @@ from s3prl_aalbert.analysis.summary import (
     ProbeRow,
     ResultRow,
     drop_repeated,
+    experiment_key,
     format_table,
+    probing_key,
     summarise,
     summarise_probes,
 )
@@ -56,11 +58,13 @@ def summarise_runs(runs: Sequence[Path]) -> Summary:
         AalbertError: a folder is missing, or nothing is usable.
     """
     found = collect(runs)
-    downstream, repeated = drop_repeated(found.downstream)
+    downstream, repeated = drop_repeated(found.downstream, experiment_key)
     models = name_models([*downstream, *found.probing])
     rows = summarise(downstream, models)
-    probes = summarise_probes(found.probing, models)
-    return Summary(found, tuple(models.values()), tuple(rows), tuple(probes), (*found.skipped, *repeated))
+    probing, repeated_probes = drop_repeated(found.probing, probing_key)
+    probes = summarise_probes(probing, models)
+    skipped = (*found.skipped, *repeated, *repeated_probes)
+    return Summary(found, tuple(models.values()), tuple(rows), tuple(probes), skipped)
 
 
 def write_report(

@@ -20,12 +20,12 @@ from s3prl_aalbert.analysis.layer_weights import first_layer, learned_weights
 from s3prl_aalbert.analysis.matrices import draw_confusion
 from s3prl_aalbert.analysis.runs import DamagedRun, DownstreamRun, Skipped
 from s3prl_aalbert.analysis.settings import unique
+from s3prl_aalbert.analysis.spread import Spread, say_spread
 from s3prl_aalbert.analysis.style import Styles
 from s3prl_aalbert.analysis.summary import (
     PROBE_COLUMNS,
     ProbeRow,
     ResultRow,
-    Spread,
     best_layers,
     full_rows,
     probe_cells,
@@ -35,7 +35,6 @@ Part = ReportFigure | Omitted
 
 SPREAD_COLUMNS = ("test_mean", "test_min", "test_max", "test_std", "runs")
 ROW_COLUMNS = ("task", "model", "setting", "parameters", "train_fraction", *SPREAD_COLUMNS, "majority")
-SPREAD_WORDS = "Points are means over seeds, whiskers reach from the lowest to the highest seed."
 MAX_CONFUSIONS_LISTED = 8
 
 
@@ -69,6 +68,10 @@ def _blank(value: object) -> object:
     return "" if value is None else value
 
 
+def _say_spread(rows: Iterable[ResultRow | ProbeRow]) -> str:
+    return say_spread([row.test for row in rows])
+
+
 def _say_rows(rows: Iterable[ResultRow]) -> str:
     return "; ".join(f"{r.task}, {r.model.label}, {r.setting}: {r.test.percent()} %" for r in rows)
 
@@ -84,7 +87,7 @@ def against_parameters(findings: Findings) -> list[Part]:
     if not rows:
         return [Omitted(title, "needs runs of one task with models of different sizes")]
     caption = (
-        f"Test accuracy against the parameters of encoder and input block. {SPREAD_WORDS} "
+        f"Test accuracy against the parameters of encoder and input block. {_say_spread(rows)} "
         "Horizontal lines are input features, which have no parameters. Points of equal size stand side by side."
     )
     picture = draw_against_parameters(rows, findings.styles)
@@ -102,7 +105,7 @@ def against_labels(findings: Findings) -> list[Part]:
     if not rows:
         return [Omitted(title, "needs runs of one task with several values of train_fraction")]
     caption = (
-        f"Test accuracy when only a part of the training labels is used. {SPREAD_WORDS} "
+        f"Test accuracy when only a part of the training labels is used. {_say_spread(rows)} "
         "For comparison: the accuracy of always answering the most frequent class."
     )
     picture = draw_against_labels(rows, findings.styles)
@@ -129,7 +132,8 @@ def speakers(findings: Findings) -> list[Part]:
     rows = [row for row in findings.full_rows if "speaker" in row.task_name]
     if not rows:
         return [Omitted(title, "no speaker run")]
-    caption = "Test accuracy (%) of the speaker tasks; whiskers and brackets reach from the lowest to the highest seed."
+    spread = say_spread([row.test for row in rows], "whiskers and brackets reach")
+    caption = f"Test accuracy (%) of the speaker tasks. {spread}"
     picture = draw_speakers(rows, findings.styles)
     cells = [(*_row_cells(row), _blank(row.classes)) for row in rows]
     alt = f"Speaker accuracy. {_say_rows(rows)}."
@@ -161,8 +165,8 @@ def probing(findings: Findings) -> list[Part]:
     if not rows:
         return [Omitted(title, "no probing run (aalbert probe)")]
     caption = (
-        f"Test accuracy of a classifier trained on one layer alone. {SPREAD_WORDS} "
-        "The table gives the layer that is best on dev."
+        f"Test accuracy of a classifier trained on one layer alone. {_say_spread(rows)} "
+        "Dashed level: a representation without layers. The table gives the layer that is best on dev."
     )
     columns = ("task", "model", "classifier", "layer", "dev_mean", *SPREAD_COLUMNS)
     cells = [(r.task, r.model.label, r.classifier, r.layer, r.dev.mean, *spread_cells(r.test)) for r in rows]
@@ -184,18 +188,18 @@ def layer_weights(findings: Findings) -> list[Part]:
     for row in findings.full_rows:
         weights = _read_each(findings, row.runs, learned_weights)
         if weights:
-            lengths = {len(w) for w in weights}
+            lengths = {len(w) for _, w in weights}
             if len(lengths) > 1:
                 findings.problems.append(Skipped(row.runs[0].folder, f"its seeds have {lengths} layer weights"))
                 continue
             start = first_layer(row.runs[0])
-            by_layer = [(start + i, Spread.of(values)) for i, values in enumerate(zip(*weights, strict=True))]
+            by_layer = [(start + i, Spread.over((run, w[i]) for run, w in weights)) for i in range(lengths.pop())]
             found.append((row, by_layer))
     if not found:
         return [Omitted(title, "no run of a weighted sum that kept its weights")]
     caption = (
-        f"How much each layer counts in the weighted sum, at the step that is best on dev. {SPREAD_WORDS} "
-        "Layer 0 is the input embedding."
+        "How much each layer counts in the weighted sum, at the step that is best on dev. "
+        f"{_say_spread([row for row, _ in found])} Layer 0 is the input embedding."
     )
     columns = ("task", "model", "setting", "layer", "weight_mean", "weight_min", "weight_max", "runs")
     cells = [
@@ -214,7 +218,7 @@ def layer_weights(findings: Findings) -> list[Part]:
 
 def _read_each(
     findings: Findings, runs: Sequence[DownstreamRun], read: Callable[[DownstreamRun], list[float] | None]
-) -> list[list[float]]:
+) -> list[tuple[DownstreamRun, list[float]]]:
     values = []
     for run in runs:
         try:
@@ -223,7 +227,7 @@ def _read_each(
             findings.problems.append(Skipped(run.folder, str(error)))
             continue
         if value is not None:
-            values.append(value)
+            values.append((run, value))
     return values
 
 
@@ -234,7 +238,7 @@ def dev_curves(findings: Findings) -> list[Part]:
     curves = [(row, points) for row, points in curves if len(points) > 1]
     if not curves:
         return [Omitted(title, "no run with more than one evaluation on dev")]
-    caption = "Dev accuracy by step: mean over seeds, the band reaches from the lowest to the highest seed."
+    caption = f"Dev accuracy by step. {say_spread([row.dev for row, _ in curves], 'bands reach')}"
     columns = ("task", "model", "setting", "step", "dev_mean", "dev_min", "dev_max", "runs")
     cells = [(row.task, *line) for row, points in curves for line in curve_cells(row.model.label, row.setting, points)]
     said = "; ".join(
@@ -274,7 +278,7 @@ def _confusion_figure(row: ResultRow, matrix: Confusion) -> ReportFigure:
     title = f"Confusion matrix: {row.task}"
     caption = (
         f"{row.model.label}, {row.setting}, the model and setting best on dev; test data, "
-        f"{'one seed' if row.test.count == 1 else f'added up over {row.test.count} seeds'}. "
+        f"{'one run' if len(row.runs) == 1 else f'added up over {len(row.runs)} runs'}. "
         "Each row is scaled to its true class."
     )
     worst = matrix.most_confused(MAX_CONFUSIONS_LISTED)

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from s3prl_aalbert.analysis.models import FEATURES, NO_PARAMETERS
-from s3prl_aalbert.analysis.runs import DownstreamRun
+from s3prl_aalbert.analysis.runs import DownstreamRun, ProbeRun
 
 TASK_TITLES = {
     "aalbert_phone": "phonemes",
@@ -19,6 +19,8 @@ INCIDENTAL_KEYS = frozenset({"num_workers", "train_fraction", "cache", "cache_ho
 """Keys that do not make another experiment; train_fraction is shown on its own."""
 TRAINING_KEYS = frozenset({"train_batch_size", "batch_size", "max_seconds", "max_timestep"})
 """Keys of datarc that say how to train, not which data."""
+PROBE_SELECTION_KEYS = frozenset({"tasks", "classifiers", "layer_dims", "only"})
+"""Keys that choose among probes or follow from the model; they do not make another experiment."""
 MAX_SHOWN_KEYS = 3
 
 
@@ -76,19 +78,60 @@ def _is_data_key(key: str) -> bool:
     return key.startswith("datarc.") and _leaf(key) not in TRAINING_KEYS
 
 
-def _experiment_settings(run: DownstreamRun) -> dict[str, Any]:
+def _experiment_settings(run: DownstreamRun | ProbeRun) -> dict[str, Any]:
     flat = flatten(run.config)
     return {
         key: value for key, value in flat.items() if _leaf(key) not in INCIDENTAL_KEYS and not is_replicate_key(key)
     }
 
 
-def replicate_settings(run: DownstreamRun) -> tuple[Hashable, ...]:
+def replicate_settings(run: DownstreamRun | ProbeRun) -> tuple[Hashable, ...]:
     """Return the seed, fold, ... of a run: two runs of one experiment that agree in these are the same run."""
+    return (*seed_settings(run), *fold_settings(run))
+
+
+def seed_settings(run: DownstreamRun | ProbeRun) -> tuple[Hashable, ...]:
+    """Return the seeds of a run."""
     flat = flatten(run.config)
-    chosen = [("seed", run.args.get("seed"))]
-    chosen += sorted((key, str(flat[key])) for key in flat if is_replicate_key(key))
-    return tuple(chosen)
+    seeds = sorted((key, str(flat[key])) for key in flat if is_replicate_key(key) and not _is_fold_key(key))
+    return (("seed", run.args.get("seed")), *seeds)
+
+
+def fold_settings(run: DownstreamRun | ProbeRun) -> tuple[Hashable, ...]:
+    """Return the fold of a run, empty where it has none."""
+    flat = flatten(run.config)
+    return tuple(sorted((key, str(flat[key])) for key in flat if is_replicate_key(key) and _is_fold_key(key)))
+
+
+def _is_fold_key(key: str) -> bool:
+    return "fold" in _leaf(key).lower().split("_")
+
+
+def probe_key(run: ProbeRun, task: str) -> tuple[Hashable, ...]:
+    """Return what tells the probing of one task, with its data and classifiers, from another."""
+    return (task, freeze(_probe_settings(run, task)))
+
+
+def _probe_settings(run: ProbeRun, task: str) -> dict[str, Any]:
+    others = tuple(f"datarc.{name}." for name in unique(result.task for result in run.results) if name != task)
+    return {
+        key: value
+        for key, value in _experiment_settings(run).items()
+        if not key.startswith(others) and _leaf(key) not in PROBE_SELECTION_KEYS
+    }
+
+
+def title_probes(runs: Sequence[ProbeRun]) -> dict[tuple[Hashable, ...], str]:
+    """Name each probed task; one whose data or classifiers differ between runs by the keys that differ."""
+    variants: dict[str, dict[tuple[Hashable, ...], dict[str, Any]]] = {}
+    for run in runs:
+        for task in unique(result.task for result in run.results):
+            variants.setdefault(task, {})[probe_key(run, task)] = _probe_settings(run, task)
+    titles: dict[tuple[Hashable, ...], str] = {}
+    for task, settings in variants.items():
+        for key, text in zip(settings, differences(list(settings.values())), strict=True):
+            titles[key] = f"{task} ({text})" if text else task
+    return titles
 
 
 def freeze(settings: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

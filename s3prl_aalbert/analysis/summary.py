@@ -3,48 +3,26 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from s3prl_aalbert.analysis.models import Model, ModelKey, model_key
-from s3prl_aalbert.analysis.runs import DownstreamRun, ProbeRun, Skipped
+from s3prl_aalbert.analysis.runs import DownstreamRun, ProbeResult, ProbeRun, Skipped
 from s3prl_aalbert.analysis.settings import (
     class_count,
     describe_setting,
     differences,
     freeze,
+    probe_key,
     replicate_settings,
     task_key,
+    title_probes,
     title_tasks,
     training_settings,
     unique,
 )
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and spread of repeated runs."""
-
-    mean: float
-    low: float
-    high: float
-    std: float
-    """Sample standard deviation (n - 1); 0 for a single run."""
-    count: int
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> Spread:
-        """Summarise at least one value."""
-        values = list(values)
-        std = statistics.stdev(values) if len(values) > 1 else 0.0
-        return cls(statistics.fmean(values), min(values), max(values), std, len(values))
-
-    def percent(self) -> str:
-        """Return e.g. ``45.3 [44.9-45.8]`` per cent: mean and, for several runs, smallest and largest."""
-        if self.count == 1:
-            return f"{100 * self.mean:.1f}"
-        return f"{100 * self.mean:.1f} [{100 * self.low:.1f}-{100 * self.high:.1f}]"
+from s3prl_aalbert.analysis.spread import Spread
 
 
 @dataclass(frozen=True)
@@ -75,7 +53,7 @@ class ResultRow:
     def others(self) -> dict[str, Spread]:
         """Test metrics besides accuracy and loss that every run has."""
         shared = set.intersection(*(set(run.test) for run in self.runs)) - {"acc", "loss"}
-        return {name: Spread.of(run.test[name] for run in self.runs) for name in sorted(shared)}
+        return {name: Spread.over((run, run.test[name]) for run in self.runs) for name in sorted(shared)}
 
 
 @dataclass(frozen=True)
@@ -90,12 +68,17 @@ class ProbeRow:
     test: Spread
 
 
-def drop_repeated(runs: Sequence[DownstreamRun]) -> tuple[list[DownstreamRun], list[Skipped]]:
+AnyRun = TypeVar("AnyRun", bound=DownstreamRun | ProbeRun)
+
+
+def drop_repeated(
+    runs: Sequence[AnyRun], experiment_of: Callable[[AnyRun], tuple[Any, ...]]
+) -> tuple[list[AnyRun], list[Skipped]]:
     """Leave out runs that repeat another one, seed included: they would make the spread look smaller."""
-    kept: dict[tuple[Any, ...], DownstreamRun] = {}
+    kept: dict[tuple[Any, ...], AnyRun] = {}
     repeated = []
     for run in runs:
-        key = (*_experiment_key(run), replicate_settings(run))
+        key = (*experiment_of(run), replicate_settings(run))
         if key in kept:
             repeated.append(Skipped(run.folder, f"same experiment and seed as {kept[key].folder}"))
         else:
@@ -103,9 +86,16 @@ def drop_repeated(runs: Sequence[DownstreamRun]) -> tuple[list[DownstreamRun], l
     return list(kept.values()), repeated
 
 
-def _experiment_key(run: DownstreamRun) -> tuple[Any, ...]:
+def experiment_key(run: DownstreamRun) -> tuple[Any, ...]:
+    """Return what tells an experiment from others, its seeds and folds apart."""
     settings = freeze(training_settings(run))
     return (task_key(run), model_key(run), describe_setting(run.args), settings, run.train_fraction)
+
+
+def probing_key(run: ProbeRun) -> tuple[Any, ...]:
+    """Return what tells a probing experiment from others, its seeds and folds apart."""
+    tasks = unique(result.task for result in run.results)
+    return (model_key(run), *(probe_key(run, task) for task in tasks))
 
 
 def summarise(runs: Sequence[DownstreamRun], models: Mapping[ModelKey, Model]) -> list[ResultRow]:
@@ -114,7 +104,7 @@ def summarise(runs: Sequence[DownstreamRun], models: Mapping[ModelKey, Model]) -
     settings = _setting_titles(runs)
     groups: dict[tuple[Any, ...], list[DownstreamRun]] = {}
     for run in runs:
-        groups.setdefault(_experiment_key(run), []).append(run)
+        groups.setdefault(experiment_key(run), []).append(run)
     rows = []
     for key, members in groups.items():
         task, model, _, _, fraction = key
@@ -131,8 +121,8 @@ def _row(task: str, model: Model, setting: str, fraction: float, runs: Sequence[
         model=model,
         setting=setting,
         fraction=fraction,
-        dev=Spread.of(run.dev["acc"] for run in runs),
-        test=Spread.of(run.test["acc"] for run in runs),
+        dev=Spread.over((run, run.dev["acc"]) for run in runs),
+        test=Spread.over((run, run.test["acc"]) for run in runs),
         majority=statistics.fmean(majority) if majority else None,
         classes=class_count(runs[0]),
         runs=tuple(runs),
@@ -143,7 +133,7 @@ def _setting_titles(runs: Sequence[DownstreamRun]) -> dict[tuple[Any, ...], str]
     """Name each setting; runs alike but for other configuration keys are told apart by these."""
     alike: dict[tuple[Any, ...], dict[tuple[Any, ...], DownstreamRun]] = {}
     for run in runs:
-        key = _experiment_key(run)
+        key = experiment_key(run)
         alike.setdefault(key[:3], {})[key[:4]] = run
     titles = {}
     for (_, _, setting), variants in alike.items():
@@ -163,13 +153,21 @@ def full_rows(rows: Sequence[ResultRow]) -> list[ResultRow]:
 
 def summarise_probes(runs: Sequence[ProbeRun], models: Mapping[ModelKey, Model]) -> list[ProbeRow]:
     """Group probes over seeds, by task, classifier, model and layer."""
-    groups: dict[tuple[str, str, ModelKey, int], list[tuple[float, float]]] = {}
+    titles = title_probes(runs)
+    groups: dict[tuple[str, str, ModelKey, int], list[tuple[ProbeRun, ProbeResult]]] = {}
     for run in runs:
         for probe in run.results:
-            key = (probe.task, probe.classifier, model_key(run), probe.layer)
-            groups.setdefault(key, []).append((probe.dev, probe.test))
+            key = (titles[probe_key(run, probe.task)], probe.classifier, model_key(run), probe.layer)
+            groups.setdefault(key, []).append((run, probe))
     rows = [
-        ProbeRow(task, models[model], classifier, layer, Spread.of(d for d, _ in pairs), Spread.of(t for _, t in pairs))
+        ProbeRow(
+            task,
+            models[model],
+            classifier,
+            layer,
+            Spread.over((run, probe.dev) for run, probe in pairs),
+            Spread.over((run, probe.test) for run, probe in pairs),
+        )
         for (task, classifier, model, layer), pairs in groups.items()
     ]
     order = list(models.values())
@@ -197,7 +195,7 @@ def result_cells(row: ResultRow) -> tuple[str, ...]:
     """Return a row's cells in the order of RESULT_COLUMNS."""
     majority = "" if row.majority is None else f"{100 * row.majority:.1f}"
     share = f"{100 * row.fraction:g}"
-    tail = (row.dev.percent(), row.test.percent(), majority, str(row.test.count))
+    tail = (row.dev.percent(), row.test.percent(), majority, row.test.repetitions())
     return (row.task, row.model.label, row.setting, share, *tail)
 
 
@@ -217,7 +215,9 @@ def format_table(rows: Sequence[ResultRow], probes: Sequence[ProbeRow] = ()) -> 
     if probes:
         blocks.append(_align(PROBE_COLUMNS, [probe_cells(row) for row in best_layers(probes)], set()))
     if any(row.test.count > 1 for row in rows):
-        blocks.append("mean [smallest-largest] over seeds; each run's best step is chosen on dev alone")
+        blocks.append(
+            "mean [smallest-largest] over seeds (folds averaged); each run's best step is chosen on dev alone"
+        )
     return "\n\n".join(blocks)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from report_runs import write_probes, write_release, write_results
 from s3prl_aalbert.analysis.models import model_key, natural_order
 from s3prl_aalbert.analysis.report import Summary, summarise_runs
 from s3prl_aalbert.analysis.settings import describe_setting
-from s3prl_aalbert.analysis.summary import Spread, full_rows
+from s3prl_aalbert.analysis.spread import Spread, say_spread
+from s3prl_aalbert.analysis.summary import full_rows
 
 
 def rows_by_setting(summary: Summary) -> dict[tuple[str, str, str], Any]:
@@ -184,3 +186,50 @@ def test_probes_are_averaged_and_the_best_layer_is_chosen_on_dev(tmp_path: Path)
     }
     (line,) = [line for line in summary.table().splitlines() if "wav2vec2" in line]
     assert line.split() == ["phone", "wav2vec2", "linear", "1", "62.0", "[60.0-64.0]", "52.0", "[50.0-54.0]"]
+
+
+def test_spread_is_over_seeds_with_folds_averaged_first(tmp_path: Path) -> None:
+    accuracies = {1: (0.4, 0.6), 2: (0.5, 0.8)}  # seeds of two folds: means 0.5 and 0.65
+    for seed, folds in accuracies.items():
+        for fold, test in enumerate(folds):
+            write_results(tmp_path / f"{seed}-{fold}", datarc={"fold": fold, "num_folds": 2}, seed=seed, test=test)
+    (row,) = summarise_runs([tmp_path]).rows
+    assert (row.test.mean, row.test.low, row.test.high) == pytest.approx((0.575, 0.5, 0.65))
+    assert row.test.repetitions() == "2 x 2 folds" and row.test.percent() == "57.5 [50.0-65.0]"
+    assert len(row.runs) == 4
+    shutil.rmtree(tmp_path / "2-1")
+    (row,) = summarise_runs([tmp_path]).rows
+    assert row.test.repetitions() == "2 x up to 2 folds", "said where a fold is missing"
+    shutil.rmtree(tmp_path / "2-0")
+    (row,) = summarise_runs([tmp_path]).rows
+    assert row.test.repetitions() == "1 x 2 folds" and row.test.percent() == "50.0 [40.0-60.0]"
+
+
+def test_captions_say_what_the_whiskers_are() -> None:
+    one, seeds = Spread.of([0.5]), Spread.of([0.5, 0.6])
+    folds = Spread(0.5, 0.4, 0.6, 0.1, 2, seeds=1, folds=2)
+    both = Spread(0.5, 0.4, 0.6, 0.1, 2, seeds=2, folds=2)
+    assert say_spread([one]) == "One run each: no spread."
+    assert say_spread([one, seeds]) == "Means over seeds, whiskers reach from the lowest to the highest seed."
+    assert say_spread([both]).endswith("Folds are averaged first.")
+    assert say_spread([folds], "bands reach").endswith("its folds take the place of seeds.")
+
+
+def test_probing_runs_that_differ_are_not_seeds_of_one(tmp_path: Path) -> None:
+    def run(name: str, test: float, seed: int = 0, fold: int = 0, hidden_size: int = 8) -> None:
+        folder = write_probes(tmp_path / name, [("phone", 1, "linear", test, test)])
+        write_results(
+            folder, "aalbert_probe", seed=seed, datarc={"phone": {"fold": fold}}, modelrc={"hidden_size": hidden_size}
+        )
+
+    run("a", 0.4, seed=1)
+    run("b", 0.6, seed=1, fold=1)
+    run("c", 0.7, seed=2)
+    run("copy", 0.7, seed=2)
+    summary = summarise_runs([tmp_path])
+    (row,) = summary.probes
+    assert (row.test.mean, row.test.repetitions()) == (pytest.approx(0.6), "2 x up to 2 folds")
+    assert [item.folder.name for item in summary.skipped] == ["copy"]
+    run("wide", 0.9, hidden_size=16)
+    tasks = {row.task: row.test.mean for row in summarise_runs([tmp_path]).probes}
+    assert tasks == {"phone (hidden_size=8)": pytest.approx(0.6), "phone (hidden_size=16)": pytest.approx(0.9)}
