@@ -196,7 +196,7 @@ def _usage(config: ModelConfig, kind: str) -> str:
 
 | | |
 |---|---|
-| wavs | (batch, samples) float32 at {rate} Hz, padded with anything |
+| wavs | (batch, samples) float32 at {rate} Hz, padded with any finite values |
 | num_samples | (batch,) int64 real samples of each waveform, at least 1, at most what wavs holds |
 | hidden_states | {shape} float32: input embedding and every layer, zero where padded |
 | num_tokens | (batch,) int64 real tokens of each; a token is {size} samples |
