@@ -28,6 +28,7 @@ COMMANDS = {
     "downstream": "S3PRL's run_downstream.py with this plugin registered",
     "probe": "probe every layer of an upstream in one run",
     "sweep": "run a grid of models, tasks, settings and seeds from one YAML file",
+    "reproduce": "run rows of RESULTS.md again and compare",
     "profile": "parameters, multiply-accumulates, speed and memory of models",
     "search": "find the best sub-network of a supernet under a budget",
     "extract": "cut a sub-network out of a supernet as a model of its own",

@@ -6,7 +6,6 @@ import argparse
 import logging
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s3prl_aalbert.errors import AalbertError
@@ -76,12 +75,15 @@ def _print_commands(runs: list[SweepRun], args: argparse.Namespace) -> None:
 
 
 def _report(sweep: Sweep, title: str) -> None:
+    from s3prl_aalbert.analysis.rows import measure, write_rows
     from s3prl_aalbert.commands import report
 
-    finished = [str(run.expdir) for run in sweep.runs if run.done]
-    if not finished:
+    done = [run for run in sweep.runs if run.done]
+    if not done:
         return
+    write_rows(measure({run.name: run.expdir for run in done if run.cell}), sweep.output / "rows.csv")
     parser = argparse.ArgumentParser(prog="aalbert report")
     report.add_arguments(parser)
-    out = str(Path(sweep.output) / "report")
-    report.main(parser.parse_args([*finished, "-o", out, "--title", title, *sweep.report]))
+    folders = [str(run.expdir) for run in done]
+    out = str(sweep.output / "report")
+    report.main(parser.parse_args([*folders, "-o", out, "--title", title, *sweep.report]))

@@ -110,6 +110,11 @@ class SweepRun:
         write_text(self.expdir / RECORD, json.dumps({"argv": list(self.argv), "done": done}))
 
     @property
+    def cell(self) -> bool:
+        """Whether it is a cell of the grid, not a pre-training."""
+        return not self.name.startswith(f"{PRETRAIN}/")
+
+    @property
     def command(self) -> str:
         """The shell command."""
         return shlex.join(["aalbert", *self.argv])

@@ -1,0 +1,86 @@
+"""``aalbert reproduce``: run a row of RESULTS.md again and put both figures side by side."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s3prl_aalbert.errors import AalbertError, did_you_mean
+
+if TYPE_CHECKING:
+    from s3prl_aalbert.analysis.rows import Row
+    from s3prl_aalbert.toolkit.sweep import Sweep
+
+EXAMPLES = """\
+examples:
+  aalbert reproduce                                           # the rows that there are
+  aalbert reproduce small/phone/weighted_sum/aalbert_6l --data DIR
+  aalbert reproduce small/phone --data DIR -p result/again    # all rows that begin so
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("row", metavar="ROW", nargs="?", help="SWEEP/TASK/SETTING/MODEL or its beginning; none: list")
+    parser.add_argument("--data", metavar="DIR", help="folder of the speech, as for `aalbert sweep`")
+    parser.add_argument("-p", "--expdir", metavar="DIR", help="folder of the runs; default: the sweep's own")
+
+
+def main(args: argparse.Namespace) -> int:
+    """List rows, or run some and compare; 1 if any run failed."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    from s3prl_aalbert.analysis.rows import RECORDED, read_rows
+
+    recorded = {path.stem: read_rows(path) for path in sorted(RECORDED.glob("*.csv"))}
+    if not args.row:
+        _list(recorded)
+        return 0
+    name, _, beginning = args.row.partition("/")
+    if name not in recorded:
+        known = ", ".join(recorded)
+        raise AalbertError(f'{args.row}: no sweep "{name}"{did_you_mean(name, recorded)}; rows are of {known}')
+    rows = [row for row in recorded[name] if f"{row.row}/".startswith(f"{beginning.rstrip('/')}/") or not beginning]
+    if not rows:
+        known_rows = {row.row for row in recorded[name]}
+        raise AalbertError(
+            f"{args.row}: no such row{did_you_mean(beginning, known_rows)}; `aalbert reproduce` lists them"
+        )
+    return _reproduce(name, rows, args)
+
+
+def _list(recorded: dict[str, list[Row]]) -> None:
+    for name, rows in recorded.items():
+        for row in dict.fromkeys(row.row for row in rows):
+            figures = [r for r in rows if r.row == row]
+            shown = _figure(figures[0]) if len(figures) == 1 else f"{len(figures)} figures"
+            print(f"{name}/{row:<60} {shown}")
+
+
+def _reproduce(name: str, rows: list[Row], args: argparse.Namespace) -> int:
+    from s3prl_aalbert.analysis.rows import measure
+    from s3prl_aalbert.config import find_config
+    from s3prl_aalbert.toolkit.sweep import load_sweep
+    from s3prl_aalbert.toolkit.sweep_runner import execute
+
+    sweep = load_sweep(find_config(f"sweep_{name}", "downstream_configs"), args.data, args.expdir)
+    wanted = {row.row for row in rows}
+    cells = [run for run in sweep.runs if run.name.rpartition("/")[0] in wanted]
+    needed = {run.needs for run in cells}
+    failed = execute([*(run for run in sweep.runs if run.name in needed), *cells], sweep.runs)
+    measured = {(row.row, row.metric): row for row in measure({run.name: run.expdir for run in cells if run.done})}
+    _compare(rows, measured, sweep)
+    return 1 if failed else 0
+
+
+def _compare(rows: list[Row], measured: dict[tuple[str, str], Row], sweep: Sweep) -> None:
+    print(f"{'row':<50} {'metric':<28} {'recorded':<24} {'here':<24}")
+    for row in rows:
+        here = measured.get((row.row, row.metric))
+        print(f"{row.row:<50} {row.metric:<28} {_figure(row):<24} {_figure(here) if here else 'failed':<24}")
+    print(f"recorded on {rows[0].machine}, version {rows[0].version}; runs in {Path(sweep.output)}")
+
+
+def _figure(row: Row) -> str:
+    return f"{row.mean:.1f} ({row.low:.1f} to {row.high:.1f}, {row.seeds} seeds)"
