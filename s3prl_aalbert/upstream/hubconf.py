@@ -7,6 +7,7 @@ weights gives its untrained architecture, the control of every comparison. torch
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from s3prl_aalbert.encoder import initialise
 from s3prl_aalbert.errors import AalbertError
@@ -84,90 +85,6 @@ def aalbert_features(
     return FeaturesExpert(model_config=model_config)
 
 
-def aalbert_3l(
-    pretrained: bool = True,
-    progress: bool = True,
-    *,
-    ckpt: str | None = None,
-    model_config: str | None = None,
-    refresh: bool | None = None,
-) -> UpstreamExpert:
-    """AALBERT-3L (7.46M parameters): no published weights, ``pretrained=False`` builds it untrained."""
-    return _named("aalbert_3l", pretrained, progress, ckpt, model_config, refresh)
-
-
-def aalbert_6l(
-    pretrained: bool = True,
-    progress: bool = True,
-    *,
-    ckpt: str | None = None,
-    model_config: str | None = None,
-    refresh: bool | None = None,
-) -> UpstreamExpert:
-    """AALBERT-6L (7.46M parameters): no published weights, ``pretrained=False`` builds it untrained."""
-    return _named("aalbert_6l", pretrained, progress, ckpt, model_config, refresh)
-
-
-def aalbert_12l(
-    pretrained: bool = True,
-    progress: bool = True,
-    *,
-    ckpt: str | None = None,
-    model_config: str | None = None,
-    refresh: bool | None = None,
-) -> UpstreamExpert:
-    """AALBERT-12L (7.46M parameters): no published weights, ``pretrained=False`` builds it untrained."""
-    return _named("aalbert_12l", pretrained, progress, ckpt, model_config, refresh)
-
-
-def aalbert_mockingjay_3l(
-    pretrained: bool = True,
-    progress: bool = True,
-    *,
-    ckpt: str | None = None,
-    model_config: str | None = None,
-    refresh: bool | None = None,
-) -> UpstreamExpert:
-    """Mockingjay-3L (21.6M parameters): no published weights, ``pretrained=False`` builds it untrained."""
-    return _named("aalbert_mockingjay_3l", pretrained, progress, ckpt, model_config, refresh)
-
-
-def aalbert_mockingjay_6l(
-    pretrained: bool = True,
-    progress: bool = True,
-    *,
-    ckpt: str | None = None,
-    model_config: str | None = None,
-    refresh: bool | None = None,
-) -> UpstreamExpert:
-    """Mockingjay-6L (42.9M parameters): no published weights, ``pretrained=False`` builds it untrained."""
-    return _named("aalbert_mockingjay_6l", pretrained, progress, ckpt, model_config, refresh)
-
-
-def aalbert_mockingjay_12l(
-    pretrained: bool = True,
-    progress: bool = True,
-    *,
-    ckpt: str | None = None,
-    model_config: str | None = None,
-    refresh: bool | None = None,
-) -> UpstreamExpert:
-    """Mockingjay-12L (85.4M parameters): no published weights, ``pretrained=False`` builds it untrained."""
-    return _named("aalbert_mockingjay_12l", pretrained, progress, ckpt, model_config, refresh)
-
-
-def aalbert_tiny(
-    pretrained: bool = True,
-    progress: bool = True,
-    *,
-    ckpt: str | None = None,
-    model_config: str | None = None,
-    refresh: bool | None = None,
-) -> UpstreamExpert:
-    """AALBERT-3L of width 256 (0.91M parameters), pre-trained on 7 h: for tests and first steps, not for results."""
-    return _named("aalbert_tiny", pretrained, progress, ckpt, model_config, refresh)
-
-
 def _named(
     name: str, pretrained: bool, progress: bool, ckpt: str | None, model_config: str | None, refresh: bool | None
 ) -> UpstreamExpert:
@@ -194,3 +111,34 @@ def _named(
         logger.warning("%s. Building the untrained model", missing)
     architecture = ARCHITECTURES.get(name, name.replace("aalbert_mockingjay", "mockingjay"))
     return UpstreamExpert(model_config=model_config or architecture)
+
+
+def _entry(name: str, description: str) -> Callable[..., UpstreamExpert]:
+    """Return the entry of a name; a function of its own for each, as torch.hub lists and documents functions."""
+
+    def entry(
+        pretrained: bool = True,
+        progress: bool = True,
+        *,
+        ckpt: str | None = None,
+        model_config: str | None = None,
+        refresh: bool | None = None,
+    ) -> UpstreamExpert:
+        return _named(name, pretrained, progress, ckpt, model_config, refresh)
+
+    entry.__name__ = entry.__qualname__ = name
+    entry.__doc__ = f"{description}\n\n``pretrained=False`` builds it untrained; ``progress`` shows a download."
+    return entry
+
+
+_UNPUBLISHED = "no published weights"
+aalbert_3l = _entry("aalbert_3l", f"AALBERT-3L (7.46M parameters): {_UNPUBLISHED}.")
+aalbert_6l = _entry("aalbert_6l", f"AALBERT-6L (7.46M parameters): {_UNPUBLISHED}.")
+aalbert_12l = _entry("aalbert_12l", f"AALBERT-12L (7.46M parameters): {_UNPUBLISHED}.")
+aalbert_mockingjay_3l = _entry("aalbert_mockingjay_3l", f"Mockingjay-3L (21.6M parameters): {_UNPUBLISHED}.")
+aalbert_mockingjay_6l = _entry("aalbert_mockingjay_6l", f"Mockingjay-6L (42.9M parameters): {_UNPUBLISHED}.")
+aalbert_mockingjay_12l = _entry("aalbert_mockingjay_12l", f"Mockingjay-12L (85.4M parameters): {_UNPUBLISHED}.")
+aalbert_tiny = _entry(
+    "aalbert_tiny",
+    "AALBERT-3L of width 256 (0.91M parameters), pre-trained on 7 h: for tests and first steps, not for results.",
+)
