@@ -56,16 +56,17 @@ class UpstreamExpert(expert.UpstreamExpert):
 
 USAGE = f"""## Use
 
-In S3PRL, once this folder is the repository USER/NAME on the Hugging Face Hub:
-
-```
-run_downstream.py -m train --hub huggingface -u USER/NAME -d TASK -n EXPNAME
-```
-
 With s3prl-aalbert installed, from a copy of this folder:
 
 ```
-aalbert downstream -m train -u aalbert_local -k THIS_FOLDER/{WEIGHTS} -d aalbert_phone -n EXPNAME
+aalbert downstream -m train -u aalbert_local -k THIS_FOLDER/{WEIGHTS} -d TASK -n EXPNAME
+```
+
+In S3PRL itself, with this folder as the repository USER/NAME of the Hugging Face Hub; S3PRL 0.4.18 logs in there with
+a user name and a password, which the Hub has ended:
+
+```
+run_downstream.py -m train --hub huggingface -u USER/NAME -d TASK -n EXPNAME
 ```
 
 In Python, in this folder and with its requirements.txt installed:

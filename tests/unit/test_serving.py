@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -14,6 +15,7 @@ import torch
 import torchaudio
 from torch import Tensor
 
+from s3prl_aalbert import cli
 from s3prl_aalbert.checkpoint import load_checkpoint, save_release
 from s3prl_aalbert.config import AudioConfig, ModelConfig, TransformerConfig
 from s3prl_aalbert.errors import AalbertError
@@ -177,3 +179,26 @@ def test_without_the_extra_onnx_says_what_to_install(
     with pytest.raises(AalbertError, match=r"^ONNX needs onnxscript: pip install 's3prl-aalbert\[serving\]'$"):
         write(releases["aalbert"], "onnx", tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_the_documented_examples_run(
+    repository: Path, releases: dict[str, Path], voice: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind, folder in (("torch", "my_program"), ("onnx", "my_graph")):
+        assert cli.main(["export", str(releases["aalbert"]), str(tmp_path / folder), "--format", kind]) == 0
+    wavs, num_samples = voice(9600).view(2, 4800), torch.tensor([4800, 2000])
+    with torch.no_grad():
+        expected = UpstreamExpert(ckpt=str(releases["aalbert"])).eval()([wavs[0], wavs[1, :2000]])["last_hidden_state"]
+    monkeypatch.chdir(tmp_path)
+    page = (repository / "docs" / "serving.md").read_text(encoding="utf-8")
+    cards = [(tmp_path / folder / "README.md").read_text(encoding="utf-8") for folder in ("my_program", "my_graph")]
+    examples = re.findall(r"```(?:python)?\n(import .*?)```", page + "".join(cards), flags=re.DOTALL)
+    assert len(examples) == 4
+    for example in examples:
+        arrays = (wavs.numpy(), num_samples.numpy()) if "onnxruntime" in example else (wavs, num_samples)
+        names = dict(zip(("wavs", "num_samples"), arrays, strict=True))
+        monkeypatch.chdir(tmp_path / ("." if "my_" in example else "my_graph" if "onnx" in example else "my_program"))
+        with torch.no_grad():
+            exec(example, names)
+        torch.testing.assert_close(torch.as_tensor(names["hidden_states"])[-1], expected, rtol=0, atol=1e-4)
