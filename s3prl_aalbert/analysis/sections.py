@@ -164,9 +164,11 @@ def probing(findings: Findings) -> list[Part]:
     rows = findings.probes
     if not rows:
         return [Omitted(title, "no probing run (aalbert probe)")]
+    flat = any(all(r.layer == 0 for r in rows if r.model == row.model) for row in rows)
+    level = "Dashed level: a representation without layers. " if flat else ""
     caption = (
         f"Test accuracy of a classifier trained on one layer alone. {_say_spread(rows)} "
-        "Dashed level: a representation without layers. The table gives the layer that is best on dev."
+        f"{level}The table gives the layer that is best on dev."
     )
     columns = ("task", "model", "classifier", "layer", "dev_mean", *SPREAD_COLUMNS)
     cells = [(r.task, r.model.label, r.classifier, r.layer, r.dev.mean, *spread_cells(r.test)) for r in rows]
