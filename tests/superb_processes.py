@@ -4,6 +4,7 @@ Importing takes ten times as long as a tiny task. ``serve`` runs in a process of
 send their arguments, working folder, environment and open files there.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -12,6 +13,7 @@ import stat
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 CLIENT = """#!{python} -SE
@@ -86,6 +88,7 @@ def serve(address: str) -> None:
     import s3prl_aalbert.cli
     import s3prl_aalbert.upstream.expert  # noqa: F401
 
+    gc.freeze()
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen()
@@ -114,18 +117,29 @@ def _answer(connection: socket.socket) -> None:
 
 
 def _run(name: str, arguments: list[str]) -> None:
-    from s3prl_aalbert.cli import main
-
+    """Run the command and leave without tearing down all that was imported, which would take seconds."""
+    code = 1
     try:
-        if name == "python":
-            assert arguments[0] == "-m", arguments
-            sys.argv = arguments[1:]
-            runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
-            sys.exit(0)
-        sys.exit(main(arguments))
+        code = _call(name, arguments)
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        os._exit(code)
+
+
+def _call(name: str, arguments: list[str]) -> int:
+    from s3prl_aalbert.cli import main
+
+    if name == "aalbert":
+        return main(arguments)
+    assert arguments[0] == "-m", arguments
+    sys.argv = arguments[1:]
+    runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    return 0
 
 
 if __name__ == "__main__":
