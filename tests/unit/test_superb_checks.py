@@ -1,0 +1,151 @@
+"""The checks of prediction files: each mistake is one sentence with file and line."""
+
+import h5py
+import numpy as np
+import pytest
+
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.submission import superb_checks as checks
+from s3prl_aalbert.submission.superb_options import OPTIONS
+from s3prl_aalbert.submission.superb_tasks import TASKS
+
+
+@pytest.mark.parametrize(
+    ("check", "text", "names"),
+    [
+        (checks.transcripts, "a AH0 T\nb \nc x  y\n", ["a", "b", "c"]),
+        (checks.labels(checks.KEYWORDS), "x.wav go\ny.wav _unknown_\n", ["x.wav", "y.wav"]),
+        (checks.speakers, "u id10001\nv id11251\n", ["u", "v"]),
+        (checks.intents, "u,change language,none,none\n", ["u"]),
+        (checks.scores, "a_b -0.5\na_c 1e-3\n", ["a_b", "a_c"]),
+        (checks.metrics, "pesq 2.5\n", ["pesq"]),
+        (checks.translations, "utt_id\thyp\tref\nu\tEin Hund\tEin Hund\n", ["u"]),
+    ],
+)
+def test_what_s3prl_writes_passes(tmp_path, check, text, names):
+    path = tmp_path / "predict"
+    path.write_text(text, encoding="utf-8")
+    assert check(path) == names
+
+
+@pytest.mark.parametrize(
+    ("check", "text", "sentence"),
+    [
+        (checks.transcripts, "", "predict: is empty"),
+        (checks.transcripts, "a x\nb y", "predict:2: the last line is cut off"),
+        (checks.transcripts, "a x\n\nb y\n", "predict:2: an empty line"),
+        (checks.transcripts, "a x\nb\n", 'predict:2: found "b", expected an utterance, a space'),
+        (checks.transcripts, "a x\nb y\na z\n", "predict:3: a stands there for the second time"),
+        (
+            checks.labels(checks.EMOTIONS),
+            "a neu\nb happ\n",
+            r'predict:2: the label of b is "happ" \(did you mean "hap"',
+        ),
+        (checks.speakers, "a id10001\nb 10002\n", 'predict:2: the speaker of b is "10002", expected id1'),
+        (checks.speakers, "a id11252\n", 'predict:1: the speaker of a is "id11252"'),
+        (checks.intents, "a,b,c,d\ne,f,g\n", "predict:2: .*expected .NAME,ACTION,OBJECT,LOCATION"),
+        (checks.intents, "a,b,c,d\na,b,c,d\n", "predict:2: a stands there for the second time"),
+        (checks.scores, "a_b 0.1\na_c nan\n", 'predict:2: the score of a_c is "nan", expected a finite number'),
+        (checks.scores, "a_b 0.1\nab 0.2\n", 'predict:2: the trial is "ab"'),
+        (checks.metrics, "pesq high\n", 'predict:1: pesq is "high", expected a finite number'),
+        (checks.translations, "utt_id\thyp\n", "predict:1: .*expected the header"),
+        (checks.translations, "utt_id\thyp\tref\nu\tx\n", "predict:2: found 2 columns, expected 3"),
+        (checks.translations, "utt_id\thyp\tref\n", "holds a header and no translation"),
+        (checks.frame_shift, "160.5\n", 'predict:1: found "160.5", expected a number of samples'),
+    ],
+)
+def test_a_mistake_names_the_line(tmp_path, check, text, sentence):
+    path = tmp_path / "predict"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(AalbertError, match=sentence):
+        check(path)
+
+
+def test_bytes_that_are_no_text_name_the_line(tmp_path):
+    path = tmp_path / "predict"
+    path.write_bytes(b"a x\nb \xff\n")
+    with pytest.raises(AalbertError, match="predict:2: is not UTF-8"):
+        checks.transcripts(path)
+
+
+TERM = '<term file="{0}" score="{1}" decision="{2}"/>\n'
+
+
+def detected(*queries):
+    body = "".join(f'<detected_termlist termid="{name}">\n{terms}</detected_termlist>\n' for name, terms in queries)
+    return f"<stdlist>\n{body}</stdlist>\n"
+
+
+GOOD = TERM.format("d1", 0.5, "NO") + TERM.format("d2", 2.5, "YES")
+
+
+def test_detections_list_every_query(tmp_path):
+    path = tmp_path / "predict"
+    path.write_text(detected(("q1", GOOD), ("q2", GOOD)))
+    assert checks.detections(path) == ["q1", "q2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("<stdlist>\n<term", "predict:2: is not valid XML"),
+        ("<stdlist>\n</stdlist>\n", "holds no detected terms"),
+        ("<stdlist>\n<other/>\n</stdlist>\n", "predict:2: found <other>"),
+        (detected(("q1", GOOD), ("q1", GOOD)), "predict:6: q1 stands there for the second time"),
+        (detected(("q1", GOOD + TERM.format("d1", 0, "NO"))), "predict:5: d1 stands there for the second time"),
+        (detected(("q1", GOOD), ("q2", TERM.format("d1", 0, "NO"))), "q2 has scores for 1 recordings, q1 for 2"),
+        (detected(("q1", TERM.format("d1", "inf", "NO"))), 'predict:3: the score is "inf"'),
+        (detected(("q1", TERM.format("d1", 0, "MAYBE"))), 'predict:3: the decision is "MAYBE"'),
+        (detected(("q1", '<term file="d1"/>\n')), "predict:3: the attribute score is missing"),
+    ],
+)
+def test_a_mistake_in_the_detections_names_the_line(tmp_path, text, sentence):
+    path = tmp_path / "predict"
+    path.write_text(text)
+    with pytest.raises(AalbertError, match=sentence):
+        checks.detections(path)
+
+
+def write_hdf5(path, values, name="T_hat"):
+    with h5py.File(path, "w") as file:
+        file.create_dataset(name, data=np.asarray(values, dtype=np.float32))
+
+
+def test_diarisations_are_probabilities_of_two_speakers(tmp_path):
+    write_hdf5(tmp_path / "b.h5", [[0.0, 1.0], [0.5, 0.5]])
+    write_hdf5(tmp_path / "a.h5", [[0.1, 0.2]])
+    assert checks.diarisations(tmp_path) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ([[0.1, 0.2, 0.3]], r"a.h5: T_hat is \(1, 3\), expected \(frames, 2\)"),
+        (np.zeros((0, 2)), r"a.h5: T_hat is \(0, 2\)"),
+        ([[0.1, 1.2]], "a.h5: T_hat has values outside 0 to 1"),
+        ([[0.1, np.nan]], "a.h5: T_hat has values outside 0 to 1"),
+    ],
+)
+def test_other_diarisations_are_refused(tmp_path, values, sentence):
+    write_hdf5(tmp_path / "a.h5", values)
+    with pytest.raises(AalbertError, match=sentence):
+        checks.diarisations(tmp_path)
+
+
+def test_other_files_among_the_diarisations_are_refused(tmp_path):
+    with pytest.raises(AalbertError, match="holds no predictions"):
+        checks.diarisations(tmp_path)
+    (tmp_path / "a.h5").write_text("no HDF5")
+    with pytest.raises(AalbertError, match=r"a.h5: is not a readable HDF5 file"):
+        checks.diarisations(tmp_path)
+    write_hdf5(tmp_path / "a.h5", [[0.1, 0.2]], name="other")
+    with pytest.raises(AalbertError, match=r"a.h5: T_hat is nothing"):
+        checks.diarisations(tmp_path)
+    write_hdf5(tmp_path / "a.h5", [[0.1, 0.2]])
+    (tmp_path / "b.rttm").write_text("")
+    with pytest.raises(AalbertError, match=r"b.rttm: expected nothing but"):
+        checks.diarisations(tmp_path)
+
+
+def test_help_lists_the_tasks_that_are_checked():
+    assert list(OPTIONS) == list(TASKS)
