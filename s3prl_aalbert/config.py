@@ -235,6 +235,8 @@ class TransformerConfig:
                 found.append("transformer.num_hidden_groups and layer_groups both group the layers; give one of them")
             if self.num_hidden_groups > layers:
                 found.append(f"transformer.num_hidden_groups is {self.num_hidden_groups}, expected at most {layers}")
+        if set(self.reuse_pattern or ()) - {0, 1}:
+            found.append(f"transformer.reuse_pattern is {list(self.reuse_pattern or ())}, expected 0 and 1 alone")
         if self.layer_groups is not None and list(dict.fromkeys(self.layer_groups)) != list(
             range(max(self.layer_groups) + 1)
         ):

@@ -157,7 +157,8 @@ def _type_name(option: Any) -> str:
         dict: "a mapping",
     }
     if typing.get_origin(option) in (list, tuple):
-        return "a list"
+        items = [_type_name(item) for item in typing.get_args(option) if item is not Ellipsis]
+        return "a list" + (f", each entry {items[0]}" if len(set(items)) == 1 else "")
     return names.get(option, str(option))
 
 

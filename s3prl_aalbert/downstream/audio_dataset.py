@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from s3prl_aalbert.audio_io import AUDIO_SUFFIXES, AudioError, read_audio
-from s3prl_aalbert.config import shown
+from s3prl_aalbert.config import LARGEST_SIZE, shown
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.config import MOST_WORKERS
 
@@ -22,7 +22,11 @@ MAX_CACHED_SAMPLES = 16000 * 3600 * 24
 def loading_problems(config: Any) -> list[str]:
     """Return what keeps a task's datarc from being loaded: batch sizes and number of workers."""
     names = ("train_batch_size", "eval_batch_size")
-    found = [f"datarc.{n} is {shown(getattr(config, n))}, expected at least 1" for n in names if getattr(config, n) < 1]
+    found = [
+        f"datarc.{name} is {shown(getattr(config, name))}, expected 1 to {LARGEST_SIZE}"
+        for name in names
+        if not 1 <= getattr(config, name) <= LARGEST_SIZE
+    ]
     if not 0 <= config.num_workers <= MOST_WORKERS:
         found.append(f"datarc.num_workers is {shown(config.num_workers)}, expected 0 to {MOST_WORKERS}")
     return found

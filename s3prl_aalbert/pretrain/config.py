@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from s3prl_aalbert.config import INVALID_YAML, ConfigError
+from s3prl_aalbert.config import INVALID_YAML, LARGEST_SIZE, ConfigError, shown
 from s3prl_aalbert.distill.config import DistillConfig
 from s3prl_aalbert.supernet.space import SearchSpace
 
@@ -124,12 +124,15 @@ class DataConfig:
     def problems(self) -> list[str]:
         """Return what makes these values unusable."""
         found = []
-        if self.train_batch_size < 1:
-            found.append(f"pretrain_expert.datarc.train_batch_size is {self.train_batch_size}, expected at least 1")
+        if not 1 <= self.train_batch_size <= LARGEST_SIZE:
+            size = shown(self.train_batch_size)
+            found.append(f"pretrain_expert.datarc.train_batch_size is {size}, expected 1 to {LARGEST_SIZE}")
         if not 0 < self.min_seconds < self.max_seconds < math.inf:
             found.append("pretrain_expert.datarc.min_seconds must be positive and below max_seconds, and that finite")
-        if self.max_batch_seconds is not None and self.max_batch_seconds <= 0:
-            found.append(f"pretrain_expert.datarc.max_batch_seconds is {self.max_batch_seconds}, expected more than 0")
+        if self.max_batch_seconds is not None and not 0 < self.max_batch_seconds < math.inf:
+            found.append(
+                f"pretrain_expert.datarc.max_batch_seconds is {self.max_batch_seconds}, expected more than 0 and finite"
+            )
         if bool(self.libri_root) != bool(self.sets):
             found.append("pretrain_expert.datarc.libri_root and sets go together, found only one of them")
         longest = self.max_utterance_seconds

@@ -52,6 +52,8 @@ def complete(argv: Sequence[str]) -> list[str]:
         checks.check_settings({**given, **overrides.args}, trained=bool(given.get("init_ckpt")))
         path = _config_path(given)
         config, added = read_yaml(path), ["-c", str(path)]
+        if given["mode"] == "train":
+            checks.check_config(config, overrides, str(path))
     checks.warn_of_new_keys(overrides, config)
     return [*argv, *added, *_device_option(given)]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 from s3prl_aalbert.toolkit.register import ALL_LAYERS_PREFIX, DOWNSTREAMS, upstream_entries
 
@@ -18,6 +19,16 @@ logger = logging.getLogger(__name__)
 # S3PRL names its upstreams so; all others bring their own weights and drop -k without a word.
 _READS_CKPT = ("_local", "_url", "_gdriveid", "_custom")
 _READS_CKPT_TOO = {"customized_upstream"}  # the template that users fill in
+SECTIONS = ("runner", "optimizer", "downstream_expert")
+_COUNT, _AMOUNT = (int, "a whole number of at least 1"), ((int, float), "a number above 0 (with a point: 1.0e-4)")
+RUNNER_KEYS: dict[str, tuple[Any, str]] = {
+    **{f"runner.{name}": _COUNT for name in ("total_steps", "log_step", "eval_step", "save_step", "max_keep")},
+    "runner.gradient_clipping": _AMOUNT,
+    "runner.eval_dataloaders": (list, "a list of splits"),
+    "optimizer.name": (str, "the name of an optimiser"),
+    "optimizer.lr": _AMOUNT,
+}
+"""What S3PRL's runner reads, with its type."""
 _NEEDS_MODEL_CONFIG = "baseline_local"  # features: reads -g and ignores -k
 
 
@@ -61,6 +72,33 @@ def warn_of_new_keys(overrides: Overrides, config: Mapping[str, Any]) -> None:
                 logger.warning("-o config.%s: the configuration has no %s%s", key, name, near)
                 break
             section = section[name]
+
+
+def check_config(config: Mapping[str, Any], overrides: Overrides, where: str) -> None:
+    """Check what S3PRL's runner reads from ``-c``, which it would answer with a stack trace, perhaps hours later.
+
+    Raises:
+        AalbertError: with every problem.
+    """
+    problems = [
+        f'"{name}" is {shown(config.get(name))}, expected a mapping of keys'
+        for name in SECTIONS
+        if not isinstance(config.get(name), Mapping)
+    ]
+    for name, (kind, expected) in RUNNER_KEYS.items():
+        section, _, key = name.partition(".")
+        values = config.get(section)
+        if name in overrides.config or not isinstance(values, Mapping):
+            continue
+        value = values.get(key)
+        if (
+            not isinstance(value, kind)
+            or isinstance(value, bool)
+            or (kind is not list and kind is not str and value <= 0)
+        ):
+            problems.append(f'"{name}" is {shown(value)}, expected {expected}')
+    if problems:
+        raise AalbertError(f"{where}: " + "; ".join(problems))
 
 
 def check_new_experiment(given: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ still offer what S3PRL uses, and calling it twice changes nothing more.
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import sys
 import warnings
@@ -24,6 +25,7 @@ def apply() -> None:
     provide_audio_files()
     provide_sox_effects()
     allow_s3prl_checkpoints()
+    keep_checkpoints_from_running_code()
 
 
 def provide_set_audio_backend() -> None:
@@ -105,6 +107,30 @@ def allow_s3prl_checkpoints() -> None:
     Remove when: S3PRL saves ``vars(args)``. These types only hold data, so ``weights_only`` keeps its worth.
     """
     torch.serialization.add_safe_globals([argparse.Namespace, *_numpy_number_globals()])
+
+
+def keep_checkpoints_from_running_code() -> None:
+    """Let S3PRL's mockingjay, audio_albert, tera and distiller read tensors and plain values alone.
+
+    Reason: their builders ask ``torch.load`` for ``weights_only=False``, with which a file given to ``-k`` can run
+    any program.
+    Symptom: none, until the file is not what it seems. A refused file that you trust: ``aalbert convert --trust``.
+    Remove when: S3PRL leaves ``weights_only`` at its default.
+    """
+    for name in ("mockingjay", "distiller"):
+        builder = importlib.import_module(f"s3prl.upstream.{name}.builder")
+        if builder.torch is torch:
+            builder.torch = _CarefulTorch()  # type: ignore[attr-defined]
+
+
+class _CarefulTorch:
+    """The module torch, but ``load`` never unpickles objects."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    def load(self, *args: Any, **options: Any) -> Any:
+        return torch.load(*args, **{**options, "weights_only": True})
 
 
 def _numpy_number_globals() -> list[Any]:

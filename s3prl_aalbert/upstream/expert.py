@@ -37,7 +37,7 @@ def pad_wavs(wavs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """
     if not isinstance(wavs, (Sequence, Tensor)) or isinstance(wavs, str):
         raise AalbertError(f"the upstream was given {type(wavs).__name__}, expected a list of waveforms")
-    if not len(wavs):
+    if (isinstance(wavs, Tensor) and not wavs.dim()) or not len(wavs):
         raise AalbertError("the upstream was given no waveforms")
     for index, wav in enumerate(wavs):
         _check_wav(index, wav)

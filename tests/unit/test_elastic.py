@@ -64,6 +64,7 @@ def test_groups_between_shared_and_unshared(keys: dict, expected: tuple[int, ...
         ({"num_hidden_groups": 5}, "at most 4"),
         ({"num_hidden_groups": 2, "layer_groups": [0, 0, 1, 1]}, "give one of them"),
         ({"reuse_pattern": [1, 0, 0, 0]}, "first layer has no map"),
+        ({"reuse_pattern": [0, 1, 2, 3]}, "expected 0 and 1 alone"),
         ({"reuse_pattern": [0, 1, 0, 0], "layer_attention_heads": [2, 3, 4, 4]}, "cannot have more heads"),
         ({"layer_attention_heads": [2, 3, 4, 5]}, "layer_attention_heads has 5"),
         ({"position_encoding_size": 8}, "expected at least hidden_size 24"),

@@ -15,6 +15,12 @@ from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.toolkit import checks, compat
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
+RUNNER = """
+runner: {total_steps: 10, log_step: 2, eval_step: 5, save_step: 5, max_keep: 1,
+  gradient_clipping: 1, eval_dataloaders: [dev]}
+optimizer: {name: TorchOptim, lr: 1.0e-4}
+"""
+
 
 @pytest.fixture(scope="module")
 def complete():
@@ -105,8 +111,26 @@ def test_the_defaults_are_filled_in_and_logged(complete, caplog):
 def test_a_configuration_in_the_working_folder_wins_for_tasks_of_s3prl(complete):
     own = Path("downstream/example/config.yaml")
     own.parent.mkdir(parents=True)
-    own.write_text("runner: {}\n")
+    own.write_text(RUNNER + "downstream_expert: {}\n")
     assert str(own) in complete(NEW.split())
+
+
+def test_what_s3prls_runner_would_stumble_over_later_is_told_at_once(complete):
+    own = Path("own.yaml")
+    own.write_text(
+        "runner: {total_steps: 10, log_step: 2, eval_step: 0, max_keep: 1, gradient_clipping: 1,\n"
+        "  eval_dataloaders: dev}\n"
+        "optimizer: {name: TorchOptim, lr: 1e-4}\n"
+    )
+    with pytest.raises(AalbertError) as told:
+        complete([*NEW.split(), "-c", "own.yaml"])
+    assert str(told.value) == (
+        'own.yaml: "downstream_expert" is null, expected a mapping of keys; '
+        '"runner.eval_step" is 0, expected a whole number of at least 1; '
+        '"runner.save_step" is null, expected a whole number of at least 1; '
+        "\"runner.eval_dataloaders\" is 'dev', expected a list of splits; "
+        "\"optimizer.lr\" is '1e-4', expected a number above 0 (with a point: 1.0e-4)"
+    )
 
 
 def test_the_gpu_is_taken_if_there_is_one(complete, monkeypatch):
