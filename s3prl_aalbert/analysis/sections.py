@@ -18,6 +18,7 @@ from s3prl_aalbert.analysis.figures import (
 )
 from s3prl_aalbert.analysis.layer_weights import first_layer, learned_weights
 from s3prl_aalbert.analysis.matrices import draw_confusion
+from s3prl_aalbert.analysis.models import FEATURES
 from s3prl_aalbert.analysis.runs import DamagedRun, DownstreamRun, Skipped
 from s3prl_aalbert.analysis.settings import unique
 from s3prl_aalbert.analysis.spread import Spread, say_spread
@@ -134,6 +135,8 @@ def speakers(findings: Findings) -> list[Part]:
         return [Omitted(title, "no speaker run")]
     spread = say_spread([row.test for row in rows], "whiskers and brackets reach")
     caption = f"Test accuracy (%) of the speaker tasks. {spread}"
+    if any(row.model.key.upstream == FEATURES and row.setting.startswith("with CMVN") for row in rows):
+        caption += " With CMVN a feature's mean over an utterance is zero: at utterance level nothing is left to tell."
     picture = draw_speakers(rows, findings.styles)
     cells = [(*_row_cells(row), _blank(row.classes)) for row in rows]
     alt = f"Speaker accuracy. {_say_rows(rows)}."

@@ -86,6 +86,7 @@ def test_every_figure_of_the_paper_is_there_as_picture_and_table(report: Path) -
     assert len(left_out) == 2 * 6, "pre-training curve and reconstruction of six models that have none"
     assert all(re.match(r"(Reconstruction|Pre-training curves)", line) for line in left_out)
     assert "Runs not used" not in page
+    assert "mean over an utterance is zero" in page, "why the baseline with CMVN is at chance"
 
 
 def test_numbers_are_those_of_the_runs(report: Path) -> None:
