@@ -21,7 +21,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from s3prl_aalbert.downstream.alignments import token_of_grid_frame
-from s3prl_aalbert.downstream.phone.dataset import PhoneDataConfig, load_phone_data
+from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
+from s3prl_aalbert.downstream.phone.dataset import load_phone_data
 from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data
 from s3prl_aalbert.downstream.splits import split_within_speakers
 from s3prl_aalbert.downstream.task import TaskData

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from s3prl_aalbert.downstream.phone.dataset import PhoneDataConfig, load_phone_data
+from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
+from s3prl_aalbert.downstream.phone.dataset import load_phone_data
 from s3prl_aalbert.downstream.phone.expert import DownstreamExpert as PhoneExpert
 from s3prl_aalbert.downstream.probe.expert import DownstreamExpert as ProbeExpert
 from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data

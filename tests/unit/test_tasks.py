@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from s3prl_aalbert.config import from_dict, packaged_configs, read_yaml
-from s3prl_aalbert.downstream.phone.dataset import PhoneDataConfig
+from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.phone.expert import DownstreamExpert as PhoneExpert
 from s3prl_aalbert.downstream.phone.expert import collapse, edit_distance
 from s3prl_aalbert.downstream.results import Results

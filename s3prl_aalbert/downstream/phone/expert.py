@@ -17,7 +17,8 @@ from s3prl_aalbert.checkpoint import write_text
 from s3prl_aalbert.config import from_dict
 from s3prl_aalbert.downstream.alignments import token_of_grid_frame
 from s3prl_aalbert.downstream.classifier import ClassifierConfig
-from s3prl_aalbert.downstream.phone.dataset import PhoneDataConfig, PhoneLabels, load_phone_data
+from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
+from s3prl_aalbert.downstream.phone.dataset import PhoneLabels, load_phone_data
 from s3prl_aalbert.downstream.task import TaskData, TaskExpert, majority_of
 
 

@@ -7,17 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from s3prl_aalbert.downstream.alignments import Alignment, read_converted, read_phn, read_textgrid, read_tsv
 from s3prl_aalbert.downstream.audio_dataset import by_name, find_audio, folder_and_stem, stem
 from s3prl_aalbert.downstream.left_out import LeftOut
+from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.task import as_paths
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.corpus import speaker_of
-
-if TYPE_CHECKING:
-    from s3prl_aalbert.downstream.phone.dataset import PhoneDataConfig
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from s3prl_aalbert.config import LARGEST_SIZE, from_dict, shown
 from s3prl_aalbert.downstream.alignments import token_of_grid_frame
 from s3prl_aalbert.downstream.audio_dataset import loading_problems
 from s3prl_aalbert.downstream.classifier import CLASSIFIERS, build_classifier
-from s3prl_aalbert.downstream.phone.dataset import PhoneDataConfig, load_phone_data
+from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
+from s3prl_aalbert.downstream.phone.dataset import load_phone_data
 from s3prl_aalbert.downstream.phone.expert import phone_majority, write_csv
 from s3prl_aalbert.downstream.probe.batches import ChainedBatches, JointTrainingBatches
 from s3prl_aalbert.downstream.results import Results
