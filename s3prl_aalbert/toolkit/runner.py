@@ -12,6 +12,7 @@ from typing import Any
 
 from s3prl_aalbert import toolkit
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.toolkit.bars import counting_bars
 from s3prl_aalbert.toolkit.replace import replaced
 
 
@@ -33,7 +34,8 @@ def run(argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO)  # as S3PRL's main() does a moment later
     typed = [arguments.PROGRAM, *arguments.complete(argv)]
     # main() replaces the builtin isinstance, for torch before 1.8; it is put back afterwards.
-    with replaced(sys, "argv", typed), replaced(builtins, "isinstance", isinstance), closed_writers():
+    own_isinstance = replaced(builtins, "isinstance", isinstance)
+    with replaced(sys, "argv", typed), own_isinstance, closed_writers(), counting_bars():
         _run_main(run_downstream.main)
     return 0
 
