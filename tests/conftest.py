@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from s3prl_aalbert.config import AudioConfig, ModelConfig, TransformerConfig
 from s3prl_aalbert.objective import MaskedReconstruction
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# A shell without job control starts background jobs with Ctrl-C ignored; programs that tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import pytest
@@ -239,6 +240,9 @@ def test_module_runs_tasks_of_s3prl_and_ctrl_c_leaves_quietly(tmp_path):
         start_new_session=True,
     )
     assert process.stderr is not None
+    watchdog = threading.Timer(180, process.kill)
+    watchdog.daemon = True
+    watchdog.start()
     for line in process.stderr:  # tqdm's bars end in carriage returns, read as line ends
         if line.startswith("train:"):
             break
