@@ -38,6 +38,8 @@ def execute(runs: Sequence[SweepRun], every: Sequence[SweepRun]) -> list[SweepRu
     with tqdm(waiting, unit="run", desc="sweep") as progress:
         for run in progress:
             progress.set_postfix_str(run.name)
+            if run.done:  # by another sweep over the same folder, meanwhile
+                continue
             problem = _obstacle(run, by_name) or _run(run, context)
             if problem:
                 failed.append(run)

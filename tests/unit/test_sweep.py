@@ -115,6 +115,21 @@ def test_runs_wait_for_what_they_need_and_refuse_a_folder_of_another_run(
     assert sweep_runner.execute([changed], [changed]) == [changed] and len(started) == 2
 
 
+def test_what_another_sweep_has_done_meanwhile_is_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (SweepRun(name, tmp_path / name, (name,), None) for name in "ab")
+    started = []
+
+    def run_first(run: SweepRun, context: object) -> str:
+        started.append(run.name)
+        second.record(done=True)
+        return ""
+
+    monkeypatch.setattr(sweep_runner, "_run", run_first)
+    assert sweep_runner.execute([first, second], [first, second]) == [] and started == ["a"]
+
+
 def test_printed_commands_choose_one_run_each(grid: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["sweep", str(grid), "--data", "my data", "--only", "layers/two/theirs", "--print"]) == 0
     line = f"aalbert sweep {grid} --data 'my data' --only layers/two/theirs/seed{{}} --no-report"
