@@ -41,8 +41,8 @@ RUNNER = {
     "runner.eval_step": 100000,  # the last step alone
     "runner.save_step": 200,
     "runner.max_keep": 1,
-    "optimizer.lr": "1e-3",
-    "pretrain_expert.datarc.train_batch_size": 8,
+    "optimizer.lr": "2e-3",
+    "pretrain_expert.datarc.train_batch_size": 16,
     "pretrain_expert.datarc.max_seconds": 2,
     "pretrain_expert.datarc.dev_fraction": 0.01,
 }
