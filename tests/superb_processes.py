@@ -38,16 +38,27 @@ def write_commands(folder: Path, address: Path) -> None:
 
 
 class Commands:
-    """A server and the folder of commands to put first in PATH."""
+    """A server and the folder of commands to put first in PATH.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: gets both.
+        variables: of the server's environment, for what is read when packages are imported.
+    """
+
+    def __init__(self, folder: Path, **variables: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.bin, address = folder / "bin", folder / "server"
         write_commands(self.bin, address)
         self.log = (folder / "server.log").open("w")
         repository = Path(__file__).resolve().parents[1]
         path = os.pathsep.join([str(repository), os.environ.get("PYTHONPATH", "")])
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""}
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": path,
+            "CUDA_VISIBLE_DEVICES": "",
+            **variables,
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-W", "ignore", __file__, str(address)],
             env=environment,
@@ -80,9 +91,12 @@ class Commands:
 
 def serve(address: str) -> None:
     """Import what the commands need, then fork for each connection."""
+    import torch
+
     from s3prl_aalbert import toolkit
 
     toolkit.activate()
+    torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))]).step()  # imports torch._dynamo, for seconds
     from s3prl import run_downstream  # noqa: F401
 
     import s3prl_aalbert.cli
