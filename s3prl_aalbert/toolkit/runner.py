@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import builtins
 import logging
+import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import torch
+
 from s3prl_aalbert import toolkit
+from s3prl_aalbert.checkpoint import write_atomically
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.toolkit.bars import counting_bars
 from s3prl_aalbert.toolkit.replace import replaced
+
+logger = logging.getLogger(__name__)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -35,7 +43,7 @@ def run(argv: Sequence[str]) -> int:
     typed = [arguments.PROGRAM, *arguments.complete(argv)]
     # main() replaces the builtin isinstance, for torch before 1.8; it is put back afterwards.
     own_isinstance = replaced(builtins, "isinstance", isinstance)
-    with replaced(sys, "argv", typed), own_isinstance, closed_writers(), counting_bars():
+    with replaced(sys, "argv", typed), own_isinstance, closed_writers(), whole_checkpoints(), counting_bars():
         _run_main(run_downstream.main)
     return 0
 
@@ -53,6 +61,7 @@ def closed_writers() -> Iterator[None]:
 
     def open_writer(*args: Any, **options: Any) -> Any:
         writers.append(original(*args, **options))
+        _outlive_a_full_disk(writers[-1])
         return writers[-1]
 
     original = runner.SummaryWriter
@@ -62,6 +71,80 @@ def closed_writers() -> Iterator[None]:
         finally:
             for writer in writers:
                 writer.close()
+
+
+def _outlive_a_full_disk(writer: Any) -> None:
+    """Let a TensorBoard writer pass over events that cannot be written, with one warning.
+
+    tensorboardX writes them in a thread. The error of a full disk would end it with a stack trace, and the training
+    would wait for it for ever once its queue is full. What cannot be done without, a checkpoint, tells by itself.
+    """
+    events = writer.file_writer.event_writer._ev_writer
+    warned = False
+
+    def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            nonlocal warned
+            try:
+                return method(*args)
+            except OSError as error:
+                if not warned:
+                    logger.warning("TensorBoard events cannot be written: %s", error.strerror)
+                warned = True
+                return None
+
+        return call
+
+    for name in ("write_event", "flush", "close"):
+        setattr(events, name, guarded(getattr(events, name)))
+
+
+@contextmanager
+def whole_checkpoints() -> Iterator[None]:
+    """Let S3PRL's runner lose no checkpoint: a new one is whole before the one that it replaces goes.
+
+    On its own it writes them in place, and removes the oldest ``states-*.ckpt`` before it writes the next: a kill or a
+    full disk at that moment leaves half a file, or none.
+    """
+    from s3prl.downstream import runner
+
+    files = _Checkpoints()
+    with (
+        replaced(runner, "torch", _Changed(torch, save=files.save)),
+        replaced(runner, "os", _Changed(os, remove=files.remove)),
+    ):
+        yield
+
+
+class _Changed:
+    """A module of which a few functions are others."""
+
+    def __init__(self, module: ModuleType, **functions: Callable[..., Any]):
+        self._module = module
+        self.__dict__.update(functions)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+class _Checkpoints:
+    """Writes checkpoints whole, then removes those that they replace."""
+
+    def __init__(self) -> None:
+        self._replaced: list[str] = []
+
+    def save(self, content: Any, path: str) -> None:
+        """Write ``content`` to ``path``; ``CheckpointError`` if that cannot be done."""
+        written = Path(path)
+        write_atomically(written, lambda temporary: torch.save(content, temporary))
+        if written.name.startswith("states-"):  # what takes the place of those removed; dev-best.ckpt does not
+            for old in {Path(name) for name in self._replaced} - {written}:
+                old.unlink(missing_ok=True)
+            self._replaced.clear()
+
+    def remove(self, path: str) -> None:
+        """Remove ``path`` once the next state is written."""
+        self._replaced.append(path)
 
 
 def _run_main(main: Callable[[], None]) -> None:

@@ -1,0 +1,86 @@
+"""S3PRL's runner, as `aalbert downstream` runs it, loses no checkpoint and outlives a full disk."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+pytest.importorskip("s3prl")
+
+from s3prl_aalbert import toolkit
+from s3prl_aalbert.checkpoint import CheckpointError
+from s3prl_aalbert.toolkit.runner import closed_writers, whole_checkpoints
+
+
+@pytest.fixture(scope="module")
+def runner() -> ModuleType:
+    """S3PRL's module."""
+    toolkit.activate()
+    from s3prl.downstream import runner
+
+    return runner
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_old_state_goes_when_the_new_one_is_there(runner: ModuleType, tmp_path: Path) -> None:
+    with whole_checkpoints():
+        runner.torch.save({"Step": 2}, str(tmp_path / "states-2.ckpt"))
+        runner.os.remove(str(tmp_path / "states-2.ckpt"))
+        runner.torch.save({"Step": 4}, str(tmp_path / "dev-best.ckpt"))
+        assert names(tmp_path) == ["dev-best.ckpt", "states-2.ckpt"]
+        runner.torch.save({"Step": 4}, str(tmp_path / "states-4.ckpt"))
+        assert names(tmp_path) == ["dev-best.ckpt", "states-4.ckpt"]
+        runner.os.remove(str(tmp_path / "states-4.ckpt"))
+        runner.torch.save({"Step": 5}, str(tmp_path / "states-4.ckpt"))
+        assert torch.load(tmp_path / "states-4.ckpt") == {"Step": 5}
+        assert runner.os.getpid() == os.getpid()
+    assert runner.torch is torch and runner.os is os
+
+
+def test_a_save_that_fails_leaves_every_checkpoint(
+    runner: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("states-2.ckpt", "dev-best.ckpt"):
+        torch.save({"Step": 2}, tmp_path / name)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(content: object, target: Path) -> None:
+        Path(target).write_bytes(b"PK half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(torch, "save", full)
+    with whole_checkpoints():
+        runner.os.remove(str(tmp_path / "states-2.ckpt"))
+        for name in ("dev-best.ckpt", "states-4.ckpt"):
+            with pytest.raises(CheckpointError, match="No space left on device"):
+                runner.torch.save({"Step": 4}, str(tmp_path / name))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
+def test_events_that_cannot_be_written_stop_nothing(
+    runner: ModuleType, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fallen: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", fallen.append)
+    with caplog.at_level(logging.WARNING), closed_writers():
+        writer = runner.SummaryWriter(str(tmp_path), flush_secs=0)
+        events = writer.file_writer.event_writer._ev_writer._py_recordio_writer
+        events._writer.close()
+        events._writer = Path("/dev/full").open("wb")  # noqa: SIM115
+        for step in range(40):  # more than fit into its queue: without its thread it would wait for ever
+            writer.add_scalar("loss", 1.0, global_step=step)
+    assert fallen == []
+    assert [record.getMessage() for record in caplog.records] == [
+        "TensorBoard events cannot be written: No space left on device"
+    ]
