@@ -13,6 +13,7 @@ import importlib.util
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -31,7 +32,7 @@ STANDINS = "s3prl_aalbert.toolkit.standins"
 # Task -> packages by the name that is imported; S3PRL declares none of them for a plain installation.
 PACKAGES: dict[str, dict[str, str]] = {
     "asr": {"editdistance": "editdistance", "pandas": "pandas"},
-    "ctc": {"editdistance": "editdistance"},
+    "ctc": {"editdistance": "editdistance", "pandas": "pandas"},  # pandas for slot filling's SpecAugment
     "diarization": {"h5py": "h5py", "pandas": "pandas"},
     "fluent_commands": {"pandas": "pandas"},
     "quesst14_dtw": {"dtw": "dtw-python", "lxml": "lxml"},
@@ -141,6 +142,25 @@ def find_packaged_dictionary() -> None:
     dictionary.load = lambda path, **options: load(_vocabulary(path), **options)
 
 
+def say_what_a_language_model_needs() -> None:
+    """Let the task asr's ``decoder_type=kenlm`` name the package that it lacks.
+
+    Reason: S3PRL catches the failed import and goes on.
+    Symptom: ``NameError: name 'CriterionType' is not defined``.
+    Remove when: S3PRL raises the import error.
+    """
+    if importlib.util.find_spec("flashlight"):
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns whether or not there is a language model
+        decoder: Any = importlib.import_module("s3prl.downstream.asr.w2l_decoder")
+
+    def refuse(*_arguments: Any) -> None:
+        raise AalbertError("decoder_type=kenlm needs flashlight-text: pip install flashlight-text")
+
+    decoder.W2lKenLMDecoder = refuse
+
+
 def _vocabulary(name: str) -> str:
     """Resolve a path, or the name of a packaged text file."""
     packaged = packaged_configs("downstream_configs") / name
@@ -238,7 +258,7 @@ class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 _MENDS: dict[str, tuple[Callable[[], None], ...]] = {
-    "asr": (find_packaged_dictionary,),
+    "asr": (find_packaged_dictionary, say_what_a_language_model_needs),
     "ctc": (provide_ctc_corpora, find_packaged_vocabularies, keep_num_workers),
     "speech_commands": (provide_catalyst_sampler,),
     "sv_voxceleb1": (provide_sox_package, keep_tensors_on_the_cpu, cache_lengths_by_corpus),
