@@ -11,7 +11,7 @@ from torch import Tensor
 
 from s3prl_aalbert.analysis.runs import MANIFEST_FILE, DamagedRun
 from s3prl_aalbert.audio_io import read_audio
-from s3prl_aalbert.checkpoint import load_checkpoint, load_weights
+from s3prl_aalbert.checkpoint import load_checkpoint, load_training_state, load_weights
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.masking import collate_plans, sample_mask
 from s3prl_aalbert.objective import MaskedReconstruction, Reconstruction
@@ -45,7 +45,7 @@ def reconstruct_one(folder: Path) -> ReconstructedUtterance:
     Raises:
         DamagedRun: no model, no manifest, or its audio is gone.
     """
-    path, split = _choose_utterance(folder / MANIFEST_FILE)
+    path, split = _choose_utterance(_manifest_of(folder))
     try:
         checkpoint = load_checkpoint(folder)
         objective = MaskedReconstruction(checkpoint.config)
@@ -63,6 +63,19 @@ def reconstruct_one(folder: Path) -> ReconstructedUtterance:
     frame_errors = (stages.predicted - stages.target)[0].abs().mean(dim=2)  # (T, stack, K) -> (T, stack)
     errors = (frame_errors * real).sum(dim=1) / real.sum(dim=1)
     return ReconstructedUtterance(path, split, checkpoint.info.get("step"), plan.selected, errors, loss, stages)
+
+
+def _manifest_of(folder: Path) -> Path:
+    """Return the manifest of the run: in its folder, or where its configuration keeps one for several runs."""
+    own, states = folder / MANIFEST_FILE, sorted(folder.glob("*.ckpt"))
+    if own.is_file() or not states:
+        return own
+    try:
+        config = load_training_state(states[0])["pretrain_config"]
+        elsewhere = config["pretrain_expert"]["datarc"]["manifest"]
+    except (AalbertError, KeyError, TypeError):
+        return own
+    return Path(elsewhere).expanduser() if elsewhere else own
 
 
 def _choose_utterance(manifest: Path) -> tuple[str, str]:

@@ -25,7 +25,7 @@ from torch.utils.tensorboard import SummaryWriter
 from s3prl_aalbert.analysis.report import write_report
 from s3prl_aalbert.analysis.style import COLOURS, Styles
 from s3prl_aalbert.analysis.tsne import TsneRequest
-from s3prl_aalbert.checkpoint import save_release
+from s3prl_aalbert.checkpoint import save_release, save_training_state
 from s3prl_aalbert.config import ModelConfig
 from s3prl_aalbert.objective import MaskedReconstruction
 from s3prl_aalbert.synthesis import synthesise_corpus
@@ -55,9 +55,13 @@ def report(tmp_path_factory: pytest.TempPathFactory, tiny_config: ModelConfig) -
     speech = synthesise_corpus(root / "speech", num_speakers=3, utterances_per_speaker=4, seconds=(0.5, 0.7), seed=2)
     tiny = root / "runs" / "pretrain" / "tiny"
     torch.manual_seed(0)
-    save_release(tiny, tiny_config, MaskedReconstruction(tiny_config).state_dict(), "# tiny\n", {"step": 7})
+    weights = MaskedReconstruction(tiny_config).state_dict()
+    save_release(tiny, tiny_config, weights, "# tiny\n", {"step": 7})
     rows = [f"{path}\tdev" for path in sorted(speech.rglob("*.wav"))]
-    (tiny / "manifest.tsv").write_text("path\tsplit\n" + "\n".join(rows) + "\n")
+    manifest = root / "shared.tsv"  # as in a sweep, whose runs share one
+    manifest.write_text("path\tsplit\n" + "\n".join(rows) + "\n")
+    settings = {"pretrain_expert": {"datarc": {"manifest": str(manifest)}}}
+    save_training_state(tiny / "states-7.ckpt", tiny_config, {"model": weights, "pretrain_config": settings})
     writer = SummaryWriter(str(tiny))
     for step in range(1, 30):
         writer.add_scalar("pretrain/loss", 1 / step, step)
