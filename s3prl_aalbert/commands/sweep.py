@@ -84,6 +84,7 @@ def _report(sweep: Sweep, title: str) -> None:
     write_rows(measure({run.name: run.expdir for run in done if run.cell}), sweep.output / "rows.csv")
     parser = argparse.ArgumentParser(prog="aalbert report")
     report.add_arguments(parser)
-    folders = [str(run.expdir) for run in done]
+    first_stages = {run.needs for run in done if not run.cell}  # of pre-trainings that went on from them
+    folders = [str(run.expdir) for run in done if run.name not in first_stages]
     out = str(sweep.output / "report")
     report.main(parser.parse_args([*folders, "-o", out, "--title", title, *sweep.report]))

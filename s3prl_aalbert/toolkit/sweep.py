@@ -27,6 +27,8 @@ class SweepPretrain:
     model_config: str
     speech: tuple[str, ...]
     config: str = "pretrain_default"
+    init: str | None = None
+    """A name under ``pretrain``, above this one, whose weights it starts from."""
     override: dict[str, Any] = field(default_factory=dict)
     args: tuple[str, ...] = ()
 
@@ -181,6 +183,10 @@ class _Grid:
         for name, setting in self.settings.items():
             _check_names(path, f"settings.{name}", setting.only_models, self.models)
             _check_names(path, f"settings.{name}", setting.only_tasks, self.tasks)
+        above: dict[str, SweepPretrain] = {}
+        for name, task in self.pretrain.items():
+            _check_names(path, f"pretrain.{name}.init", (task.init,) if task.init else None, above)
+            above[name] = task
         for name, model in self.models.items():
             _check_names(path, f"models.{name}", (model.pretrained,) if model.pretrained else None, self.pretrain)
             if model.pretrained and model.ckpt:
@@ -190,8 +196,9 @@ class _Grid:
         for name, task in self.pretrain.items():
             expdir = self.folder(name)
             argv = ("pretrain", "-g", task.model_config, "-c", task.config, "--speech", *task.speech)
-            argv += (*task.args, "-p", str(expdir), "-a")
-            yield SweepRun(f"{PRETRAIN}/{name}", expdir, (*argv, *_overrides(task.override)))
+            argv += ("--init", str(self.folder(task.init))) if task.init else ()
+            argv += (*task.args, "-p", str(expdir), "-a", *_overrides(task.override))
+            yield SweepRun(f"{PRETRAIN}/{name}", expdir, argv, f"{PRETRAIN}/{task.init}" if task.init else None)
 
     def folder(self, pretrained: str) -> Path:
         return Path(self.config.output) / PRETRAIN / pretrained

@@ -55,6 +55,13 @@ def test_a_grid_by_hand(grid: Path, tmp_path: Path) -> None:
     assert sweep.runs[-1].argv[:5] == ("probe", "-u", "fbank", "-s", "x") and sweep.report == ("--note", "DATA")
 
 
+def test_a_pretraining_that_starts_from_another_waits_for_it(grid: Path, tmp_path: Path) -> None:
+    grid.write_text(GRID.replace("models:\n", "  more: {model_config: debug, speech: [s], init: mine}\nmodels:\n", 1))
+    first, second = load_sweep(grid, None, str(tmp_path)).runs[:2]
+    assert (second.name, second.needs) == ("pretrain/more", first.name)
+    assert f" --init {tmp_path}/pretrain/mine -p {tmp_path}/pretrain/more -a" in second.command
+
+
 def test_the_papers_grid() -> None:
     """Counted by hand from the paper: six models, two settings, five proportions, three speaker tasks, probing."""
     names = [run.name for run in load_sweep(CONFIGS / "sweep_paper.yaml").runs]
@@ -87,6 +94,7 @@ def test_every_shipped_grid_names_configurations_that_exist(path: Path) -> None:
         ("only_models: [mine]", "only_models: [min]", r'settings\.one names "min" \(did you mean "mine"\?\)'),
         ("pretrained: mine", "pretrained: mina", r'models\.mine names "mina"'),
         ("pretrained: mine", "pretrained: mine, ckpt: x", "both ckpt and pretrained"),
+        ("config.runner.total_steps: 2}}", "}, init: mine}", r'pretrain\.mine\.init names "mine"'),
         ("model_config: debug", "model_confg: debug", r'model_confg.*did you mean "model_config"'),
     ],
 )
