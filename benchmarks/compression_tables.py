@@ -22,8 +22,8 @@ TABLES = {
     "Distilled or pre-trained alone": [
         ("features", "input features"),
         ("untrained", "student untrained"),
-        ("alone", "student pre-trained alone, 800 steps"),
-        ("alone_twice", "student pre-trained alone, 1600 steps"),
+        ("alone", "student pre-trained alone, 800 steps, half of them on crops"),
+        ("alone_twice", "student pre-trained alone, 1600 steps, 400 of them on crops"),
         ("both", "student distilled, 800 steps"),
         ("teacher", "teacher (256 wide, 6500 steps)"),
     ],
