@@ -15,7 +15,7 @@ EXIT_INTERRUPTED = 130
 """Ctrl-C, with nothing to save."""
 
 # What the disk, its permissions or a path did; other operating system errors are bugs of ours.
-_ENVIRONMENT = "EACCES EPERM EROFS ENOSPC EDQUOT ENOENT EISDIR ENOTDIR EEXIST ENAMETOOLONG EMFILE EIO ELOOP"
+_ENVIRONMENT = "EACCES EPERM EROFS ENOSPC EDQUOT EFBIG ENOENT EISDIR ENOTDIR EEXIST ENAMETOOLONG EMFILE EIO ELOOP"
 
 
 class AalbertError(Exception):

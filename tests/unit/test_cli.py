@@ -187,7 +187,7 @@ def test_the_exit_codes_are_those_of_the_documentation(repository: Path, capsys:
     assert set(map(int, re.findall(r"\d+", told))) == documented
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EFBIG])
 def test_what_the_disk_does_is_told_in_a_sentence(code: int, monkeypatch, capsys) -> None:
     class Failing:
         EXAMPLES = ""
