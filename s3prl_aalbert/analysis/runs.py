@@ -204,7 +204,10 @@ def _read_downstream(folder: Path) -> DownstreamRun:
     best = content.get("best")
     if not isinstance(best, Mapping) or not isinstance(best.get("step"), int):
         raise DamagedRun(f"unfinished: {RESULTS_FILE} has no best step yet")
-    history = tuple(_evaluation(entry) for entry in content.get("history") or ())
+    entries = content.get("history") or []
+    if not isinstance(entries, list):
+        raise DamagedRun(f'{RESULTS_FILE}: "history" is {entries!r}, expected a list')
+    history = tuple(_evaluation(entry) for entry in entries)
     _check_finished(folder, history)
     return DownstreamRun(
         folder=folder,

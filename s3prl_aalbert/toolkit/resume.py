@@ -107,6 +107,7 @@ def load_experiment(path: Path) -> dict[str, Any]:
         )
     recorded = getattr(states["Args"], "__dict__", {})
     wrong = [name for name in ("upstream", "downstream", "expdir") if not isinstance(recorded.get(name), str)]
+    wrong += [name for name, value in recorded.items() if isinstance(value, str) and "\0" in value]  # no path has one
     if wrong or not isinstance(states["Config"], Mapping):
         raise AalbertError(f"-e {path}: is damaged: {wrong[0] if wrong else 'Config'} is not what S3PRL saves there")
     return states
@@ -124,8 +125,8 @@ def _compare(past: Path, name: str, typed: Any, recorded: Any) -> None:
     logger.warning("%s: %s is ignored, %s keeps %s", name, typed, past, recorded)
 
 
-def _same_file(typed: str, recorded: str) -> bool:
-    return Path(typed).resolve() == Path(recorded).resolve() or typed == Path(recorded).stem
+def _same_file(typed: str, recorded: Any) -> bool:
+    return Path(typed).resolve() == Path(str(recorded)).resolve() or typed == Path(str(recorded)).stem
 
 
 def _warn_about_place(past: Path, expdir: str) -> None:

@@ -62,6 +62,7 @@ DAMAGES = {
     ),
     "no task": ('"task" is None', lambda folder: _edited(folder, task=None)),
     "history": ('"history" holds', lambda folder: _edited(folder, history=["step 5"])),
+    "history, a number": ('"history" is 0.5, expected a list', lambda folder: _edited(folder, history=0.5)),
     "started": ("no results.json", lambda folder: (folder / "args_2026.yaml").write_text("upstream: fbank\n")),
     "empty probes": ("holds no probe yet", lambda folder: write_probes(folder, [])),
     "probe": ("line 2: accuracy 0.5, 7.0", lambda folder: write_probes(folder, [("phone", 1, "linear", 0.5, 7.0)])),

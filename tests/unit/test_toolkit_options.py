@@ -211,12 +211,16 @@ def test_the_checkpoint_of_a_resumed_upstream_must_still_be_there(complete):
 def test_only_experiments_of_s3prl_are_resumed(complete):
     Path("text.ckpt").write_text("hello")
     torch.save({"model": {}}, "pretrained.ckpt")
+    experiment(Path("place.ckpt"), expdir="a\0b")
+    experiment(Path("number.ckpt"), expdir=5)
     Path("empty").mkdir()
     Path("best").mkdir()
     Path("best/dev-best.ckpt").touch()
     for past, sentence in {
         "text.ckpt": "not a file written by torch.save",
         "pretrained.ckpt": "goes to -k",
+        "place.ckpt": "is damaged: expdir is not what S3PRL saves",
+        "number.ckpt": "is damaged: expdir is not what S3PRL saves",
         "empty": "no states-.*ckpt in this folder$",
         "best": "name a file to use it, e.g. -e best/dev-best.ckpt",
     }.items():
