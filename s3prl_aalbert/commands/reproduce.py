@@ -67,8 +67,7 @@ def _reproduce(name: str, rows: list[Row], args: argparse.Namespace) -> int:
     sweep = load_sweep(find_config(f"sweep_{name}", "downstream_configs"), args.data, args.expdir)
     wanted = {row.row for row in rows}
     cells = [run for run in sweep.runs if run.name.rpartition("/")[0] in wanted]
-    needed = {run.needs for run in cells}
-    failed = execute([*(run for run in sweep.runs if run.name in needed), *cells], sweep.runs)
+    failed = execute(sweep.with_needed(cells), sweep.runs)
     measured = {(row.row, row.metric): row for row in measure({run.name: run.expdir for run in cells if run.done})}
     _compare(rows, measured, sweep)
     return 1 if failed else 0

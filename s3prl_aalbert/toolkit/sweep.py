@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,18 @@ class Sweep:
     output: Path
     runs: tuple[SweepRun, ...]
     report: tuple[str, ...] = ()
+
+    def with_needed(self, cells: Sequence[SweepRun]) -> list[SweepRun]:
+        """Return ``cells`` and all that they need, directly or not, in the sweep's order."""
+        by_name = {run.name: run for run in self.runs}
+        names = {run.name for run in cells}
+        waiting = list(cells)
+        while waiting:
+            needed = waiting.pop().needs
+            if needed and needed not in names:
+                names.add(needed)
+                waiting.append(by_name[needed])
+        return [run for run in self.runs if run.name in names]
 
 
 def load_sweep(path: Path, data: str | None = None, output: str | None = None) -> Sweep:

@@ -74,6 +74,7 @@ def test_a_row_is_run_with_what_it_needs_and_compared(
     shown = capsys.readouterr().out
     assert "40.0 (39.0 to 41.0, 3 seeds)" in shown and "50.0 (50.0 to 50.0, 3 seeds)" in shown
     assert {str(p.parent.relative_to(out)) for p in out.rglob("sweep.json")} == {
+        "pretrain/aalbert_3l_crops",
         "pretrain/aalbert_3l",
         *(f"{row}/seed{seed}" for seed in (0, 1, 2)),
     }
