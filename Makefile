@@ -5,14 +5,16 @@ BIN = $(VENV)/bin
 # Test workers; each keeps to one thread so that they do not fight over the cores.
 WORKERS ?= 2
 
-.PHONY: help setup demo test test-slow lint clean
+.PHONY: help setup demo test test-slow coverage lint docs clean
 
 help:
 	@echo "make setup      create $(VENV) and install the package with its development tools"
 	@echo "make demo       the whole path in a few minutes: pre-train, three tasks, probing, report"
 	@echo "make test       the tests that CI runs"
 	@echo "make test-slow  the slow ones as well"
+	@echo "make coverage   the tests that CI runs, and which lines they reach; fails if a file is below the floor"
 	@echo "make lint       ruff, types, import contract"
+	@echo "make docs       API reference from the docstrings: build/api/index.html"
 
 setup: $(VENV)/.ready
 
@@ -33,11 +35,19 @@ test: setup
 test-slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "slow or not slow"
 
+coverage: setup
+	$(BIN)/coverage erase
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=json:build/coverage.json
+	$(BIN)/python tests/coverage_floor.py build/coverage.json
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: setup
+	$(BIN)/python -W ignore -m pdoc --docformat google --output-directory build/api s3prl_aalbert
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache

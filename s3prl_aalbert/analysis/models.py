@@ -39,13 +39,16 @@ class Run(Protocol):
     """What a downstream and a probing run have in common."""
 
     @property
-    def folder(self) -> Path: ...  # noqa: D102
+    def folder(self) -> Path:
+        """Where it is."""
 
     @property
-    def args(self) -> Mapping[str, Any]: ...  # noqa: D102
+    def args(self) -> Mapping[str, Any]:
+        """Options that it was started with."""
 
     @property
-    def upstream_params(self) -> int | None: ...  # noqa: D102
+    def upstream_params(self) -> int | None:
+        """Weights of the upstream, None if unknown."""
 
 
 @dataclass(frozen=True)

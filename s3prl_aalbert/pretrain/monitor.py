@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from s3prl_aalbert.objective import Reconstruction
+
+logger = logging.getLogger(__name__)
 
 SMOOTHING = 0.98
 
@@ -37,9 +42,7 @@ class Monitor:
         )
         self._writer = None
         if enabled and folder is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None)
+            self._writer = _open_writer(folder, first_step)
         self._last_log = (time.monotonic(), first_step)
 
     def __enter__(self) -> Monitor:
@@ -78,6 +81,50 @@ class Monitor:
         """Write a picture of the first utterance: input, masked input, target, reconstruction."""
         if self._writer is not None:
             self._writer.add_figure("pretrain/reconstruction", draw_reconstruction(reconstruction), step)
+
+
+def _open_writer(folder: Path, first_step: int):  # type: ignore[no-untyped-def]
+    from tensorboard.summary.writer import event_file_writer
+    from torch.utils.tensorboard import SummaryWriter
+
+    original = event_file_writer.RecordWriter
+
+    def open_records(*args: Any) -> Any:
+        records = original(*args)
+        pass_over_unwritten(records)
+        return records
+
+    event_file_writer.RecordWriter = open_records
+    try:
+        return SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None)
+    finally:
+        event_file_writer.RecordWriter = original
+
+
+def pass_over_unwritten(events: Any, methods: tuple[str, ...] = ("write", "flush", "close")) -> None:
+    """Let a writer of TensorBoard events pass over what cannot be written, with one warning.
+
+    Both tensorboard and tensorboardX write in a thread. The error of a full disk would end it with a stack trace, and
+    with tensorboardX the training would then wait for it for ever. What cannot be done without, a checkpoint, tells by
+    itself.
+    """
+    warned = False
+
+    def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            nonlocal warned
+            try:
+                return method(*args)
+            except OSError as error:
+                if not warned:
+                    logger.warning("TensorBoard events cannot be written: %s", error.strerror)
+                warned = True
+                return None
+
+        return call
+
+    for name in methods:
+        setattr(events, name, guarded(getattr(events, name)))
 
 
 def draw_reconstruction(reconstruction: Reconstruction):  # type: ignore[no-untyped-def]

@@ -18,10 +18,9 @@ import torch
 from s3prl_aalbert import toolkit
 from s3prl_aalbert.checkpoint import write_atomically
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.pretrain.monitor import pass_over_unwritten
 from s3prl_aalbert.toolkit.bars import counting_bars
 from s3prl_aalbert.toolkit.replace import replaced
-
-logger = logging.getLogger(__name__)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -61,7 +60,8 @@ def closed_writers() -> Iterator[None]:
 
     def open_writer(*args: Any, **options: Any) -> Any:
         writers.append(original(*args, **options))
-        _outlive_a_full_disk(writers[-1])
+        events = writers[-1].file_writer.event_writer._ev_writer
+        pass_over_unwritten(events, ("write_event", "flush", "close"))
         return writers[-1]
 
     original = runner.SummaryWriter
@@ -71,32 +71,6 @@ def closed_writers() -> Iterator[None]:
         finally:
             for writer in writers:
                 writer.close()
-
-
-def _outlive_a_full_disk(writer: Any) -> None:
-    """Let a TensorBoard writer pass over events that cannot be written, with one warning.
-
-    tensorboardX writes them in a thread. The error of a full disk would end it with a stack trace, and the training
-    would wait for it for ever once its queue is full. What cannot be done without, a checkpoint, tells by itself.
-    """
-    events = writer.file_writer.event_writer._ev_writer
-    warned = False
-
-    def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
-            nonlocal warned
-            try:
-                return method(*args)
-            except OSError as error:
-                if not warned:
-                    logger.warning("TensorBoard events cannot be written: %s", error.strerror)
-                warned = True
-                return None
-
-        return call
-
-    for name in ("write_event", "flush", "close"):
-        setattr(events, name, guarded(getattr(events, name)))
 
 
 @contextmanager

@@ -120,7 +120,7 @@ def test_no_place_that_reads_a_checkpoint_runs_its_code(tmp_path: Path, marker: 
     environment |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "TORCH_HOME": str(tmp_path / "hub")}
     done = subprocess.run(
         [sys.executable, str(tmp_path / "driver.py"), str(tmp_path / "lines.json")],
-        cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False, env=environment,
+        cwd=tmp_path, capture_output=True, text=True, timeout=3000, check=False, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert not marker.exists(), "code of a checkpoint was run"
