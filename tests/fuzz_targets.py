@@ -518,7 +518,12 @@ def option_texts(folder: Path) -> Case:
         argv[dice.randrange(1, len(argv))] = dice.choice(words)
         for _ in range(dice.randrange(2)):
             argv.insert(dice.randrange(1, len(argv) + 1), dice.choice(words))
-        refuses(argv)
+        before = Path.cwd()
+        os.chdir(folder)  # "." is a word, too, and a report of somebody's real runs takes its time
+        try:
+            refuses(argv)
+        finally:
+            os.chdir(before)
         if (folder / "OUT").exists():
             raise ArithmeticError(f"{argv} left {folder / 'OUT'} behind")
 
