@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   aalbert sweep my_sweep.yaml                      # runs what is not done yet, then writes OUTPUT/report
-  aalbert sweep --preset small --data DIR          # the paper's experiments at the size of a laptop
+  aalbert sweep --preset small --data DIR --jobs 2 # the paper's experiments at the size of a laptop
   aalbert sweep --preset paper --only pretrain/    # part of one, by the beginning of its runs' names
   aalbert sweep --preset paper --print             # one command a line, e.g. for a cluster's array job
 """
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="DIR", help="folder that stands for {data} in the file; default: its own")
     parser.add_argument("-p", "--expdir", metavar="DIR", help="folder of all runs; default: the file's output")
     parser.add_argument("--only", metavar="NAME", action="append", help="runs whose name begins so; may be repeated")
+    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="runs at a time; default: %(default)s")
     parser.add_argument("--print", action="store_true", help="print the commands that are not done instead of running")
     parser.add_argument("--no-report", action="store_true", help="leave out the report at the end")
 
@@ -41,6 +42,8 @@ def main(args: argparse.Namespace) -> int:
     from s3prl_aalbert.config import find_config
     from s3prl_aalbert.toolkit.sweep import load_sweep
 
+    if args.jobs < 1:
+        raise AalbertError(f"--jobs {args.jobs}: expected 1 or more runs at a time")
     path = find_config(f"sweep_{args.preset}" if args.preset else args.file, "downstream_configs")
     sweep = load_sweep(path, args.data, args.expdir)
     runs = _chosen(sweep, args.only)
@@ -49,7 +52,7 @@ def main(args: argparse.Namespace) -> int:
         return 0
     from s3prl_aalbert.toolkit.sweep_runner import execute
 
-    failed = execute(runs, sweep.runs)
+    failed = execute(runs, sweep.runs, args.jobs)
     if not args.no_report:
         _report(sweep, args.preset or args.file)
     if failed:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import multiprocessing.connection
 import os
 import runpy
 import signal
@@ -22,29 +23,50 @@ from tqdm import tqdm
 from s3prl_aalbert.toolkit.sweep import RECORD, SweepRun
 
 logger = logging.getLogger(__name__)
+LOG = "log.txt"
 
 
-def execute(runs: Sequence[SweepRun], every: Sequence[SweepRun]) -> list[SweepRun]:
-    """Run what is not done, one after the other, and return those that failed; each keeps its output in a log file.
+def execute(runs: Sequence[SweepRun], every: Sequence[SweepRun], jobs: int = 1) -> list[SweepRun]:
+    """Run what is not done, in order, and return those that failed; each keeps its output in a log file.
 
     Args:
         runs: those to run.
         every: all of the sweep, among them what ``runs`` need.
+        jobs: how many run at a time; the processor's threads are divided among them.
     """
     waiting = [run for run in runs if not run.done]
     logger.info("%d runs, %d already done", len(runs), len(runs) - len(waiting))
     by_name = {run.name: run for run in every}
     context, failed = _context(), []
-    with tqdm(waiting, unit="run", desc="sweep") as progress:
-        for run in progress:
-            progress.set_postfix_str(run.name)
-            if run.done:  # by another sweep over the same folder, meanwhile
-                continue
-            problem = _obstacle(run, by_name) or _run(run, context)
+    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 and "OMP_NUM_THREADS" not in os.environ else 0
+    running: dict[SweepRun, BaseProcess] = {}
+    with tqdm(total=len(waiting), unit="run", desc="sweep") as progress, _stopped_together(running):
+        while waiting or running:
+            run = _next(waiting, running) if len(running) < jobs else None
+            problem = ""
+            if run is None:  # all jobs are busy, or what waits needs one of them
+                run, problem = _one_that_ended(running)
+            elif not run.done:  # by another sweep over the same folder, meanwhile
+                problem = _obstacle(run, by_name)
+                if not problem:
+                    running[run] = _start(run, context, threads)
+                    progress.set_postfix_str(", ".join(each.name for each in running))
+                    continue
+            progress.update()
             if problem:
                 failed.append(run)
                 progress.write(f"{run.name}: {problem}")
     return failed
+
+
+def _next(waiting: list[SweepRun], running: dict[SweepRun, BaseProcess]) -> SweepRun | None:
+    """Take the first run out of those that wait, unless it needs one that waits or runs; ``None`` if all do."""
+    to_come = {run.name for run in (*waiting, *running)}
+    for run in waiting:
+        if run.needs not in to_come:
+            waiting.remove(run)
+            return run
+    return None
 
 
 def _obstacle(run: SweepRun, by_name: dict[str, SweepRun]) -> str:
@@ -56,34 +78,42 @@ def _obstacle(run: SweepRun, by_name: dict[str, SweepRun]) -> str:
     return ""
 
 
-def _run(run: SweepRun, context: BaseContext) -> str:
+def _start(run: SweepRun, context: BaseContext, threads: int) -> BaseProcess:
     run.record(done=False)
-    log = run.expdir / "log.txt"
-    process = context.Process(target=_command, args=(run.argv, log))  # type: ignore[attr-defined]
+    process: BaseProcess = context.Process(  # type: ignore[attr-defined]
+        target=_command, args=(run.argv, run.expdir / LOG, threads)
+    )
     process.start()
-    try:
-        with _terminated_too(process):
-            process.join()
-    except KeyboardInterrupt:
-        process.join()  # the terminal has interrupted it as well, or it was terminated: let it save
-        raise
-    if process.exitcode:
-        return f"ended with code {process.exitcode}, see {log}"
+    return process
+
+
+def _one_that_ended(running: dict[SweepRun, BaseProcess]) -> tuple[SweepRun, str]:
+    """Wait until a run ends, note that it is done, and return it with what went wrong."""
+    multiprocessing.connection.wait([process.sentinel for process in running.values()])
+    run = next(run for run, process in running.items() if process.exitcode is not None)
+    code = running.pop(run).exitcode
+    if code:
+        return run, f"ended with code {code}, see {run.expdir / LOG}"
     run.record(done=True)
-    return ""
+    return run, ""
 
 
 @contextmanager
-def _terminated_too(process: BaseProcess) -> Iterator[None]:
-    """Hand SIGTERM (job managers) on to a process, and stop as if interrupted."""
+def _stopped_together(running: dict[SweepRun, BaseProcess]) -> Iterator[None]:
+    """Hand SIGTERM (job managers) on to what runs, and when interrupted let it save before stopping."""
 
     def hand_on(number: int, frame: object) -> None:
-        process.terminate()
+        for process in running.values():
+            process.terminate()
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, hand_on)
     try:
         yield
+    except KeyboardInterrupt:
+        for process in running.values():
+            process.join()  # the terminal has interrupted it as well, or it was terminated
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -97,12 +127,16 @@ def _context() -> BaseContext:
     return context
 
 
-def _command(argv: Sequence[str], log: Path) -> None:
-    """Be `python -m s3prl_aalbert ARGV` with its output in a file."""
+def _command(argv: Sequence[str], log: Path, threads: int) -> None:
+    """Be `python -m s3prl_aalbert ARGV` with its output in a file, and with so many threads if told."""
     with log.open("a", encoding="utf-8") as file:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
     sys.argv = ["aalbert", *argv]
     print(" ".join(sys.argv), flush=True)
     runpy.run_module("s3prl_aalbert", run_name="__main__", alter_sys=True)

@@ -42,8 +42,8 @@ tasks:
 """
 
 
-def sweep(grid: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "s3prl_aalbert", "sweep", str(grid)]
+def sweep(grid: Path, *flags: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "s3prl_aalbert", "sweep", str(grid), *flags]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
@@ -72,6 +72,28 @@ def test_a_sweep_runs_once_and_ends_in_the_report(place: Path) -> None:
     again = sweep(grid)
     assert "3 runs, 3 already done" in again.communicate()[0] and again.returncode == 0
     assert written == {name: path.stat().st_mtime_ns for name, path in results.items()}
+
+
+def test_two_jobs_run_at_a_time_and_one_that_needs_another_waits(place: Path) -> None:
+    grid = write_grid(place, steps=1_000_000)
+    grid.write_text(grid.read_text().replace("/runs", "/jobs"))
+    process = sweep(grid, "--jobs", "2", "--no-report")
+    pretraining, independent, needing = (
+        place / "jobs" / name
+        for name in ("pretrain/mine", "phones/weighted_sum/fbank/seed1", "phones/weighted_sum/mine/seed1")
+    )
+    while process.poll() is None and not (independent / "results.json").is_file():  # while the pre-training goes on
+        time.sleep(0.1)
+    assert process.poll() is None
+    assert json.loads((pretraining / "sweep.json").read_text())["done"] is False and not needing.exists()
+    process.terminate()
+    process.communicate()
+    assert list(pretraining.glob("states-*.ckpt")), "the job that ran was told to stop and saved"
+
+
+def test_no_jobs_at_all_is_refused(place: Path) -> None:
+    process = sweep(write_grid(place, steps=2), "--jobs", "0")
+    assert "--jobs 0: expected 1 or more" in process.communicate()[0] and process.returncode == 2
 
 
 def test_sigterm_reaches_the_run_which_saves(place: Path) -> None:

@@ -104,6 +104,13 @@ def test_mistakes_are_named(grid: Path, old: str, new: str, message: str) -> Non
         load_sweep(grid)
 
 
+def first_is_done(running: dict) -> tuple[SweepRun, str]:
+    run = next(iter(running))
+    del running[run]
+    run.record(done=True)
+    return run, ""
+
+
 def test_runs_wait_for_what_they_need_and_refuse_a_folder_of_another_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +118,8 @@ def test_runs_wait_for_what_they_need_and_refuse_a_folder_of_another_run(
         return SweepRun(name, tmp_path / name, argv, needs)
 
     started = []
-    monkeypatch.setattr(sweep_runner, "_run", lambda r, context: started.append(r.name) or r.record(done=True) or "")
+    monkeypatch.setattr(sweep_runner, "_start", lambda r, context, threads: started.append(r.name))
+    monkeypatch.setattr(sweep_runner, "_one_that_ended", first_is_done)
     first, second, other = run("a", "x"), run("b", "y", needs="a"), run("c", "z", needs="d")
     missing = run("d", "w")
     assert sweep_runner.execute([second], [first, second]) == [second] and not started
@@ -129,12 +137,12 @@ def test_what_another_sweep_has_done_meanwhile_is_not_run_again(
     first, second = (SweepRun(name, tmp_path / name, (name,), None) for name in "ab")
     started = []
 
-    def run_first(run: SweepRun, context: object) -> str:
-        started.append(run.name)
-        second.record(done=True)
-        return ""
+    def ended(running: dict) -> tuple[SweepRun, str]:
+        second.record(done=True)  # by somebody else
+        return first_is_done(running)
 
-    monkeypatch.setattr(sweep_runner, "_run", run_first)
+    monkeypatch.setattr(sweep_runner, "_start", lambda r, context, threads: started.append(r.name))
+    monkeypatch.setattr(sweep_runner, "_one_that_ended", ended)
     assert sweep_runner.execute([first, second], [first, second]) == [] and started == ["a"]
 
 
