@@ -6,7 +6,7 @@
 The student has width 128 and 3 shared layers. Pre-trained alone, it sees crops of 2 s for the first 400 steps, without
 which its loss would not move (docs/pretraining.md). What is done is skipped and what was interrupted goes on, so that
 the same command may be given again. Ends with results.csv, searches.csv and tables.md in the output folder; `--print`
-shows the commands instead.
+shows the commands instead. Processes can share the work, each with some of `--seeds`; then the command without makes the tables.
 """
 
 from __future__ import annotations
@@ -161,11 +161,11 @@ def folder_of(args: argparse.Namespace, name: str, seed: int) -> Path:
 
 def commands(args: argparse.Namespace) -> Iterator[tuple[Path, list[str]]]:
     """Yield every command with the file that it ends with, in order."""
-    order = [(name, seed) for seed in SEEDS for name in TRAININGS if name not in LATER]
-    order += [(name, seed) for seed in SEEDS for name in LATER]
+    order = [(name, seed) for seed in args.seeds for name in TRAININGS if name not in LATER]
+    order += [(name, seed) for seed in args.seeds for name in LATER]
     for name, seed in order:
         yield folder_of(args, name, seed) / "model.safetensors", training_command(args, name, seed)
-    for seed in SEEDS:
+    for seed in args.seeds:
         for method in METHODS:
             command = search_command(args, method, seed)
             yield args.output / "search" / method / f"seed{seed}" / "arch.yaml", command
@@ -202,7 +202,7 @@ def subjects(args: argparse.Namespace) -> Iterator[tuple[str, int, Callable[[], 
     yield "features", 0, FeaturesExpert
     yield "features_without_cmvn", 0, WithoutCmvn
     yield "teacher", 0, partial(UpstreamExpert, str(args.teacher))
-    for seed in SEEDS:
+    for seed in args.seeds:
         runs = {name: str(folder_of(args, name, seed)) for name in TRAININGS}
         yield "untrained", seed, partial(UpstreamExpert, model_config=str(write_student(args.output)))
         for name, run in runs.items():
@@ -257,6 +257,7 @@ def main() -> None:
     add("--timit", type=Path, required=True, help="the TIMIT sample, for phones")
     add("--teacher", type=Path, required=True, help="release of aalbert_small (RESULTS.md)")
     add("-o", "--output", type=Path, required=True)
+    add("--seeds", nargs="+", type=int, default=SEEDS, help="some of the seeds, e.g. to share them among processes")
     add("--print", action="store_true", help="print the commands instead")
     args = parser.parse_args()
     if args.print:
@@ -265,6 +266,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     run_commands(args)
     probe_all(args)
+    if set(args.seeds) < set(SEEDS):
+        return
     from compression_tables import write_tables
 
     write_tables(args.output)
