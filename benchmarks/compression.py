@@ -6,7 +6,8 @@
 The student has width 128 and 3 shared layers. Pre-trained alone, it sees crops of 2 s for the first 400 steps, without
 which its loss would not move (docs/pretraining.md). What is done is skipped and what was interrupted goes on, so that
 the same command may be given again. Ends with results.csv, searches.csv and tables.md in the output folder; `--print`
-shows the commands instead. Processes can share the work, each with some of `--seeds`; then the command without makes the tables.
+shows the commands instead. Processes can share the work, each with some of `--seeds`; the command without them then
+makes the tables.
 """
 
 from __future__ import annotations
