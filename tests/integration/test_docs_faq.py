@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
-from test_docs_tasks import DRIVER, REPOSITORY, SHORTER, speech
+from test_docs_tasks import DRIVER, REPOSITORY, SHORTER, commands_of, speech
 
 from s3prl_aalbert.config import find_config
 
@@ -22,8 +21,7 @@ PAGE = (REPOSITORY / "docs" / "faq.md").read_text(encoding="utf-8")
 
 
 def commands() -> list[list[str]]:
-    blocks = re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL)
-    return [shlex.split(line, comments=True) for block in blocks for line in block.splitlines() if line.strip()]
+    return commands_of("docs/faq.md")
 
 
 def test_configurations_exist() -> None:

@@ -28,14 +28,16 @@ if __name__ == "__main__":
 """
 
 
+def commands_of(page: str) -> list[list[str]]:
+    """Return the commands of a page's bash blocks in their order."""
+    blocks = re.findall(r"```bash\n(.*?)```", (REPOSITORY / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
 def commands() -> list[list[str]]:
     """All commands of both pages in their order."""
-    found = []
-    for page in ("tasks.md", "probing.md"):
-        text = (REPOSITORY / "docs" / page).read_text(encoding="utf-8")
-        for block in re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL):
-            found += [shlex.split(line, comments=True) for line in block.splitlines() if line.strip()]
-    return found
+    return [*commands_of("docs/tasks.md"), *commands_of("docs/probing.md")]
 
 
 def overrides(command: list[str]) -> dict[str, str]:
