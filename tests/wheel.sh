@@ -27,12 +27,12 @@ import torch
 
 import s3prl_aalbert
 from s3prl_aalbert.synthesis import synthesise_corpus
-from s3prl_aalbert.upstream.expert import UpstreamExpert
+from s3prl_aalbert.upstream.hubconf import aalbert_tiny
 
 venv, version = sys.argv[1:]
 assert s3prl_aalbert.__file__.startswith(venv), s3prl_aalbert.__file__
 assert torch.__version__.startswith(version), torch.__version__
-states = UpstreamExpert(model_config="aalbert_tiny")([torch.randn(16000)])["hidden_states"]
+states = aalbert_tiny()([torch.randn(16000)])["hidden_states"]  # the weights that come with the package
 assert states[-1].shape[:2] == (1, 33), states[-1].shape
 synthesise_corpus("speech", num_speakers=4, utterances_per_speaker=4, seconds=(0.5, 1.0), seed=3)
 END
