@@ -5,13 +5,14 @@ BIN = $(VENV)/bin
 # Test workers; each keeps to one thread so that they do not fight over the cores.
 WORKERS ?= 2
 
-.PHONY: help setup demo test test-slow coverage lint docs clean
+.PHONY: help setup demo test test-slow test-wheel coverage lint docs clean
 
 help:
 	@echo "make setup      create $(VENV) and install the package with its development tools"
 	@echo "make demo       the whole path in a few minutes: pre-train, three tasks, probing, report"
 	@echo "make test       the tests that CI runs"
 	@echo "make test-slow  the slow ones as well"
+	@echo "make test-wheel [PYTHON=python3.12] [TORCH=2.8]  the built wheel, in an environment and a folder of its own"
 	@echo "make coverage   the tests that CI runs, and which lines they reach; fails if a file is below the floor"
 	@echo "make lint       ruff, types, import contract"
 	@echo "make docs       API reference from the docstrings: build/api/index.html"
@@ -34,6 +35,9 @@ test: setup
 
 test-slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "slow or not slow"
+
+test-wheel:
+	tests/wheel.sh "$(PYTHON)" $(TORCH)
 
 coverage: setup
 	$(BIN)/coverage erase

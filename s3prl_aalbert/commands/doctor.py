@@ -153,6 +153,23 @@ def check_audio() -> list[Finding]:
     return [Finding("audio", "wav" in readable, text, fix), Finding("TorchCodec", True, codec)]
 
 
+def check_weights() -> list[Finding]:
+    """Whether the weights that come with the package are there, unaltered."""
+    try:
+        from s3prl_aalbert.errors import AalbertError
+        from s3prl_aalbert.upstream.download import fetch_published, packaged_names
+    except Exception as error:  # torch is broken, which has a line of its own
+        return [Finding("weights", False, f"cannot be looked for ({_first(error)})", "mend torch first")]
+    found = []
+    for name in packaged_names():
+        try:
+            size = fetch_published(name).stat().st_size
+        except AalbertError as error:
+            return [Finding("weights", False, str(error), "pip install --force-reinstall --no-deps s3prl-aalbert")]
+        found.append(f"{name} ({size / 1e6:.1f} MB)")
+    return [Finding("weights", True, ", ".join(found))]
+
+
 def check_writing() -> list[Finding]:
     """Whether results can be written here."""
     folders = {"working folder": Path.cwd(), "temporary folder": Path(tempfile.gettempdir())}
@@ -191,5 +208,6 @@ CHECKS: tuple[Callable[[], list[Finding]], ...] = (
     check_torch,
     check_s3prl,
     check_audio,
+    check_weights,
     check_writing,
 )

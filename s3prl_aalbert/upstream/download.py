@@ -55,6 +55,11 @@ PUBLISHED: dict[str, Published] = {
 """Entry of the hub -> its published weights; hubconf.py needs an entry of each name, as a function."""
 
 
+def packaged_names() -> list[str]:
+    """Return the published names whose weights come with the package."""
+    return [name for name, each in PUBLISHED.items() if urllib.parse.urlsplit(each.location).scheme not in SCHEMES]
+
+
 def fetch_published(name: str, progress: bool = True, refresh: bool = False) -> Path:
     """Return the local file of a published name's weights, after checking its hash.
 
@@ -62,7 +67,7 @@ def fetch_published(name: str, progress: bool = True, refresh: bool = False) -> 
         CheckpointError: see ``fetch``; or the packaged file was altered.
     """
     published = PUBLISHED[name]
-    if urllib.parse.urlsplit(published.location).scheme in SCHEMES:
+    if name not in packaged_names():
         return fetch(published.location, published.sha256, progress, refresh)
     path = PACKAGED_WEIGHTS / published.location
     if not path.is_file():

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from s3prl_aalbert.commands import doctor
+from s3prl_aalbert.upstream import download
 
 GOOD = dict.fromkeys(doctor.PACKAGES, "1.0") | {
     "torch": "2.11.0",
@@ -49,6 +50,18 @@ def test_a_package_that_does_not_import_is_a_finding_not_a_crash(
 def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(doctor.tempfile, "gettempdir", lambda: str(tmp_path / "gone"))
     assert [f.name for f in doctor.check_writing() if not f.good] == ["temporary folder"]
+
+
+def test_weights_that_are_missing_or_altered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (here,) = doctor.check_weights()
+    assert here.good and here.found.startswith("aalbert_tiny (1.8 MB)")
+    monkeypatch.setattr(download, "PACKAGED_WEIGHTS", tmp_path)
+    (gone,) = doctor.check_weights()
+    assert not gone.good and "are missing" in gone.found and "--force-reinstall" in gone.fix
+    (tmp_path / "aalbert_tiny").mkdir()
+    (tmp_path / "aalbert_tiny" / "model.safetensors").write_bytes(b"something else")
+    (altered,) = doctor.check_weights()
+    assert not altered.good and "has the SHA-256" in altered.found
 
 
 def test_this_machine_is_healthy(capsys: pytest.CaptureFixture) -> None:
