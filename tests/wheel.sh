@@ -33,7 +33,7 @@ venv, version = sys.argv[1:]
 assert s3prl_aalbert.__file__.startswith(venv), s3prl_aalbert.__file__
 assert torch.__version__.startswith(version), torch.__version__
 states = aalbert_tiny()([torch.randn(16000)])["hidden_states"]  # the weights that come with the package
-assert states[-1].shape[:2] == (1, 33), states[-1].shape
+assert states[-1].shape[:2] == (1, 34), states[-1].shape
 synthesise_corpus("speech", num_speakers=4, utterances_per_speaker=4, seconds=(0.5, 1.0), seed=3)
 END
 steps="config.runner.total_steps=2,,config.runner.eval_step=2,,config.runner.save_step=2"
