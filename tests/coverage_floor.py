@@ -11,7 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 FLOOR = 80.0
-REASONS: dict[str, str] = {}
+SUPERB = "run by tests/slow/test_superb_tasks.py, with each of S3PRL's tasks"
+REASONS = {
+    "s3prl_aalbert/commands/demo.py": "run whole by tests/slow/test_demo_command.py",
+    "s3prl_aalbert/run_downstream.py": "its other branch is for spawned workers, run by a slow test",
+    "s3prl_aalbert/submission/superb_lengths.py": SUPERB,
+    "s3prl_aalbert/toolkit/standins/catalyst_sampler.py": SUPERB,
+    "s3prl_aalbert/toolkit/standins/ctc_snips.py": SUPERB,
+    "s3prl_aalbert/toolkit/task_compat.py": SUPERB,
+}
 """File: why it may stay below the floor."""
 
 

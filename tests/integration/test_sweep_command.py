@@ -82,7 +82,8 @@ def test_two_jobs_run_at_a_time_and_one_that_needs_another_waits(place: Path) ->
         place / "jobs" / name
         for name in ("pretrain/mine", "phones/weighted_sum/fbank/seed1", "phones/weighted_sum/mine/seed1")
     )
-    while process.poll() is None and not (independent / "results.json").is_file():  # while the pre-training goes on
+    log = pretraining / "log.txt"
+    while process.poll() is None and not ((independent / "results.json").is_file() and "loss" in log.read_text()):
         time.sleep(0.1)
     assert process.poll() is None
     assert json.loads((pretraining / "sweep.json").read_text())["done"] is False and not needing.exists()

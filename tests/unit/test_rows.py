@@ -55,13 +55,16 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_rows([Row("phone/weighted_sum/aalbert_3l", "accuracy", 40.0, 39.0, 41.0, 3, "m", "v")], folder / "small.csv")
     monkeypatch.setattr(rows, "RECORDED", folder)
 
-    def pretend(run: SweepRun, context: object) -> str:
+    def pretend(running: dict) -> tuple[SweepRun, str]:
+        run = next(iter(running))
+        del running[run]
         if run.cell:
             write_results(run.expdir, test=0.5)
         run.record(done=True)
-        return ""
+        return run, ""
 
-    monkeypatch.setattr(sweep_runner, "_run", pretend)
+    monkeypatch.setattr(sweep_runner, "_start", lambda run, context, threads: None)
+    monkeypatch.setattr(sweep_runner, "_one_that_ended", pretend)
     return folder
 
 
