@@ -20,7 +20,13 @@ STEPS = {"runner.total_steps": 2, "runner.eval_step": 2, "runner.save_step": 2, 
 
 def shortened(command: list[str], checkpoint: Path) -> list[str]:
     """Put in what stands for the user's own (CKPT, FOLDER), and make a run short."""
-    own = {"CKPT": [str(checkpoint)], "FOLDER...": ["data/LibriSpeech"], "aalbert_6l": ["debug"]}
+    own = {
+        "CKPT": [str(checkpoint)],
+        "FOLDER...": ["data/LibriSpeech"],
+        "data/speechocean762/audio": ["data/LibriSpeech"],
+        "aalbert_6l": ["debug"],
+    }
+    command = [word.replace("s3prl_aalbert/", f"{REPOSITORY}/s3prl_aalbert/") for word in command]
     words = [word for each in command for word in own.get(each, [each])]
     if "-c" not in words:
         return words
@@ -48,4 +54,5 @@ def test_they_run_in_their_order(tmp_path: Path, tiny_release: Path) -> None:
     codes = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("CODE")]
     assert codes == ["0"] * len(runs), done.stdout[-1500:] + done.stderr[-3000:]
     assert (tmp_path / "report" / "index.html").is_file()
+    assert (tmp_path / "report" / "speakers" / "figures" / "speaker_map.png").is_file()
     assert (tmp_path / "result" / "pretrain" / "my_aalbert" / "model.safetensors").is_file()
