@@ -71,7 +71,8 @@ class Commands:
 
     def run(self, *command: object, timeout: float = 600, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a shell command with these environment variables, and return its exit code and all that it printed."""
-        environment = {**os.environ, **variables, "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}"}
+        path = f"{self.bin}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, "PYTHON": "python", **variables, "PATH": path}  # not that of `make PYTHON=...`
         return subprocess.run(
             list(map(str, command)),
             env=environment,
