@@ -22,6 +22,7 @@ examples:
   torchrun --nproc_per_node 4 -m s3prl_aalbert.pretrain -g aalbert_12l -c pretrain_default --speech DIR -n big
   srun --nodes 2 --ntasks-per-node 4 python -m s3prl_aalbert.pretrain -g aalbert_12l --speech DIR -n big
 """
+SEED = 1337
 DEFAULT_MODELS = {"aalbert": "aalbert_3l", "mockingjay": "mockingjay_3l"}
 
 
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-a", "--auto_resume", action="store_true", help="resume if the experiment has a state")
     add("--init", metavar="CKPT", help="start from the weights of a checkpoint, with new data and schedule")
     add("-o", "--override", metavar="TEXT", help='e.g. "config.optimizer.lr=1e-3,,model.transformer.hidden_size=256"')
-    add("--seed", type=int, default=1337)
+    add("--seed", type=int, help=f"default: {SEED}, or that of the run that goes on")
     add("--device", help="cuda or cpu; default: cuda if there is one")
     add(
         "--multi_gpu",
@@ -67,12 +68,12 @@ def build(args: argparse.Namespace, load_teacher: Callable[[argparse.Namespace, 
 
     expdir = _expdir(args)
     resume_from = _resume_from(args, expdir)
-    model_config, config = _configs(args, resume_from)
+    model_config, config, seed = _configs(args, resume_from)
     device = _device(args.device)
     devices, num_nodes = _processes(os.environ, args.multi_gpu, device)
     options = RunOptions(
         expdir=expdir,
-        seed=args.seed,
+        seed=seed,
         device=device,
         devices=devices,
         num_nodes=num_nodes,
@@ -135,7 +136,10 @@ def _configs(args: argparse.Namespace, resume_from: Path | None):  # type: ignor
         # Kept absolute: a resumed run may start in another folder.
         folders = [str(Path(folder).expanduser().absolute()) for folder in args.speech]
         section_of(section_of(config, "pretrain_expert"), "datarc")["paths"] = folders
-    return from_dict(ModelConfig, model, where_model), from_dict(PretrainConfig, config, where_config)
+    seed = args.seed if args.seed is not None else past.get("seed", SEED)
+    if not (isinstance(seed, int) and 0 <= seed < 2**63):  # of a damaged state, which is refused when it is loaded
+        seed = SEED if args.seed is None else args.seed
+    return from_dict(ModelConfig, model, where_model), from_dict(PretrainConfig, config, where_config), seed
 
 
 def _processes(environment: Mapping[str, str], multi_gpu: bool, device: str) -> tuple[int, int]:
