@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import soundfile
 import torch
-from test_docs_tasks import DRIVER, REPOSITORY, SHORTER, commands_of, speech
+from command_lines import REPOSITORY, blocks, commands_of, lay_out_speech, shorter, succeed
 
 from s3prl_aalbert.config import find_config
 
@@ -46,7 +43,7 @@ def test_every_answer_names_its_question(repository: Path) -> None:
 
 
 def test_the_example_runs(tiny_release: Path, tmp_path: Path) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    (example,) = blocks("docs/faq.md", "python")
     soundfile.write(tmp_path / "speech.flac", 0.1 * torch.randn(22050, 2).numpy(), 22050)
     example = example.replace('"CKPT"', repr(str(tiny_release))).replace("speech.flac", str(tmp_path / "speech.flac"))
     names: dict[str, torch.Tensor] = {}
@@ -56,25 +53,18 @@ def test_the_example_runs(tiny_release: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_they_run(tmp_path: Path, tiny_release: Path) -> None:
-    speech(tmp_path)
-    shorter = ",,".join(f"config.{key}={value}" for key, value in SHORTER.items())
+    lay_out_speech(tmp_path)
     runs = []
     for _, *command in commands():
         if command[0] == "pretrain" and "-a" not in command:
-            command += ["-o", f"{shorter},,config.optimizer.schedule_steps=4", "--device", "cpu"]
+            command += ["-o", f"{shorter()},,config.optimizer.schedule_steps=4", "--device", "cpu"]
         elif command[0] == "pretrain":
-            command += ["-o", shorter.replace("total_steps=2", "total_steps=4"), "--device", "cpu"]
+            command += ["-o", shorter(total_steps=4), "--device", "cpu"]
         elif "-o" in command:
-            command[command.index("-o") + 1] += f",,{shorter}"
+            command[command.index("-o") + 1] += f",,{shorter()}"
         small = {"CKPT": str(tiny_release), "aalbert_small": str(tiny_release / "config.yaml")}
         runs.append([small.get(word, word) for word in command])
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", DRIVER],
-        input=json.dumps(runs), cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    codes = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("CODE")]
-    assert codes == ["0"] * len(runs), done.stdout[-1500:] + done.stderr[-3000:]
+    succeed(runs, tmp_path)
     assert (tmp_path / "result/pretrain/my_aalbert/states-4.ckpt").is_file(), "went on"
     best = json.loads((tmp_path / "result/downstream/phone_faq/results.json").read_text())
     assert best["best"]["step"] == 2 and best["evaluations"]

@@ -3,36 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import shlex
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command_lines import commands_of, lay_out_speech, shorter, succeed
 
 from s3prl_aalbert.config import find_config, read_yaml
-from s3prl_aalbert.synthesis import synthesise_corpus
 
 pytest.importorskip("s3prl")
-REPOSITORY = Path(__file__).resolve().parents[2]
-SHORTER = {"runner.total_steps": 2, "runner.eval_step": 2, "runner.save_step": 2, "runner.log_step": 2}
-DRIVER = """
-import json, sys
-if __name__ == "__main__":
-    from s3prl_aalbert.cli import main
-    for command in json.load(sys.stdin):
-        print("CODE", main(command), " ".join(command), flush=True)
-"""
-
-
-def commands_of(page: str) -> list[list[str]]:
-    """Return the commands of a page's bash blocks in their order."""
-    blocks = re.findall(r"```bash\n(.*?)```", (REPOSITORY / page).read_text(encoding="utf-8"), flags=re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
 def commands() -> list[list[str]]:
@@ -64,39 +42,17 @@ def test_configurations_and_overridden_keys_exist(command: list[str]) -> None:
             assert last in read_yaml(find_config(task, "downstream_configs"))["downstream_expert"]["datarc"], key
 
 
-def speech(place: Path) -> None:
-    """Lay synthetic speech out as the pages' data/timit and data/LibriSpeech/test-other."""
-    timit = synthesise_corpus(place / "data" / "timit", 4, 10, (0.5, 0.7), seed=3)
-    for number, speaker in enumerate(sorted({path.parent for path in timit.rglob("*.wav")}), 100):
-        for index, path in enumerate(sorted(speaker.glob("*.wav"))):
-            target = place / "data" / "LibriSpeech" / "test-other" / f"{number}" / "1" / f"{number}-1-{index:04}.wav"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, target)
-
-
 @pytest.mark.slow
 def test_they_run(tmp_path: Path, tiny_release: Path) -> None:
-    speech(tmp_path)
-    shorter = ",,".join(f"config.{key}={value}" for key, value in SHORTER.items())
+    lay_out_speech(tmp_path)
     runs = []
     for _, *command in commands():
         if "-o" in command:
-            command[command.index("-o") + 1] += f",,{shorter}"
+            command[command.index("-o") + 1] += f",,{shorter()}"
         elif command[0] == "probe":
-            command += ["-o", shorter.replace("total_steps=2", "total_steps=4")]
+            command += ["-o", shorter(total_steps=4)]
         runs.append([str(tiny_release) if word == "CKPT" else word for word in command])
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", DRIVER],
-        input=json.dumps(runs),
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    codes = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("CODE")]
-    assert codes == ["0"] * len(runs), done.stdout[-1500:] + done.stderr[-3000:]
+    succeed(runs, tmp_path)
     steps = [h["step"] for h in json.loads((tmp_path / "result/downstream/probe/results.json").read_text())["history"]]
     assert steps == [2, 2, 4, 4], "went on"
     assert (tmp_path / "result" / "report" / "index.html").is_file()

@@ -9,12 +9,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import pytest
+from command_lines import Outcome, run
 
 from s3prl_aalbert.config import load_model_config
 from s3prl_aalbert.pretrain.config import DataConfig, PretrainConfig, PretrainExpertConfig, RunnerConfig
@@ -26,33 +27,6 @@ pytest.importorskip("s3prl")
 LARGEST_FILE = 3000
 """A limit of the process; with it, writing fails as it does on a disk that is full, without a disk to fill."""
 
-# One process for everything: S3PRL takes seconds to import.
-DRIVER = """
-import contextlib, io, json, resource, sys
-from s3prl_aalbert.cli import main
-
-if __name__ == "__main__":
-    import matplotlib.pyplot
-    from s3prl_aalbert import toolkit
-    toolkit.activate()  # all imports before the limit: they may write caches of their own
-    from s3prl import run_downstream
-    told_of = {}
-    for place, (largest_file, commands) in json.load(open(sys.argv[1])).items():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file or resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        told_of[place] = []
-        for argv in commands:
-            told = io.StringIO()
-            with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
-                try:
-                    code = main(argv)
-                except SystemExit as end:
-                    code = end.code
-                except BaseException as error:
-                    code = repr(error)
-            told_of[place].append([code, told.getvalue()])
-    print(json.dumps(told_of))
-"""
-
 
 @dataclass(frozen=True)
 class Place:
@@ -61,7 +35,7 @@ class Place:
     folder: Path
     before: dict[str, str]
     commands: list[list[str]]
-    outcomes: list[tuple[int | str, str]]
+    outcomes: list[Outcome]
 
 
 @pytest.fixture(scope="module")
@@ -108,22 +82,6 @@ def drop_override() -> None:
     ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)
 
 
-def run(work: dict[str, tuple[int, list[list[str]]]], folder: Path) -> dict[str, list]:
-    """Run command lines by place, with the largest file allowed there; return exit codes and what was told."""
-    (folder / "driver.py").write_text(DRIVER)
-    (folder / "work.json").write_text(json.dumps(work))
-    environment = {key: value for key, value in os.environ.items() if key != "AALBERT_TRACEBACK"}
-    environment |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [sys.executable, str(folder / "driver.py"), str(folder / "work.json")],
-        cwd=folder, capture_output=True, text=True, timeout=3000, check=False, env=environment,
-        preexec_fn=drop_override if os.geteuid() == 0 else None,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "Traceback" not in done.stderr, done.stderr[-3000:]  # of a thread
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 @contextlib.contextmanager
 def closed(folder: Path) -> Iterator[Path]:
     """Close a folder for writing, with all that is in it."""
@@ -161,9 +119,13 @@ def places(speech: Path, tiny_release: Path, tmp_path_factory: pytest.TempPathFa
         folders = {"closed": root / "closed", "limited": root / "limited", **({"full": disk} if disk else {})}
         before = {name: contents(folder) for name, folder in folders.items()}
         lines = {name: commands(folder, speech, tiny_release) for name, folder in folders.items()}
-        limits = {name: LARGEST_FILE if name == "limited" else 0 for name in folders}
-        outcomes = run({name: (limits[name], lines[name]) for name in folders}, root)
-        yield {name: Place(folders[name], before[name], lines[name], outcomes[name]) for name in folders}
+        limits = [LARGEST_FILE if name == "limited" else 0 for name in folders for _ in lines[name]]
+        preexec = drop_override if os.geteuid() == 0 else None
+        outcomes = iter(run(list(chain.from_iterable(lines.values())), root, limits, preexec=preexec))
+        yield {
+            name: Place(folder, before[name], lines[name], list(islice(outcomes, len(lines[name]))))
+            for name, folder in folders.items()
+        }
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command_lines import run
 
 from s3prl_aalbert.checkpoint import save_release
 from s3prl_aalbert.config import ModelConfig
 from s3prl_aalbert.objective import MaskedReconstruction
 from s3prl_aalbert.synthesis import synthesise_corpus
-
-# One process for all places: S3PRL takes seconds to import.
-DRIVER = """
-import contextlib, io, json, sys
-from s3prl_aalbert.cli import main
-
-outcomes = []
-for argv in json.load(open(sys.argv[1])):
-    told = io.StringIO()
-    with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
-        try:
-            code = main(argv)
-        except SystemExit as end:
-            code = end.code
-        except BaseException as error:
-            code = repr(error)
-    outcomes.append([code, told.getvalue()[-400:]])
-print(json.dumps(outcomes))
-"""
 
 
 class Payload:
@@ -114,17 +93,8 @@ def test_no_place_that_reads_a_checkpoint_runs_its_code(tmp_path: Path, marker: 
     hostile.mkdir()
     files = hostile_files(hostile, marker)
     lines = [argv for path in files.values() for argv in places(path, tiny_release, speech, arch, tmp_path / "out")]
-    (tmp_path / "lines.json").write_text(json.dumps(lines))
-    (tmp_path / "driver.py").write_text(DRIVER)
-    environment = {key: value for key, value in os.environ.items() if key != "AALBERT_TRACEBACK"}
-    environment |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "TORCH_HOME": str(tmp_path / "hub")}
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "driver.py"), str(tmp_path / "lines.json")],
-        cwd=tmp_path, capture_output=True, text=True, timeout=3000, check=False, env=environment,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    outcomes = run(lines, tmp_path, variables={"TORCH_HOME": str(tmp_path / "hub")})
     assert not marker.exists(), "code of a checkpoint was run"
-    outcomes = json.loads(done.stdout.splitlines()[-1])
     for argv, (code, told) in zip(lines, outcomes, strict=True):
         assert code == 2 and "Traceback" not in told, (argv, code, told)
     out = tmp_path / "out"

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
 import torch
+from command_lines import succeed
 
 from s3prl_aalbert.checkpoint import save_release
 from s3prl_aalbert.config import load_model_config
@@ -19,20 +16,7 @@ from s3prl_aalbert.synthesis import synthesise_corpus
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 pytest.importorskip("s3prl")
-REPOSITORY = Path(__file__).resolve().parents[2]
 TASKS = ("aalbert_phone", "aalbert_speaker_utterance", "aalbert_speaker_frame")
-
-# All commands in one process: importing S3PRL takes most of a run's time.
-DRIVER = """
-import json
-import sys
-
-if __name__ == "__main__":
-    from s3prl_aalbert.cli import main
-
-    for command in json.load(sys.stdin):
-        print("CODE", main(command), " ".join(command), flush=True)
-"""
 
 
 def settings(total: int, **more: object) -> str:
@@ -85,22 +69,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything run once, in the order of ``commands``."""
     place = tmp_path_factory.mktemp("tasks")
     synthesise_corpus(place / "speech", num_speakers=4, utterances_per_speaker=10, seconds=(0.5, 0.7), seed=3)
-    (place / "driver.py").write_text(textwrap.dedent(DRIVER))
     torch.manual_seed(0)
     state = {f"model.{name}": value for name, value in UpstreamExpert(model_config="debug").model.state_dict().items()}
     save_release(place / "release", load_model_config("debug"), state, card="")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "driver.py"],
-        input=json.dumps(commands()),
-        cwd=place,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    codes = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("CODE")]
-    assert codes == ["0"] * len(commands()), done.stdout[-1500:] + done.stderr[-3000:]
+    succeed(commands(), place)
     return place
 
 

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from command_lines import blocks
 
 from s3prl_aalbert.cli import COMMANDS
 from s3prl_aalbert.config import find_config
 
-README = Path(__file__).resolve().parents[2] / "README.md"
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-
 
 def command_lines() -> list[str]:
-    lines = [line.split("#")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+    lines = [line.split("#")[0].strip() for block in blocks("README.md", "bash") for line in block.splitlines()]
     return [line for line in lines if line]
 
 
@@ -53,7 +47,7 @@ def test_aalbert_commands_parse(line: str) -> None:
 
 
 def test_the_python_example_runs(tiny_release: Path, repository: Path) -> None:
-    (example,) = blocks("python")
+    (example,) = blocks("README.md", "python")
     script = example.replace("PATH/TO/s3prl-aalbert", str(repository)).replace('"CKPT"', repr(str(tiny_release)))
     script += "\nassert len(hidden_states) == 4 and upstream.num_layers == 4\n"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
