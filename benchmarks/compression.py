@@ -59,14 +59,12 @@ SIZES = {
     "middle": {"hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 384},
 }
 """Two sub-networks of SPACE."""
-HEAD = 64
-"""Values of a head, in the student and all of its sub-networks."""
 STUDENT = {
     "hidden_size": 128,
     "num_hidden_layers": 3,
     "num_attention_heads": 2,
     "intermediate_size": 512,
-    "attention_head_size": HEAD,
+    "attention_head_size": 64,  # of all of its sub-networks, too
     "share_layer": True,
     "downsample_rate": 3,
 }
@@ -132,19 +130,8 @@ def training_command(args: argparse.Namespace, name: str, seed: int) -> list[str
     override = ",,".join(f"{keys[key]}={value}" for key, value in settings.items())
     init = ["--init", str(folder_of(args, training.init, seed))] if training.init else []
     folders = ["--speech", *map(str, args.speech), "-p", str(folder_of(args, name, seed))]
-    options = [
-        "-g",
-        str(write_student(args.output)),
-        "-c",
-        training.config,
-        *teacher,
-        *init,
-        *folders,
-        "--seed",
-        str(seed),
-        "--device",
-        "cpu",
-    ]
+    options = ["-g", str(write_student(args.output)), "-c", training.config, *teacher, *init, *folders]
+    options += ["--seed", str(seed), "--device", "cpu"]
     return [training.command, *options, "-a", "-o", override]
 
 
@@ -221,15 +208,16 @@ def subjects(args: argparse.Namespace) -> Iterator[tuple[str, int, Callable[[], 
 
 def write_student(output: Path) -> Path:
     """Write the student's YAML."""
-    path = output / "student.yaml"
-    write_text(path, yaml.safe_dump({"transformer": STUDENT}, sort_keys=False))
-    return path
+    return _write_yaml(output / "student.yaml", {"transformer": STUDENT})
 
 
 def write_arch(output: Path, size: str) -> Path:
     """Write the YAML of a sub-network of SIZES."""
-    path = output / f"{size}.yaml"
-    write_text(path, yaml.safe_dump(SIZES[size], sort_keys=False))
+    return _write_yaml(output / f"{size}.yaml", SIZES[size])
+
+
+def _write_yaml(path: Path, content: dict[str, Any]) -> Path:
+    write_text(path, yaml.safe_dump(content, sort_keys=False))
     return path
 
 

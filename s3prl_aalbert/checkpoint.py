@@ -134,6 +134,9 @@ def load_training_state(path: Path) -> dict[str, Any]:
     lacking = [key for key in ("config", "model") if not isinstance(content.get(key), Mapping)]
     if lacking:
         raise CheckpointError(f"{path}: is damaged: it lacks {_some(lacking)}")
+    seed = content.get("seed", 0)
+    if not (isinstance(seed, int) and 0 <= seed < 2**63):
+        raise CheckpointError(f"{path}: is damaged: its seed is {seed!r}")
     _check_tensors(path, content["model"])
     return content
 

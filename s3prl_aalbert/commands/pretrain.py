@@ -137,8 +137,6 @@ def _configs(args: argparse.Namespace, resume_from: Path | None):  # type: ignor
         folders = [str(Path(folder).expanduser().absolute()) for folder in args.speech]
         section_of(section_of(config, "pretrain_expert"), "datarc")["paths"] = folders
     seed = args.seed if args.seed is not None else past.get("seed", SEED)
-    if not (isinstance(seed, int) and 0 <= seed < 2**63):  # of a damaged state, which is refused when it is loaded
-        seed = SEED if args.seed is None else args.seed
     return from_dict(ModelConfig, model, where_model), from_dict(PretrainConfig, config, where_config), seed
 
 
