@@ -8,6 +8,7 @@ python=${1:-python3} torch=${2:-}
 repository=$(cd "$(dirname "$0")/.." && pwd)
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
+export TMPDIR=$place # what pip unpacks goes with the rest, also when it is stopped half-way
 
 git clone --quiet "$repository" "$place/clone"
 "$python" -m venv "$place/venv"
