@@ -181,8 +181,8 @@ class WithoutCmvn(nn.Module):
         self.features = FeaturesExpert()
 
     def forward(self, wavs: list[torch.Tensor]) -> dict[str, list[torch.Tensor]]:
-        """Return them as the one hidden state."""
-        return {"hidden_states": [self.features(wavs)["no_cmvn"]]}
+        """Return them in place of the hidden states."""
+        return {"hidden_states": self.features(wavs)["no_cmvn"]}
 
 
 def subjects(args: argparse.Namespace) -> Iterator[tuple[str, int, Callable[[], nn.Module]]]:
