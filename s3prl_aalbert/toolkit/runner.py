@@ -20,6 +20,7 @@ from s3prl_aalbert.checkpoint import write_atomically
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.monitor import pass_over_unwritten
 from s3prl_aalbert.toolkit.bars import counting_bars
+from s3prl_aalbert.toolkit.precision import upstream_precision
 from s3prl_aalbert.toolkit.replace import replaced
 
 
@@ -42,7 +43,14 @@ def run(argv: Sequence[str]) -> int:
     typed = [arguments.PROGRAM, *arguments.complete(argv)]
     # main() replaces the builtin isinstance, for torch before 1.8; it is put back afterwards.
     own_isinstance = replaced(builtins, "isinstance", isinstance)
-    with replaced(sys, "argv", typed), own_isinstance, closed_writers(), whole_checkpoints(), counting_bars():
+    with (
+        replaced(sys, "argv", typed),
+        own_isinstance,
+        closed_writers(),
+        whole_checkpoints(),
+        counting_bars(),
+        upstream_precision(),
+    ):
         _run_main(run_downstream.main)
     return 0
 

@@ -1,0 +1,60 @@
+"""``runner.precision: bf16`` for S3PRL's runner: the upstream multiplies in half the precision, as in pre-training."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from s3prl_aalbert.config import shown
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.toolkit.replace import replaced
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def upstream_precision() -> Iterator[None]:
+    """Let the upstream of S3PRL's runner compute in the configuration's ``runner.precision``, fp32 where it has none.
+
+    S3PRL's own ``runner.fp16`` works on GPUs alone. Weights, hidden states, classifier and optimizer stay in float32.
+    """
+    from s3prl.downstream.runner import Runner
+
+    def build(runner: Any) -> Any:
+        precision = runner.config["runner"].get("precision", "fp32")
+        if precision not in ("fp32", "bf16"):
+            raise AalbertError(f"runner.precision is {shown(precision)}, expected fp32 or bf16")
+        entry = original(runner)
+        if precision == "bf16":
+            _autocast(entry.model, torch.device(runner.args.device).type)
+            logger.info("runner.precision: the upstream computes in bf16")
+        return entry
+
+    original = Runner._get_upstream
+    with replaced(Runner, "_get_upstream", build):
+        yield
+
+
+def _autocast(model: nn.Module, device_type: str) -> None:
+    """Run ``model`` in bfloat16 where torch holds that safe, and return its results in float32."""
+    compute = model.forward
+
+    def forward(*args: Any, **options: Any) -> Any:
+        with torch.autocast(device_type, torch.bfloat16):
+            found = compute(*args, **options)
+        return _in_float32(found)
+
+    model.forward = forward
+
+
+def _in_float32(found: Any) -> Any:
+    if isinstance(found, dict):
+        return {name: _in_float32(value) for name, value in found.items()}
+    if isinstance(found, (list, tuple)):
+        return [_in_float32(value) for value in found]
+    return found.float() if isinstance(found, Tensor) and found.dtype == torch.bfloat16 else found

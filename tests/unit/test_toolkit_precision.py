@@ -1,0 +1,76 @@
+"""``runner.precision``: what computes in bfloat16, and what stays in float32."""
+
+import argparse
+
+import pytest
+import torch
+
+from s3prl_aalbert import toolkit
+from s3prl_aalbert.errors import AalbertError
+
+pytest.importorskip("s3prl")
+WAVS = [torch.randn(16000, generator=torch.Generator().manual_seed(0)), torch.ones(4800).cumsum(0).sin()]
+
+
+def build_upstream(trainable=False, **runner_section):
+    """Build ``-u aalbert_tiny``, which comes with weights, as S3PRL's runner does."""
+    toolkit.activate()
+    from s3prl.downstream.runner import Runner
+
+    from s3prl_aalbert.toolkit.precision import upstream_precision
+
+    runner = Runner.__new__(Runner)
+    runner.args = argparse.Namespace(
+        upstream="aalbert_tiny",
+        upstream_ckpt=None,
+        upstream_model_config=None,
+        upstream_refresh=False,
+        upstream_trainable=trainable,
+        device="cpu",
+    )
+    runner.config, runner.init_ckpt = {"runner": runner_section}, {}
+    with upstream_precision():
+        return runner._get_upstream().model
+
+
+def types_of_products(model):
+    """Return the types that the model's linear layers and its classifier-side results have."""
+    found = []
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(lambda _, __, result: found.append(result.dtype))
+    states = model(WAVS)
+    return set(found), states
+
+
+def test_bf16_is_of_products_alone_and_close_to_fp32():
+    products, half = types_of_products(build_upstream(precision="bf16"))
+    assert products == {torch.bfloat16}
+    products, single = types_of_products(build_upstream())
+    assert products == {torch.float32}
+    assert set(half) == set(single)
+    for found, wanted in zip(half["hidden_states"], single["hidden_states"], strict=True):
+        assert found.dtype == torch.float32
+        error = (found - wanted).norm() / wanted.norm()
+        assert 1e-5 < error < 2e-2, error  # bfloat16 keeps 8 bits
+
+
+def test_bf16_fine_tunes_weights_in_fp32():
+    model = build_upstream(trainable=True, precision="bf16")
+    model(WAVS)["last_hidden_state"].square().mean().backward()
+    gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+    assert gradients and all(gradient.dtype == torch.float32 for gradient in gradients)
+    assert any(gradient.abs().max() > 0 for gradient in gradients)
+
+
+def test_the_runner_is_put_back():
+    from s3prl.downstream.runner import Runner
+
+    before = Runner._get_upstream
+    build_upstream(precision="bf16")
+    assert Runner._get_upstream is before
+
+
+def test_another_precision_is_refused():
+    with pytest.raises(AalbertError, match=r"runner\.precision is .fp16., expected fp32 or bf16"):
+        build_upstream(precision="fp16")
