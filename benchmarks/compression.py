@@ -37,7 +37,7 @@ STEPS = 800
 STAGE_2_STEPS = 400
 BUDGET = 18e6
 """MACs per second of audio for the searches; the student has 30e6."""
-EVALUATIONS = 24
+EVALUATIONS = 96
 RUNNER = {
     "runner.log_step": 50,
     "runner.eval_step": 100000,  # the last step alone

@@ -6,7 +6,7 @@ Every second layer takes the attention map of the layer before it. Plain layers 
 map; a layer that lends its map must form it. Which of the two is faster depends on length and machine, so every case
 stands beside the MACs that reuse saves by count (MACs of a backward pass are twice those of a forward pass, the share
 saved is the same). "encoder" is input embedding and encoder; "upstream" is all of it, from one waveform. Run it on a
-quiet machine; about 10 minutes.
+quiet machine; about 20 minutes.
 """
 
 from __future__ import annotations
