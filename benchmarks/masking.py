@@ -1,0 +1,133 @@
+"""What the share of selected tokens that stay visible does to the loss and to the layers (RESULTS.md).
+
+    python benchmarks/masking.py --speech data/speechocean762 data/LibriSpeech --timit data/timit -o result/masking
+
+Trains AALBERT-6L on crops of 2 s with each masking of MASKINGS, everything else equal, then measures on held-out
+speakers the L1 loss of the same tokens hidden and shown, and fits linear probes of phones to every layer. What is done
+is skipped, what was interrupted goes on. About 12 minutes a masking on one core with native bfloat16.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from linear_probes import FOLDS, RATE, probe_phones
+from torch.nn.utils.rnn import pad_sequence
+
+from s3prl_aalbert.audio_io import read_audio
+from s3prl_aalbert.checkpoint import load_checkpoint, load_weights, write_text
+from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
+from s3prl_aalbert.downstream.phone.dataset import load_phone_data
+from s3prl_aalbert.masking import ZERO, MaskPlan, length_mask
+from s3prl_aalbert.objective import MaskedReconstruction
+from s3prl_aalbert.upstream.expert import UpstreamExpert
+
+MASKINGS = {
+    "paper": (0.15, 0.8, 0.1),
+    "30_percent": (0.3, 0.5, 0.1),
+    "60_percent": (0.6, 0.5, 0.1),
+    "all": (1.0, 0.25, 0.05),
+}
+"""mask_proportion, zero_proportion, random_proportion; the rest of the selected tokens stays as it is."""
+SETTINGS = {
+    "config.pretrain_expert.datarc.train_batch_size": 16,
+    "config.pretrain_expert.datarc.max_seconds": 2,
+    "config.optimizer.lr": 4e-4,
+    "config.optimizer.warmup_proportion": 0.05,
+    "config.optimizer.schedule_steps": 3000,
+    "config.runner.total_steps": 600,
+    "config.runner.eval_step": 100,
+    "config.runner.save_step": 200,
+    "config.runner.max_keep": 1,
+}
+"""As the first stage of sweep_7h.yaml."""
+HIDDEN = 0.15
+"""Share of tokens that the loss is measured on."""
+UTTERANCES = 32
+SECONDS = 2
+
+
+def train(args: argparse.Namespace, name: str) -> Path:
+    """Pre-train with a masking, and return the folder."""
+    folder = args.output / name
+    if (folder / "model.safetensors").exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = ("mask_proportion", "zero_proportion", "random_proportion")
+    settings = SETTINGS | {f"model.task.{key}": value for key, value in zip(keys, MASKINGS[name], strict=True)}
+    settings["config.pretrain_expert.datarc.manifest"] = args.output / "manifest.tsv"
+    override = ",,".join(f"{key}={value}" for key, value in settings.items())
+    command = [sys.executable, "-m", "s3prl_aalbert", "pretrain", "-g", "aalbert_6l", "-c", "pretrain_default"]
+    command += ["--speech", *map(str, args.speech), "-p", str(folder), "-a", "--device", "cpu", "-o", override]
+    logging.info("%s", name)
+    with (folder / "log.txt").open("a") as log:
+        subprocess.run(command, stdout=log, stderr=log, check=True)
+    return folder
+
+
+@torch.no_grad()
+def losses(folder: Path, wavs: Sequence[torch.Tensor]) -> tuple[float, float]:
+    """Return the L1 loss of the same tokens hidden, and shown."""
+    checkpoint = load_checkpoint(folder)
+    objective = MaskedReconstruction(checkpoint.config).eval()
+    load_weights(objective, {name: tensor.float() for name, tensor in checkpoint.state.items()}, checkpoint.path)
+    padded, num_samples = pad_sequence(list(wavs), batch_first=True), torch.tensor([len(wav) for wav in wavs])
+    features = objective.model.acoustics(padded, num_samples)
+    shape = features.tokens.shape[:2]
+    drawn = torch.rand(shape, generator=torch.Generator().manual_seed(0)) < HIDDEN
+    selected = drawn & length_mask(features.lengths, shape[1])
+    shown = torch.arange(shape[1]).expand(shape)
+    sources = (torch.where(selected, ZERO, shown), shown)
+    hidden, visible = (objective(padded, num_samples, MaskPlan(selected, source)).mean.item() for source in sources)
+    return hidden, visible
+
+
+def held_out(manifest: Path) -> list[torch.Tensor]:
+    """Return the first seconds of utterances of held-out speakers."""
+    with manifest.open(newline="", encoding="utf-8") as file:
+        paths = [row["path"] for row in csv.DictReader(file, delimiter="\t") if row["split"] == "dev"]
+    chosen = paths[:: max(1, len(paths) // UTTERANCES)][:UTTERANCES]
+    return [torch.from_numpy(read_audio(path, 16000))[: SECONDS * 16000] for path in chosen]
+
+
+def main() -> None:
+    """Train, measure, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--speech", nargs="+", type=Path, required=True, help="folders to train on")
+    add("--timit", type=Path, required=True, help="the TIMIT sample, for phones")
+    add("-o", "--output", type=Path, required=True)
+    args = parser.parse_args()
+    args.output = args.output.absolute()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    folders = {name: train(args, name) for name in MASKINGS}
+    with tempfile.TemporaryDirectory() as scratch:
+        phone = PhoneDataConfig(str(args.timit), phone_set="39", num_folds=FOLDS, exclude=["sa1", "sa2"])
+        folds = [load_phone_data(replace(phone, fold=fold), RATE, 0, Path(scratch)) for fold in range(FOLDS)]
+    wavs = held_out(args.output / "manifest.tsv")
+    lines = [
+        "| selected | hidden | shown | loss hidden | loss shown | phones by layer, input embedding first |",
+        "|" + "---|" * 6,
+    ]
+    for name, (share, zero, random) in MASKINGS.items():
+        hidden, visible = losses(folders[name], wavs)
+        layers = " ".join(
+            f"{100 * each.test:.1f}" for each in probe_phones(UpstreamExpert(str(folders[name])).eval(), folds)
+        )
+        shares = " | ".join(f"{100 * each:.3g} %" for each in (share, share * zero, share * (1 - zero - random)))
+        lines.append(f"| {shares} | {hidden:.3f} | {visible:.3f} | {layers} |")
+        logging.info("%s", lines[-1])
+    write_text(args.output / "table.md", "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
