@@ -16,8 +16,6 @@ import argparse
 import json
 import logging
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +24,7 @@ from typing import Any
 
 import torch
 import yaml
+from commands import run_once
 from torch import nn
 
 from s3prl_aalbert.checkpoint import write_text
@@ -159,17 +158,6 @@ def commands(args: argparse.Namespace) -> Iterator[tuple[Path, list[str]]]:
             yield args.output / "search" / method / f"seed{seed}" / "arch.yaml", command
 
 
-def run_commands(args: argparse.Namespace) -> None:
-    """Run what is not done; each command keeps its output in a log beside its results."""
-    for done, command in commands(args):
-        if done.exists():
-            continue
-        logging.info("aalbert %s", shlex.join(command))
-        done.parent.mkdir(parents=True, exist_ok=True)
-        with (done.parent / "log.txt").open("a") as log:
-            subprocess.run([sys.executable, "-m", "s3prl_aalbert", *command], stdout=log, stderr=log, check=True)
-
-
 # ------------------------------------------------------------------------------------------------- probing
 
 
@@ -253,7 +241,8 @@ def main() -> None:
         print("\n".join(shlex.join(["aalbert", *command]) for _, command in commands(args)))
         return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    run_commands(args)
+    for done, command in commands(args):
+        run_once(done, command)
     probe_all(args)
     if set(args.seeds) < set(SEEDS):
         return

@@ -58,11 +58,16 @@ class ProbeData(NamedTuple):
 def load_data(timit: Path, speechocean: Path) -> ProbeData:
     """Read audio and labels of both tasks."""
     with tempfile.TemporaryDirectory() as folder:
-        phone = PhoneDataConfig(str(timit), phone_set="39", num_folds=FOLDS, exclude=["sa1", "sa2"])
-        phones = [load_phone_data(replace(phone, fold=fold), RATE, 0, Path(folder)) for fold in range(FOLDS)]
         config = SpeakerDataConfig(str(speechocean), max_speakers=SPEAKERS)
         first = load_speaker_data(config, 0, Path(folder))
-    return ProbeData(phones, [_split_anew(first, seed) for seed in range(SPEAKER_SPLITS)])
+    return ProbeData(load_phones(timit), [_split_anew(first, seed) for seed in range(SPEAKER_SPLITS)])
+
+
+def load_phones(timit: Path) -> list[TaskData]:
+    """Read audio and labels of the phones, a fold each."""
+    phone = PhoneDataConfig(str(timit), phone_set="39", num_folds=FOLDS, exclude=["sa1", "sa2"])
+    with tempfile.TemporaryDirectory() as folder:
+        return [load_phone_data(replace(phone, fold=fold), RATE, 0, Path(folder)) for fold in range(FOLDS)]
 
 
 def _split_anew(data: TaskData, seed: int) -> TaskData:

@@ -10,26 +10,21 @@ is skipped, what was interrupted goes on. About 12 minutes a masking on one core
 from __future__ import annotations
 
 import argparse
-import csv
 import logging
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
-from linear_probes import FOLDS, RATE, probe_phones
-from torch.nn.utils.rnn import pad_sequence
+from commands import run_once
+from linear_probes import load_phones, probe_phones
+from torch import Tensor
 
+from s3prl_aalbert.analysis.reconstruct import load_objective
 from s3prl_aalbert.audio_io import read_audio
-from s3prl_aalbert.checkpoint import load_checkpoint, load_weights, write_text
-from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
-from s3prl_aalbert.downstream.phone.dataset import load_phone_data
+from s3prl_aalbert.checkpoint import write_text
 from s3prl_aalbert.masking import ZERO, MaskPlan, length_mask
-from s3prl_aalbert.objective import MaskedReconstruction
-from s3prl_aalbert.upstream.expert import UpstreamExpert
+from s3prl_aalbert.pretrain.manifest import read_rows
+from s3prl_aalbert.upstream.expert import UpstreamExpert, pad_wavs
 
 MASKINGS = {
     "paper": (0.15, 0.8, 0.1),
@@ -49,38 +44,27 @@ SETTINGS = {
     "config.runner.save_step": 200,
     "config.runner.max_keep": 1,
 }
-"""As the first stage of sweep_7h.yaml."""
 HIDDEN = 0.15
 """Share of tokens that the loss is measured on."""
 UTTERANCES = 32
 SECONDS = 2
 
 
-def train(args: argparse.Namespace, name: str) -> Path:
-    """Pre-train with a masking, and return the folder."""
-    folder = args.output / name
-    if (folder / "model.safetensors").exists():
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
+def training_command(args: argparse.Namespace, name: str) -> list[str]:
+    """Return the command that pre-trains with a masking; given again it goes on."""
     keys = ("mask_proportion", "zero_proportion", "random_proportion")
     settings = SETTINGS | {f"model.task.{key}": value for key, value in zip(keys, MASKINGS[name], strict=True)}
     settings["config.pretrain_expert.datarc.manifest"] = args.output / "manifest.tsv"
     override = ",,".join(f"{key}={value}" for key, value in settings.items())
-    command = [sys.executable, "-m", "s3prl_aalbert", "pretrain", "-g", "aalbert_6l", "-c", "pretrain_default"]
-    command += ["--speech", *map(str, args.speech), "-p", str(folder), "-a", "--device", "cpu", "-o", override]
-    logging.info("%s", name)
-    with (folder / "log.txt").open("a") as log:
-        subprocess.run(command, stdout=log, stderr=log, check=True)
-    return folder
+    options = ["-g", "aalbert_6l", "-c", "pretrain_default", "--speech", *map(str, args.speech)]
+    return ["pretrain", *options, "-p", str(args.output / name), "-a", "--device", "cpu", "-o", override]
 
 
 @torch.no_grad()
-def losses(folder: Path, wavs: Sequence[torch.Tensor]) -> tuple[float, float]:
+def losses(folder: Path, wavs: Sequence[Tensor]) -> tuple[float, float]:
     """Return the L1 loss of the same tokens hidden, and shown."""
-    checkpoint = load_checkpoint(folder)
-    objective = MaskedReconstruction(checkpoint.config).eval()
-    load_weights(objective, {name: tensor.float() for name, tensor in checkpoint.state.items()}, checkpoint.path)
-    padded, num_samples = pad_sequence(list(wavs), batch_first=True), torch.tensor([len(wav) for wav in wavs])
+    objective, _ = load_objective(folder)
+    padded, num_samples = pad_wavs(wavs)
     features = objective.model.acoustics(padded, num_samples)
     shape = features.tokens.shape[:2]
     drawn = torch.rand(shape, generator=torch.Generator().manual_seed(0)) < HIDDEN
@@ -91,10 +75,10 @@ def losses(folder: Path, wavs: Sequence[torch.Tensor]) -> tuple[float, float]:
     return hidden, visible
 
 
-def held_out(manifest: Path) -> list[torch.Tensor]:
+def held_out(manifest: Path) -> list[Tensor]:
     """Return the first seconds of utterances of held-out speakers."""
-    with manifest.open(newline="", encoding="utf-8") as file:
-        paths = [row["path"] for row in csv.DictReader(file, delimiter="\t") if row["split"] == "dev"]
+    columns = ("path", "split")
+    paths = [row["path"] for row in read_rows(manifest, columns, required=columns) if row["split"] == "dev"]
     chosen = paths[:: max(1, len(paths) // UTTERANCES)][:UTTERANCES]
     return [torch.from_numpy(read_audio(path, 16000))[: SECONDS * 16000] for path in chosen]
 
@@ -109,20 +93,17 @@ def main() -> None:
     args = parser.parse_args()
     args.output = args.output.absolute()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    folders = {name: train(args, name) for name in MASKINGS}
-    with tempfile.TemporaryDirectory() as scratch:
-        phone = PhoneDataConfig(str(args.timit), phone_set="39", num_folds=FOLDS, exclude=["sa1", "sa2"])
-        folds = [load_phone_data(replace(phone, fold=fold), RATE, 0, Path(scratch)) for fold in range(FOLDS)]
-    wavs = held_out(args.output / "manifest.tsv")
+    for name in MASKINGS:
+        run_once(args.output / name / "model.safetensors", training_command(args, name))
+    folds, wavs = load_phones(args.timit), held_out(args.output / "manifest.tsv")
     lines = [
         "| selected | hidden | shown | loss hidden | loss shown | phones by layer, input embedding first |",
         "|" + "---|" * 6,
     ]
     for name, (share, zero, random) in MASKINGS.items():
-        hidden, visible = losses(folders[name], wavs)
-        layers = " ".join(
-            f"{100 * each.test:.1f}" for each in probe_phones(UpstreamExpert(str(folders[name])).eval(), folds)
-        )
+        hidden, visible = losses(args.output / name, wavs)
+        probes = probe_phones(UpstreamExpert(str(args.output / name)).eval(), folds)
+        layers = " ".join(f"{100 * probe.test:.1f}" for probe in probes)
         shares = " | ".join(f"{100 * each:.3g} %" for each in (share, share * zero, share * (1 - zero - random)))
         lines.append(f"| {shares} | {hidden:.3f} | {visible:.3f} | {layers} |")
         logging.info("%s", lines[-1])

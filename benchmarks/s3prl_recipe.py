@@ -1,6 +1,6 @@
 """Pre-train S3PRL's built-in audio_albert with its own code and recipe, on the training part of a manifest of ours.
 
-    python benchmarks/s3prl_recipe.py --manifest result/sweep_7h/pretrain/manifest.tsv --steps N -o result/peer
+    python benchmarks/s3prl_recipe.py --manifest result/pretrain/NAME/manifest.tsv --steps N -o result/peer
 
 The same again goes on from the last checkpoint. S3PRL's runner and recipe are untouched but for the number of steps,
 the batch and the precision, which its recipe has in fp16, for GPUs alone. Prints the minutes that training took, to
@@ -21,7 +21,8 @@ from typing import Any
 
 import yaml
 
-# S3PRL's own pretrain/audio_albert/config_model.yaml, which its wheel lacks.
+from s3prl_aalbert.pretrain.manifest import read_rows
+
 S3PRL_MODEL = {
     "transformer": {
         "input_dim": -1,
@@ -60,7 +61,7 @@ S3PRL_MODEL = {
         "target": {"feat_type": "mel", "channel": 1, "log": True, "delta": 0, "cmvn": True},
     },
 }
-"""Keys of S3PRL's pretrain/audio_albert/config_model.yaml, which its wheel lacks."""
+"""S3PRL's own pretrain/audio_albert/config_model.yaml, which its wheel lacks."""
 
 CHILD = """
 import runpy, sys
@@ -104,8 +105,8 @@ def runner_config(steps: int, batch_size: int, save_step: int, table: Path) -> d
 
 def write_table(manifest: Path, table: Path) -> int:
     """Write S3PRL's table (file_path, length) of the manifest's training part, and return its number of rows."""
-    with manifest.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file, delimiter="\t") if row["split"] == "train"]
+    columns = ("path", "samples", "split")
+    rows = [row for row in read_rows(manifest, columns, required=columns) if row["split"] == "train"]
     with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file_path", "length"])

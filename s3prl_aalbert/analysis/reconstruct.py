@@ -47,22 +47,28 @@ def reconstruct_one(folder: Path) -> ReconstructedUtterance:
     """
     path, split = _choose_utterance(_manifest_of(folder))
     try:
-        checkpoint = load_checkpoint(folder)
-        objective = MaskedReconstruction(checkpoint.config)
-        load_weights(objective, {name: t.float() for name, t in checkpoint.state.items()}, checkpoint.path)
-        rate = checkpoint.config.audio.sample_rate
+        objective, step = load_objective(folder)
+        rate = objective.config.audio.sample_rate
         wav = torch.from_numpy(read_audio(path, rate))[: int(MAX_SECONDS * rate)]
     except AalbertError as error:
         raise DamagedRun(str(error)) from error
     wavs, num_samples = wav.unsqueeze(0), torch.tensor([wav.numel()])
-    real = objective.eval().model.acoustics(wavs, num_samples).frame_mask[0]  # (T, stack)
-    plan = sample_mask(len(real), checkpoint.config.task, torch.Generator().manual_seed(MASK_SEED))
+    real = objective.model.acoustics(wavs, num_samples).frame_mask[0]  # (T, stack)
+    plan = sample_mask(len(real), objective.config.task, torch.Generator().manual_seed(MASK_SEED))
     batch_plan = collate_plans([plan])
     loss = float(objective(wavs, num_samples, batch_plan).mean)
     stages = objective.reconstruct(wavs, num_samples, batch_plan)
     frame_errors = (stages.predicted - stages.target)[0].abs().mean(dim=2)  # (T, stack, K) -> (T, stack)
     errors = (frame_errors * real).sum(dim=1) / real.sum(dim=1)
-    return ReconstructedUtterance(path, split, checkpoint.info.get("step"), plan.selected, errors, loss, stages)
+    return ReconstructedUtterance(path, split, step, plan.selected, errors, loss, stages)
+
+
+def load_objective(folder: Path) -> tuple[MaskedReconstruction, int | None]:
+    """Return the pre-trained model with its head, ready to evaluate, and its step."""
+    checkpoint = load_checkpoint(folder)
+    objective = MaskedReconstruction(checkpoint.config)
+    load_weights(objective, {name: t.float() for name, t in checkpoint.state.items()}, checkpoint.path)
+    return objective.eval(), checkpoint.info.get("step")
 
 
 def _manifest_of(folder: Path) -> Path:

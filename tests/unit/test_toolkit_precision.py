@@ -34,7 +34,7 @@ def build_upstream(trainable=False, **runner_section):
 
 
 def types_of_products(model):
-    """Return the types that the model's linear layers and its classifier-side results have."""
+    """Return the types that the results of the model's linear layers have, and its hidden states."""
     found = []
     for module in model.modules():
         if isinstance(module, torch.nn.Linear):
