@@ -3,8 +3,10 @@
 dependencies = ["torch", "torchaudio", "numpy", "yaml", "safetensors"]
 
 from s3prl_aalbert.upstream.hubconf import (  # noqa: E402
+    aalbert,
     aalbert_3l,
     aalbert_6l,
+    aalbert_6l_7h,
     aalbert_12l,
     aalbert_features,
     aalbert_local,
@@ -16,8 +18,10 @@ from s3prl_aalbert.upstream.hubconf import (  # noqa: E402
 )
 
 __all__ = [
+    "aalbert",
     "aalbert_3l",
     "aalbert_6l",
+    "aalbert_6l_7h",
     "aalbert_12l",
     "aalbert_features",
     "aalbert_local",

@@ -17,6 +17,7 @@ from s3prl_aalbert.config import ModelConfig, from_dict, load_model_config, read
 from s3prl_aalbert.encoder import Encoder, InputEmbedding
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model import count_parameters
+from s3prl_aalbert.upstream.download import PACKAGED_WEIGHTS, PUBLISHED, packaged_names
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +120,8 @@ def name_models(runs: Iterable[Run]) -> dict[ModelKey, Model]:
 
 def _order(model: Model) -> tuple[Any, ...]:
     upstream = model.key.upstream
-    kinds = (upstream in NO_PARAMETERS, upstream in PRESETS, upstream in OWN_CHECKPOINT, True)
+    ours = upstream in (*OWN_CHECKPOINT, *packaged_names())
+    kinds = (upstream in NO_PARAMETERS, upstream in PRESETS, ours, True)
     unknown = model.parameters is None
     return (kinds.index(True), unknown, model.parameters or 0, natural_order(model.label))
 
@@ -135,6 +137,8 @@ def _config_of(key: ModelKey) -> ModelConfig | None:
     try:
         if key.upstream in OWN_CHECKPOINT and key.checkpoint:
             return checkpoint_config(Path(key.checkpoint))
+        if key.upstream in packaged_names():
+            return checkpoint_config((PACKAGED_WEIGHTS / PUBLISHED[key.upstream].location).parent)
         if key.upstream in PRESETS:
             return load_model_config(key.config or PRESETS[key.upstream])
     except AalbertError as error:
@@ -170,7 +174,7 @@ def _describe(key: ModelKey, config: ModelConfig | None) -> str:
         gone = key.upstream in OWN_CHECKPOINT
         return "checkpoint not found" if gone else "an upstream of S3PRL"
     transformer = config.transformer
-    trained = "pre-trained" if key.checkpoint else "untrained, random weights"
+    trained = "untrained, random weights" if key.upstream in PRESETS else "pre-trained"
     rate = config.samples_per_token / config.audio.sample_rate * 1000
     return f"{family_name(config)}, hidden size {transformer.hidden_size}, {rate:g} ms a token; {trained}"
 

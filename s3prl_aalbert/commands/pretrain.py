@@ -37,7 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-p", "--expdir", metavar="DIR", help="save at DIR")
     add("-e", "--past_exp", metavar="CKPT", help="resume from a state or folder, with its own configuration")
     add("-a", "--auto_resume", action="store_true", help="resume if the experiment has a state")
-    add("--init", metavar="CKPT", help="start from the weights of a checkpoint, with new data and schedule")
+    add(
+        "--init",
+        metavar="CKPT",
+        help="start from a checkpoint's weights or aalbert_6l_7h's, with new data and schedule",
+    )
     add("-o", "--override", metavar="TEXT", help='e.g. "config.optimizer.lr=1e-3,,model.transformer.hidden_size=256"')
     add("--seed", type=int, help=f"default: {SEED}, or that of the run that goes on")
     add("--device", help="cuda or cpu; default: cuda if there is one")
@@ -80,9 +84,17 @@ def build(args: argparse.Namespace, load_teacher: Callable[[argparse.Namespace, 
         strict=args.strict,
         dry_run=args.dry_run,
         resume_from=resume_from,
-        init=Path(args.init).expanduser() if args.init else None,
+        init=_init(args.init) if args.init else None,
     )
     return Pretrainer(model_config, config, options, load_teacher(args, config))
+
+
+def _init(name: str) -> Path:
+    """Return the checkpoint of ``--init``; a path goes before the name of packaged weights."""
+    from s3prl_aalbert.upstream.download import fetch_published, packaged_names
+
+    path = Path(name).expanduser()
+    return fetch_published(name) if name in packaged_names() and not path.exists() else path
 
 
 def _expdir(args: argparse.Namespace) -> Path:

@@ -20,7 +20,7 @@ examples:
   aalbert sweep --preset paper --only pretrain/    # part of one, by the beginning of its runs' names
   aalbert sweep --preset paper --print             # one command a line, e.g. for a cluster's array job
 """
-PRESETS = ("paper", "small", "evidence")
+PRESETS = ("small", "7h", "paper", "evidence")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

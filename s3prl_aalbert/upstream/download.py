@@ -47,7 +47,12 @@ class Published:
     """Of that file."""
 
 
+_AALBERT_6L_7H = Published(
+    "aalbert_6l_7h/model.safetensors", "dbb1042fcf78350096a865de1c170d2d3b2b388fccbb3e78fe39b9f59e9a5e1c"
+)
 PUBLISHED: dict[str, Published] = {
+    "aalbert": _AALBERT_6L_7H,  # the default
+    "aalbert_6l_7h": _AALBERT_6L_7H,
     "aalbert_tiny": Published(
         "aalbert_tiny/model.safetensors", "76774a0bfb2b0aa04c4efde4862c22208c03dd9d5799a0012d3340f88472233d"
     ),

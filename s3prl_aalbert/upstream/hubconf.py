@@ -17,8 +17,10 @@ from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 logger = logging.getLogger(__name__)
 
 __all__ = [
+    "aalbert",
     "aalbert_3l",
     "aalbert_6l",
+    "aalbert_6l_7h",
     "aalbert_12l",
     "aalbert_features",
     "aalbert_local",
@@ -28,7 +30,7 @@ __all__ = [
     "aalbert_tiny",
     "aalbert_url",
 ]
-ARCHITECTURES = {"aalbert_tiny": "aalbert_small"}
+ARCHITECTURES = {"aalbert": "aalbert_6l", "aalbert_6l_7h": "aalbert_6l", "aalbert_tiny": "aalbert_small"}
 """Packaged YAML of a name; others: the name itself, less aalbert_ before mockingjay."""
 
 
@@ -134,6 +136,8 @@ def _entry(name: str, description: str) -> Callable[..., UpstreamExpert]:
 _UNPUBLISHED = "no published weights"
 aalbert_3l = _entry("aalbert_3l", f"AALBERT-3L (7.46M parameters): {_UNPUBLISHED}.")
 aalbert_6l = _entry("aalbert_6l", f"AALBERT-6L (7.46M parameters): {_UNPUBLISHED}.")
+aalbert_6l_7h = _entry("aalbert_6l_7h", "AALBERT-6L (7.46M parameters), pre-trained on 7 h of read speech.")
+aalbert = _entry("aalbert", "The default: aalbert_6l_7h.")
 aalbert_12l = _entry("aalbert_12l", f"AALBERT-12L (7.46M parameters): {_UNPUBLISHED}.")
 aalbert_mockingjay_3l = _entry("aalbert_mockingjay_3l", f"Mockingjay-3L (21.6M parameters): {_UNPUBLISHED}.")
 aalbert_mockingjay_6l = _entry("aalbert_mockingjay_6l", f"Mockingjay-6L (42.9M parameters): {_UNPUBLISHED}.")

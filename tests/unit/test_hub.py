@@ -11,12 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from s3prl_aalbert.analysis.reconstruct import load_objective
+from s3prl_aalbert.audio_io import read_audio
 from s3prl_aalbert.checkpoint import CheckpointError, load_checkpoint
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.masking import ZERO, MaskPlan, length_mask
 from s3prl_aalbert.model import count_parameters
+from s3prl_aalbert.synthesis import synthesise_corpus
 from s3prl_aalbert.upstream import download, hubconf
 from s3prl_aalbert.upstream.download import PUBLISHED, Published
-from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
+from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert, pad_wavs
 
 PRESETS = {
     f"aalbert_{family}{layers}l": (layers, family == "") for family in ("", "mockingjay_") for layers in (3, 6, 12)
@@ -146,6 +150,34 @@ def test_every_published_name_is_an_entry_with_sound_weights() -> None:
         assert len(entry.sha256) == 64
         if "://" not in entry.location:  # packaged: no network needed
             assert isinstance(getattr(hubconf, name)(), UpstreamExpert)
+
+
+def test_the_default_is_the_released_model_and_it_is_documented(repository: Path) -> None:
+    folder = repository / "s3prl_aalbert" / "pretrained" / "aalbert_6l_7h"
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 32_000_000
+    default, untrained = hubconf.aalbert().model, hubconf.aalbert(pretrained=False).model
+    assert count_parameters(default) == 7_458_816 and default.config.transformer == untrained.config.transformer
+    stored = load_checkpoint(folder).state
+    for model in (default, hubconf.aalbert_6l_7h().model):
+        assert all(torch.equal(stored[f"model.{name}"].float(), value) for name, value in model.state_dict().items())
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for said in ("7,458,816", "float16", "Apache-2.0", "CC BY 4.0", "7.07 h", "dev loss", "**For**", "**Not for**"):
+        assert said in card
+
+
+@torch.no_grad()
+def test_the_released_model_rebuilds_speech_that_it_never_saw(repository: Path, tmp_path: Path) -> None:
+    objective, _ = load_objective(repository / "s3prl_aalbert" / "pretrained" / "aalbert_6l_7h")
+    synthesise_corpus(tmp_path / "speech", num_speakers=4, utterances_per_speaker=1, seconds=(2.0, 3.0), seed=3)
+    paths = sorted((tmp_path / "speech").rglob("*.wav"))
+    wavs, num_samples = pad_wavs([torch.from_numpy(read_audio(path, 16000)) for path in paths])
+    features = objective.model.acoustics(wavs, num_samples, with_target=True)
+    shape = features.tokens.shape[:2]
+    hidden = torch.rand(shape, generator=torch.Generator().manual_seed(0)) < 0.15
+    hidden &= length_mask(features.lengths, shape[1])
+    plan = MaskPlan(hidden, torch.where(hidden, ZERO, torch.arange(shape[1]).expand(shape)))
+    loss, of_the_mean = objective(wavs, num_samples, plan).mean, features.target[hidden].abs().mean()
+    assert len(paths) == 4 and float(loss) < 0.6 * float(of_the_mean)
 
 
 def test_the_tiny_model_is_pretrained_small_and_documented(repository: Path) -> None:

@@ -141,6 +141,21 @@ def test_parameters_of_features_are_zero_and_of_other_upstreams_unknown(tmp_path
     assert models["model"].description == "checkpoint not found"
 
 
+def test_weights_that_come_with_the_package_are_pretrained_models(tmp_path: Path) -> None:
+    for name in ("aalbert_tiny", "aalbert", "aalbert_6l"):
+        write_results(tmp_path / name, upstream=name)
+    models = {model.label: (model.parameters, model.description) for model in summarise_runs([tmp_path]).models}
+    assert models == {
+        "untrained aalbert_6l": (
+            7_458_816,
+            "AALBERT-6L, hidden size 768, 30 ms a token; untrained, random weights",
+        ),
+        "aalbert_tiny": (913_408, "AALBERT-3L, hidden size 256, 30 ms a token; pre-trained"),
+        "aalbert": (7_458_816, "AALBERT-6L, hidden size 768, 30 ms a token; pre-trained"),
+    }
+    assert list(models) == ["untrained aalbert_6l", "aalbert_tiny", "aalbert"]
+
+
 def test_models_in_folders_of_the_same_name_get_longer_labels(tmp_path: Path) -> None:
     for name in ("one", "two"):
         ckpt = write_release(tmp_path / name / "pretrain", "aalbert_6l")
