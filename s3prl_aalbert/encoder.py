@@ -200,6 +200,7 @@ class InputEmbedding(nn.Module):
         super().__init__()
         size, narrow = config.hidden_size, config.embedding_size
         self.hidden_size = size
+        self.position_scale = config.position_scale
         self.projection = nn.Linear(input_dim, narrow or size)
         self.expansion = nn.Linear(narrow, size) if narrow else None
         self.norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
@@ -214,7 +215,7 @@ class InputEmbedding(nn.Module):
         else:
             projected = sliced_linear(self.expansion, self.projection(tokens), size)
         positions = self._positions(tokens.size(1), tokens.device)[:, :size]
-        return self.dropout(sliced_norm(self.norm, projected + positions))
+        return self.dropout(sliced_norm(self.norm, projected + self.position_scale * positions))
 
     def _positions(self, num_tokens: int, device: torch.device) -> Tensor:
         table = self.positions

@@ -58,7 +58,14 @@ class MaskedReconstruction(nn.Module):
         """Return what the loss of a batch is divided by: the values of its selected real frames."""
         return selected_values
 
-    def forward(self, wavs: Tensor, num_samples: Tensor, plan: MaskPlan, arch: Architecture | None = None) -> Loss:
+    def forward(
+        self,
+        wavs: Tensor,
+        num_samples: Tensor,
+        plan: MaskPlan,
+        arch: Architecture | None = None,
+        heard: Tensor | None = None,
+    ) -> Loss:
         """Compute the reconstruction loss of a padded batch.
 
         Args:
@@ -66,11 +73,14 @@ class MaskedReconstruction(nn.Module):
             num_samples: (B,).
             plan: (B, T) what is hidden, see masking.sample_mask.
             arch: a sub-network; None is the whole model.
+            heard: (B, S) what the model hears instead of ``wavs``, which it rebuilds all the same; None: ``wavs``.
         """
         features = self.model.acoustics(wavs, num_samples, with_target=True)
+        noisy = heard is not None and heard is not wavs
+        tokens = self.model.acoustics(heard, num_samples).tokens if noisy else features.tokens
         # Only selected tokens are predicted: the last layer and the head run on them alone.
         queries, wanted = selected_first(plan.selected)
-        hidden = self.model.encode(apply_mask(features.tokens, plan), features.lengths, arch, queries)[-1]
+        hidden = self.model.encode(apply_mask(tokens, plan), features.lengths, arch, queries)[-1]
         predicted = self.head(hidden[wanted])  # (N, stack, K)
         real = features.frame_mask[plan.selected].unsqueeze(-1)  # (N, stack, 1)
         error = (predicted.float() - features.target[plan.selected]).abs().masked_fill(~real, 0)

@@ -73,7 +73,14 @@ class MaskedDistillation(nn.Module):
         """Return what the loss of a batch is divided by: its real tokens."""
         return float(self.config.num_tokens(num_samples).sum())
 
-    def forward(self, wavs: Tensor, num_samples: Tensor, plan: MaskPlan, arch: Architecture | None = None) -> Loss:
+    def forward(
+        self,
+        wavs: Tensor,
+        num_samples: Tensor,
+        plan: MaskPlan,
+        arch: Architecture | None = None,
+        heard: Tensor | None = None,
+    ) -> Loss:
         """Compute the distillation loss of a padded batch.
 
         Args:
@@ -81,8 +88,9 @@ class MaskedDistillation(nn.Module):
             num_samples: (B,).
             plan: (B, T) what is hidden from the student.
             arch: a sub-network of the student.
+            heard: (B, S) what the student hears; the teacher always hears ``wavs``, and so does the student with None.
         """
-        features = self.model.acoustics(wavs, num_samples)
+        features = self.model.acoustics(wavs if heard is None else heard, num_samples)
         tokens = apply_mask(features.tokens, plan) if self.distill.mask_student else features.tokens
         hidden = self.model.encode(tokens, features.lengths, arch)
         real = length_mask(features.lengths, tokens.size(1))  # (B, T)

@@ -23,6 +23,7 @@ from s3prl_aalbert.config import ModelConfig
 from s3prl_aalbert.masking import MaskPlan, collate_plans, sample_mask
 from s3prl_aalbert.pretrain.corpus import SAMPLE_RATE, Utterance, Utterances
 from s3prl_aalbert.pretrain.loading import Keys, load
+from s3prl_aalbert.pretrain.noise import add_noise
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,9 @@ class Batch:
     """A micro-batch of masked-reconstruction training."""
 
     wavs: Tensor
-    """(B, S) padded waveforms."""
+    """(B, S) padded waveforms, to be rebuilt."""
+    heard: Tensor
+    """(B, S) the same with noise, as the model hears them; ``wavs`` itself without."""
     num_samples: Tensor
     """(B,)."""
     plan: MaskPlan
@@ -50,8 +53,10 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on another device."""
+        wavs = self.wavs.to(device, non_blocking=True)
         return Batch(
-            self.wavs.to(device, non_blocking=True),
+            wavs,
+            wavs if self.heard is self.wavs else self.heard.to(device, non_blocking=True),
             self.num_samples.to(device, non_blocking=True),
             self.plan.to(device),
             self.weight,
@@ -61,7 +66,9 @@ class Batch:
     def pin_memory(self) -> Batch:
         """Return the batch in memory that a GPU can fetch by itself; the data loader asks for it."""
         plan = MaskPlan(*(tensor.pin_memory() for tensor in self.plan))
-        return Batch(self.wavs.pin_memory(), self.num_samples.pin_memory(), plan, self.weight, self.paths)
+        wavs = self.wavs.pin_memory()
+        heard = wavs if self.heard is self.wavs else self.heard.pin_memory()
+        return Batch(wavs, heard, self.num_samples.pin_memory(), plan, self.weight, self.paths)
 
 
 def utterance_seed(seed: int, epoch: int, index: int) -> int:
@@ -69,11 +76,37 @@ def utterance_seed(seed: int, epoch: int, index: int) -> int:
     return int(np.random.SeedSequence([seed, epoch, index]).generate_state(1, np.uint64)[0] >> 1)
 
 
+class Noise(NamedTuple):
+    """What is mixed into the speech that the model hears."""
+
+    proportion: float
+    """Share of the utterances."""
+    snr_db: tuple[float, float]
+    """Smallest and largest."""
+
+
+class Item(NamedTuple):
+    """An utterance of a batch."""
+
+    wav: np.ndarray
+    """(num_samples,) to be rebuilt."""
+    heard: np.ndarray
+    """(num_samples,) with noise, or ``wav`` itself."""
+    plan: MaskPlan
+    path: str
+
+
 class SpeechDataset(Dataset):
     """Decoded, cropped and masked utterances, addressed by (epoch, index)."""
 
     def __init__(
-        self, utterances: Sequence[Utterance], config: ModelConfig, max_seconds: float, seed: int, cache: bool = True
+        self,
+        utterances: Sequence[Utterance],
+        config: ModelConfig,
+        max_seconds: float,
+        seed: int,
+        cache: bool = True,
+        noise: Noise | None = None,
     ):
         """Set up the data.
 
@@ -83,11 +116,13 @@ class SpeechDataset(Dataset):
             max_seconds: longer utterances are cropped.
             seed: of crops and masks.
             cache: read the corpus's decoded audio where there is some, instead of the files.
+            noise: mixed into what the model hears; None for none.
         """
         self.utterances = utterances if isinstance(utterances, Utterances) else Utterances.of(utterances)
         self.config = config
         self.max_samples = int(max_seconds * SAMPLE_RATE)
         self.seed = seed
+        self.noise = noise
         self._cache = self.utterances.cache if cache else None
 
     @property
@@ -95,8 +130,8 @@ class SpeechDataset(Dataset):
         """Samples of each utterance after cropping (N,)."""
         return np.minimum(self.utterances.samples, self.max_samples)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, MaskPlan, str]:
-        """Return the waveform (num_samples,), its mask plan and its path.
+    def __getitem__(self, key: tuple[int, int]) -> Item:
+        """Return an utterance, cropped, with its noise and its mask.
 
         Raises:
             AudioError: the file was deleted or damaged since the corpus was checked.
@@ -104,8 +139,8 @@ class SpeechDataset(Dataset):
         epoch, index = key
         generator = torch.Generator().manual_seed(utterance_seed(self.seed, epoch, index))
         wav = self._crop(index, generator)
-        num_tokens = self.config.num_tokens(len(wav))
-        return wav, sample_mask(num_tokens, self.config.task, generator), self.utterances.path(index)
+        plan = sample_mask(self.config.num_tokens(len(wav)), self.config.task, generator)
+        return Item(wav, self._heard(wav, generator), plan, self.utterances.path(index))
 
     def __len__(self) -> int:
         """Return the number of utterances."""
@@ -125,6 +160,16 @@ class SpeechDataset(Dataset):
             return self._cache.read(index, start, length)
         return wav[start : start + length]
 
+    def _heard(self, wav: np.ndarray, generator: torch.Generator) -> np.ndarray:
+        """Return an utterance with noise, or as it is."""
+        if self.noise is None or float(torch.rand(1, generator=generator)) >= self.noise.proportion:
+            return wav
+
+        def other_speech() -> np.ndarray:
+            return self._crop(int(torch.randint(len(self), (1,), generator=generator)), generator)
+
+        return add_noise(wav, self.noise.snr_db, other_speech, generator)
+
     def _decode(self, index: int) -> np.ndarray:
         try:
             return read_audio(self.utterances.path(index), SAMPLE_RATE)
@@ -133,16 +178,23 @@ class SpeechDataset(Dataset):
                 f"{error}; it was fine when the corpus was checked: go on with -a to check anew"
             ) from error
 
-    def collate(self, items: Sequence[tuple[np.ndarray, MaskPlan, str]]) -> Batch:
+    def collate(self, items: Sequence[Item]) -> Batch:
         """Pad utterances to one batch."""
-        num_samples = torch.tensor([len(wav) for wav, _, _ in items])
-        padded = np.empty((len(items), int(num_samples.max())), np.float32)  # torch would call all cores to a copy
-        for row, (wav, _, _) in enumerate(items):
-            padded[row, : len(wav)] = wav
-            padded[row, len(wav) :] = 0
-        plan = collate_plans([plan for _, plan, _ in items])
+        num_samples = torch.tensor([len(item.wav) for item in items])
+        wavs = _padded([item.wav for item in items])
+        noisy = any(item.heard is not item.wav for item in items)
+        heard = _padded([item.heard for item in items]) if noisy else wavs
+        plan = collate_plans([item.plan for item in items])
         weight = _selected_frames(plan, num_samples, self.config) * self.config.audio.target_dim
-        return Batch(torch.from_numpy(padded), num_samples, plan, float(weight), tuple(path for _, _, path in items))
+        return Batch(wavs, heard, num_samples, plan, float(weight), tuple(item.path for item in items))
+
+
+def _padded(wavs: Sequence[np.ndarray]) -> Tensor:
+    padded = np.empty((len(wavs), max(map(len, wavs))), np.float32)  # torch would call all cores to a copy
+    for row, wav in enumerate(wavs):
+        padded[row, : len(wav)] = wav
+        padded[row, len(wav) :] = 0
+    return torch.from_numpy(padded)
 
 
 def _selected_frames(plan: MaskPlan, num_samples: Tensor, config: ModelConfig) -> int:

@@ -116,6 +116,10 @@ class DataConfig:
     """Longer ones are left out instead of cropped; null: none is."""
     dev_fraction: float = 0.02
     """Share of the speakers held out for the dev loss."""
+    noise_proportion: float = 0.0
+    """Share of the training utterances that the model hears with noise mixed in; what it rebuilds stays clean."""
+    noise_snr_db: tuple[float, float] = (0.0, 15.0)
+    """Their signal-to-noise ratio is drawn between these."""
     num_workers: int = 0
     """Processes that read audio while training; 0: a thread of the training process."""
     cache_hours: float = 24.0
@@ -146,6 +150,11 @@ class DataConfig:
             found.append(f"pretrain_expert.datarc.prepare_workers is {self.prepare_workers}, expected at least 1")
         if self.trust_manifest and not self.manifest:
             found.append("pretrain_expert.datarc.trust_manifest needs a manifest")
+        if not 0 <= self.noise_proportion <= 1:
+            found.append(f"pretrain_expert.datarc.noise_proportion is {self.noise_proportion}, expected within [0, 1]")
+        if not -math.inf < self.noise_snr_db[0] <= self.noise_snr_db[1] < math.inf:
+            low, high = self.noise_snr_db
+            found.append(f"pretrain_expert.datarc.noise_snr_db is [{low}, {high}], expected [lowest, highest] in dB")
         if not 0 <= self.dev_fraction < 1:
             found.append(f"pretrain_expert.datarc.dev_fraction is {self.dev_fraction}, expected within [0, 1)")
         return found

@@ -22,7 +22,7 @@ from s3prl_aalbert.config import ModelConfig, from_dict, to_dict
 from s3prl_aalbert.distill.objective import Teacher
 from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
 from s3prl_aalbert.model import count_parameters
-from s3prl_aalbert.pretrain.batches import Batch, SpeechDataset, TrainingBatches, dev_loader
+from s3prl_aalbert.pretrain.batches import Batch, Noise, SpeechDataset, TrainingBatches, dev_loader
 from s3prl_aalbert.pretrain.card import model_card
 from s3prl_aalbert.pretrain.config import PretrainConfig
 from s3prl_aalbert.pretrain.corpus import Corpus, load_corpus, manifest_path
@@ -83,7 +83,13 @@ class Pretrainer:
 
     def _dataset(self, split: str) -> SpeechDataset:
         datarc = self.config.datarc
-        return SpeechDataset(self.corpus.split(split), self.model_config, datarc.max_seconds, self.options.seed)
+        noise = (
+            Noise(datarc.noise_proportion, datarc.noise_snr_db)
+            if split == "train" and datarc.noise_proportion
+            else None
+        )
+        utterances, seconds = self.corpus.split(split), datarc.max_seconds
+        return SpeechDataset(utterances, self.model_config, seconds, self.options.seed, noise=noise)
 
     def _training_batches(self) -> TrainingBatches:
         datarc, fabric = self.config.datarc, self.fabric
@@ -167,7 +173,7 @@ class Pretrainer:
         for index, (batch, arch) in enumerate(passes):
             batch = batch.to(fabric.device)
             with fabric.no_backward_sync(self.module, enabled=index + 1 < len(passes)):
-                loss = self.module(batch.wavs, batch.num_samples, batch.plan, arch)
+                loss = self.module(batch.wavs, batch.num_samples, batch.plan, arch, batch.heard)
                 # Gradients are averaged over processes: multiply by their number to divide by the global weight alone.
                 fabric.backward(loss.total * (fabric.world_size / weight))
             total += loss.total.detach()

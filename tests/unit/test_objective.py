@@ -64,6 +64,21 @@ def change_target(module: MaskedReconstruction, where: Callable[[Features], Tens
     change_features(module, change)
 
 
+def test_what_is_heard_goes_in_and_what_is_clean_comes_out(
+    module: MaskedReconstruction, batch: tuple[Tensor, Tensor]
+) -> None:
+    wavs, num_samples = batch
+    heard = wavs + 0.1 * torch.randn(wavs.shape, generator=torch.Generator().manual_seed(0)) * (wavs != 0)
+    with torch.no_grad():
+        loss = module(wavs, num_samples, PLAN, heard=heard)
+        predicted = module.reconstruct(heard, num_samples, PLAN).predicted
+        clean = module.reconstruct(wavs, num_samples, PLAN)
+        assert module(wavs, num_samples, PLAN, heard=wavs).total == module(wavs, num_samples, PLAN).total
+    real = module.model.acoustics(wavs, num_samples).frame_mask & PLAN.selected.unsqueeze(-1)  # (B, T, stack)
+    assert float(loss.total) == pytest.approx(float((predicted - clean.target).abs()[real].sum()), rel=1e-5)
+    assert float((predicted - clean.predicted).abs()[real].max()) > 0.01
+
+
 def test_the_loss_equals_l1_by_hand(module: MaskedReconstruction, batch: tuple[Tensor, Tensor]) -> None:
     with torch.no_grad():
         loss = module(*batch, PLAN)

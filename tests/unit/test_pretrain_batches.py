@@ -18,10 +18,12 @@ import torch
 
 from s3prl_aalbert.audio_io import AudioError
 from s3prl_aalbert.config import AudioConfig, ModelConfig, TaskConfig, TransformerConfig
+from s3prl_aalbert.masking import length_mask
 from s3prl_aalbert.objective import MaskedReconstruction
 from s3prl_aalbert.pretrain.batches import (
     Batch,
     Cut,
+    Noise,
     SpeechDataset,
     TrainingBatches,
     dev_loader,
@@ -31,6 +33,7 @@ from s3prl_aalbert.pretrain.batches import (
 from s3prl_aalbert.pretrain.config import DataConfig
 from s3prl_aalbert.pretrain.corpus import Utterance, load_corpus
 from s3prl_aalbert.pretrain.loading import prefetch
+from s3prl_aalbert.pretrain.noise import add_noise
 
 SEED = 5
 MAX_SECONDS = 1.0
@@ -282,9 +285,9 @@ def test_short_utterances_are_whole_and_masked_anew(dataset: SpeechDataset) -> N
     index = int(np.argmin(dataset.utterances.samples))
     masks = set()
     for epoch in range(20):
-        wav, plan, path = dataset[(epoch, index)]
-        np.testing.assert_array_equal(wav, soundfile.read(path, dtype="float32")[0])
-        masks.add(tuple(plan.selected.tolist()))
+        item = dataset[(epoch, index)]
+        np.testing.assert_array_equal(item.wav, soundfile.read(item.path, dtype="float32")[0])
+        masks.add(tuple(item.plan.selected.tolist()))
     assert len(masks) > 10
 
 
@@ -292,6 +295,59 @@ def test_single_utterances_can_be_given(dataset: SpeechDataset) -> None:
     some = SpeechDataset(list(dataset.utterances)[:4], MODEL, MAX_SECONDS, SEED)
     assert isinstance(some.utterances[3], Utterance) and some.utterances[3] == dataset.utterances[3]
     np.testing.assert_array_equal(some[(1, 3)][0], dataset[(1, 3)][0])
+
+
+# --------------------------------------------------------------------------------------------------- noise
+
+
+def test_without_noise_the_model_hears_what_it_rebuilds(dataset: SpeechDataset) -> None:
+    batch = dataset.collate([dataset[(0, index)] for index in range(3)])
+    assert batch.heard is batch.wavs and batch.to(torch.device("cpu")).heard.data_ptr() == batch.wavs.data_ptr()
+
+
+def test_a_share_of_the_utterances_is_heard_with_noise_and_the_rest_of_them_stays_the_same(
+    dataset: SpeechDataset,
+) -> None:
+    noisy = SpeechDataset(dataset.utterances, MODEL, MAX_SECONDS, SEED, noise=Noise(0.7, (0.0, 15.0)))
+    changed = 0
+    for epoch in range(10):
+        for index in range(len(dataset)):
+            clean, item = dataset[(epoch, index)], noisy[(epoch, index)]
+            np.testing.assert_array_equal(item.wav, clean.wav)
+            assert torch.equal(item.plan.source, clean.plan.source) and len(item.heard) == len(item.wav)
+            changed += item.heard is not item.wav
+            np.testing.assert_array_equal(item.heard, noisy[(epoch, index)].heard)  # drawn from the key alone
+    assert abs(changed / 430 - 0.7) < 4 * (0.7 * 0.3 / 430) ** 0.5
+    batch = noisy.collate([noisy[(0, index)] for index in range(8)])
+    assert batch.heard.shape == batch.wavs.shape and not torch.equal(batch.heard, batch.wavs)
+    padding = ~length_mask(batch.num_samples, batch.wavs.size(1))
+    assert not batch.heard[padding].any()
+
+
+@pytest.mark.parametrize("snr_db", [(-5.0, -5.0), (0.0, 0.0), (10.0, 10.0), (0.0, 15.0)])
+def test_noise_has_the_level_that_was_asked_for(snr_db: tuple[float, float]) -> None:
+    wav = np.sin(np.arange(8000, dtype=np.float32) / 7)
+    speech = np.cos(np.arange(3000, dtype=np.float32) / 3)
+    kinds, levels = set(), []
+    for seed in range(60):
+        noise = add_noise(wav, snr_db, lambda: speech, torch.Generator().manual_seed(seed)) - wav
+        levels.append(10 * np.log10(np.square(wav, dtype=float).sum() / np.square(noise, dtype=float).sum()))
+        repeated = np.corrcoef(noise[:3000], noise[3000:6000])[0, 1] > 0.99
+        assert repeated == (np.corrcoef(noise[:3000], speech)[0, 1] > 0.99)
+        kinds.add(bool(repeated))
+    assert kinds == {True, False}  # another utterance, repeated to fit, and white noise
+    assert snr_db[0] - 0.01 < min(levels) and max(levels) < snr_db[1] + 0.01
+    if snr_db[0] < snr_db[1]:
+        assert abs(np.mean(levels) - 7.5) < 4 * 15 / 12**0.5 / 60**0.5
+
+
+def test_silence_neither_gets_noise_nor_is_noise() -> None:
+    silence, wav = np.zeros(400, np.float32), np.ones(400, np.float32)
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        assert not add_noise(silence, (0.0, 15.0), lambda: wav, generator).any()
+        heard = add_noise(wav, (0.0, 0.0), lambda: silence, torch.Generator().manual_seed(seed))
+        assert heard is wav or abs(np.mean(np.square(heard - wav)) - 1) < 1e-5
 
 
 # -------------------------------------------------------------------------------------------------- resume
