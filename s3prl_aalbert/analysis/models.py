@@ -17,7 +17,7 @@ from s3prl_aalbert.config import ModelConfig, from_dict, load_model_config, read
 from s3prl_aalbert.encoder import Encoder, InputEmbedding
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model import count_parameters
-from s3prl_aalbert.upstream.download import PACKAGED_WEIGHTS, PUBLISHED, packaged_names
+from s3prl_aalbert.upstream.download import packaged_folder, packaged_names
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ def _config_of(key: ModelKey) -> ModelConfig | None:
         if key.upstream in OWN_CHECKPOINT and key.checkpoint:
             return checkpoint_config(Path(key.checkpoint))
         if key.upstream in packaged_names():
-            return checkpoint_config((PACKAGED_WEIGHTS / PUBLISHED[key.upstream].location).parent)
+            return checkpoint_config(packaged_folder(key.upstream))
         if key.upstream in PRESETS:
             return load_model_config(key.config or PRESETS[key.upstream])
     except AalbertError as error:

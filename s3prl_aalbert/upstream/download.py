@@ -65,6 +65,11 @@ def packaged_names() -> list[str]:
     return [name for name, each in PUBLISHED.items() if urllib.parse.urlsplit(each.location).scheme not in SCHEMES]
 
 
+def packaged_folder(name: str) -> Path:
+    """Return the folder of a packaged name: weights, configuration, card."""
+    return (PACKAGED_WEIGHTS / PUBLISHED[name].location).parent
+
+
 def fetch_published(name: str, progress: bool = True, refresh: bool = False) -> Path:
     """Return the local file of a published name's weights, after checking its hash.
 

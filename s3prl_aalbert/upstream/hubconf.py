@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from s3prl_aalbert.checkpoint import CONFIG_FILE
 from s3prl_aalbert.encoder import initialise
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.upstream.download import PUBLISHED, fetch, fetch_published
+from s3prl_aalbert.upstream.download import PUBLISHED, fetch, fetch_published, packaged_folder, packaged_names
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 
 logger = logging.getLogger(__name__)
@@ -30,8 +31,6 @@ __all__ = [
     "aalbert_tiny",
     "aalbert_url",
 ]
-ARCHITECTURES = {"aalbert": "aalbert_6l", "aalbert_6l_7h": "aalbert_6l", "aalbert_tiny": "aalbert_small"}
-"""Packaged YAML of a name; others: the name itself, less aalbert_ before mockingjay."""
 
 
 def aalbert_local(
@@ -111,8 +110,14 @@ def _named(
         if refresh is None:
             raise AalbertError(f"{missing}. Pass pretrained=False for the untrained model, or use aalbert_local")
         logger.warning("%s. Building the untrained model", missing)
-    architecture = ARCHITECTURES.get(name, name.replace("aalbert_mockingjay", "mockingjay"))
-    return UpstreamExpert(model_config=model_config or architecture)
+    return UpstreamExpert(model_config=model_config or _architecture(name))
+
+
+def _architecture(name: str) -> str:
+    """Return the YAML of a name: that of its packaged weights, or the packaged YAML named like it."""
+    if name in packaged_names():
+        return str(packaged_folder(name) / CONFIG_FILE)
+    return name.replace("aalbert_mockingjay", "mockingjay")
 
 
 def _entry(name: str, description: str) -> Callable[..., UpstreamExpert]:

@@ -106,6 +106,7 @@ def published(tiny_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     path = tmp_path / "pretrained" / "aalbert_3l" / "model.safetensors"
     path.parent.mkdir(parents=True)
     shutil.copy(tiny_release / "model.safetensors", path)
+    shutil.copy(tiny_release / "config.yaml", path.parent)
     monkeypatch.setattr(download, "PACKAGED_WEIGHTS", tmp_path / "pretrained")
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     monkeypatch.setitem(PUBLISHED, "aalbert_3l", Published("aalbert_3l/model.safetensors", sha256))
@@ -116,8 +117,9 @@ def test_a_name_with_packaged_weights(published: Path, tiny_release: Path) -> No
     expected = hubconf.aalbert_local(ckpt=str(tiny_release)).state_dict()
     for found in (hubconf.aalbert_3l(), hubconf.aalbert_3l(ckpt=None, model_config=None, refresh=False)):
         assert all(torch.equal(tensor, expected[name]) for name, tensor in found.state_dict().items())
-    untrained = hubconf.aalbert_3l(pretrained=False)
-    assert untrained.model.config.transformer.hidden_size == 768
+    untrained = hubconf.aalbert_3l(pretrained=False)  # the same architecture, not the packaged YAML of that name
+    assert untrained.model.config.transformer.hidden_size == 32
+    assert not all(torch.equal(tensor, expected[name]) for name, tensor in untrained.state_dict().items())
     with pytest.raises(AalbertError, match="has its own configuration"):
         hubconf.aalbert_3l(model_config="debug")
 
@@ -156,7 +158,7 @@ def test_the_default_is_the_released_model_and_it_is_documented(repository: Path
     folder = repository / "s3prl_aalbert" / "pretrained" / "aalbert_6l_7h"
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 32_000_000
     default, untrained = hubconf.aalbert().model, hubconf.aalbert(pretrained=False).model
-    assert count_parameters(default) == 7_458_816 and default.config.transformer == untrained.config.transformer
+    assert count_parameters(default) == 7_458_816 and default.config == untrained.config
     stored = load_checkpoint(folder).state
     for model in (default, hubconf.aalbert_6l_7h().model):
         assert all(torch.equal(stored[f"model.{name}"].float(), value) for name, value in model.state_dict().items())
