@@ -1,6 +1,6 @@
 """Noise in what the model hears, never in what it rebuilds: to clean a token takes its neighbours.
 
-As in WavLM (Chen et al. 2022, section III-B): another utterance of the corpus, or white noise, at a random level.
+After WavLM (arXiv 2110.13900): another utterance of the corpus, here also white noise, at a random level.
 """
 
 from __future__ import annotations

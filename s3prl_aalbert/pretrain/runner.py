@@ -83,11 +83,7 @@ class Pretrainer:
 
     def _dataset(self, split: str) -> SpeechDataset:
         datarc = self.config.datarc
-        noise = (
-            Noise(datarc.noise_proportion, datarc.noise_snr_db)
-            if split == "train" and datarc.noise_proportion
-            else None
-        )
+        noise = Noise(datarc.noise_proportion, datarc.noise_snr_db) if split == "train" else None
         utterances, seconds = self.corpus.split(split), datarc.max_seconds
         return SpeechDataset(utterances, self.model_config, seconds, self.options.seed, noise=noise)
 
