@@ -58,11 +58,11 @@ class Pretrainer:
         self.model_config, self.config, self.options = model_config, config, options
         self.fabric = launch(config, options)
         self.step, self.best_dev, self.lowest_loss = 0, math.inf, math.inf
-        self.corpus = self._load_corpus()
         torch.manual_seed(options.seed)
         objective = build_objective(model_config, config, teacher)
         if options.init:
             initialise_from(objective, options.init)
+        self.corpus = self._load_corpus()  # after the weights: it may decode for an hour before a mistyped --init
         self.objective = objective.to(self.fabric.device)
         optimizer = build_optimizer(self.objective, config.optimizer)
         self.module, self.optimizer = self.fabric.setup(self.objective, optimizer)

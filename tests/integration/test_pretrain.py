@@ -184,6 +184,14 @@ def test_two_processes_equal_one_with_twice_the_batch_and_resume_on_the_other_nu
     assert_same_training(tmp_path / "one", tmp_path / "from_one", 5)
 
 
+def test_a_mistyped_init_is_told_before_the_speech_is_decoded(speech: Path, tmp_path: Path) -> None:
+    arguments = command(speech, tmp_path / "x", "--init", "aalbert_6l_7x")
+    result = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1] == "aalbert pretrain: aalbert_6l_7x: no such checkpoint"
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_users_mistakes_are_one_sentence(speech: Path, tmp_path: Path) -> None:
     (tmp_path / "typo.yaml").write_text("runner: {total_stepz: 3}\noptimizer: {lr: fast}\n")
     for more, message in (
