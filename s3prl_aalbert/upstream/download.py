@@ -48,7 +48,7 @@ class Published:
 
 
 _AALBERT_6L_7H = Published(
-    "aalbert_6l_7h/model.safetensors", "dbb1042fcf78350096a865de1c170d2d3b2b388fccbb3e78fe39b9f59e9a5e1c"
+    "aalbert_6l_7h/model.safetensors", "1ec024fb2f94e07fbb019f2f1607ed4ff2ca5d88d49e6e59060ba24bd8c56eaa"
 )
 PUBLISHED: dict[str, Published] = {
     "aalbert": _AALBERT_6L_7H,  # the default
