@@ -159,6 +159,8 @@ def test_the_default_is_the_released_model_and_it_is_documented(repository: Path
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 32_000_000
     default, untrained = hubconf.aalbert().model, hubconf.aalbert(pretrained=False).model
     assert count_parameters(default) == 7_458_816 and default.config == untrained.config
+    named = hubconf.aalbert_6l(pretrained=False, model_config="aalbert_6l_7h").model  # sweep_7h.yaml's control
+    assert named.config == default.config
     stored = load_checkpoint(folder).state
     for model in (default, hubconf.aalbert_6l_7h().model):
         assert all(torch.equal(stored[f"model.{name}"].float(), value) for name, value in model.state_dict().items())
