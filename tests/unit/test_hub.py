@@ -181,7 +181,7 @@ def test_the_released_model_rebuilds_speech_that_it_never_saw(repository: Path, 
     hidden &= length_mask(features.lengths, shape[1])
     plan = MaskPlan(hidden, torch.where(hidden, ZERO, torch.arange(shape[1]).expand(shape)))
     loss, of_the_mean = objective(wavs, num_samples, plan).mean, features.target[hidden].abs().mean()
-    assert len(paths) == 4 and float(loss) < 0.7 * float(of_the_mean)
+    assert len(paths) == 4 and float(loss) < 0.65 * float(of_the_mean)
 
 
 def test_the_tiny_model_is_pretrained_small_and_documented(repository: Path) -> None:
