@@ -29,6 +29,8 @@ RUNNER_KEYS: dict[str, tuple[Any, str]] = {
     "optimizer.lr": _AMOUNT,
 }
 """What S3PRL's runner reads, with its type."""
+OPTIONAL_KEYS = ("runner.precision", "runner.feature_cache", "runner.fp16")
+"""What is read where it stands: a configuration may lack them."""
 _NEEDS_MODEL_CONFIG = "baseline_local"  # features: reads -g and ignores -k
 
 
@@ -65,6 +67,8 @@ def parse_override(text: str | None) -> Overrides:
 def warn_of_new_keys(overrides: Overrides, config: Mapping[str, Any]) -> None:
     """Warn of each key that ``-o`` adds to the configuration: it may be a misspelt one."""
     for key in overrides.config:
+        if key in OPTIONAL_KEYS:
+            continue
         section: Any = config
         for name in key.split("."):
             if not isinstance(section, Mapping) or name not in section:

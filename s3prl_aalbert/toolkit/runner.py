@@ -20,6 +20,7 @@ from s3prl_aalbert.checkpoint import write_atomically
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.monitor import pass_over_unwritten
 from s3prl_aalbert.toolkit.bars import counting_bars
+from s3prl_aalbert.toolkit.feature_cache import cached_features
 from s3prl_aalbert.toolkit.precision import upstream_precision
 from s3prl_aalbert.toolkit.replace import replaced
 
@@ -50,6 +51,7 @@ def run(argv: Sequence[str]) -> int:
         whole_checkpoints(),
         counting_bars(),
         upstream_precision(),
+        cached_features(),
     ):
         _run_main(run_downstream.main)
     return 0

@@ -159,6 +159,7 @@ COMMANDS = {
     "-m evaluate -t test -e exp/dev-best.ckpt": 0,
     "-m inference -t one.wav -e exp/dev-best.ckpt": 0,
     TUNE.replace("exp -l 1 -f", "frozen -s hidden_states"): 0,
+    TUNE.replace("exp -l 1 -f", "cached -s hidden_states -o config.runner.feature_cache=cache"): 0,
     f"{BASELINE} -n workers -o {WORKERS},,config.runner.total_steps=2": 0,
     f"{BASELINE} -n broken -o {WORKERS},,{BROKEN}": 2,
 }
@@ -204,6 +205,14 @@ def test_f_trains_and_saves_the_upstream_and_s_keeps_it_frozen(place):
     assert moved
     assert "Upstream" not in frozen
     assert frozen["Featurizer"]["weights"].numel() == 3  # input embedding and two layers
+
+
+@pytest.mark.usefixtures("output")
+def test_from_the_cache_the_same_is_learned_and_each_utterance_kept_once(place):
+    cached, frozen = rows(place / "cached"), rows(place / "frozen")
+    assert [row["step"] for row in cached] == [row["step"] for row in frozen]
+    assert [row["loss"] for row in cached] == pytest.approx([row["loss"] for row in frozen], abs=1e-3)
+    assert len(list((place / "cache").glob("aalbert_local-*/*.safetensors"))) == 8  # train, dev and test are the same
 
 
 def check_workers(place, output):

@@ -202,6 +202,19 @@ def test_other_dropped_options_and_a_moved_experiment_are_warned_of(complete, ca
     assert "-o args.expdir=moved" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("assignment", "warned"),
+    [
+        ("config.runner.precision=bf16", False),
+        ("config.runner.feature_cache=cache", False),
+        ("config.runner.feature_cash=cache", True),
+    ],
+)
+def test_keys_that_a_configuration_may_lack_are_not_taken_for_misspelt_ones(caplog, assignment, warned):
+    checks.warn_of_new_keys(checks.parse_override(assignment), {"runner": {"total_steps": 1}})
+    assert ("the configuration has no" in caplog.text) is warned
+
+
 def test_the_checkpoint_of_a_resumed_upstream_must_still_be_there(complete):
     experiment(Path("exp/states-10.ckpt"), upstream="aalbert_local", upstream_ckpt="gone.ckpt")
     with pytest.raises(AalbertError, match=r"-k gone\.ckpt: no such file"):

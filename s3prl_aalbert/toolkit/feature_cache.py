@@ -1,0 +1,158 @@
+"""``runner.feature_cache: DIR`` for S3PRL's runner: a frozen upstream hears each utterance once in all runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from s3prl_aalbert.checkpoint import write_atomically
+from s3prl_aalbert.config import shown
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.toolkit.replace import replaced
+
+logger = logging.getLogger(__name__)
+
+MORE_TOKENS = 4
+"""Tokens kept beyond an utterance's own number: S3PRL's Featurizer rounds lengths, and allows the difference of 4."""
+LAST = "last_hidden_state"
+
+
+@contextmanager
+def cached_features() -> Iterator[None]:
+    """Let S3PRL's runner read the hidden states of utterances that its upstream has seen from ``runner.feature_cache``.
+
+    On its own it computes them anew at every step of every run. Hidden states are kept in float16, and padded with
+    zeros instead of what the upstream made of padding, which S3PRL's Featurizer cuts off.
+    """
+    from s3prl.downstream.runner import Runner
+
+    def build(runner: Any) -> Any:
+        entry = original(runner)
+        folder = runner.config["runner"].get("feature_cache")
+        if folder is None:
+            return entry
+        if not isinstance(folder, str) or not folder:
+            raise AalbertError(f"runner.feature_cache is {shown(folder)}, expected a folder or null")
+        if runner.upstream.trainable:
+            raise AalbertError("runner.feature_cache is for frozen upstreams: leave it out with -f")
+        cache = Path(folder).expanduser() / fingerprint(runner)
+        runner.upstream.model = CachedUpstream(runner.upstream.model, cache)
+        logger.info("runner.feature_cache: hidden states in float16, in %s", cache)
+        return entry
+
+    original = Runner._get_featurizer  # which has the upstream hear noise, not to be kept
+    with replaced(Runner, "_get_featurizer", build):
+        yield
+
+
+def fingerprint(runner: Any) -> str:
+    """Return a name for what the runner's upstream computes: its options, precision and weights."""
+    args, model = runner.args, runner.upstream.model
+    config = args.upstream_model_config
+    options = {
+        "upstream": args.upstream,
+        "ckpt": args.upstream_ckpt,
+        "model_config": Path(config).read_text(encoding="utf-8") if config and Path(config).is_file() else config,
+        "precision": runner.config["runner"].get("precision", "fp32"),
+    }
+    found = hashlib.sha256(json.dumps(options, sort_keys=True, default=str).encode())
+    for name, value in chain(sorted(model.named_parameters()), sorted(model.named_buffers())):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return f"{args.upstream}-{found.hexdigest()[:16]}"
+
+
+class CachedUpstream(nn.Module):
+    """A frozen upstream whose hidden states are on disk, one file an utterance.
+
+    Args:
+        upstream: gives ``hidden_states``, each (batch, tokens, width), for a list of (num_samples,) waveforms.
+        folder: of the files; made when the first is written.
+    """
+
+    def __init__(self, upstream: nn.Module, folder: Path):
+        super().__init__()
+        self.upstream, self.folder = upstream, folder
+
+    def get_downsample_rates(self, key: str) -> int:
+        """Return the samples per token of the inner upstream."""
+        inner: Any = self.upstream
+        return inner.get_downsample_rates(key)
+
+    def forward(self, wavs: Sequence[Tensor]) -> dict[str, Any]:
+        """Return ``hidden_states`` and ``last_hidden_state`` for a list of (num_samples,) waveforms.
+
+        Raises:
+            AalbertError: the upstream gives no such states.
+            CheckpointError: a file cannot be written.
+        """
+        paths = [self.folder / f"{_digest(wav)}.safetensors" for wav in wavs]
+        kept = [_read(path) for path in paths]
+        missing = [index for index, states in enumerate(kept) if states is None]
+        if missing:
+            for index, states in zip(missing, self._compute([wavs[index] for index in missing]), strict=True):
+                _write(paths[index], states)
+                kept[index] = states
+        device = wavs[0].device
+        layers = [
+            pad_sequence([layer.float() for layer in of_layer], batch_first=True).to(device)  # (batch, tokens, width)
+            for of_layer in zip(*(states for states in kept if states is not None), strict=True)
+        ]
+        return {"hidden_states": layers, LAST: layers[-1]}
+
+    def _compute(self, wavs: Sequence[Tensor]) -> list[list[Tensor]]:
+        """Return the layers of each utterance, (tokens, width) in float16."""
+        found = self.upstream(wavs)
+        layers = found.get("hidden_states")
+        layers = [layers] if isinstance(layers, Tensor) else layers
+        if not layers or not torch.equal(found.get(LAST, layers[-1]), layers[-1]):
+            raise AalbertError(
+                "runner.feature_cache: the upstream's last_hidden_state is not the last of hidden_states; leave it out"
+            )
+        rate = self.get_downsample_rates("hidden_states")
+        rates = rate if isinstance(rate, (list, tuple)) else [rate] * len(layers)
+        halves = [_in_half(layer) for layer in layers]
+        return [
+            [half[index, : -(-len(wav) // rate) + MORE_TOKENS] for half, rate in zip(halves, rates, strict=True)]
+            for index, wav in enumerate(wavs)
+        ]
+
+
+def _in_half(layer: Tensor) -> Tensor:
+    half = layer.detach().to("cpu", torch.float16)
+    if not half.isfinite().all():
+        raise AalbertError("runner.feature_cache: a hidden state does not fit float16; leave it out for this upstream")
+    return half
+
+
+def _digest(wav: Tensor) -> str:
+    return hashlib.sha256(wav.detach().cpu().contiguous().numpy().data).hexdigest()[:32]
+
+
+def _read(path: Path) -> list[Tensor] | None:
+    """Return what is kept of an utterance, if anything readable is."""
+    try:
+        layers = safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        return None
+    except SafetensorError as error:
+        logger.warning("%s: damaged (%s), computed again", path, error)
+        return None
+    return [layers[str(index)] for index in range(len(layers))]
+
+
+def _write(path: Path, layers: Sequence[Tensor]) -> None:
+    tensors = {str(index): layer.contiguous() for index, layer in enumerate(layers)}
+    write_atomically(path, lambda temporary: safetensors.torch.save_file(tensors, temporary))

@@ -1,0 +1,148 @@
+"""``runner.feature_cache``: what is kept, what is computed anew, and what is refused."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+import torch
+
+from s3prl_aalbert import toolkit
+from s3prl_aalbert.errors import AalbertError
+
+pytest.importorskip("s3prl")
+GENERATOR = torch.Generator().manual_seed(0)
+SHORT, MIDDLE, LONG = (torch.randn(size, generator=GENERATOR) for size in (4800, 11111, 16000))
+
+
+def build_runner(
+    cache, upstream="aalbert_tiny", selection="hidden_states", trainable=False, model_config=None, **runner
+):
+    """Return S3PRL's runner with its upstream and featurizer."""
+    toolkit.activate()
+    from s3prl.downstream.runner import Runner
+
+    from s3prl_aalbert.toolkit.feature_cache import cached_features
+
+    found = Runner.__new__(Runner)
+    found.args = argparse.Namespace(
+        upstream=upstream,
+        upstream_ckpt=None,
+        upstream_model_config=model_config,
+        upstream_refresh=False,
+        upstream_trainable=trainable,
+        upstream_feature_selection=selection,
+        upstream_layer_selection=None,
+        upstream_feature_normalize=False,
+        device="cpu",
+    )
+    found.config, found.init_ckpt = {"runner": {"feature_cache": cache, **runner}}, {}
+    with cached_features():
+        found.upstream = found._get_upstream()
+        found.featurizer = found._get_featurizer()
+    return found
+
+
+def features_of(runner, wavs):
+    """Return what a task gets."""
+    with torch.no_grad():
+        return runner.featurizer.model(wavs, runner.upstream.model(wavs))
+
+
+def count_heard(runner):
+    """Return a list that grows by the lengths of the utterances which the upstream itself hears."""
+    heard = []
+    runner.upstream.model.upstream.register_forward_pre_hook(
+        lambda _, inputs: heard.extend(len(wav) for wav in inputs[0])
+    )
+    return heard
+
+
+@pytest.mark.parametrize("selection", ["hidden_states", "last_hidden_state"])
+def test_a_task_gets_the_same_features_from_the_cache(tmp_path, selection):
+    wavs = [SHORT, LONG, MIDDLE]
+    wanted = features_of(build_runner(None, selection=selection), wavs)
+    runner = build_runner(str(tmp_path), selection=selection)
+    for _ in range(2):
+        found = features_of(runner, wavs)
+        for one, other in zip(found, wanted, strict=True):
+            assert one.dtype == torch.float32
+            assert one.shape == other.shape
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)  # float16 keeps 11 bits
+
+
+def test_an_utterance_is_heard_once_in_all_runs_together(tmp_path):
+    first = build_runner(str(tmp_path))
+    heard = count_heard(first)
+    features_of(first, [SHORT, LONG])
+    features_of(first, [LONG, MIDDLE, SHORT])
+    assert heard == [4800, 16000, 11111]
+    second = build_runner(str(tmp_path), selection="last_hidden_state")
+    heard = count_heard(second)
+    features_of(second, [MIDDLE, SHORT])
+    assert heard == []
+
+
+def test_a_damaged_file_is_computed_again_and_named(tmp_path, caplog):
+    runner = build_runner(str(tmp_path))
+    wanted = features_of(runner, [SHORT])
+    [kept] = tmp_path.rglob("*.safetensors")
+    kept.write_bytes(kept.read_bytes()[:100])
+    heard = count_heard(runner)
+    assert torch.equal(features_of(runner, [SHORT])[0], wanted[0])
+    assert heard == [4800]
+    assert str(kept) in caplog.text
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_other_weights_options_or_precision_have_a_cache_of_their_own(tmp_path):
+    base = str(tmp_path)
+    folders = [
+        build_runner(base, **options).upstream.model.folder
+        for options in (
+            {},
+            {
+                "upstream": "aalbert_3l"
+            },  # untrained: S3PRL's seed is not set here, so its weights are not those of the next
+            {"upstream": "aalbert_3l"},
+            {"upstream": "aalbert_features"},
+            {"precision": "bf16"},
+        )
+    ]
+    assert len(set(folders)) == len(folders)
+    assert build_runner(base).upstream.model.folder == folders[0]
+
+
+def test_upstreams_of_s3prl_are_kept_too(tmp_path):
+    wanted = features_of(build_runner(None, upstream="fbank"), [SHORT, LONG])
+    runner = build_runner(str(tmp_path), upstream="fbank")
+    features_of(runner, [SHORT, LONG])
+    found = features_of(runner, [LONG, SHORT])[::-1]
+    for one, other in zip(found, wanted, strict=True):
+        assert one.shape == other.shape
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=2e-2)  # values of up to 20
+
+
+def test_a_trainable_upstream_is_refused(tmp_path):
+    with pytest.raises(AalbertError, match=r"feature_cache is for frozen upstreams: leave it out with -f"):
+        build_runner(str(tmp_path), trainable=True)
+
+
+def test_what_is_no_folder_is_refused():
+    with pytest.raises(AalbertError, match=r"runner\.feature_cache is True, expected a folder or null"):
+        build_runner(True)
+
+
+def test_states_too_large_for_float16_are_refused(tmp_path):
+    runner = build_runner(str(tmp_path))
+    runner.upstream.model.upstream.forward = lambda wavs: {"hidden_states": [torch.full((1, 33, 2), 1e5)]}
+    with pytest.raises(AalbertError, match="does not fit float16"):
+        runner.upstream.model([LONG])
+    assert not list(Path(tmp_path).rglob("*.safetensors"))
+
+
+def test_another_last_hidden_state_is_refused(tmp_path):
+    runner = build_runner(str(tmp_path))
+    states = {"hidden_states": [torch.zeros(1, 33, 2)], "last_hidden_state": torch.ones(1, 33, 2)}
+    runner.upstream.model.upstream.forward = lambda wavs: states
+    with pytest.raises(AalbertError, match="last_hidden_state is not the last of hidden_states"):
+        runner.upstream.model([LONG])
