@@ -25,7 +25,7 @@ from s3prl_aalbert.toolkit.replace import replaced
 logger = logging.getLogger(__name__)
 
 MORE_TOKENS = 4
-"""Tokens kept beyond an utterance's own number: S3PRL's Featurizer rounds lengths, and allows the difference of 4."""
+"""Tokens kept beyond the number that S3PRL's Featurizer expects of an utterance: it refuses more than these."""
 LAST = "last_hidden_state"
 
 
@@ -125,7 +125,7 @@ class CachedUpstream(nn.Module):
         rates = rate if isinstance(rate, (list, tuple)) else [rate] * len(layers)
         halves = [_in_half(layer) for layer in layers]
         return [
-            [half[index, : -(-len(wav) // rate) + MORE_TOKENS] for half, rate in zip(halves, rates, strict=True)]
+            [half[index, : round(len(wav) / rate) + MORE_TOKENS] for half, rate in zip(halves, rates, strict=True)]
             for index, wav in enumerate(wavs)
         ]
 
