@@ -47,8 +47,10 @@ def cached_features() -> Iterator[None]:
             raise AalbertError(f"runner.feature_cache is {shown(folder)}, expected a folder or null")
         if runner.upstream.trainable:
             raise AalbertError("runner.feature_cache is for frozen upstreams: leave it out with -f")
-        cache = Path(folder).expanduser() / fingerprint(runner)
-        runner.upstream.model = CachedUpstream(runner.upstream.model, cache)
+        selected = entry.model.feature_selection
+        key = "hidden_states" if selected == LAST else selected
+        cache = Path(folder).expanduser() / fingerprint(runner, key)
+        runner.upstream.model = CachedUpstream(runner.upstream.model, cache, key)
         logger.info("runner.feature_cache: hidden states in float16, in %s", cache)
         return entry
 
@@ -57,14 +59,15 @@ def cached_features() -> Iterator[None]:
         yield
 
 
-def fingerprint(runner: Any) -> str:
-    """Return a name for what the runner's upstream computes: its options, precision and weights."""
+def fingerprint(runner: Any, key: str) -> str:
+    """Return a name for what the runner's upstream computes: its options, precision and weights, and the key of it."""
     args, model = runner.args, runner.upstream.model
     config = args.upstream_model_config
     options = {
         "upstream": args.upstream,
         "ckpt": args.upstream_ckpt,
         "model_config": Path(config).read_text(encoding="utf-8") if config and Path(config).is_file() else config,
+        "key": key,
         "precision": runner.config["runner"].get("precision", "fp32"),
     }
     found = hashlib.sha256(json.dumps(options, sort_keys=True, default=str).encode())
@@ -78,13 +81,14 @@ class CachedUpstream(nn.Module):
     """A frozen upstream whose hidden states are on disk, one file an utterance.
 
     Args:
-        upstream: gives ``hidden_states``, each (batch, tokens, width), for a list of (num_samples,) waveforms.
+        upstream: gives a dictionary for a list of (num_samples,) waveforms.
         folder: of the files; made when the first is written.
+        key: what of the dictionary is kept: (batch, tokens, width), or a list of such.
     """
 
-    def __init__(self, upstream: nn.Module, folder: Path):
+    def __init__(self, upstream: nn.Module, folder: Path, key: str):
         super().__init__()
-        self.upstream, self.folder = upstream, folder
+        self.upstream, self.folder, self.key = upstream, folder, key
 
     def get_downsample_rates(self, key: str) -> int:
         """Return the samples per token of the inner upstream."""
@@ -92,10 +96,10 @@ class CachedUpstream(nn.Module):
         return inner.get_downsample_rates(key)
 
     def forward(self, wavs: Sequence[Tensor]) -> dict[str, Any]:
-        """Return ``hidden_states`` and ``last_hidden_state`` for a list of (num_samples,) waveforms.
+        """Return what ``key`` names, and ``last_hidden_state`` beside ``hidden_states``.
 
         Raises:
-            AalbertError: the upstream gives no such states.
+            AalbertError: the upstream's last_hidden_state is another, or does not fit float16.
             CheckpointError: a file cannot be written.
         """
         paths = [self.folder / f"{_digest(wav)}.safetensors" for wav in wavs]
@@ -110,18 +114,17 @@ class CachedUpstream(nn.Module):
             pad_sequence([layer.float() for layer in of_layer], batch_first=True).to(device)  # (batch, tokens, width)
             for of_layer in zip(*(states for states in kept if states is not None), strict=True)
         ]
-        return {"hidden_states": layers, LAST: layers[-1]}
+        return {self.key: layers, **({LAST: layers[-1]} if self.key == "hidden_states" else {})}
 
     def _compute(self, wavs: Sequence[Tensor]) -> list[list[Tensor]]:
         """Return the layers of each utterance, (tokens, width) in float16."""
         found = self.upstream(wavs)
-        layers = found.get("hidden_states")
-        layers = [layers] if isinstance(layers, Tensor) else layers
-        if not layers or not torch.equal(found.get(LAST, layers[-1]), layers[-1]):
+        layers = [found[self.key]] if isinstance(found[self.key], Tensor) else found[self.key]
+        if self.key == "hidden_states" and not torch.equal(found.get(LAST, layers[-1]), layers[-1]):
             raise AalbertError(
                 "runner.feature_cache: the upstream's last_hidden_state is not the last of hidden_states; leave it out"
             )
-        rate = self.get_downsample_rates("hidden_states")
+        rate = self.get_downsample_rates(self.key)
         rates = rate if isinstance(rate, (list, tuple)) else [rate] * len(layers)
         halves = [_in_half(layer) for layer in layers]
         return [
