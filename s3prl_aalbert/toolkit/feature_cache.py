@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 MORE_TOKENS = 4
 """Tokens kept beyond the number that S3PRL's Featurizer expects of an utterance: it refuses more than these."""
+LONGEST_TO_SHORTEST = 1.3
+"""Ratio of the lengths of utterances that the upstream hears together."""
 LAST = "last_hidden_state"
 
 
@@ -104,9 +106,8 @@ class CachedUpstream(nn.Module):
         """
         paths = [self.folder / f"{_digest(wav)}.safetensors" for wav in wavs]
         kept = [_read(path) for path in paths]
-        missing = [index for index, states in enumerate(kept) if states is None]
-        if missing:
-            for index, states in zip(missing, self._compute([wavs[index] for index in missing]), strict=True):
+        for group in _of_like_length([index for index, states in enumerate(kept) if states is None], wavs):
+            for index, states in zip(group, self._compute([wavs[index] for index in group]), strict=True):
                 _write(paths[index], states)
                 kept[index] = states
         device = wavs[0].device
@@ -131,6 +132,16 @@ class CachedUpstream(nn.Module):
             [half[index, : round(len(wav) / rate) + MORE_TOKENS] for half, rate in zip(halves, rates, strict=True)]
             for index, wav in enumerate(wavs)
         ]
+
+
+def _of_like_length(indices: Sequence[int], wavs: Sequence[Tensor]) -> list[list[int]]:
+    """Divide utterances into groups of which none is much longer than another: padding costs as much as speech."""
+    groups: list[list[int]] = []
+    for index in sorted(indices, key=lambda index: len(wavs[index])):
+        if not groups or len(wavs[index]) > LONGEST_TO_SHORTEST * len(wavs[groups[-1][0]]):
+            groups.append([])
+        groups[-1].append(index)
+    return groups
 
 
 def _in_half(layer: Tensor) -> Tensor:

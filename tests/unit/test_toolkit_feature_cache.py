@@ -49,10 +49,10 @@ def features_of(runner, wavs):
 
 
 def count_heard(runner):
-    """Return a list that grows by the lengths of the utterances which the upstream itself hears."""
+    """Return a list that grows by the lengths of the utterances which the upstream itself hears, batch by batch."""
     heard = []
     runner.upstream.model.upstream.register_forward_pre_hook(
-        lambda _, inputs: heard.extend(len(wav) for wav in inputs[0])
+        lambda _, inputs: heard.append([len(wav) for wav in inputs[0]])
     )
     return heard
 
@@ -84,12 +84,22 @@ def test_an_utterance_is_heard_once_in_all_runs_together(tmp_path):
     heard = count_heard(first)
     features_of(first, [MIDDLE, LONG])
     features_of(first, [LONG, SHORT, MIDDLE])
-    assert heard == [11111, 16000, 4800]
+    assert heard == [[11111], [16000], [4800]]
     features_of(first, [MIDDLE])  # of which the upstream gave more tokens, for it was padded
     second = build_runner(str(tmp_path), selection="last_hidden_state")
     heard = count_heard(second)
     features_of(second, [MIDDLE, SHORT])
     assert heard == []
+
+
+def test_utterances_of_like_length_are_heard_together(tmp_path):
+    runner = build_runner(str(tmp_path))
+    heard = count_heard(runner)
+    wavs = [LONG, SHORT, LONG[:15000], LONG[:13000], MIDDLE, LONG[:12000]]
+    found = features_of(runner, wavs)
+    assert heard == [[4800], [11111, 12000, 13000], [15000, 16000]]
+    assert [len(one) for one in found] == [round(len(wav) / 480) for wav in wavs]
+    torch.testing.assert_close(found[2], features_of(build_runner(None), [wavs[2]])[0], rtol=1e-3, atol=3e-3)
 
 
 def test_a_damaged_file_is_computed_again_and_named(tmp_path, caplog):
@@ -99,7 +109,7 @@ def test_a_damaged_file_is_computed_again_and_named(tmp_path, caplog):
     kept.write_bytes(kept.read_bytes()[:100])
     heard = count_heard(runner)
     assert torch.equal(features_of(runner, [SHORT])[0], wanted[0])
-    assert heard == [4800]
+    assert heard == [[4800]]
     assert str(kept) in caplog.text
     assert not list(tmp_path.rglob("*.tmp"))
 
