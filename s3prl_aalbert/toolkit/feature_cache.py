@@ -13,7 +13,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -28,7 +28,7 @@ MORE_TOKENS = 4
 """Tokens kept beyond the number that S3PRL's Featurizer expects of an utterance: it refuses more than these."""
 LONGEST_TO_SHORTEST = 1.3
 """Ratio of the lengths of utterances that the upstream hears together."""
-LAST = "last_hidden_state"
+ALL, LAST = "hidden_states", "last_hidden_state"
 
 
 @contextmanager
@@ -50,9 +50,9 @@ def cached_features() -> Iterator[None]:
         if runner.upstream.trainable:
             raise AalbertError("runner.feature_cache is for frozen upstreams: leave it out with -f")
         selected = entry.model.feature_selection
-        key = "hidden_states" if selected == LAST else selected
+        key = ALL if selected == LAST else selected
         cache = Path(folder).expanduser() / fingerprint(runner, key)
-        runner.upstream.model = CachedUpstream(runner.upstream.model, cache, key)
+        runner.upstream.model = CachedUpstream(runner.upstream.model, cache, key, last_alone=selected == LAST)
         logger.info("runner.feature_cache: hidden states in float16, in %s", cache)
         return entry
 
@@ -86,11 +86,12 @@ class CachedUpstream(nn.Module):
         upstream: gives a dictionary for a list of (num_samples,) waveforms.
         folder: of the files; made when the first is written.
         key: what of the dictionary is kept: (batch, tokens, width), or a list of such.
+        last_alone: whether the last of them is all that is asked for, so that no other is read.
     """
 
-    def __init__(self, upstream: nn.Module, folder: Path, key: str):
+    def __init__(self, upstream: nn.Module, folder: Path, key: str, last_alone: bool = False):
         super().__init__()
-        self.upstream, self.folder, self.key = upstream, folder, key
+        self.upstream, self.folder, self.key, self.last_alone = upstream, folder, key, last_alone
 
     def get_downsample_rates(self, key: str) -> int:
         """Return the samples per token of the inner upstream."""
@@ -98,30 +99,31 @@ class CachedUpstream(nn.Module):
         return inner.get_downsample_rates(key)
 
     def forward(self, wavs: Sequence[Tensor]) -> dict[str, Any]:
-        """Return what ``key`` names, and ``last_hidden_state`` beside ``hidden_states``.
+        """Return what ``key`` names, or its last alone as ``last_hidden_state``.
 
         Raises:
             AalbertError: the upstream's last_hidden_state is another, or does not fit float16.
             CheckpointError: a file cannot be written.
         """
         paths = [self.folder / f"{_digest(wav)}.safetensors" for wav in wavs]
-        kept = [_read(path) for path in paths]
+        kept = [_read(path, self.last_alone) for path in paths]
         for group in _of_like_length([index for index, states in enumerate(kept) if states is None], wavs):
             for index, states in zip(group, self._compute([wavs[index] for index in group]), strict=True):
                 _write(paths[index], states)
-                kept[index] = states
+                kept[index] = states[-1:] if self.last_alone else states
         device = wavs[0].device
         layers = [
             pad_sequence([layer.float() for layer in of_layer], batch_first=True).to(device)  # (batch, tokens, width)
             for of_layer in zip(*(states for states in kept if states is not None), strict=True)
         ]
-        return {self.key: layers, **({LAST: layers[-1]} if self.key == "hidden_states" else {})}
+        return {LAST: layers[-1]} if self.last_alone else {self.key: layers}
 
     def _compute(self, wavs: Sequence[Tensor]) -> list[list[Tensor]]:
         """Return the layers of each utterance, (tokens, width) in float16."""
         found = self.upstream(wavs)
-        layers = [found[self.key]] if isinstance(found[self.key], Tensor) else found[self.key]
-        if self.key == "hidden_states" and not torch.equal(found.get(LAST, layers[-1]), layers[-1]):
+        layers = found.get(self.key)
+        layers = [layers] if isinstance(layers, Tensor) else layers
+        if not layers or (self.key == ALL and not torch.equal(found.get(LAST, layers[-1]), layers[-1])):
             raise AalbertError(
                 "runner.feature_cache: the upstream's last_hidden_state is not the last of hidden_states; leave it out"
             )
@@ -155,16 +157,17 @@ def _digest(wav: Tensor) -> str:
     return hashlib.sha256(wav.detach().cpu().contiguous().numpy().data).hexdigest()[:32]
 
 
-def _read(path: Path) -> list[Tensor] | None:
+def _read(path: Path, last_alone: bool) -> list[Tensor] | None:
     """Return what is kept of an utterance, if anything readable is."""
     try:
-        layers = safetensors.torch.load_file(path)
+        with safe_open(path, "pt") as file:
+            count = len(file.keys())
+            return [file.get_tensor(str(index)) for index in range(count - 1 if last_alone else 0, count)]
     except FileNotFoundError:
         return None
     except SafetensorError as error:
         logger.warning("%s: damaged (%s), computed again", path, error)
         return None
-    return [layers[str(index)] for index in range(len(layers))]
 
 
 def _write(path: Path, layers: Sequence[Tensor]) -> None:
