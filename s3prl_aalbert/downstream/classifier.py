@@ -23,6 +23,9 @@ class ClassifierConfig:
     batch_norm: bool = False
     """Standardise the classifier's input by running statistics. The paper does not; a linear classifier stays linear,
     but learns in a tenth of the steps where the input varies little, as means over time do."""
+    dropout: float = 0.0
+    """Probability of zeroing, in training, each of the classifier's inputs and hidden units. The paper does not; few
+    labels are learned by heart without it."""
 
     def problems(self) -> list[str]:
         """Return what makes these values unusable."""
@@ -32,6 +35,8 @@ class ClassifierConfig:
             found.append(f'modelrc.classifier is "{self.classifier}"{hint}, expected one of {list(CLASSIFIERS)}')
         if not 1 <= self.hidden_size <= LARGEST_SIZE:
             found.append(f"modelrc.hidden_size is {shown(self.hidden_size)}, expected 1 to {LARGEST_SIZE}")
+        if not 0 <= self.dropout < 1:
+            found.append(f"modelrc.dropout is {shown(self.dropout)}, expected 0 to below 1")
         return found
 
 
@@ -49,11 +54,17 @@ class Standardise(nn.BatchNorm1d):
 
 
 def build_classifier(
-    input_dim: int, num_classes: int, hidden_layers: int, hidden_size: int = 768, batch_norm: bool = False
+    input_dim: int,
+    num_classes: int,
+    hidden_layers: int,
+    hidden_size: int = 768,
+    batch_norm: bool = False,
+    dropout: float = 0.0,
 ) -> nn.Sequential:
     """Build Linear (ReLU Linear)*: (items, input_dim) -> (items, num_classes)."""
+    drop = [nn.Dropout(dropout)] if dropout else []
     layers: list[nn.Module] = [Standardise(input_dim)] if batch_norm else []
     for _ in range(hidden_layers):
-        layers += [nn.Linear(input_dim, hidden_size), nn.ReLU()]
+        layers += [*drop, nn.Linear(input_dim, hidden_size), nn.ReLU()]
         input_dim = hidden_size
-    return nn.Sequential(*layers, nn.Linear(input_dim, num_classes))
+    return nn.Sequential(*layers, *drop, nn.Linear(input_dim, num_classes))

@@ -74,6 +74,7 @@ class TaskExpert(nn.Module):
             CLASSIFIERS[classifier.classifier],
             classifier.hidden_size,
             classifier.batch_norm,
+            classifier.dropout,
         )
         facts = {
             "config": kwargs["downstream_expert"],

@@ -40,6 +40,24 @@ def test_batch_norm_standardises_and_stays_linear() -> None:
     torch.testing.assert_close(model(a + b), model(a) + model(b) - model(zero), rtol=1e-4, atol=1e-4)
 
 
+def test_dropout_scales_what_it_keeps_and_rests_outside_training() -> None:
+    torch.manual_seed(0)
+    model = build_classifier(4, 3, 1, 2000, dropout=0.25)
+    assert [type(part) for part in model] == [nn.Dropout, nn.Linear, nn.ReLU, nn.Dropout, nn.Linear]
+    inputs = torch.ones(5000, 4)
+    heard = model[0](inputs)
+    assert (heard == 0).float().mean() == pytest.approx(0.25, abs=0.02)
+    assert heard.max() == pytest.approx(1 / 0.75)
+    plain = build_classifier(4, 3, 1, 2000)
+    plain.load_state_dict(dict(zip(plain.state_dict(), model.state_dict().values(), strict=True)))
+    assert torch.equal(model.eval()(inputs[:2]), plain(inputs[:2]))
+
+
+def test_dropout_of_everything_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"modelrc\.dropout is 1\.0, expected 0 to below 1"):
+        from_dict(ClassifierConfig, {"dropout": 1.0}, "modelrc")
+
+
 def test_a_misspelt_classifier_is_corrected() -> None:
     with pytest.raises(ConfigError, match="did you mean"):
         from_dict(ClassifierConfig, {"classifier": "2-hiden"}, "modelrc")
