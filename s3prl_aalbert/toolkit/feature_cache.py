@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from s3prl_aalbert.checkpoint import write_atomically
+from s3prl_aalbert.checkpoint import content_digest, write_atomically
 from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.toolkit.replace import replaced
@@ -67,16 +66,14 @@ def fingerprint(runner: Any, key: str) -> str:
     config = args.upstream_model_config
     options = {
         "upstream": args.upstream,
-        "ckpt": args.upstream_ckpt,
-        "model_config": Path(config).read_text(encoding="utf-8") if config and Path(config).is_file() else config,
+        "ckpt": str(args.upstream_ckpt),
+        "model_config": Path(config).read_text(encoding="utf-8") if config and Path(config).is_file() else str(config),
         "key": key,
         "precision": runner.config["runner"].get("precision", "fp32"),
     }
-    found = hashlib.sha256(json.dumps(options, sort_keys=True, default=str).encode())
-    for name, value in chain(sorted(model.named_parameters()), sorted(model.named_buffers())):
-        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return f"{args.upstream}-{found.hexdigest()[:16]}"
+    # Buffers that no state_dict has count too: filters and windows of features.
+    tensors = {name: value.detach().cpu() for name, value in chain(model.named_parameters(), model.named_buffers())}
+    return f"{args.upstream}-{content_digest(options, tensors)[:16]}"
 
 
 class CachedUpstream(nn.Module):

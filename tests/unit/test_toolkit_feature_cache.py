@@ -1,12 +1,11 @@
 """``runner.feature_cache``: what is kept, what is computed anew, and what is refused."""
 
-import argparse
 from pathlib import Path
 
 import pytest
 import torch
+from toolkit_runner import new_runner
 
-from s3prl_aalbert import toolkit
 from s3prl_aalbert.errors import AalbertError
 
 pytest.importorskip("s3prl")
@@ -14,32 +13,16 @@ GENERATOR = torch.Generator().manual_seed(0)
 SHORT, MIDDLE, LONG = (torch.randn(size, generator=GENERATOR) for size in (4800, 11111, 16000))
 
 
-def build_runner(
-    cache, upstream="aalbert_tiny", selection="hidden_states", trainable=False, model_config=None, **runner
-):
+def build_runner(cache, upstream="aalbert_tiny", selection="hidden_states", trainable=False, **runner_section):
     """Return S3PRL's runner with its upstream and featurizer."""
-    toolkit.activate()
-    from s3prl.downstream.runner import Runner
-
+    runner = new_runner(upstream, trainable, feature_cache=cache, **runner_section)
+    runner.args.upstream_feature_selection = selection
     from s3prl_aalbert.toolkit.feature_cache import cached_features
 
-    found = Runner.__new__(Runner)
-    found.args = argparse.Namespace(
-        upstream=upstream,
-        upstream_ckpt=None,
-        upstream_model_config=model_config,
-        upstream_refresh=False,
-        upstream_trainable=trainable,
-        upstream_feature_selection=selection,
-        upstream_layer_selection=None,
-        upstream_feature_normalize=False,
-        device="cpu",
-    )
-    found.config, found.init_ckpt = {"runner": {"feature_cache": cache, **runner}}, {}
     with cached_features():
-        found.upstream = found._get_upstream()
-        found.featurizer = found._get_featurizer()
-    return found
+        runner.upstream = runner._get_upstream()
+        runner.featurizer = runner._get_featurizer()
+    return runner
 
 
 def features_of(runner, wavs):
@@ -120,10 +103,8 @@ def test_other_weights_options_or_precision_have_a_cache_of_their_own(tmp_path):
         build_runner(base, **options).upstream.model.folder
         for options in (
             {},
-            {
-                "upstream": "aalbert_3l"
-            },  # untrained: S3PRL's seed is not set here, so its weights are not those of the next
             {"upstream": "aalbert_3l"},
+            {"upstream": "aalbert_3l"},  # untrained, no seed set: other weights than the one before
             {"upstream": "aalbert_features"},
             {"precision": "bf16"},
         )

@@ -1,11 +1,9 @@
 """``runner.precision``: what computes in bfloat16, and what stays in float32."""
 
-import argparse
-
 import pytest
 import torch
+from toolkit_runner import new_runner
 
-from s3prl_aalbert import toolkit
 from s3prl_aalbert.errors import AalbertError
 
 pytest.importorskip("s3prl")
@@ -13,22 +11,10 @@ WAVS = [torch.randn(16000, generator=torch.Generator().manual_seed(0)), torch.on
 
 
 def build_upstream(trainable=False, **runner_section):
-    """Build ``-u aalbert_tiny``, which comes with weights, as S3PRL's runner does."""
-    toolkit.activate()
-    from s3prl.downstream.runner import Runner
-
+    """Build ``-u aalbert_tiny`` as S3PRL's runner does."""
+    runner = new_runner(trainable=trainable, **runner_section)
     from s3prl_aalbert.toolkit.precision import upstream_precision
 
-    runner = Runner.__new__(Runner)
-    runner.args = argparse.Namespace(
-        upstream="aalbert_tiny",
-        upstream_ckpt=None,
-        upstream_model_config=None,
-        upstream_refresh=False,
-        upstream_trainable=trainable,
-        device="cpu",
-    )
-    runner.config, runner.init_ckpt = {"runner": runner_section}, {}
     with upstream_precision():
         return runner._get_upstream().model
 
