@@ -24,7 +24,8 @@ $(VENV)/.ready: pyproject.toml
 	  { echo "Python >= 3.10 is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1); try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	@# torch and what it needs are 3 GB: a download cut off beyond pip's own attempts starts once more
+	$(BIN)/python -m pip install --quiet --editable ".[dev]" || $(BIN)/python -m pip install --quiet --editable ".[dev]"
 	@touch $@
 
 demo: setup

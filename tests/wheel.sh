@@ -15,7 +15,8 @@ git clone --quiet "$repository" "$place/clone"
 bin=$place/venv/bin
 "$bin/python" -m pip install --quiet --upgrade pip
 "$bin/python" -m pip wheel --quiet --no-deps --wheel-dir "$place" "$place/clone"
-"$bin/python" -m pip install --quiet "$place"/*.whl ${torch:+"torch==$torch.*" "torchaudio==$torch.*"}
+install() { "$bin/python" -m pip install --quiet "$@" || "$bin/python" -m pip install --quiet "$@"; } # 3 GB: a download cut off starts once more
+install "$place"/*.whl ${torch:+"torch==$torch.*" "torchaudio==$torch.*"}
 export OMP_NUM_THREADS=1
 
 mkdir "$place/empty"
@@ -45,6 +46,6 @@ steps="config.runner.total_steps=2,,config.runner.eval_step=2,,config.runner.sav
 "$bin/aalbert" report phones -o report
 test -s report/index.html
 
-"$bin/python" -m pip install --quiet pytest psutil hypothesis
+install pytest psutil hypothesis
 "$bin/pytest" -p no:cacheprovider "$place"/clone/tests/unit/test_{encoder,upstream,checkpoint,toolkit_audio,toolkit_checkpoints,toolkit_register}.py \
   "$place"/clone/tests/integration/test_{run_downstream,torch_hub,task_commands}.py
