@@ -43,9 +43,9 @@ def main(args: argparse.Namespace) -> int:
         raise AalbertError(f'{args.row}: no sweep "{name}"{did_you_mean(name, recorded)}; rows are of {known}')
     rows = [row for row in recorded[name] if f"{row.row}/".startswith(f"{beginning.rstrip('/')}/") or not beginning]
     if not rows:
-        known_rows = {row.row for row in recorded[name]}
+        known_rows = {f"{name}/{row.row}" for row in recorded[name]}
         raise AalbertError(
-            f"{args.row}: no such row{did_you_mean(beginning, known_rows)}; `aalbert reproduce` lists them"
+            f"{args.row}: no such row{did_you_mean(args.row, known_rows)}; `aalbert reproduce` lists them"
         )
     return _reproduce(name, rows, args)
 
@@ -62,8 +62,9 @@ def _reproduce(name: str, rows: list[Row], args: argparse.Namespace) -> int:
     from s3prl_aalbert.analysis.rows import measure
     from s3prl_aalbert.config import find_config
     from s3prl_aalbert.toolkit.sweep import load_sweep
-    from s3prl_aalbert.toolkit.sweep_runner import execute
+    from s3prl_aalbert.toolkit.sweep_runner import check_data, execute
 
+    check_data(args.data)
     sweep = load_sweep(find_config(f"sweep_{name}", "downstream_configs"), args.data, args.expdir)
     wanted = {row.row for row in rows}
     cells = [run for run in sweep.runs if run.name.rpartition("/")[0] in wanted]
@@ -78,7 +79,8 @@ def _compare(rows: list[Row], measured: dict[tuple[str, str], Row], sweep: Sweep
     for row in rows:
         here = measured.get((row.row, row.metric))
         print(f"{row.row:<50} {row.metric:<28} {_figure(row):<24} {_figure(here) if here else 'failed':<24}")
-    print(f"recorded on {rows[0].machine}, version {rows[0].version}; runs in {Path(sweep.output)}")
+    origins = "; ".join(dict.fromkeys(f"{row.machine}, version {row.version}" for row in rows))
+    print(f"recorded on {origins}; runs in {Path(sweep.output)}")
 
 
 def _figure(row: Row) -> str:

@@ -50,8 +50,9 @@ def main(args: argparse.Namespace) -> int:
     if args.print:
         _print_commands([run for run in runs if not run.done], args)
         return 0
-    from s3prl_aalbert.toolkit.sweep_runner import execute
+    from s3prl_aalbert.toolkit.sweep_runner import check_data, execute
 
+    check_data(args.data)
     failed = execute(runs, sweep.runs, args.jobs)
     if not args.no_report:
         _report(sweep, args.preset or args.file)

@@ -20,10 +20,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.toolkit.sweep import RECORD, SweepRun
 
 logger = logging.getLogger(__name__)
 LOG = "log.txt"
+
+
+def check_data(data: str | None) -> None:
+    """Refuse a ``--data`` that is no folder once, rather than let every run fail of it."""
+    if data is not None and not Path(data).expanduser().is_dir():
+        raise AalbertError(f"--data {data}: no such folder")
 
 
 def execute(runs: Sequence[SweepRun], every: Sequence[SweepRun], jobs: int = 1) -> list[SweepRun]:

@@ -73,7 +73,7 @@ def test_a_row_is_run_with_what_it_needs_and_compared(
 ) -> None:
     out = tmp_path / "again"
     row = "phone/weighted_sum/aalbert_3l"
-    assert main(["reproduce", f"small/{row}", "--data", "d", "-p", str(out)]) == 0
+    assert main(["reproduce", f"small/{row}", "--data", str(tmp_path), "-p", str(out)]) == 0
     shown = capsys.readouterr().out
     assert "40.0 (39.0 to 41.0, 3 seeds)" in shown and "50.0 (50.0 to 50.0, 3 seeds)" in shown
     assert {str(p.parent.relative_to(out)) for p in out.rglob("sweep.json")} == {
@@ -89,4 +89,6 @@ def test_rows_are_listed_and_wrong_names_explained(recorded: Path, capsys: pytes
     assert main(["reproduce", "smal/phone"]) == 2
     assert 'did you mean "small"' in capsys.readouterr().err
     assert main(["reproduce", "small/phone/weighted_sum/aalbert_31"]) == 2
-    assert 'did you mean "phone/weighted_sum/aalbert_3l"' in capsys.readouterr().err
+    assert 'did you mean "small/phone/weighted_sum/aalbert_3l"' in capsys.readouterr().err
+    assert main(["reproduce", "small", "--data", "nowhere"]) == 2
+    assert "--data nowhere: no such folder" in capsys.readouterr().err
