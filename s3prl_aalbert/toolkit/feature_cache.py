@@ -27,6 +27,8 @@ MORE_TOKENS = 4
 """Tokens kept beyond the number that S3PRL's Featurizer expects of an utterance: it refuses more than these."""
 LONGEST_TO_SHORTEST = 1.3
 """Ratio of the lengths of utterances that the upstream hears together."""
+PSEUDO_WAVS = "_pseudo_wavs"
+"""Buffer of S3PRL's OnlinePreprocessor: noise, another with every seed, that no utterance's hidden states depend on."""
 ALL, LAST = "hidden_states", "last_hidden_state"
 
 
@@ -72,7 +74,11 @@ def fingerprint(runner: Any, key: str) -> str:
         "precision": runner.config["runner"].get("precision", "fp32"),
     }
     # Buffers that no state_dict has count too: filters and windows of features.
-    tensors = {name: value.detach().cpu() for name, value in chain(model.named_parameters(), model.named_buffers())}
+    tensors = {
+        name: value.detach().cpu()
+        for name, value in chain(model.named_parameters(), model.named_buffers())
+        if not name.endswith(PSEUDO_WAVS)
+    }
     return f"{args.upstream}-{content_digest(options, tensors)[:16]}"
 
 

@@ -124,6 +124,13 @@ def test_upstreams_of_s3prl_are_kept_too(tmp_path):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=2e-2)  # values of up to 20
 
 
+def test_the_noise_in_s3prls_preprocessor_does_not_divide_the_cache(tmp_path):
+    runners = [build_runner(str(tmp_path), upstream="mel") for _ in range(2)]
+    noises = [dict(runner.upstream.model.named_buffers())["upstream.extracter._pseudo_wavs"] for runner in runners]
+    assert not torch.equal(*noises)
+    assert runners[0].upstream.model.folder == runners[1].upstream.model.folder
+
+
 def test_a_trainable_upstream_is_refused(tmp_path):
     with pytest.raises(AalbertError, match=r"feature_cache is for frozen upstreams: leave it out with -f"):
         build_runner(str(tmp_path), trainable=True)
