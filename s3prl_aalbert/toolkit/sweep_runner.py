@@ -21,6 +21,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.pretrain.finding import existing_folders
 from s3prl_aalbert.toolkit.sweep import RECORD, SweepRun
 
 logger = logging.getLogger(__name__)
@@ -29,8 +30,11 @@ LOG = "log.txt"
 
 def check_data(data: str | None) -> None:
     """Refuse a ``--data`` that is no folder once, rather than let every run fail of it."""
-    if data is not None and not Path(data).expanduser().is_dir():
-        raise AalbertError(f"--data {data}: no such folder")
+    if data is not None:
+        try:
+            existing_folders([data])
+        except AalbertError as error:
+            raise AalbertError(f"--data {error}") from error
 
 
 def execute(runs: Sequence[SweepRun], every: Sequence[SweepRun], jobs: int = 1) -> list[SweepRun]:

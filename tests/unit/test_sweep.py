@@ -154,3 +154,5 @@ def test_printed_commands_choose_one_run_each(grid: Path, capsys: pytest.Capture
     assert "no run begins so, expected one of layers, phones, pretrain" in capsys.readouterr().err
     assert main(["sweep", str(grid), "--data", "nowhere"]) == 2
     assert "--data nowhere: no such folder" in capsys.readouterr().err
+    assert main(["sweep", str(grid), "--data", "~nobody-of-that-name/speech"]) == 2
+    assert "--data ~nobody-of-that-name/speech: cannot be looked at" in capsys.readouterr().err
