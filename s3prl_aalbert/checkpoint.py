@@ -137,6 +137,9 @@ def load_training_state(path: Path) -> dict[str, Any]:
     seed = content.get("seed", 0)
     if not (isinstance(seed, int) and 0 <= seed < 2**63):
         raise CheckpointError(f"{path}: is damaged: its seed is {seed!r}")
+    step = content.get("step", 0)
+    if not (isinstance(step, int) and step >= 0):
+        raise CheckpointError(f"{path}: is damaged: its step is {step!r}")
     _check_tensors(path, content["model"])
     return content
 
@@ -210,8 +213,18 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 def latest_state(folder: Path) -> Path | None:
     """Return the training state of the highest step in a folder, or None."""
-    states = [p for p in folder.glob(STATES_PATTERN) if p.stem.split("-")[-1].isdigit()]
-    return max(states, key=lambda p: int(p.stem.split("-")[-1]), default=None)
+    return max(training_states(folder), key=step_of_state, default=None)
+
+
+def training_states(folder: Path) -> list[Path]:
+    """Return the states-STEP.ckpt of a folder, by step; what a user has named otherwise is none of them."""
+    states = [p for p in folder.glob(STATES_PATTERN) if p.stem.removeprefix("states-").isdecimal()]
+    return sorted(states, key=step_of_state)
+
+
+def step_of_state(path: Path) -> int:
+    """Return STEP of a states-STEP.ckpt."""
+    return int(path.stem.removeprefix("states-"))
 
 
 def _find_in_folder(folder: Path) -> Path:

@@ -36,15 +36,16 @@ __all__ = [
 
 # No model comes near these; a slip of the keyboard does, and would fill the memory or run for ever.
 LARGEST_SIZE, MOST_LAYERS = 1 << 16, 1000
-LARGEST_AUDIO = {"sample_rate": 1_000_000, "win_ms": 10_000, "hop_ms": 10_000, "n_fft": 1 << 20, "num_mel_bins": 10_000}
+SAMPLE_RATE = 16000
+LARGEST_AUDIO = {"win_ms": 10_000, "hop_ms": 10_000, "n_fft": 1 << 20, "num_mel_bins": 10_000}
 
 
 @dataclass(frozen=True)
 class AudioConfig:
     """Waveform to input features and reconstruction target (paper section 3.1)."""
 
-    sample_rate: int = 16000
-    """Hz; other rates are resampled when read."""
+    sample_rate: int = SAMPLE_RATE
+    """Hz; the only value, to which all audio is resampled when read."""
     win_ms: float = 25.0
     """Analysis window."""
     hop_ms: float = 10.0
@@ -100,6 +101,8 @@ class AudioConfig:
     def problems(self) -> list[str]:
         """Return what makes these values unusable, one sentence each."""
         found = []
+        if self.sample_rate != SAMPLE_RATE:
+            found.append(f"audio.sample_rate is {shown(self.sample_rate)}, expected {SAMPLE_RATE}")
         for name, most in LARGEST_AUDIO.items():  # the other checks compute with these
             value = getattr(self, name)
             if not 0 < value <= most:

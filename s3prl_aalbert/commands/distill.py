@@ -29,19 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--teacher", metavar="NAME", help="any upstream of S3PRL or of this plugin (instead of distill.teacher)")
     add("--teacher_ckpt", metavar="CKPT", help="its checkpoint, as -k elsewhere")
     add("--teacher_config", metavar="YAML", help="its configuration, as -g elsewhere")
-    parser.set_defaults(config=None)
 
 
 def main(args: argparse.Namespace) -> int:
     """Distill and return the exit code."""
-    if not args.config and not args.auto_resume and not args.past_exp:
-        args.config = "distill_default"
     if args.teacher_ckpt and Path(args.teacher_ckpt).expanduser().exists():
         args.teacher_ckpt = str(Path(args.teacher_ckpt).expanduser().absolute())
     for name in ("teacher", "teacher_ckpt", "teacher_config"):  # recorded with the configuration, for resuming
         if getattr(args, name):
             args.override = ",,".join(filter(None, [args.override, f"config.distill.{name}={getattr(args, name)}"]))
-    return pretrain.run(args, load_teacher)
+    return pretrain.run(args, load_teacher, default_config="distill_default")
 
 
 def load_teacher_if_any(args: argparse.Namespace, config: Any) -> Teacher | None:

@@ -23,6 +23,7 @@ examples:
   srun --nodes 2 --ntasks-per-node 4 python -m s3prl_aalbert.pretrain -g aalbert_12l --speech DIR -n big
 """
 SEED = 1337
+DEFAULT_CONFIG = "pretrain_default"
 DEFAULT_MODELS = {"aalbert": "aalbert_3l", "mockingjay": "mockingjay_3l"}
 
 
@@ -59,20 +60,32 @@ def main(args: argparse.Namespace) -> int:
     return run(args, lambda args, config: None)
 
 
-def run(args: argparse.Namespace, load_teacher: Callable[[argparse.Namespace, Any], Any]) -> int:
+def run(
+    args: argparse.Namespace,
+    load_teacher: Callable[[argparse.Namespace, Any], Any],
+    default_config: str = DEFAULT_CONFIG,
+) -> int:
     """Run pre-training or, with a teacher, distillation."""
-    return build(args, load_teacher).run()
+    return build(args, load_teacher, default_config).run()
 
 
-def build(args: argparse.Namespace, load_teacher: Callable[[argparse.Namespace, Any], Any]) -> Pretrainer:
-    """Return the run that the options describe."""
+def build(
+    args: argparse.Namespace,
+    load_teacher: Callable[[argparse.Namespace, Any], Any],
+    default_config: str = DEFAULT_CONFIG,
+) -> Pretrainer:
+    """Return the run that the options describe; ``default_config`` is that of a new run without -c."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    from s3prl_aalbert.checkpoint import load_training_state
     from s3prl_aalbert.pretrain.launch import RunOptions
     from s3prl_aalbert.pretrain.runner import Pretrainer
 
     expdir = _expdir(args)
     resume_from = _resume_from(args, expdir)
-    model_config, config, seed = _configs(args, resume_from)
+    past = load_training_state(resume_from) if resume_from else {}
+    if resume_from and not args.auto_resume and not args.dry_run:
+        _check_nothing_newer(expdir, resume_from, past.get("step", 0))
+    model_config, config, seed = _configs(args, past, resume_from, default_config)
     device = _device(args.device)
     devices, num_nodes = _processes(os.environ, args.multi_gpu, device)
     options = RunOptions(
@@ -103,7 +116,7 @@ def _expdir(args: argparse.Namespace) -> Path:
     if args.expname:
         return Path("result/pretrain") / args.expname
     if args.past_exp:
-        past = Path(args.past_exp)
+        past = Path(args.past_exp).expanduser()
         return past if past.is_dir() else past.parent
     raise AalbertError("name the experiment with -n NAME (saved at result/pretrain/NAME) or -p DIR")
 
@@ -113,33 +126,45 @@ def _resume_from(args: argparse.Namespace, expdir: Path) -> Path | None:
 
     if args.past_exp and args.init:
         raise AalbertError("-e resumes a run, --init starts a new one from its weights: give one of them")
+    own = latest_state(expdir)
+    if args.auto_resume and own is not None:  # before -e, as in S3PRL: the run that -e began goes on
+        return own
     if args.past_exp:
         past = Path(args.past_exp).expanduser()
         state = latest_state(past) if past.is_dir() else past
         if state is None or not state.exists():
             raise AalbertError(f"{past}: no training state (states-*.ckpt) to resume from")
         return state
-    state = latest_state(expdir)
-    if state is not None and not args.auto_resume and not args.dry_run:
-        raise AalbertError(f"{expdir}: holds {state.name} already; go on with -a, or choose another -n")
-    return state if args.auto_resume else None
+    if own is not None and not args.dry_run:
+        raise AalbertError(f"{expdir}: holds {own.name} already; go on with -a, or choose another -n")
+    return None
 
 
-def _configs(args: argparse.Namespace, resume_from: Path | None):  # type: ignore[no-untyped-def]
-    from s3prl_aalbert.checkpoint import load_training_state
+def _check_nothing_newer(expdir: Path, resume_from: Path, step: int) -> None:
+    """Refuse to go on from an earlier state, or another run's, in a folder whose own states would be mixed with it."""
+    from s3prl_aalbert.checkpoint import latest_state, step_of_state
+
+    own = latest_state(expdir)
+    if own is not None and (resume_from.parent.resolve() != expdir.resolve() or step_of_state(own) > step):
+        raise AalbertError(
+            f"{expdir}: holds {own.name} already; go on from it with -a, or go on from {resume_from.name} "
+            f"(step {step}) under another -n"
+        )
+
+
+def _configs(args: argparse.Namespace, past: Mapping[str, Any], resume_from: Path | None, default_config: str):  # type: ignore[no-untyped-def]
     from s3prl_aalbert.config import ModelConfig, find_config, from_dict, read_yaml
     from s3prl_aalbert.pretrain.config import PretrainConfig, apply_overrides, section_of
 
-    past = load_training_state(resume_from) if resume_from else {}
     model, where_model = past.get("config"), str(resume_from)
     config, where_config = past.get("pretrain_config"), str(resume_from)
     if args.upstream_config or model is None:
         path = find_config(args.upstream_config or DEFAULT_MODELS[args.upstream], "upstream_configs")
         model, where_model = read_yaml(path), str(path)
     if args.config or config is None:
-        path = find_config(args.config or "pretrain_default", "upstream_configs")
+        path = find_config(args.config or default_config, "upstream_configs")
         config, where_config = read_yaml(path), str(path)
-    defaults = {"upstream_config": f"-g {DEFAULT_MODELS[args.upstream]}", "config": "-c pretrain_default"}
+    defaults = {"upstream_config": f"-g {DEFAULT_MODELS[args.upstream]}", "config": f"-c {default_config}"}
     for option, name in defaults.items():
         if not getattr(args, option) and not resume_from:
             logging.getLogger(__name__).info("chosen by default: %s", name)
@@ -169,7 +194,7 @@ def _processes(environment: Mapping[str, str], multi_gpu: bool, device: str) -> 
     if multi_gpu:
         import torch
 
-        if not device.startswith("cuda"):
+        if device != "cuda":
             raise AalbertError(f"--multi_gpu needs GPUs, the device is {device}; several CPU processes: torchrun")
         return torch.cuda.device_count(), 1
     return 1, 1
@@ -181,6 +206,8 @@ def _device(name: str | None) -> str:
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
         logging.getLogger(__name__).info("--device: %s chosen", name)
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    if name not in ("cuda", "cpu"):
+        raise AalbertError(f"--device {name}: expected cuda or cpu (one GPU of several: CUDA_VISIBLE_DEVICES)")
+    if name == "cuda" and not torch.cuda.is_available():
         raise AalbertError(f"--device {name}: torch sees no GPU; use --device cpu")
     return name

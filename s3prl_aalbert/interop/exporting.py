@@ -23,8 +23,8 @@ from s3prl_aalbert.interop.names import (
 
 TARGET_LEVEL_DB = -25
 """S3PRL's own default."""
-S3PRL_RATE, S3PRL_HOP, S3PRL_FFT = 16000, 160, 400
-"""Fixed in S3PRL: its upstream's rate, its get_downsample_rates, and the size of its mel filter bank."""
+S3PRL_HOP, S3PRL_FFT = 160, 400
+"""Fixed in S3PRL: its get_downsample_rates, and the size of its mel filter bank."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,6 @@ def _encoder_problems(transformer: TransformerConfig) -> list[str]:
 def _audio_problems(audio: AudioConfig) -> list[str]:
     """Say what of the front end S3PRL has no option for."""
     found = []
-    if audio.sample_rate != S3PRL_RATE:
-        found.append(f"audio.sample_rate is {audio.sample_rate}, S3PRL's is {S3PRL_RATE}")
     if audio.hop_samples != S3PRL_HOP:
         found.append(f"audio.hop_ms is {audio.hop_ms:g}, S3PRL reports a frame every 10 ms whatever it is")
     if audio.n_fft != S3PRL_FFT:

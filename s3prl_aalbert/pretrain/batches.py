@@ -355,8 +355,6 @@ class TrainingBatches:
         epoch, position, earlier = self.epoch, self.position, self._earlier
         while True:
             steps = self.epoch_steps(epoch, earlier)
-            if not steps and not earlier:
-                raise ValueError(self._too_few())
             for place in range(position, len(steps)):
                 under_way.append((epoch, place + 1, earlier))
                 yield from ([(epoch, int(index)) for index in part] for part in steps[place])
@@ -378,13 +376,10 @@ class TrainingBatches:
             left = np.delete(left, np.concatenate(used)) if used else left
         steps = [left[batch] for batch in epoch_batches(self.lengths[left], self.cut, self.dataset.seed, epoch)]
         if not steps and not earlier:
-            raise ValueError(self._too_few())
+            raise ValueError(f"{len(self.lengths)} utterances are too few for {self.cut.parts} micro-batches a step")
         # Neighbours in length stay together.
         parts = (np.array_split(step, self.cut.parts) for step in steps)
         return [step[self.rank :: self.world_size] for step in parts]
-
-    def _too_few(self) -> str:
-        return f"{len(self.lengths)} utterances are too few for {self.cut.parts} micro-batches a step"
 
 
 class DevBatches:

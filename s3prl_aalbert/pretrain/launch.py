@@ -53,14 +53,13 @@ class StopSignal:
 
 def launch(config: PretrainConfig, options: RunOptions) -> Fabric:
     """Start, or join, the processes of a run."""
-    accelerator = "cuda" if options.device.startswith("cuda") else options.device
-    precision = choose_precision(config.runner.precision, accelerator)
+    precision = choose_precision(config.runner.precision, options.device)
     several = options.devices * options.num_nodes > 1
     fabric = Fabric(
-        accelerator=accelerator,
+        accelerator=options.device,
         # Buffers are constants (window, filters, positions): broadcasting them would only make evaluation wait.
-        # A step of a supernet leaves the weights of layers that it does not run without gradients.
-        strategy=DDPStrategy(broadcast_buffers=False, find_unused_parameters=config.supernet is not None)
+        # A step of a supernet, and of distillation that leaves out the last layers, has weights without gradients.
+        strategy=DDPStrategy(broadcast_buffers=False, find_unused_parameters=bool(config.supernet or config.distill))
         if several
         else "auto",
         devices=options.devices,

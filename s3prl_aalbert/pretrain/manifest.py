@@ -208,10 +208,6 @@ def _listable(path: str) -> str:
     return path
 
 
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-
-
 def skipped_path(manifest: Path) -> Path:
     """Return where the files that a manifest leaves out are listed."""
     return manifest.with_suffix(".skipped.tsv")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from pathlib import Path
@@ -13,10 +14,13 @@ from torch import Tensor
 from s3prl_aalbert.architecture import Architecture
 from s3prl_aalbert.checkpoint import (
     UNREADABLE,
+    WEIGHTS_FILE,
+    load_checkpoint,
     load_training_state,
     load_weights,
     save_release,
     save_training_state,
+    training_states,
 )
 from s3prl_aalbert.config import ModelConfig, from_dict, to_dict
 from s3prl_aalbert.distill.objective import Teacher
@@ -114,6 +118,8 @@ class Pretrainer:
         last = self.step + DRY_RUN_STEPS if options.dry_run else runner.total_steps
         if self.step >= last:
             logger.info("nothing to do: step %d of %d is done", self.step, last)
+            if not self._released():  # it ended between its last state and the release
+                self._release()
             return 0
         stop = StopSignal()
         try:
@@ -145,11 +151,11 @@ class Pretrainer:
                 best = due and self._evaluate(monitor)
                 if stopping or best or self.step == last or self.step % runner.save_step == 0:
                     self._save(monitor, best)
+            if self.step >= last:
+                return False
             if stopping:
                 monitor.message(f"stopped at step {self.step}; the same command with -a goes on from here")
                 return True
-            if self.step >= last:
-                return False
         raise AssertionError("the batches never end")
 
     def train_step(self, micro_batches: list[Batch]) -> tuple[float, float, float]:
@@ -282,8 +288,7 @@ class Pretrainer:
         }
 
     def _remove_old(self, expdir: Path) -> None:
-        states = sorted(expdir.glob("states-*.ckpt"), key=lambda p: int(p.stem.split("-")[-1]))
-        for old in states[: -self.config.runner.max_keep]:
+        for old in training_states(expdir)[: -self.config.runner.max_keep]:
             old.unlink()
         for unfinished in expdir.glob(".*.ckpt.*.tmp"):  # of a run that was killed while it saved
             unfinished.unlink()
@@ -303,11 +308,29 @@ class Pretrainer:
 
     def _restore(self, state: dict[str, Any], path: Path) -> None:
         load_weights(self.objective, state["model"], path)
-        self.optimizer.load_state_dict(state["optimizer"])
+        past, own = state["pretrain_config"]["optimizer"]["name"], self.config.optimizer.name
+        if past != own:
+            raise AalbertError(f"{path}: was trained with optimizer.name {past}, not {own}; --init starts anew with it")
+        self._restore_optimizer(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.batches.load_state_dict(state["batches"])
         numbers = int(state["step"]), float(state["best_dev"]), float(state["lowest_loss"])
         self.step, self.best_dev, self.lowest_loss = numbers
+
+    def _restore_optimizer(self, state: dict[str, Any]) -> None:
+        """Restore what the optimiser has gathered; weight decay, betas and the like are those of this configuration."""
+        settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state)
+        for group, own in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(own)
+
+    def _released(self) -> bool:
+        """Return whether the folder holds the release of this step; the same in every process."""
+        found = 0.0
+        if self.fabric.is_global_zero:
+            with contextlib.suppress(AalbertError):
+                found = float(load_checkpoint(self.options.expdir / WEIGHTS_FILE).info.get("step") == self.step)
+        return bool(self._sum(found))
 
     def _release(self) -> None:
         """Write the release of the last step: what `-k EXPDIR` loads from now on."""

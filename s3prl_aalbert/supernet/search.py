@@ -58,7 +58,7 @@ def evolutionary_search(problem: Problem, evaluations: int, dice: random.Random)
         AalbertError: not even the smallest is within the budget.
     """
     seen: dict[Architecture, Candidate] = {}
-    first = max(2, evaluations // 4)
+    first = min(evaluations, max(2, evaluations // 4))
     found = _evaluate_new(problem, first, seen, lambda: draw(problem.space, problem.config, dice))
     while len(found) < evaluations:
         parents = sorted(found, key=lambda candidate: candidate.loss)[:PARENTS]
@@ -113,7 +113,7 @@ def _child(problem: Problem, parents: list[Candidate], dice: random.Random) -> A
     for name, values in layers.items():
         choices = getattr(problem.space, name)
         for layer in range(depth):
-            known = [getattr(arch, name)[layer] for arch in (first, second, fresh) if arch.num_hidden_layers > layer]
+            known = [getattr(arch, name)[layer] for arch in (first, second) if arch.num_hidden_layers > layer]
             new = dice.choice(choices) if choices else getattr(full, name)[layer]
             values.append(pick(known[0], known[-1], new) if known else new)
     heads = _within_sources(layers["num_attention_heads"], problem.config)

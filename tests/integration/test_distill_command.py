@@ -58,6 +58,15 @@ def test_distilling_resumes_exactly_and_releases_no_projections(place: Path) -> 
     assert "aalbert_local" in card and "average of the last 2 layers" in card
 
 
+def test_a_new_run_has_the_same_configuration_with_and_without_a(place: Path) -> None:
+    recorded = []
+    for name, more in (("without_a", ()), ("with_a", ("-a",))):
+        assert distill(place, name, 1, *more) == 0
+        recorded.append(load_training_state(place / name / "states-1.ckpt")["pretrain_config"])
+    assert recorded[0] == recorded[1]
+    assert recorded[0]["optimizer"]["lr"] == 5e-4, "distill_default's"
+
+
 def test_an_upstream_of_s3prl_teaches_and_a_student_starts_from_a_pre_trained_model(place: Path) -> None:
     teacher = ("--teacher", "fbank")
     override = ("-c", "pretrain_debug", "-o", "config.runner.total_steps=1,,config.distill.loss=l1_cosine")

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from s3prl_aalbert.checkpoint import latest_state, load_training_state
+from s3prl_aalbert.checkpoint import latest_state, load_checkpoint, load_training_state
+from s3prl_aalbert.cli import main
 from s3prl_aalbert.config import ModelConfig, load_model_config
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.config import (
@@ -106,6 +107,76 @@ def test_old_states_are_removed_and_the_best_kept(model: ModelConfig, speech: Pa
     run(model, configured(speech, save_step=2, eval_step=4, max_keep=2), tmp_path)
     assert sorted(p.name for p in tmp_path.glob("*.ckpt")) == ["dev-best.ckpt", "states-10.ckpt", "states-8.ckpt"]
     assert (tmp_path / "model.safetensors").is_file()
+
+
+def test_a_release_that_an_interruption_left_out_is_made_up_for(
+    model: ModelConfig, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished run is extended and killed after its last state: the release of before is not what -k may load."""
+    run(model, configured(speech, total=2), tmp_path)
+    with monkeypatch.context() as killed:
+        killed.setattr(Pretrainer, "_release", lambda trainer: None)
+        run(model, configured(speech, total=4), tmp_path, resume_from=latest_state(tmp_path))
+    assert load_checkpoint(tmp_path).info["step"] == 2
+    run(model, configured(speech, total=4), tmp_path, resume_from=latest_state(tmp_path))
+    release, state = load_checkpoint(tmp_path), load_training_state(tmp_path / "states-4.ckpt")
+    assert release.info["step"] == 4
+    assert all(torch.equal(value, release.state[name]) for name, value in state["model"].items())
+
+
+def test_a_signal_during_the_last_step_finishes_the_run(
+    model: ModelConfig, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Pretrainer.train_step
+
+    def signalled(trainer: Pretrainer, batches: list) -> tuple[float, float, float]:
+        if trainer.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(trainer, batches)
+
+    monkeypatch.setattr(Pretrainer, "train_step", signalled)
+    run(model, configured(speech, total=2), tmp_path)
+    assert load_checkpoint(tmp_path / "model.safetensors").info["step"] == 2
+
+
+def test_a_resumed_run_has_the_optimizer_settings_that_it_is_given(
+    model: ModelConfig, speech: Path, tmp_path: Path
+) -> None:
+    run(model, configured(speech, total=2), tmp_path)
+    config, state = configured(speech, total=3), latest_state(tmp_path)
+    other = replace(config, optimizer=replace(config.optimizer, weight_decay=0.5, betas=(0.8, 0.9)))
+    decayed, rest = run(model, other, tmp_path, resume_from=state).optimizer.param_groups
+    assert (decayed["weight_decay"], rest["weight_decay"]) == (0.5, 0.0)
+    assert decayed["betas"] == rest["betas"] == (0.8, 0.9)
+    lamb = replace(config, optimizer=replace(config.optimizer, name="Lamb"))
+    with pytest.raises(AalbertError, match=r"states-3.ckpt: was trained with optimizer.name AdamW, not Lamb"):
+        run(model, lamb, tmp_path, resume_from=latest_state(tmp_path))
+
+
+def test_a_state_under_another_name_is_left_alone(model: ModelConfig, speech: Path, tmp_path: Path) -> None:
+    run(model, configured(speech, total=1), tmp_path)
+    kept = tmp_path / "states-1-backup.ckpt"
+    (tmp_path / "states-1.ckpt").rename(kept)
+    run(model, configured(speech, total=4, save_step=1, max_keep=1), tmp_path)
+    assert sorted(p.name for p in tmp_path.glob("states-*.ckpt")) == ["states-1-backup.ckpt", "states-4.ckpt"]
+
+
+def test_going_on_from_an_earlier_state_loses_none(
+    model: ModelConfig, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """-e in a folder that has gone further is refused; elsewhere -a goes on with what -e began there."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    run(model, configured(speech, total=4, save_step=2), first)
+    earlier = ["pretrain", "-e", str(first / "states-2.ckpt"), "--device", "cpu"]
+    settings = ["-o", "config.runner.total_steps=3"]
+    assert main([*earlier, *settings]) == 2
+    assert "holds states-4.ckpt already" in capsys.readouterr().err
+    assert main([*earlier, *settings, "-p", str(second)]) == 0
+    assert main([*earlier, *settings, "-p", str(second)]) == 2, "another run's state, in a folder that has its own"
+    capsys.readouterr()
+    assert main([*earlier, "-o", "config.runner.total_steps=4", "-p", str(second), "-a"]) == 0
+    assert [p.name for p in sorted(second.glob("states-*.ckpt"))] == ["states-3.ckpt", "states-4.ckpt"]
+    assert sorted(p.name for p in first.glob("states-*.ckpt")) == ["states-2.ckpt", "states-4.ckpt"]
 
 
 def command(speech: Path, expdir: Path, *more: str) -> list[str]:

@@ -86,6 +86,20 @@ def test_torchrun_on_two_machines(speech: Path, tmp_path: Path, one: dict[str, t
 
 
 @pytest.mark.slow
+def test_two_processes_distil_layers_of_which_the_last_is_none(speech: Path, tmp_path: Path) -> None:
+    """The unshared layers after the last student layer have no gradients, which DDP has to be told."""
+    teacher = ["--teacher", "aalbert_tiny"]
+    argv = ["s3prl_aalbert", "distill", *options(speech, tmp_path, 2)[1:], *teacher]
+    layers = (
+        ",,config.distill.student_layers=[1],,config.distill.teacher_layers=[1],,model.transformer.share_layer=false"
+    )
+    argv[argv.index("-o") + 1] += layers
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    run_all(([sys.executable, *launch, "-m", *argv], {}))
+    assert (tmp_path / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
 def test_compiled_training_gives_the_same_loss(speech: Path, tmp_path: Path, one: dict[str, torch.Tensor]) -> None:
     argv = options(speech, tmp_path, 4)
     argv[-1] += ",,config.runner.compile=true"

@@ -155,7 +155,7 @@ def test_a_value_of_another_type_is_named(section: str, key: str, value: object)
         ("audio", "win_ms", 0),
         ("audio", "win_ms", -25),
         ("audio", "win_ms", 0.01),
-        ("audio", "sample_rate", 0),
+        ("audio", "sample_rate", 8000),
         ("audio", "num_mel_bins", 0),
         ("audio", "log_floor", 0),
         ("audio", "target", "mel"),

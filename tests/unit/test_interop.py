@@ -444,7 +444,6 @@ REFUSED = [
     ({"layer_intermediate_sizes": (64, 32, 64)}, PLAIN, "transformer.layer_intermediate_sizes"),
     ({}, replace(PLAIN, hop_ms=12.5), "audio.hop_ms is 12.5"),
     ({}, replace(PLAIN, n_fft=512), "audio.n_fft is 512"),
-    ({}, replace(PLAIN, sample_rate=8000, hop_ms=20), "audio.sample_rate is 8000"),
     ({}, replace(PLAIN, cmvn=False), "audio.cmvn is false without"),
 ]
 

@@ -13,6 +13,7 @@ from s3prl_aalbert.architecture import Architecture, full_architecture, load_arc
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.config import ConfigError, TransformerConfig, from_dict
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.supernet import search
 from s3prl_aalbert.supernet.search import Candidate, Problem, evolutionary_search, pareto, random_search
 from s3prl_aalbert.supernet.space import SearchSpace, architectures_of_step, count_architectures, draw, extreme
 from s3prl_aalbert.synthesis import synthesise_corpus
@@ -93,6 +94,25 @@ def test_a_search_stays_within_budget_and_evaluates_nothing_twice(search) -> Non
     assert len(found) == len({candidate.arch for candidate in found}) == 60
     assert max(candidate.cost for candidate in found) <= budget
     assert all(c.cost == size(c.arch) and c.loss == distance_from_ideal(c.arch) for c in found)
+
+
+def test_a_child_has_each_layer_of_one_of_its_parents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without mutations, layer by layer and with even odds; of layers that one parent alone has, that parent's."""
+    monkeypatch.setattr(search, "MUTATION", 0.0)
+    shallow, deep = Architecture(24, (1, 1), (10, 10)), Architecture(24, (4, 4, 4), (40, 40, 40))
+    parents = [Candidate(arch, 0.0, 0.0) for arch in (shallow, deep)]
+    dice = random.Random(0)
+    children = [search._child(problem(), parents, dice) for _ in range(4000)]
+    assert {heads for child in children for heads in child.num_attention_heads} == {1, 4}
+    assert {size for child in children for size in child.intermediate_size} == {10, 40}
+    first = Counter(child.num_attention_heads[0] for child in children)
+    assert abs(first[1] - first[4]) < 400  # three standard deviations are 190, and twice that for parents drawn alike
+    assert {child.num_attention_heads[2] for child in children if child.num_hidden_layers > 2} == {4}
+
+
+@pytest.mark.parametrize("evaluations", [1, 2, 5])
+def test_evolution_evaluates_as_many_as_asked(evaluations: int) -> None:
+    assert len(evolutionary_search(problem(), evaluations, random.Random(0))) == evaluations
 
 
 def test_evolution_finds_what_chance_rarely_does() -> None:
