@@ -442,7 +442,7 @@ def task_configs(folder: Path) -> Case:
             )
         (folder / "task.yaml").write_text(yaml.safe_dump(tree))
         tree = read_yaml(folder / "task.yaml")
-        check_config(tree, parse_override(None), "task.yaml")
+        check_config(tree, "task.yaml")
         torch.manual_seed(0)
         section = tree["downstream_expert"]
         expert = tasks[name](8, 480, section, str(folder / "exp"), runner=tree["runner"], mode="train", seed=1)

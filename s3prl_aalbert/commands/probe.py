@@ -53,8 +53,10 @@ def main(args: argparse.Namespace) -> int:
     config = find_config(args.config, "downstream_configs")
     toolkit.activate()
     from s3prl_aalbert.toolkit.all_layers import measure_layers, register_all_layers
+    from s3prl_aalbert.toolkit.checks import check_upstream
     from s3prl_aalbert.toolkit.runner import run
 
+    check_upstream(args.upstream, args.upstream_ckpt, args.upstream_model_config)
     name = register_all_layers(args.upstream)
     widths = measure_layers(name, args.upstream_ckpt, args.upstream_model_config)
     run(

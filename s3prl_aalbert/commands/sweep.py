@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--preset", choices=PRESETS, help="a packaged grid: downstream_configs/sweep_PRESET.yaml")
     parser.add_argument("--data", metavar="DIR", help="folder that stands for {data} in the file; default: its own")
     parser.add_argument("-p", "--expdir", metavar="DIR", help="folder of all runs; default: the file's output")
-    parser.add_argument("--only", metavar="NAME", action="append", help="runs whose name begins so; may be repeated")
+    parser.add_argument(
+        "--only", metavar="NAME", action="append", help="the run of this name, or all that begin so; may be repeated"
+    )
     parser.add_argument("--jobs", metavar="N", type=int, default=1, help="runs at a time; default: %(default)s")
     parser.add_argument("--print", action="store_true", help="print the commands that are not done instead of running")
     parser.add_argument("--no-report", action="store_true", help="leave out the report at the end")
@@ -62,7 +64,9 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _chosen(sweep: Sweep, names: list[str] | None) -> list[SweepRun]:
-    runs = [run for run in sweep.runs if not names or run.name.startswith(tuple(names))]
+    whole = {run.name for run in sweep.runs} & set(names or ())  # not also those whose names go on from there
+    begun = tuple(set(names or ()) - whole)
+    runs = [run for run in sweep.runs if not names or run.name in whole or run.name.startswith(begun)]
     if not runs:
         known = sorted({run.name.split("/")[0] for run in sweep.runs})
         raise AalbertError(f"--only {' '.join(names or ())}: no run begins so, expected one of {', '.join(known)} ...")

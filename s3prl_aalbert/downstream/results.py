@@ -50,7 +50,8 @@ class Results:
             old = _read(self.path)
             if self.evaluated:
                 self.content = old  # as trained, whatever this evaluation overrides
-            self.content["history"], self.content["best"] = old["history"], old["best"]
+            kept = {key: old[key] for key in ("history", "best", "evaluations") if key in old}
+            self.content.update(kept)
 
     def add(self, split: str, step: int, metrics: Mapping[str, float]) -> bool:
         """Record an evaluation and return whether it is the best dev accuracy so far.
@@ -62,10 +63,11 @@ class Results:
             return False
         history = self.content["history"]
         history[:] = [h for h in history if h["step"] < step or (h["step"] == step and h["split"] != split)]
-        history.append({"step": step, "split": split, "metrics": dict(metrics)})
         best = self.content["best"]
-        if best is not None and best["step"] > step:
+        # Of a run that ended before it saved: what it found best is gone, and may be found again at the same step.
+        if best is not None and (best["step"] > step or (best["step"] == step and split == "dev")):
             best = self.content["best"] = self._best_of_history()
+        history.append({"step": step, "split": split, "metrics": dict(metrics)})
         improved = split == "dev" and (best is None or metrics["acc"] > best["dev"]["acc"])
         if improved:
             self.content["best"] = {"step": step, "dev": dict(metrics), "test": None}

@@ -151,6 +151,11 @@ class TaskExpert(nn.Module):
         """Write confusion matrices and the like for the test split's best step."""
 
 
+def data_folder(expdir: str | Path, kwargs: Mapping[str, Any]) -> Path | None:
+    """Return where the split is written; None with ``-m evaluate``, which may have data that were not trained on."""
+    return None if kwargs.get("mode") == "evaluate" else Path(expdir)
+
+
 def check_order(runner: Mapping[str, Any]) -> None:
     """Raise AalbertError where test would be evaluated before dev has said which step is best."""
     order = list(runner.get("eval_dataloaders") or ())

@@ -46,15 +46,16 @@ def complete(argv: Sequence[str]) -> list[str]:
         states = resume.load_experiment(past)
         settings = resume.resumed_settings(past, vars(states["Args"]), given, overrides)
         checks.check_settings(settings, trained=True)
-        config, added = states["Config"], []
+        config, added, where, checked = states["Config"], [], past, overrides.config.keys()
     else:
         checks.check_new_experiment(given)
         checks.check_settings({**given, **overrides.args}, trained=bool(given.get("init_ckpt")))
         path = _config_path(given)
-        config, added = read_yaml(path), ["-c", str(path)]
-        if given["mode"] == "train":
-            checks.check_config(config, overrides, str(path))
+        config, added, where, checked = read_yaml(path), ["-c", str(path)], path, None
     checks.warn_of_new_keys(overrides, config)
+    if given["mode"] == "train":
+        changed = " with -o" if overrides.config else ""
+        checks.check_config(checks.overridden(config, given.get("override")), f"{where}{changed}", checked)
     return [*argv, *added, *_device_option(given)]
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import copy
 import importlib
 import importlib.util
+import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +23,12 @@ logger = logging.getLogger(__name__)
 # S3PRL names its upstreams so; all others bring their own weights and drop -k without a word.
 _READS_CKPT = ("_local", "_url", "_gdriveid", "_custom")
 _READS_CKPT_TOO = {"customized_upstream"}  # the template that users fill in
+LARGEST_SEED = 2**32 - 1  # of numpy
 SECTIONS = ("runner", "optimizer", "downstream_expert")
+COUNTS = ("total_steps", "gradient_accumulate_steps", "log_step", "eval_step", "save_step", "max_keep")
 _COUNT, _AMOUNT = (int, "a whole number of at least 1"), ((int, float), "a number above 0 (with a point: 1.0e-4)")
 RUNNER_KEYS: dict[str, tuple[Any, str]] = {
-    **{f"runner.{name}": _COUNT for name in ("total_steps", "log_step", "eval_step", "save_step", "max_keep")},
+    **{f"runner.{name}": _COUNT for name in COUNTS},
     "runner.gradient_clipping": _AMOUNT,
     "runner.eval_dataloaders": (list, "a list of splits"),
     "optimizer.name": (str, "the name of an optimiser"),
@@ -78,21 +84,42 @@ def warn_of_new_keys(overrides: Overrides, config: Mapping[str, Any]) -> None:
             section = section[name]
 
 
-def check_config(config: Mapping[str, Any], overrides: Overrides, where: str) -> None:
-    """Check what S3PRL's runner reads from ``-c``, which it would answer with a stack trace, perhaps hours later.
+def overridden(config: Mapping[str, Any], text: str | None) -> dict[str, Any]:
+    """Return a configuration with ``-o``, applied by S3PRL itself.
+
+    Raises:
+        AalbertError: it sets a key below a value that is no section.
+    """
+    from s3prl.utility.helper import override
+
+    changed = copy.deepcopy(dict(config))
+    if text is None or text.lower() == "none":
+        return changed
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # S3PRL says what it overrides once more
+            override(text, argparse.Namespace(), changed)
+    except (AttributeError, TypeError) as error:
+        raise AalbertError(f'-o "{text}": sets a key below a value of the configuration that is no section') from error
+    return changed
+
+
+def check_config(config: Mapping[str, Any], where: str, names: Collection[str] | None = None) -> None:
+    """Check what S3PRL's runner reads, which it would answer with a stack trace, perhaps hours later.
+
+    Args:
+        config: with ``-o`` applied.
+        where: it comes from.
+        names: the keys to look at; None is all, and that their sections are there.
 
     Raises:
         AalbertError: with every problem.
     """
-    problems = [
-        f'"{name}" is {shown(config.get(name))}, expected a mapping of keys'
-        for name in SECTIONS
-        if not isinstance(config.get(name), Mapping)
-    ]
+    sections = [name for name in SECTIONS if not isinstance(config.get(name), Mapping)] if names is None else []
+    problems = [f'"{name}" is {shown(config.get(name))}, expected a mapping of keys' for name in sections]
     for name, (kind, expected) in RUNNER_KEYS.items():
         section, _, key = name.partition(".")
         values = config.get(section)
-        if name in overrides.config or not isinstance(values, Mapping):
+        if not isinstance(values, Mapping) or (names is not None and name not in names):
             continue
         value = values.get(key)
         if (
@@ -101,8 +128,19 @@ def check_config(config: Mapping[str, Any], overrides: Overrides, where: str) ->
             or (kind is not list and kind is not str and value <= 0)
         ):
             problems.append(f'"{name}" is {shown(value)}, expected {expected}')
+        elif name == "optimizer.name":
+            problems += _optimizer_problems(value)
     if problems:
         raise AalbertError(f"{where}: " + "; ".join(problems))
+
+
+def _optimizer_problems(name: str) -> list[str]:
+    from s3prl import optimizers
+
+    if hasattr(optimizers, f"get_{name}"):
+        return []
+    known = [entry.removeprefix("get_") for entry in vars(optimizers) if entry.startswith("get_")]
+    return [f'"optimizer.name" is {shown(name)}, which S3PRL does not know{did_you_mean(name, known)}']
 
 
 def check_new_experiment(given: Mapping[str, Any]) -> None:
@@ -131,11 +169,13 @@ def check_settings(settings: Mapping[str, Any], trained: bool) -> None:
     check_downstream(settings["downstream"])
     if settings.get("hub") != "huggingface":  # there -u is a repository, not a name
         upstream = settings["upstream"].removeprefix(ALL_LAYERS_PREFIX)
-        check_upstream(upstream, settings.get("upstream_ckpt"))
-        _check_model_config(upstream, settings.get("upstream_model_config"))
+        check_upstream(upstream, settings.get("upstream_ckpt"), settings.get("upstream_model_config"))
     init_ckpt = settings.get("init_ckpt")
     if init_ckpt and not Path(init_ckpt).is_file():
         raise AalbertError(f"-i {init_ckpt}: no such file")
+    seed = settings.get("seed", 0)
+    if not str(seed).isdecimal() or int(seed) > LARGEST_SEED:
+        raise AalbertError(f"--seed {seed}: expected a whole number from 0 to {LARGEST_SEED}")
     _check_mode(settings, trained)
 
 
@@ -160,11 +200,11 @@ def downstream_folders() -> list[Path]:
     return [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
 
 
-def check_upstream(name: str, ckpt: str | None) -> None:
-    """Check that S3PRL or the plugin has the upstream ``name``, and that it reads what ``-k`` names.
+def check_upstream(name: str, ckpt: str | None, model_config: str | None = None) -> None:
+    """Check that S3PRL or the plugin has the upstream ``name``, and that it reads what ``-k`` and ``-g`` name.
 
     Raises:
-        AalbertError: it does not exist, or ``-k`` is missing, unused, or names nothing.
+        AalbertError: it does not exist, or ``-k`` or ``-g`` is missing, unused, or names nothing.
     """
     from s3prl import hub
 
@@ -180,6 +220,7 @@ def check_upstream(name: str, ckpt: str | None) -> None:
         raise AalbertError(f"-u {name} would ignore -k {ckpt}; leave -k out, or use -u aalbert_local")
     if reads_ckpt and name.endswith("_local"):
         _check_local_ckpt(name, Path(str(ckpt)))
+    _check_model_config(name, model_config)
 
 
 def _check_local_ckpt(name: str, ckpt: Path) -> None:

@@ -50,7 +50,10 @@ def cached_features() -> Iterator[None]:
             raise AalbertError(f"runner.feature_cache is {shown(folder)}, expected a folder or null")
         if runner.upstream.trainable:
             raise AalbertError("runner.feature_cache is for frozen upstreams: leave it out with -f")
-        selected = entry.model.feature_selection
+        if runner.config["runner"].get("fp16"):
+            # Under S3PRL's autocast the hidden states of training differ from those of its evaluations.
+            raise AalbertError("runner.feature_cache cannot keep what runner.fp16 computes; use runner.precision: bf16")
+        selected = runner.args.upstream_feature_selection
         key = ALL if selected == LAST else selected
         cache = Path(folder).expanduser() / fingerprint(runner, key)
         runner.upstream.model = CachedUpstream(runner.upstream.model, cache, key, last_alone=selected == LAST)

@@ -1,8 +1,9 @@
 """Makes the plugin known to an S3PRL checkout or installation, and undoes it byte for byte.
 
-Two S3PRL files get a marked block at their end: ``__init__.py`` (the compatibility workarounds and the
-tasks, before anything else of S3PRL is imported) and ``hub.py`` (the upstreams). Each task gets
-``downstream/NAME/config.yaml``, where S3PRL looks for it. A record beside them keeps the original bytes.
+Three S3PRL files get a marked block at their end: ``__init__.py`` (the compatibility workarounds and the
+tasks, before anything else of S3PRL is imported), ``hub.py`` (the upstreams) and ``optimizers.py`` (the
+optimiser of the fine-tuning configurations). Each task gets ``downstream/NAME/config.yaml``, where S3PRL
+looks for it. A record beside them keeps the original bytes.
 """
 
 from __future__ import annotations
@@ -51,7 +52,13 @@ if _importlib_util.find_spec("s3prl_aalbert") is not None:
 
     _register.register_upstreams(_sys.modules[__name__], _register.upstream_entries())
 """
-_BLOCKS = {"__init__.py": _INIT_BLOCK, "hub.py": _HUB_BLOCK}
+_OPTIMIZERS_BLOCK = """
+import importlib.util as _importlib_util
+
+if _importlib_util.find_spec("s3prl_aalbert") is not None:
+    from s3prl_aalbert.toolkit.optimizers import get_aalbert_adamw as get_AalbertAdamW
+"""
+_BLOCKS = {"__init__.py": _INIT_BLOCK, "hub.py": _HUB_BLOCK, "optimizers.py": _OPTIMIZERS_BLOCK}
 
 
 @dataclass(frozen=True)

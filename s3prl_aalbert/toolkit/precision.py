@@ -42,14 +42,19 @@ def upstream_precision() -> Iterator[None]:
 
 def _autocast(model: nn.Module, device_type: str) -> None:
     """Run ``model`` in bfloat16 where torch holds that safe, and return its results in float32."""
-    compute = model.forward
+    compute, postprocess = model.forward, getattr(model, "hook_postprocess", None)
 
     def forward(*args: Any, **options: Any) -> Any:
         with torch.autocast(device_type, torch.bfloat16):
             found = compute(*args, **options)
         return _in_float32(found)
 
+    def postprocess_hooked(hidden: Any) -> Any:
+        return _in_float32(postprocess(hidden) if callable(postprocess) else hidden)
+
     model.forward = forward
+    if hasattr(model, "hook_postprocess"):  # S3PRL's UpstreamBase adds what hooks saw to the results of forward
+        model.hook_postprocess = postprocess_hooked
 
 
 def _in_float32(found: Any) -> Any:

@@ -23,6 +23,7 @@ from s3prl_aalbert.toolkit.bars import counting_bars
 from s3prl_aalbert.toolkit.feature_cache import cached_features
 from s3prl_aalbert.toolkit.precision import upstream_precision
 from s3prl_aalbert.toolkit.replace import replaced
+from s3prl_aalbert.toolkit.selection import checked_selection
 
 
 def run(argv: Sequence[str]) -> int:
@@ -51,6 +52,7 @@ def run(argv: Sequence[str]) -> int:
         whole_checkpoints(),
         counting_bars(),
         upstream_precision(),
+        checked_selection(),
         cached_features(),
     ):
         _run_main(run_downstream.main)

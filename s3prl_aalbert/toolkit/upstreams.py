@@ -20,7 +20,7 @@ def build_upstream(name: str, ckpt: str | None = None, model_config: str | None 
 
     from s3prl_aalbert.toolkit.checks import check_upstream
 
-    check_upstream(name, ckpt)
+    check_upstream(name, ckpt, model_config)
     entry: Any = getattr(hub, name)
     upstream: nn.Module = entry(ckpt=ckpt, model_config=model_config, refresh=False)
     return upstream

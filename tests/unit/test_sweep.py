@@ -146,6 +146,13 @@ def test_what_another_sweep_has_done_meanwhile_is_not_run_again(
     assert sweep_runner.execute([first, second], [first, second]) == [] and started == ["a"]
 
 
+def test_the_whole_name_of_a_run_is_that_run_alone(grid: Path, capsys: pytest.CaptureFixture) -> None:
+    grid.write_text(GRID.replace("seeds: [3, 4]", "seeds: [1, 10]"))
+    for chosen, runs in (("seed1", 1), ("seed10", 1), ("seed", 2)):
+        assert main(["sweep", str(grid), "--only", f"layers/two/theirs/{chosen}", "--print"]) == 0
+        assert len(capsys.readouterr().out.splitlines()) == runs
+
+
 def test_printed_commands_choose_one_run_each(grid: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["sweep", str(grid), "--data", "my data", "--only", "layers/two/theirs", "--print"]) == 0
     line = f"aalbert sweep {grid} --data 'my data' --only layers/two/theirs/seed{{}} --no-report"

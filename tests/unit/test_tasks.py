@@ -126,6 +126,16 @@ def test_grid_accuracy_is_that_of_a_plain_loop(corpus: Path, tmp_path: Path, rat
     assert metrics["acc_token"] == pytest.approx(token_correct / tokens)
 
 
+def test_evaluating_on_other_data_leaves_the_split_of_the_training_alone(corpus: Path, tmp_path: Path) -> None:
+    expert = phone_expert(corpus, tmp_path, split_seed=1)
+    trained_on = (tmp_path / "split.tsv").read_text()
+    section = {"datarc": {"audio": str(corpus), "split_seed": 2}, "modelrc": {"classifier": "linear"}}
+    kwargs = {"runner": {}, "mode": "evaluate", "init_ckpt": "dev-best.ckpt", "seed": 1}
+    other = PhoneExpert(8, 480, section, str(tmp_path), **kwargs)
+    assert other.data.names != expert.data.names
+    assert (tmp_path / "split.tsv").read_text() == trained_on
+
+
 def test_results_and_artefacts(corpus: Path, tmp_path: Path) -> None:
     expert = phone_expert(corpus, tmp_path)
     for split in ("dev", "test"):
@@ -192,6 +202,34 @@ def test_history_survives_a_resume_and_test_never_decides(tmp_path: Path) -> Non
     steps = [(h["step"], h["split"], h["metrics"]["acc"]) for h in again.content["history"]]
     assert steps == [(10, "dev", 0.6), (10, "test", 0.1), (20, "test", 0.9), (20, "dev", 0.55)]
     assert again.content["best"] == {"step": 10, "dev": {"acc": 0.6}, "test": {"acc": 0.1}}
+
+
+@pytest.mark.parametrize("later", [0.6, 0.5, 0.7])
+def test_what_a_killed_run_found_best_but_did_not_save_is_found_again(tmp_path: Path, later: float) -> None:
+    """Dev is recorded before S3PRL saves dev-best.ckpt: the same step after a resume has to save it."""
+    killed = Results(tmp_path, "t", {}, {}, resume=False)
+    assert killed.add("dev", 60, {"acc": 0.3}) and killed.add("dev", 120, {"acc": 0.6})
+    again = Results(tmp_path, "t", {}, {}, resume=True)  # from states-60.ckpt
+    assert again.add("dev", 120, {"acc": later})
+    assert not again.add("test", 120, {"acc": 0.2})
+    assert again.content["best"] == {"step": 120, "dev": {"acc": later}, "test": {"acc": 0.2}}
+
+
+def test_a_best_step_beyond_the_resumed_state_is_forgotten(tmp_path: Path) -> None:
+    killed = Results(tmp_path, "t", {}, {}, resume=False)
+    for step, acc in ((60, 0.3), (120, 0.6), (180, 0.7)):
+        killed.add("dev", step, {"acc": acc})
+    again = Results(tmp_path, "t", {}, {}, resume=True)  # from states-60.ckpt
+    assert again.add("dev", 120, {"acc": 0.6})
+
+
+def test_evaluations_survive_a_resume(tmp_path: Path) -> None:
+    Results(tmp_path, "t", {}, {}, resume=False).add("dev", 10, {"acc": 0.5})
+    args = {"mode": "evaluate", "init_ckpt": "dev-best.ckpt"}
+    Results(tmp_path, "t", args, {}, resume=True).add("test", 0, {"acc": 0.4})
+    Results(tmp_path, "t", {}, {}, resume=True).add("dev", 20, {"acc": 0.6})
+    (kept,) = json.loads((tmp_path / "results.json").read_text())["evaluations"]
+    assert kept["checkpoint"] == "dev-best.ckpt" and kept["metrics"] == {"acc": 0.4}
 
 
 def test_evaluating_a_finished_run_leaves_its_history_alone(tmp_path: Path) -> None:

@@ -136,6 +136,11 @@ def test_a_trainable_upstream_is_refused(tmp_path):
         build_runner(str(tmp_path), trainable=True)
 
 
+def test_what_autocast_computes_is_refused(tmp_path):
+    with pytest.raises(AalbertError, match=r"feature_cache cannot keep what runner\.fp16 computes"):
+        build_runner(str(tmp_path), fp16=True)
+
+
 def test_what_is_no_folder_is_refused():
     with pytest.raises(AalbertError, match=r"runner\.feature_cache is True, expected a folder or null"):
         build_runner(True)

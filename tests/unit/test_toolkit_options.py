@@ -16,7 +16,7 @@ from s3prl_aalbert.toolkit import checks, compat
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 RUNNER = """
-runner: {total_steps: 10, log_step: 2, eval_step: 5, save_step: 5, max_keep: 1,
+runner: {gradient_accumulate_steps: 1, total_steps: 10, log_step: 2, eval_step: 5, save_step: 5, max_keep: 1,
   gradient_clipping: 1, eval_dataloaders: [dev]}
 optimizer: {name: TorchOptim, lr: 1.0e-4}
 """
@@ -87,6 +87,12 @@ def experiment(path: Path, **changes) -> Path:
         (NEW + " -i gone.ckpt", "-i gone.ckpt: no such file"),
         (NEW + " --device cuda", "--device cuda: this machine has no usable GPU"),
         (NEW + " -o config.runner.total_steps:3", '-o: expected .*found "config.runner.total_steps:3"'),
+        (NEW + " -o config.runner.eval_step=0", '"runner.eval_step" is 0, expected a whole number of at least 1'),
+        (NEW + " -o config.runner.total_steps=10k", "example.yaml with -o: .*total_steps\" is '10k'"),
+        (NEW + " -o config.runner.gradient_accumulate_steps=0", "gradient_accumulate_steps"),
+        (NEW + " -o config.optimizer.lr.x=3", "sets a key below a value"),
+        (NEW + " -o config.optimizer.name=TorchOptm", 'did you mean "TorchOptim"'),
+        (NEW + " --seed -1", "--seed -1: expected a whole number from 0 to 4294967295"),
         (NEW + " -e gone", "-e gone: no such file or folder"),
         ("-m evaluate -n x -u fbank -d aalbert_phone", "-m evaluate of aalbert_phone needs a trained"),
         ("-m inference -n x -u fbank -d example -t gone.wav", "-t gone.wav is not a file"),
@@ -118,8 +124,8 @@ def test_a_configuration_in_the_working_folder_wins_for_tasks_of_s3prl(complete)
 def test_what_s3prls_runner_would_stumble_over_later_is_told_at_once(complete):
     own = Path("own.yaml")
     own.write_text(
-        "runner: {total_steps: 10, log_step: 2, eval_step: 0, max_keep: 1, gradient_clipping: 1,\n"
-        "  eval_dataloaders: dev}\n"
+        "runner: {gradient_accumulate_steps: 1, total_steps: 10, log_step: 2, eval_step: 0, max_keep: 1,\n"
+        "  gradient_clipping: 1, eval_dataloaders: dev}\n"
         "optimizer: {name: TorchOptim, lr: 1e-4}\n"
     )
     with pytest.raises(AalbertError) as told:
@@ -160,6 +166,21 @@ def test_a_misspelt_override_key_is_pointed_out(complete, caplog):
 def test_an_override_can_mend_what_is_checked(complete):
     with pytest.raises(AalbertError, match="-k gone"):
         complete([*NEW.split(), "-o", "args.upstream='aalbert_local',,args.upstream_ckpt=gone"])
+
+
+def test_an_override_may_be_an_expression_and_mend_the_configuration(complete):
+    own = Path("own.yaml")
+    own.write_text(RUNNER.replace("eval_step: 5", "eval_step: 0") + "downstream_expert: {}\n")
+    with pytest.raises(AalbertError, match="eval_step"):
+        complete([*NEW.split(), "-c", "own.yaml"])
+    complete([*NEW.split(), "-c", "own.yaml", "-o", "config.runner.eval_step=10*10"])
+
+
+def test_what_a_resumed_run_overrides_is_checked_too(complete):
+    past = experiment(Path("exp/states-10.ckpt"))
+    complete(["-m", "train", "-e", str(past), "-o", "config.runner.total_steps=40"])
+    with pytest.raises(AalbertError, match=r'states-10.ckpt with -o: "runner.total_steps" is 0'):
+        complete(["-m", "train", "-e", str(past), "-o", "config.runner.total_steps=0"])
 
 
 def test_overrides_split_as_s3prl_splits_them():

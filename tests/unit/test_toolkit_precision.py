@@ -49,6 +49,31 @@ def test_bf16_fine_tunes_weights_in_fp32():
     assert any(gradient.abs().max() > 0 for gradient in gradients)
 
 
+def test_bf16_hidden_states_from_hooks_are_in_fp32_too():
+    """S3PRL adds what its hooks saw, as of HuBERT and wav2vec 2.0, after ``forward``."""
+    from s3prl.upstream.interfaces import UpstreamBase
+
+    from s3prl_aalbert.toolkit.precision import _autocast
+
+    class Hooked(UpstreamBase):
+        def __init__(self, postprocess):
+            super().__init__(hooks=[("self.layer", lambda input, output: output)])
+            self.layer, self.hook_postprocess = torch.nn.Linear(4, 4), postprocess
+            self.add_hook("self.layer", lambda input, output: output)
+
+        def forward(self, wavs):
+            self.layer(torch.ones(1, 3, 4))
+            return {}
+
+    for postprocess in (None, lambda hidden: [(name, 2 * state) for name, state in hidden]):
+        model = Hooked(postprocess)
+        single = model([torch.zeros(1)])["hidden_states"][-1]
+        _autocast(model, "cpu")
+        half = model([torch.zeros(1)])
+        assert all(state.dtype == torch.float32 for state in (*half["hidden_states"], half["last_hidden_state"]))
+        assert 0 < (half["last_hidden_state"] - single).norm() < 1e-2 * single.norm()
+
+
 def test_the_runner_is_put_back():
     from s3prl.downstream.runner import Runner
 

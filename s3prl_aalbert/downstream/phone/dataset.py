@@ -53,8 +53,10 @@ class PhoneLabels:
     """(frames,) of 10 ms."""
 
 
-def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path) -> TaskData:
+def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path | None) -> TaskData:
     """Find audio and alignments, leave out what does not fit (named and counted), split.
+
+    ``expdir`` gets the split and what was left out; None writes neither.
 
     Raises:
         AalbertError: no audio, no labels, an empty split, a single class: wherever a result would be wrong.
@@ -72,7 +74,8 @@ def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path)
     left_out.add("labels_past_end", too_long)
     usable = {name: part for name, part in split.items() if name in lengths and name not in too_long}
     left_out.log("phone")
-    left_out.save(expdir)
+    if expdir:
+        left_out.save(expdir)
     used = keep_fraction(usable, config.train_fraction, seed)
     check_split(used, "the phone task", left_out.summary())
     _say_shared_speakers(used, sources.speakers)
@@ -81,7 +84,8 @@ def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path)
         raise AalbertError(f"the phone task needs two phones at least, found {list(classes)} in {config.audio}")
     ids = {phone: index for index, phone in enumerate(classes)}
     labels = {name: _labels(folded[name], ids, lengths[name], rate, config) for name in used}
-    save_split(expdir / "split.tsv", used, sources.speakers)
+    if expdir:
+        save_split(expdir / "split.tsv", used, sources.speakers)
     by_split = {part: [name for name in sorted(used) if used[name] == part] for part in SPLITS}
     counts: dict[str, Any] = {
         **{part: len(members) for part, members in by_split.items()},

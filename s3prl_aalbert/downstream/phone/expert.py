@@ -19,7 +19,7 @@ from s3prl_aalbert.downstream.alignments import token_of_grid_frame
 from s3prl_aalbert.downstream.classifier import ClassifierConfig
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.phone.dataset import PhoneLabels, load_phone_data
-from s3prl_aalbert.downstream.task import TaskData, TaskExpert, majority_of
+from s3prl_aalbert.downstream.task import TaskData, TaskExpert, data_folder, majority_of
 
 
 class DownstreamExpert(TaskExpert):
@@ -34,7 +34,7 @@ class DownstreamExpert(TaskExpert):
         super().__init__(
             upstream_dim,
             upstream_rate,
-            load_phone_data(config, int(upstream_rate), seed, Path(expdir)),
+            load_phone_data(config, int(upstream_rate), seed, data_folder(expdir, kwargs)),
             model,
             (config.train_batch_size, config.eval_batch_size),
             config.num_workers,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from s3prl_aalbert.downstream.probe.batches import ChainedBatches, JointTraining
 from s3prl_aalbert.downstream.results import Results
 from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data
 from s3prl_aalbert.downstream.speaker.expert import frame_majority
-from s3prl_aalbert.downstream.task import TaskData
+from s3prl_aalbert.downstream.task import TaskData, data_folder
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 
 TASKS = ("phone", "speaker")
@@ -107,7 +107,7 @@ class DownstreamExpert(nn.Module):
         if not isinstance(datarc, dict):
             raise AalbertError(f"downstream_expert.datarc is {shown(datarc)}, expected a mapping of keys")
         datarc = dict(datarc)
-        self.data = {task: self._load(task, datarc.pop(task, None)) for task in config.tasks}
+        self.data = {task: self._load(task, datarc.pop(task, None), kwargs) for task in config.tasks}
         for task in TASKS:
             datarc.pop(task, None)
         self.options = from_dict(BatchConfig, datarc, "downstream_expert.datarc")
@@ -127,9 +127,9 @@ class DownstreamExpert(nn.Module):
         args = {**kwargs, "upstream": str(kwargs.get("upstream")).removeprefix("aalbert_all_layers_of_")}
         self.results = Results(self.expdir, self.task, args, facts, bool(kwargs.get("init_ckpt")))
 
-    def _load(self, task: str, values: dict | None) -> TaskData:
+    def _load(self, task: str, values: dict | None, kwargs: Mapping[str, Any]) -> TaskData:
         where = f"downstream_expert.datarc.{task}"
-        folder = self.expdir / task
+        folder = data_folder(self.expdir / task, kwargs)
         if task == "phone":
             return load_phone_data(from_dict(PhoneDataConfig, values, where), self.rate, self.seed, folder)
         return load_speaker_data(from_dict(SpeakerDataConfig, values, where), self.seed, folder)

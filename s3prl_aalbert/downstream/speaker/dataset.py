@@ -74,8 +74,10 @@ class SpeakerDataConfig:
         return found + loading_problems(self)
 
 
-def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path) -> TaskData:
+def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path | None) -> TaskData:
     """Find audio and speakers, leave out what does not fit (named and counted), split 8:1:1 or by lists.
+
+    ``expdir`` gets the split and what was left out; None writes neither.
 
     Raises:
         AalbertError: no audio, fewer than two speakers, an empty split: wherever a result would be wrong.
@@ -92,14 +94,16 @@ def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path) -> Tas
     left_out.add("not_in_training", {good[name] for name in split} - set(classes))
     split = {name: part for name, part in split.items() if good[name] in classes}
     left_out.log("speaker")
-    left_out.save(expdir)
+    if expdir:
+        left_out.save(expdir)
     # The classes are those of all training utterances, so that every share of them answers the same question.
     split = keep_fraction(split, config.train_fraction, seed)
     check_split(split, "the speaker task", left_out.summary())
     if len(classes) < 2:
         raise AalbertError(f"the speaker task needs two speakers at least, found {len(classes)} in {config.audio}")
     ids = {speaker: index for index, speaker in enumerate(classes)}
-    save_split(expdir / "split.tsv", split, good)
+    if expdir:
+        save_split(expdir / "split.tsv", split, good)
     by_split = {part: [name for name in sorted(split) if split[name] == part] for part in SPLITS}
     counts: dict[str, Any] = {
         **{part: len(members) for part, members in by_split.items()},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ import torch
 from s3prl_aalbert.config import from_dict
 from s3prl_aalbert.downstream.classifier import ClassifierConfig
 from s3prl_aalbert.downstream.speaker.dataset import SAMPLE_RATE, SpeakerDataConfig, load_speaker_data
-from s3prl_aalbert.downstream.task import TaskData, TaskExpert, majority_of
+from s3prl_aalbert.downstream.task import TaskData, TaskExpert, data_folder, majority_of
 
 
 class SpeakerExpert(TaskExpert):
@@ -24,7 +23,7 @@ class SpeakerExpert(TaskExpert):
         super().__init__(
             upstream_dim,
             upstream_rate,
-            load_speaker_data(config, int(kwargs.get("seed") or 0), Path(expdir)),
+            load_speaker_data(config, int(kwargs.get("seed") or 0), data_folder(expdir, kwargs)),
             model,
             (config.train_batch_size, config.eval_batch_size),
             config.num_workers,

@@ -1,0 +1,45 @@
+"""``-s`` and ``-l`` of S3PRL's runner: features or a layer that the upstream does not have are an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.toolkit.replace import replaced
+
+
+@contextmanager
+def checked_selection() -> Iterator[None]:
+    """Let S3PRL's runner refuse what it would replace by ``hidden_states``, or end in a stack trace over."""
+    from s3prl.downstream.runner import Runner
+
+    def build(runner: Any) -> Any:
+        upstream, features = runner.args.upstream, runner.args.upstream_feature_selection
+        layer = runner.args.upstream_layer_selection
+        try:
+            entry = original(runner)
+        except IndexError as error:
+            if layer is None:
+                raise
+            last = _number_of_layers(runner, features) - 1
+            raise AalbertError(f"-l {layer}: -u {upstream} has {features} 0 to {last}") from error
+        instead = getattr(
+            entry.model, "module", entry.model
+        ).feature_selection  # inside torch's DistributedDataParallel
+        if instead != features:
+            raise AalbertError(f"-s {features}: -u {upstream} has no such features, but e.g. {instead}")
+        return entry
+
+    original = Runner._get_featurizer
+    with replaced(Runner, "_get_featurizer", build):
+        yield
+
+
+def _number_of_layers(runner: Any, features: str) -> int:
+    with torch.no_grad():
+        found = runner.upstream.model([torch.zeros(16000, device=runner.args.device)])
+    return len(found.get(features, found["hidden_states"]))

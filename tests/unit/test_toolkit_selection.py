@@ -1,0 +1,35 @@
+"""``-s`` and ``-l``: what an upstream does not have is refused, what it has goes through."""
+
+import pytest
+from toolkit_runner import new_runner
+
+from s3prl_aalbert.errors import AalbertError
+
+pytest.importorskip("s3prl")
+
+
+def build_featurizer(features="hidden_states", layer=None):
+    """Build the featurizer of ``-u aalbert_tiny`` as S3PRL's runner does."""
+    runner = new_runner()
+    runner.args.upstream_feature_selection, runner.args.upstream_layer_selection = features, layer
+    from s3prl_aalbert.toolkit.selection import checked_selection
+
+    with checked_selection():
+        runner.upstream = runner._get_upstream()
+        return runner._get_featurizer().model
+
+
+def test_a_layer_and_features_that_exist():
+    assert build_featurizer(layer=3).layer_selection == 3
+    assert build_featurizer("last_hidden_state").feature_selection == "last_hidden_state"
+
+
+@pytest.mark.parametrize("layer", [4, 99, -5])
+def test_a_layer_that_does_not_exist(layer):
+    with pytest.raises(AalbertError, match=f"-l {layer}: -u aalbert_tiny has hidden_states 0 to 3"):
+        build_featurizer(layer=layer)
+
+
+def test_features_that_do_not_exist():
+    with pytest.raises(AalbertError, match="-s last_hidden_stat: -u aalbert_tiny has no such features"):
+        build_featurizer("last_hidden_stat")
