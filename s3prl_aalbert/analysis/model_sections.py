@@ -86,18 +86,18 @@ def reconstructions(names: dict[PretrainRun, str]) -> list[Part]:
 
 def _reconstruction_figure(name: str, result: ReconstructedUtterance) -> ReportFigure:
     where = "a held-out utterance" if result.split == "dev" else "an utterance it was trained on"
-    hidden, tokens = int(result.selected.sum()), result.selected.numel()
+    predicted, tokens = int(result.selected.sum()), result.selected.numel()
     caption = (
-        f"{name} at step {result.step}, {where}: {hidden} of {tokens} tokens hidden; "
-        f"mean absolute error on these {result.loss:.3f} (the training loss)."
+        f"{name} at step {result.step}, {where}: {predicted} of {tokens} tokens predicted; "
+        f"mean absolute error of these {result.loss:.3f} (the training loss)."
     )
     alt = f"Four spectrograms of one utterance: input, masked input, target and reconstruction. {caption}"
     selected, errors = result.selected.tolist(), result.errors.tolist()
-    cells = [(token, int(hidden), error) for token, (hidden, error) in enumerate(zip(selected, errors, strict=True))]
+    cells = [(token, int(one), error) for token, (one, error) in enumerate(zip(selected, errors, strict=True))]
     picture = draw_reconstruction(result.stages)
     for axes in picture.axes:
         axes.grid(visible=False)
-    columns = ("token", "hidden", "mean_absolute_error")
+    columns = ("token", "predicted", "mean_absolute_error")
     stem = file_stem("reconstruction", name)
     return ReportFigure(stem, f"Reconstruction: {name}", caption, alt, picture, columns, cells)
 

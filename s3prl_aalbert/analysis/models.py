@@ -12,11 +12,13 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from s3prl_aalbert.architecture import load_architecture
 from s3prl_aalbert.checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_checkpoint
 from s3prl_aalbert.config import ModelConfig, from_dict, load_model_config, read_yaml
 from s3prl_aalbert.encoder import Encoder, InputEmbedding
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model import count_parameters
+from s3prl_aalbert.supernet.extraction import extracted_config
 from s3prl_aalbert.upstream.download import packaged_folder, packaged_names
 
 logger = logging.getLogger(__name__)
@@ -135,15 +137,24 @@ def natural_order(text: str) -> tuple[tuple[int, str], ...]:
 def _config_of(key: ModelKey) -> ModelConfig | None:
     """Read the configuration of one of our models; None for others and, with a warning, where it is gone."""
     try:
-        if key.upstream in OWN_CHECKPOINT and key.checkpoint:
-            return checkpoint_config(Path(key.checkpoint))
-        if key.upstream in packaged_names():
-            return checkpoint_config(packaged_folder(key.upstream))
-        if key.upstream in PRESETS:
-            return load_model_config(key.config or PRESETS[key.upstream])
+        return upstream_config(key.upstream, key.checkpoint, key.config)
     except AalbertError as error:
         logger.warning("parameters not known: %s", error)
     return None
+
+
+def upstream_config(upstream: str, checkpoint: str | None, config: str | None) -> ModelConfig | None:
+    """Return the configuration of what ``-u UPSTREAM -k CHECKPOINT -g CONFIG`` means; None if it is none of our models.
+
+    Raises:
+        AalbertError: a file is gone or damaged.
+    """
+    if upstream in OWN_CHECKPOINT and checkpoint:
+        whole = checkpoint_config(Path(checkpoint))
+        return extracted_config(whole, load_architecture(Path(config))) if config else whole
+    if upstream in packaged_names():
+        return checkpoint_config(packaged_folder(upstream))
+    return load_model_config(config or PRESETS[upstream]) if upstream in PRESETS else None
 
 
 def checkpoint_config(path: Path) -> ModelConfig:
@@ -195,7 +206,7 @@ def _label(key: ModelKey, config: ModelConfig | None, depth: int) -> str:
         return f"untrained {_tail(key.config, depth) if key.config else PRESETS[key.upstream]}"
     if key.upstream not in OWN_CHECKPOINT:
         return key.upstream + (f" {_tail(key.checkpoint, depth)}" if key.checkpoint else "")
-    name = _tail(key.checkpoint, depth)
+    name = _tail(key.checkpoint, depth) + (f" {_tail(key.config, depth)}" if key.config else "")
     if config is None or _plain(family_name(config)) in _plain(name):
         return name
     return f"{name} ({family_name(config)})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from s3prl_aalbert import macs
 from s3prl_aalbert.analysis.profile import Profile
@@ -43,12 +43,13 @@ def upstream_table(profile: Profile) -> str:
     return markdown_table((f"module of {profile.name}", "MMAC/s"), [*rows, ("all", f"{profile.macs / 1e6:.1f}")])
 
 
-def speed_table(speeds: Mapping[str, Sequence[Speed]]) -> str:
+def speed_table(speeds: Sequence[tuple[str, Sequence[Speed]]]) -> str:
     """Return one row a model and two columns a length: real-time factor and peak memory."""
-    lengths = [speed.seconds for speed in next(iter(speeds.values()))]
+    _, first = speeds[0]
+    lengths = [speed.seconds for speed in first]
     header = ["model", *(f"RTF {seconds:g} s" for seconds in lengths), *(f"MiB {seconds:g} s" for seconds in lengths)]
     rows = []
-    for name, measured in speeds.items():
+    for name, measured in speeds:
         factors = [f"{speed.real_time_factor:.4f}" for speed in measured]
         memory = [UNKNOWN if speed.peak_mib is None else f"{speed.peak_mib:.0f}" for speed in measured]
         rows.append([name, *factors, *memory])

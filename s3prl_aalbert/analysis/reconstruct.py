@@ -30,11 +30,11 @@ class ReconstructedUtterance:
     step: int | None
     """Of the checkpoint."""
     selected: Tensor
-    """(tokens,) bool, the hidden tokens."""
+    """(tokens,) bool, the predicted tokens, which the loss is of; not all of them need be hidden."""
     errors: Tensor
     """(tokens,) mean absolute error of each token's real frames."""
     loss: float
-    """Mean absolute error of the hidden tokens, as pre-training minimises it."""
+    """Mean absolute error of the selected tokens, as pre-training minimises it."""
     stages: Reconstruction
 
 

@@ -121,12 +121,11 @@ def _of_upstream(name: str, ckpt: str | None) -> Subject:
 def _measure(args: argparse.Namespace, subjects: list[Subject]) -> None:
     from s3prl_aalbert.analysis import profile_table, speed
 
-    speeds = {}
+    speeds = []
     for subject in subjects:
         lengths = args.seconds or LENGTHS
-        speeds[subject.name] = [
-            speed.measure(subject.build, seconds, args.device, args.threads, args.repeats) for seconds in lengths
-        ]
+        measured = [speed.measure(subject.build, s, args.device, args.threads, args.repeats) for s in lengths]
+        speeds.append((subject.name, measured))
     print(f"\n{profile_table.speed_table(speeds)}")
     where = "GPU memory" if args.device.startswith("cuda") else "the process beyond Python and torch"
     print(

@@ -39,9 +39,10 @@ def main(args: argparse.Namespace) -> int:
         raise AalbertError(f"{given} needs {missing}")
     from s3prl_aalbert.analysis.report import DEFAULT_TITLE, summarise_runs, write_report
 
+    request = _tsne_request(args)
     summary = summarise_runs(args.runs)
     title = args.title or DEFAULT_TITLE
-    page = write_report(args.runs, args.out, title, args.note, _tsne_request(args), summary)
+    page = write_report(args.runs, args.out, title, args.note, request, summary)
     table = summary.table()
     if table:
         print(table + "\n")
@@ -52,6 +53,8 @@ def main(args: argparse.Namespace) -> int:
 def _tsne_request(args: argparse.Namespace):  # type: ignore[no-untyped-def]
     if not args.tsne:
         return None
+    if not 0 <= args.seed < 1 << 32:
+        raise AalbertError(f"--seed {args.seed}: expected a whole number from 0 to {(1 << 32) - 1}")
     if args.tsne_speakers < 2 or args.tsne_utterances < 3:
         raise AalbertError("--tsne-speakers must be at least 2 and --tsne-utterances at least 3")
     from s3prl_aalbert.analysis.tsne import TsneRequest

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from s3prl_aalbert.analysis.models import OWN_CHECKPOINT, PRESETS, checkpoint_config, family_name
+from s3prl_aalbert.analysis.models import family_name, upstream_config
 from s3prl_aalbert.analysis.profile import profile_config
-from s3prl_aalbert.config import ModelConfig, load_model_config, read_yaml
+from s3prl_aalbert.config import ModelConfig, read_yaml
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.submission.superb_best import dev_score, load_states
 from s3prl_aalbert.submission.superb_tasks import Prediction
@@ -89,13 +89,8 @@ def _describe_model(experiment: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _config_of(experiment: Mapping[str, Any]) -> ModelConfig | None:
-    args = experiment["args"]
-    name, ckpt, config = (args.get(key) for key in ("upstream", "upstream_ckpt", "upstream_model_config"))
     try:
-        if name in PRESETS:
-            return load_model_config(config or PRESETS[name])
-        if name in OWN_CHECKPOINT and ckpt and Path(ckpt).exists():
-            return checkpoint_config(Path(ckpt))
+        return upstream_config(*_upstream_options(experiment["args"]))
     except AalbertError as error:
         logger.warning("the model cannot be read: %s", error)
     return None
@@ -129,8 +124,12 @@ def read_experiment(prediction: Prediction) -> dict[str, Any] | None:
         args, config = (read_yaml(path) for (path,) in recorded)
         found = {"args": args, "config": config, "step": None, "dev_score": None}
         found |= {"task_parameters": 0, "fine_tuned_parameters": 0}
-    name, ckpt = args.get("upstream"), args.get("upstream_ckpt")
-    return found | {"upstream": f"{name} {ckpt}" if ckpt else str(name)}
+    return found | {"upstream": " ".join(filter(None, _upstream_options(args)))}
+
+
+def _upstream_options(args: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
+    """Return what -u, -k and -g were."""
+    return str(args.get("upstream")), args.get("upstream_ckpt"), args.get("upstream_model_config")
 
 
 def _find_checkpoint(prediction: Prediction) -> Path | None:

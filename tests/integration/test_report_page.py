@@ -26,6 +26,7 @@ from s3prl_aalbert.analysis.report import write_report
 from s3prl_aalbert.analysis.style import COLOURS, Styles
 from s3prl_aalbert.analysis.tsne import TsneRequest
 from s3prl_aalbert.checkpoint import save_release, save_training_state
+from s3prl_aalbert.cli import main
 from s3prl_aalbert.config import ModelConfig
 from s3prl_aalbert.objective import MaskedReconstruction
 from s3prl_aalbert.synthesis import synthesise_corpus
@@ -101,6 +102,13 @@ def test_numbers_are_those_of_the_runs(report: Path) -> None:
     assert len(tests) == 2 and len({run["args"]["seed"] for run in runs}) == 2
     found = [float(row[f"test_{name}"]) for name in ("mean", "min", "max", "std")]
     assert found == pytest.approx([statistics.fmean(tests), min(tests), max(tests), statistics.stdev(tests)])
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296"])
+def test_a_seed_that_numpy_does_not_take_is_told(tmp_path: Path, seed: str, capsys: pytest.CaptureFixture) -> None:
+    options = ["--tsne", str(tmp_path), "--speech", str(tmp_path), "-o", str(tmp_path / "out"), "--seed", seed]
+    assert main(["report", str(tmp_path), *options]) == 2
+    assert f"--seed {seed}: expected a whole number from 0 to 4294967295" in capsys.readouterr().err
 
 
 def test_the_page_needs_nothing_else(report: Path) -> None:

@@ -24,6 +24,7 @@ def write_results(
     task: str = "aalbert_phone",
     upstream: str = "fbank",
     ckpt: Path | str | None = None,
+    model_config: Path | None = None,
     test: float = 0.5,
     dev: float | None = None,
     seed: int = 0,
@@ -47,7 +48,7 @@ def write_results(
         "args": {
             "upstream": upstream,
             "upstream_ckpt": str(ckpt) if ckpt else None,
-            "upstream_model_config": None,
+            "upstream_model_config": str(model_config) if model_config else None,
             "upstream_feature_selection": selection,
             "upstream_layer_selection": None,
             "upstream_trainable": trainable,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from s3prl_aalbert.analysis.profile import (
 )
 from s3prl_aalbert.architecture import Architecture
 from s3prl_aalbert.cli import main
-from s3prl_aalbert.config import ModelConfig, load_model_config
+from s3prl_aalbert.config import ModelConfig, find_config, load_model_config
 from s3prl_aalbert.model import AalbertModel
 
 PRESETS = {
@@ -113,6 +114,17 @@ def test_the_command_prints_a_table_of_the_papers_models(capsys: pytest.CaptureF
         assert any(name in line and f"{parameters:,}" in line for line in shown.splitlines()), name
     assert main(["profile", "-u", "fbank", "aalbert_6l", "-k", "x"]) == 2
     assert "belongs to one upstream" in capsys.readouterr().err
+
+
+def test_models_of_the_same_name_are_all_measured(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    files = [tmp_path / folder / "model.yaml" for folder in ("a", "b")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(find_config("debug", "upstream_configs").read_text())
+    argv = ["profile", "-g", *map(str, files), "--measure", "--seconds", "0.5", "--repeats", "1"]
+    assert main(argv) == 0
+    speeds = capsys.readouterr().out.split("RTF 0.5 s")[1]
+    assert sum(line.strip().startswith("| model ") or "model  " in line for line in speeds.splitlines()) == 2
 
 
 def test_measuring_gives_time_and_memory(capsys: pytest.CaptureFixture) -> None:

@@ -156,6 +156,25 @@ def test_weights_that_come_with_the_package_are_pretrained_models(tmp_path: Path
     assert list(models) == ["untrained aalbert_6l", "aalbert_tiny", "aalbert"]
 
 
+SMALL_ARCH = "hidden_size: 64\nnum_hidden_layers: 2\nnum_attention_heads: 1\nintermediate_size: 256\n"
+
+
+def test_sub_networks_of_a_supernet_are_models_of_their_own(tmp_path: Path) -> None:
+    """The small one: 480 x 64 + 64 and a norm; 4 x (64 x 64 + 64); 64 x 256 + 256, 256 x 64 + 64; two norms."""
+    ckpt = write_release(tmp_path / "supernet", "aalbert_small")
+    (tmp_path / "small.yaml").write_text(SMALL_ARCH)
+    write_results(tmp_path / "runs" / "whole", upstream="aalbert_local", ckpt=ckpt)
+    for seed in range(2):
+        cut = {"ckpt": ckpt, "model_config": tmp_path / "small.yaml", "seed": seed}
+        write_results(tmp_path / "runs" / f"small{seed}", upstream="aalbert_local", **cut)
+    models = {model.label: model for model in summarise_runs([tmp_path / "runs"]).models}
+    assert {label: model.parameters for label, model in models.items()} == {
+        "supernet small (AALBERT-2L)": 80_896,
+        "supernet (AALBERT-3L)": 913_408,
+    }
+    assert models["supernet small (AALBERT-2L)"].description.startswith("AALBERT-2L, hidden size 64")
+
+
 def test_models_in_folders_of_the_same_name_get_longer_labels(tmp_path: Path) -> None:
     for name in ("one", "two"):
         ckpt = write_release(tmp_path / name / "pretrain", "aalbert_6l")

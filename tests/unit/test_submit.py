@@ -17,6 +17,7 @@ from superb_experiments import LINES, checkpoint, experiment
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.config import load_model_config
 from s3prl_aalbert.objective import MaskedReconstruction
+from s3prl_aalbert.upstream.download import packaged_folder
 
 TARGETS = {
     "pr": "pr_public/predict.ark",
@@ -205,6 +206,22 @@ def test_the_form_of_a_paper_size_model_has_its_published_parameters(experiments
     form = read_form(tmp_path)
     assert form["shared_parameters"] == 7_458_816
     assert form["stride_samples"] == load_model_config("aalbert_3l").samples_per_token
+
+
+def test_the_form_knows_packaged_models_and_sub_networks(experiments, tmp_path, caplog):
+    checkpoint(experiments["ks"] / "dev-best.ckpt", 0.75, upstream="aalbert_tiny")
+    assert submit("--ks", experiments["ks"], "-o", tmp_path, "--any_count") == 0
+    assert read_form(tmp_path)["shared_parameters"] == 913_408
+    arch = tmp_path / "small.yaml"
+    arch.write_text("hidden_size: 64\nnum_hidden_layers: 2\nnum_attention_heads: 1\nintermediate_size: 256\n")
+    supernet = {"upstream": "aalbert_local", "upstream_ckpt": str(packaged_folder("aalbert_tiny"))}
+    checkpoint(experiments["ks"] / "dev-best.ckpt", 0.75, **supernet, upstream_model_config=str(arch))
+    checkpoint(experiments["pr"] / "dev-best.ckpt", 0.75, **supernet)
+    assert submit("--ks", experiments["ks"], "--pr", experiments["pr"], "-o", tmp_path, "--any_count") == 0
+    assert "the tasks use different models" in caplog.text
+    assert submit("--ks", experiments["ks"], "-o", tmp_path, "--any_count") == 0
+    form = read_form(tmp_path)
+    assert form["shared_parameters"] == 80_896 and form["upstream"].endswith(f"aalbert_tiny {arch}")
 
 
 def test_the_form_reads_what_s3prl_records_without_training(experiments, tmp_path, caplog):
