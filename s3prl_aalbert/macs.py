@@ -18,8 +18,6 @@ MAPS = "attention maps"
 FEED_FORWARD = "feed-forward"
 MODULES = (FEATURES, EMBEDDING, PROJECTIONS, MAPS, FEED_FORWARD)
 """The parts of the representation model, in the order of the computation."""
-HEAD = "spectrogram head"
-"""Of pre-training alone."""
 DELTA_TAPS = 5
 """Width of torchaudio's regression window for deltas."""
 
@@ -48,14 +46,6 @@ def encoder_macs(config: ModelConfig, num_samples: int, arch: Architecture | Non
     """Return the MACs of input embedding and encoder: all but the acoustic features."""
     macs = module_macs(config, num_samples, arch)
     return sum(macs.values()) - macs[FEATURES]
-
-
-def head_macs(config: ModelConfig, num_samples: int) -> int:
-    """Return the MACs of the spectrogram head run on every token; pre-training runs it on the masked ones alone."""
-    size, narrow = config.transformer.hidden_size, config.transformer.embedding_size
-    outputs = config.audio.target_dim * config.transformer.downsample_rate  # stack * K
-    per_token = size * size + (size * narrow + narrow * outputs if narrow else size * outputs)
-    return config.num_tokens(num_samples) * per_token
 
 
 def _features(config: ModelConfig, num_samples: int) -> int:

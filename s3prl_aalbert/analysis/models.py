@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -80,28 +80,20 @@ def model_key(run: Run) -> ModelKey:
     args = run.args
     upstream = str(args.get("upstream") or "unknown")
     checkpoint, config = args.get("upstream_ckpt"), args.get("upstream_model_config")
-    return ModelKey(upstream, _resolve(checkpoint, run.folder), _resolve(config, run.folder))
+    # A packaged configuration is a bare name, which a run's folder may have as well: only files are meant.
+    return ModelKey(upstream, _resolve(checkpoint, run.folder), _resolve(config, run.folder, Path.is_file))
 
 
-def _resolve(path: Any, folder: Path) -> str:
+def _resolve(path: Any, folder: Path, is_meant: Callable[[Path], bool] = Path.exists) -> str:
+    """Return a path recorded by a run, which may be relative to any folder above the run's; as it stands if gone."""
     if not path:
         return ""
-    found = find_path(str(path), folder)
+    name = Path(str(path)).expanduser()
+    candidates = (base / name for base in (Path(), *folder.resolve().parents))
+    found = next((candidate.resolve() for candidate in candidates if is_meant(candidate)), None)
     if found is None:
         return str(path)
-    if found.name == WEIGHTS_FILE:
-        found = found.parent
-    return str(found)
-
-
-def find_path(name: str, folder: Path) -> Path | None:
-    """Find a path recorded by a run: as it stands, or relative to any folder above the run's."""
-    path = Path(name).expanduser()
-    for base in (Path(), *folder.resolve().parents):
-        candidate = path if path.is_absolute() else base / path
-        if candidate.exists():
-            return candidate.resolve()
-    return None
+    return str(found.parent if found.name == WEIGHTS_FILE else found)
 
 
 def name_models(runs: Iterable[Run]) -> dict[ModelKey, Model]:

@@ -125,7 +125,8 @@ def count_macs(module: nn.Module, *inputs: Any) -> dict[str, int]:
             module(*inputs)
     finally:
         module.train(training)
-    return {name: sum(ops.values()) // 2 for name, ops in counter.get_flop_counts().items()}
+    counts = {name: sum(ops.values()) // 2 for name, ops in counter.get_flop_counts().items()}
+    return {"Global": 0, **counts}  # torch names what it counted alone
 
 
 @contextmanager
@@ -150,7 +151,7 @@ def disjoint_modules(counts: Mapping[str, int]) -> dict[str, int]:
     Returns:
         MACs by module name below the root; "other" holds what is in none of them, such as the mel filters.
     """
-    total = counts.get("Global", 0)
+    total = counts["Global"]
     roots = [name for name in counts if "." not in name and name != "Global"]
     names = roots
     while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib
@@ -64,7 +64,8 @@ def summarise_runs(runs: Sequence[Path]) -> Summary:
     probing, repeated_probes = drop_repeated(found.probing, probing_key)
     probes = summarise_probes(probing, models)
     skipped = (*found.skipped, *repeated, *repeated_probes)
-    return Summary(found, tuple(models.values()), tuple(rows), tuple(probes), skipped)
+    used = replace(found, downstream=tuple(downstream), probing=tuple(probing))
+    return Summary(used, tuple(models.values()), tuple(rows), tuple(probes), skipped)
 
 
 def write_report(

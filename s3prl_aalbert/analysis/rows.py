@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import platform
 import statistics
 import subprocess
@@ -14,8 +15,10 @@ from pathlib import Path
 import torch
 
 import s3prl_aalbert
-from s3prl_aalbert.analysis.runs import DownstreamRun, ProbeRun, read_folder
+from s3prl_aalbert.analysis.runs import DamagedRun, DownstreamRun, ProbeRun, read_folder
 from s3prl_aalbert.errors import AalbertError
+
+logger = logging.getLogger(__name__)
 
 RECORDED = Path(__file__).parents[1] / "recorded"
 """Rows that RESULTS.md shows, one CSV a sweep."""
@@ -44,7 +47,12 @@ def measure(cells: Mapping[str, Path]) -> list[Row]:
     """
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
     for name, folder in cells.items():
-        for metric, value in _figures(folder):
+        try:
+            figures = list(_figures(folder))
+        except DamagedRun as error:
+            logger.warning("%s: left out of the rows: %s", folder, error)
+            continue
+        for metric, value in figures:
             values[name.rpartition("/")[0], metric].append(100 * value)
     machine, version = describe_machine(), describe_version()
     return [
@@ -106,9 +114,16 @@ def describe_machine() -> str:
 
 def describe_version() -> str:
     """Return the commit of a checkout, else the version of the package."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=10"]
+    checkout = Path(s3prl_aalbert.__file__).resolve().parents[1]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        # An installation may lie inside a repository of the user's.
+        if Path(_git(checkout, "rev-parse", "--show-toplevel")).resolve() == checkout:
+            return _git(checkout, "describe", "--always", "--dirty", "--abbrev=10")
     except (OSError, subprocess.CalledProcessError):
-        return s3prl_aalbert.__version__
+        pass
+    return s3prl_aalbert.__version__
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -28,6 +28,8 @@ RESULTS_FORMAT = 1
 PLAIN = (str, int, float, bool, type(None))
 LARGEST_METRIC = 1e300
 """What a float can hold; JSON's whole numbers know no limit."""
+TRAINING_KEYS = ("total_steps", "gradient_accumulate_steps", "precision", "fp16")
+"""Of the runner's section: what makes another training."""
 PROBE_COLUMNS = ("task", "layer", "classifier", "dev_acc", "test_acc")
 
 
@@ -63,6 +65,8 @@ class DownstreamRun:
     """Metrics of the best step (chosen on dev); accuracies within [0, 1]."""
     test: dict[str, float]
     upstream_params: int | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Of S3PRL's configuration what makes another training: the optimiser, and some of the runner's keys."""
 
     @property
     def train_fraction(self) -> float:
@@ -208,11 +212,12 @@ def _read_downstream(folder: Path) -> DownstreamRun:
     if not isinstance(entries, list):
         raise DamagedRun(f'{RESULTS_FILE}: "history" is {entries!r}, expected a list')
     history = tuple(_evaluation(entry) for entry in entries)
-    _check_finished(folder, history)
+    config = _newest_yaml(folder, "config_*.yaml")
+    _check_finished(config, history)
     return DownstreamRun(
         folder=folder,
         task=_field(content, "task", str),
-        args=_options(content.get("args")),
+        args=_with_normalize(_options(content.get("args")), folder),
         config=_field({"config": content.get("config") or {}}, "config", Mapping),
         data=_field({"data": content.get("data") or {}}, "data", Mapping),
         majority=_numbers(content.get("majority") or {}, "majority"),
@@ -221,7 +226,22 @@ def _read_downstream(folder: Path) -> DownstreamRun:
         dev=_accuracy(best, "dev"),
         test=_accuracy(best, "test"),
         upstream_params=_upstream_params(content),
+        training=_training(config),
     )
+
+
+def _with_normalize(args: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    """Add an option that results.json did not hold at first from what S3PRL recorded."""
+    name = "upstream_feature_normalize"
+    return args if name in args else {**args, name: bool(_newest_yaml(folder, "args_*.yaml").get(name))}
+
+
+def _training(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a training, as dotted keys with plain values."""
+    optimizer, runner = ({} if not isinstance(config.get(n), Mapping) else config[n] for n in ("optimizer", "runner"))
+    kept = {f"optimizer.{key}": value for key, value in optimizer.items()}
+    kept |= {f"runner.{key}": runner[key] for key in TRAINING_KEYS if key in runner}
+    return {key: value for key, value in kept.items() if isinstance(value, PLAIN)}
 
 
 def _read_results(folder: Path) -> dict[str, Any]:
@@ -285,9 +305,9 @@ def _upstream_params(content: Mapping[str, Any]) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _check_finished(folder: Path, history: Sequence[Evaluation]) -> None:
+def _check_finished(config: Mapping[str, Any], history: Sequence[Evaluation]) -> None:
     """Compare the last evaluation with the configuration that S3PRL's runner saved beside it, where there is one."""
-    runner = _newest_yaml(folder, "config_*.yaml").get("runner")
+    runner = config.get("runner")
     total, every = (runner.get(key) if isinstance(runner, Mapping) else None for key in ("total_steps", "eval_step"))
     if not (isinstance(total, int) and isinstance(every, int) and history):
         return
@@ -321,7 +341,8 @@ def _read_probes(folder: Path) -> ProbeRun:
         raise DamagedRun(f"unfinished: {PROBES_FILE} holds no probe yet")
     results = tuple(_probe_results(rows))
     content = _read_results(folder) if (folder / RESULTS_FILE).is_file() else {}
-    _check_finished(folder, [_evaluation(entry) for entry in content.get("history") or ()])
+    config = _newest_yaml(folder, "config_*.yaml")
+    _check_finished(config, [_evaluation(entry) for entry in content.get("history") or ()])
     args = _options(content.get("args") or _newest_yaml(folder, "args_*.yaml"))
     return ProbeRun(folder, args, results, _upstream_params(content), content.get("config") or {})
 

@@ -258,15 +258,15 @@ def confusions(findings: Findings) -> list[Part]:
     """Draw, for each task, the confusion matrix of the row that is best on dev."""
     parts: list[Part] = []
     for task in unique(row.task for row in findings.full_rows):
-        candidates = [(row, _confusion_of(findings, row)) for row in findings.full_rows if row.task == task]
-        readable = [(row, matrix) for row, matrix in candidates if matrix is not None]
+        candidates = [(row, _confusions_of(findings, row)) for row in findings.full_rows if row.task == task]
+        readable = [(row, matrices) for row, matrices in candidates if matrices]
         if readable:
-            row, matrix = max(readable, key=lambda pair: pair[0].dev.mean)
-            parts.append(_confusion_figure(row, matrix))
+            row, matrices = max(readable, key=lambda pair: pair[0].dev.mean)
+            parts.append(_confusion_figure(row, add_up(matrices), len(matrices)))
     return parts or [Omitted("Confusion matrix", f"no run with {CONFUSION_FILE}")]
 
 
-def _confusion_of(findings: Findings, row: ResultRow) -> Confusion | None:
+def _confusions_of(findings: Findings, row: ResultRow) -> list[Confusion]:
     matrices = []
     for run in row.runs:
         file = run.folder / CONFUSION_FILE
@@ -276,14 +276,14 @@ def _confusion_of(findings: Findings, row: ResultRow) -> Confusion | None:
             matrices.append(read_confusion(file))
         except DamagedRun as error:
             findings.problems.append(Skipped(run.folder, str(error)))
-    return add_up(matrices) if matrices else None
+    return matrices
 
 
-def _confusion_figure(row: ResultRow, matrix: Confusion) -> ReportFigure:
+def _confusion_figure(row: ResultRow, matrix: Confusion, runs: int) -> ReportFigure:
     title = f"Confusion matrix: {row.task}"
     caption = (
         f"{row.model.label}, {row.setting}, the model and setting best on dev; test data, "
-        f"{'one run' if len(row.runs) == 1 else f'added up over {len(row.runs)} runs'}. "
+        f"{'one run' if runs == 1 else f'added up over {runs} runs'}. "
         "Each row is scaled to its true class."
     )
     worst = matrix.most_confused(MAX_CONFUSIONS_LISTED)

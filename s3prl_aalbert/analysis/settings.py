@@ -14,7 +14,7 @@ TASK_TITLES = {
     "aalbert_speaker_frame": "speaker, frame level",
 }
 REPLICATE_WORDS = ("seed", "fold")
-"""Keys holding these words make repetitions of one experiment, whose mean and spread is shown."""
+"""Keys ending in these words make repetitions of one experiment, whose mean and spread is shown."""
 INCIDENTAL_KEYS = frozenset({"num_workers", "train_fraction", "cache", "cache_hours", "eval_batch_size"})
 """Keys that do not make another experiment; train_fraction is shown on its own."""
 TRAINING_KEYS = frozenset({"train_batch_size", "batch_size", "max_seconds", "max_timestep"})
@@ -32,15 +32,15 @@ def describe_setting(args: Mapping[str, Any]) -> str:
         used = "without CMVN" if selection == "no_cmvn" else "with CMVN"
     elif args.get("upstream") in NO_PARAMETERS:
         used = "as they are"
+    elif selection == "last_hidden_state":
+        used = "last layer"
     elif layer is not None:
-        used = f"layer {layer}"
+        # layer_states are the hidden states without the input embedding, which is layer 0.
+        used = f"layer {layer + 1 if selection == 'layer_states' and layer >= 0 else layer}"
     else:
-        names = {
-            "hidden_states": "weighted sum with layer 0",
-            "layer_states": "weighted sum",
-            "last_hidden_state": "last layer",
-        }
+        names = {"hidden_states": "weighted sum with layer 0", "layer_states": "weighted sum"}
         used = names.get(selection, selection)
+        used += " of normalised layers" if args.get("upstream_feature_normalize") else ""
     return f"fine-tuned, {used}" if args.get("upstream_trainable") else used
 
 
@@ -59,9 +59,13 @@ def _leaf(key: str) -> str:
     return key.rsplit(".", 1)[-1]
 
 
+def _last_word(key: str) -> str:
+    return _leaf(key).lower().rsplit("_", 1)[-1]
+
+
 def is_replicate_key(key: str) -> bool:
     """Say whether a dotted key tells repetitions of one experiment apart."""
-    return any(word in _leaf(key).lower().split("_") for word in REPLICATE_WORDS)
+    return _last_word(key) in REPLICATE_WORDS
 
 
 def data_settings(run: DownstreamRun) -> dict[str, Any]:
@@ -70,8 +74,9 @@ def data_settings(run: DownstreamRun) -> dict[str, Any]:
 
 
 def training_settings(run: DownstreamRun) -> dict[str, Any]:
-    """Return all other configuration keys that make another experiment."""
-    return {key: value for key, value in _experiment_settings(run).items() if not _is_data_key(key)}
+    """Return all other configuration keys that make another experiment, the optimiser's and the runner's among them."""
+    own = {key: value for key, value in _experiment_settings(run).items() if not _is_data_key(key)}
+    return {**own, **run.training}
 
 
 def _is_data_key(key: str) -> bool:
@@ -104,12 +109,17 @@ def fold_settings(run: DownstreamRun | ProbeRun) -> tuple[Hashable, ...]:
 
 
 def _is_fold_key(key: str) -> bool:
-    return "fold" in _leaf(key).lower().split("_")
+    return _last_word(key) == "fold"
 
 
 def probe_key(run: ProbeRun, task: str) -> tuple[Hashable, ...]:
     """Return what tells the probing of one task, with its data and classifiers, from another."""
     return (task, freeze(_probe_settings(run, task)))
+
+
+def probed(run: ProbeRun) -> frozenset[tuple[str, int, str]]:
+    """Return the task, layer and classifier of each probe of a run: runs may share them out."""
+    return frozenset((result.task, result.layer, result.classifier) for result in run.results)
 
 
 def _probe_settings(run: ProbeRun, task: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from s3prl_aalbert.analysis.settings import (
     differences,
     freeze,
     probe_key,
+    probed,
     replicate_settings,
     task_key,
     title_probes,
@@ -95,7 +96,7 @@ def experiment_key(run: DownstreamRun) -> tuple[Any, ...]:
 def probing_key(run: ProbeRun) -> tuple[Any, ...]:
     """Return what tells a probing experiment from others, its seeds and folds apart."""
     tasks = unique(result.task for result in run.results)
-    return (model_key(run), *(probe_key(run, task) for task in tasks))
+    return (model_key(run), *(probe_key(run, task) for task in tasks), probed(run))
 
 
 def summarise(runs: Sequence[DownstreamRun], models: Mapping[ModelKey, Model]) -> list[ResultRow]:

@@ -56,10 +56,14 @@ def main(args: argparse.Namespace) -> int:
         raise CheckpointError(f"{args.output}: exists already; name a new one with -o")
     if args.to == "s3prl" and (args.dtype or args.no_head):
         raise CheckpointError("--dtype and --no-head are for a release; S3PRL's format has neither")
+    if args.accept_differences and args.to != "s3prl":
+        raise CheckpointError("--accept-differences goes with --to s3prl")
+    if args.trust and (args.to == "s3prl" or args.dtype or args.no_head):
+        raise CheckpointError("--trust is for checkpoints of other programs; those of this project need none")
     if args.to == "s3prl":
         _to_s3prl(args.checkpoint, args.output, args.accept_differences)
     elif args.dtype or args.no_head:
-        _make_smaller(args.checkpoint, args.output, args.dtype or "float32", args.no_head)
+        _make_smaller(args.checkpoint, args.output, args.dtype, args.no_head)
     else:
         _to_release(args.checkpoint, args.output, args.trust)
     return 0
@@ -78,15 +82,18 @@ def _to_release(path: Path, folder: Path, trust: bool) -> None:
     _print_differences(imported.differences, imported.program)
 
 
-def _make_smaller(path: Path, folder: Path, dtype: str, no_head: bool) -> None:
+def _make_smaller(path: Path, folder: Path, dtype: str | None, no_head: bool) -> None:
     import torch
 
     from s3prl_aalbert.checkpoint import CARD_FILE, load_checkpoint, save_release
-    from s3prl_aalbert.interop.names import HEAD
+    from s3prl_aalbert.interop.names import HEAD, MODEL
 
     checkpoint = load_checkpoint(path)
-    state = {n: t for n, t in checkpoint.state.items() if not (no_head and n.startswith(HEAD))}
-    state = {n: t.to(getattr(torch, dtype)) if t.is_floating_point() else t for n, t in state.items()}
+    # Not the projections to a teacher, which a training state of a distillation has.
+    state = {n: t for n, t in checkpoint.state.items() if n.startswith((MODEL,) if no_head else (MODEL, HEAD))}
+    if dtype:
+        state = {n: t.to(getattr(torch, dtype)) if t.is_floating_point() else t for n, t in state.items()}
+    dtype = str(next(iter(state.values())).dtype).removeprefix("torch.")
     overflown = [n for n, t in state.items() if not t.isfinite().all()]
     if overflown:
         raise AalbertError(f"{path}: {overflown[0]} has values that {dtype} cannot hold; take bfloat16 or float32")

@@ -26,44 +26,66 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-u", "--upstream", required=True, help="any upstream of S3PRL or of this plugin")
     add("-k", "--upstream_ckpt", metavar="CKPT")
     add("-g", "--upstream_model_config", metavar="YAML")
-    add("--task", default="phone,speaker", help="phone, speaker (frame-level), or both with a comma (default)")
-    add("-c", "--config", default="aalbert_probe", metavar="YAML", help="a path or a packaged name (aalbert_probe)")
+    add("--task", help="phone, speaker (frame-level), or both with a comma (default)")
+    add("-c", "--config", metavar="YAML", help="a path or a packaged name; default: aalbert_probe")
     add("-n", "--expname", metavar="NAME", help="save at result/downstream/NAME")
     add("-p", "--expdir", metavar="DIR", help="save at DIR")
     add("-a", "--auto_resume", action="store_true", help="resume if the experiment has a checkpoint")
     add("-o", "--override", metavar="TEXT", help="as in `aalbert downstream`")
-    add("--seed", type=int, default=1337)
+    add("--seed", type=int, help="default: 1337")
     add("--device")
 
 
 def main(args: argparse.Namespace) -> int:
     """Probe and print the table."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    tasks = [task.strip() for task in args.task.split(",") if task.strip()]
-    for task in tasks:
-        if task not in TASKS:
-            raise AalbertError(f"--task {task}: unknown{did_you_mean(task, TASKS)}; expected {' or '.join(TASKS)}")
     if not (args.expname or args.expdir):
         raise AalbertError("name the experiment with -n NAME (saved at result/downstream/NAME) or -p DIR")
     expdir = Path(args.expdir) if args.expdir else Path("result/downstream") / args.expname
 
     from s3prl_aalbert import toolkit
-    from s3prl_aalbert.config import find_config
 
-    config = find_config(args.config, "downstream_configs")
     toolkit.activate()
     from s3prl_aalbert.toolkit.all_layers import measure_layers, register_all_layers
     from s3prl_aalbert.toolkit.checks import check_upstream
+    from s3prl_aalbert.toolkit.resume import find_past_experiment
     from s3prl_aalbert.toolkit.runner import run
 
+    past = find_past_experiment({"expdir": str(expdir), "auto_resume": args.auto_resume})
+    tasks = _tasks(args.task, past)
     check_upstream(args.upstream, args.upstream_ckpt, args.upstream_model_config)
     name = register_all_layers(args.upstream)
     widths = measure_layers(name, args.upstream_ckpt, args.upstream_model_config)
-    run(
-        _argv(args, name, config, expdir, [*_own_overrides(tasks, widths), *([args.override] if args.override else [])])
-    )
+    overrides = [*_own_overrides(tasks, widths), *([args.override] if args.override else [])]
+    run(_argv(args, name, _config(args.config, past), expdir, overrides))
     print(format_probes(expdir / "probes.csv"))
     return 0
+
+
+def _tasks(typed: str | None, past: Path | None) -> list[str]:
+    """Return the tasks to probe: those typed, those of the run that goes on, or all."""
+    from s3prl_aalbert.toolkit.resume import load_experiment
+
+    tasks = [task.strip() for task in (typed or "").split(",") if task.strip()]
+    for task in tasks:
+        if task not in TASKS:
+            raise AalbertError(f"--task {task}: unknown{did_you_mean(task, TASKS)}; expected {' or '.join(TASKS)}")
+    if past is None:
+        return tasks or list(TASKS)
+    try:
+        recorded = list(load_experiment(past)["Config"]["downstream_expert"]["modelrc"]["tasks"])
+    except (LookupError, TypeError) as error:
+        raise AalbertError(f"{past}: is no probing run; choose another -n") from error
+    if tasks and sorted(tasks) != sorted(recorded):
+        raise AalbertError(f"--task {typed}: {past} probes {','.join(recorded)}; leave it out, or choose another -n")
+    return recorded
+
+
+def _config(typed: str | None, past: Path | None) -> Path | None:
+    """Return the configuration; None where a run goes on with its own."""
+    from s3prl_aalbert.config import find_config
+
+    return None if past and not typed else find_config(typed or "aalbert_probe", "downstream_configs")
 
 
 def _own_overrides(tasks: Sequence[str], widths: Sequence[int]) -> list[str]:
@@ -73,12 +95,15 @@ def _own_overrides(tasks: Sequence[str], widths: Sequence[int]) -> list[str]:
     ]
 
 
-def _argv(args: argparse.Namespace, name: str, config: Path, expdir: Path, overrides: Sequence[str]) -> list[str]:
-    argv = ["-m", "train", "-u", name, "-d", "aalbert_probe", "-c", str(config), "-p", str(expdir)]
-    for flag, value in (("-k", args.upstream_ckpt), ("-g", args.upstream_model_config), ("--device", args.device)):
-        argv += [flag, value] if value else []
+def _argv(
+    args: argparse.Namespace, name: str, config: Path | None, expdir: Path, overrides: Sequence[str]
+) -> list[str]:
+    argv = ["-m", "train", "-u", name, "-d", "aalbert_probe", "-p", str(expdir)]
+    options = {"-c": config, "-k": args.upstream_ckpt, "-g": args.upstream_model_config, "--device": args.device}
+    for flag, value in {**options, "--seed": args.seed}.items():
+        argv += [flag, str(value)] if value is not None else []
     argv += ["-a"] if args.auto_resume else []
-    return [*argv, "--seed", str(args.seed), "-o", ",,".join(overrides)]
+    return [*argv, "-o", ",,".join(overrides)]
 
 
 def format_probes(path: Path) -> str:
@@ -91,7 +116,7 @@ def format_probes(path: Path) -> str:
         lines += ["", f"{task}: test accuracy (%) by layer; 0 is the input embedding"]
         lines.append("layer  " + "  ".join(f"{name:>8}" for name in classifiers))
         for layer in dict.fromkeys(row["layer"] for row in rows if row["task"] == task):
-            cells = [r for r in rows if r["task"] == task and r["layer"] == layer]
-            values = [f"{100 * float(r['test_acc']):8.2f}" if r["test_acc"] else " " * 8 for r in cells]
+            cells = {r["classifier"]: r["test_acc"] for r in rows if (r["task"], r["layer"]) == (task, layer)}
+            values = [f"{100 * float(cells[name]):8.2f}" if cells.get(name) else " " * 8 for name in classifiers]
             lines.append(f"{layer:>5}  " + "  ".join(values))
     return "\n".join(lines)

@@ -17,6 +17,7 @@ RECORDED_ARGS = (
     "upstream_model_config",
     "upstream_feature_selection",
     "upstream_layer_selection",
+    "upstream_feature_normalize",
     "upstream_trainable",
     "seed",
     "expname",
@@ -56,7 +57,8 @@ class Results:
     def add(self, split: str, step: int, metrics: Mapping[str, float]) -> bool:
         """Record an evaluation and return whether it is the best dev accuracy so far.
 
-        Entries of the same or a later step, left by a run that was resumed from an earlier checkpoint, are dropped.
+        Entries of the same or a later step, left by a run that was resumed from an earlier checkpoint, are dropped. If
+        the best was among them, dev-best.ckpt may hold weights that are lost: the next dev evaluation is then the best.
         """
         if self.evaluated:
             self._add_evaluation(split, metrics)
@@ -64,9 +66,8 @@ class Results:
         history = self.content["history"]
         history[:] = [h for h in history if h["step"] < step or (h["step"] == step and h["split"] != split)]
         best = self.content["best"]
-        # Of a run that ended before it saved: what it found best is gone, and may be found again at the same step.
         if best is not None and (best["step"] > step or (best["step"] == step and split == "dev")):
-            best = self.content["best"] = self._best_of_history()
+            best = self.content["best"] = None
         history.append({"step": step, "split": split, "metrics": dict(metrics)})
         improved = split == "dev" and (best is None or metrics["acc"] > best["dev"]["acc"])
         if improved:
@@ -84,14 +85,6 @@ class Results:
         same = (entry["checkpoint"], split)
         self.content["evaluations"] = [e for e in others if (e["checkpoint"], e["split"]) != same] + [entry]
         self.save()
-
-    def _best_of_history(self) -> dict[str, Any] | None:
-        devs = [h for h in self.content["history"] if h["split"] == "dev"]
-        if not devs:
-            return None
-        best = max(devs, key=lambda h: h["metrics"]["acc"])
-        tests = [h for h in self.content["history"] if h["split"] == "test" and h["step"] == best["step"]]
-        return {"step": best["step"], "dev": best["metrics"], "test": tests[0]["metrics"] if tests else None}
 
     @property
     def best_step(self) -> int | None:

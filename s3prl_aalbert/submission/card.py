@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import re
 
+import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from s3prl_aalbert.checkpoint import CARD_FILE, Checkpoint, load_training_state
 from s3prl_aalbert.config import from_dict
+from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.macs import module_macs
 from s3prl_aalbert.pretrain.card import model_card
 from s3prl_aalbert.pretrain.config import PretrainConfig
@@ -30,8 +32,15 @@ def exported_card(checkpoint: Checkpoint, usage: str, licence: str | None = None
         checkpoint: what was exported.
         usage: Markdown, the section on how to use the folder.
         licence: of the weights, as the Hub spells it, e.g. ``cc-by-4.0``; None keeps what the model's own card says.
+
+    Raises:
+        AalbertError: the model's own card cannot be read.
     """
-    data, text = _with_metadata(_own_card(checkpoint))
+    try:
+        data, text = _with_metadata(_own_card(checkpoint))
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:  # of huggingface_hub's reading, too
+        reason = str(error).strip().splitlines()[0]
+        raise AalbertError(f"{checkpoint.path.parent / CARD_FILE}: is no model card ({reason})") from error
     data.license = licence or data.license
     data.library_name = data.library_name or LIBRARY
     data.pipeline_tag = data.pipeline_tag or TASK

@@ -91,6 +91,7 @@ def write_folder(checkpoint: Checkpoint, folder: Path, licence: str | None = Non
         CheckpointError: the weights do not fit their configuration, or the folder cannot be written.
     """
     UpstreamExpert(ckpt=str(checkpoint.path))  # refuses what would fail at its first use
+    card = exported_card(checkpoint, USAGE, licence)
     weights = {name: tensor for name, tensor in checkpoint.state.items() if name.startswith(MODEL_PREFIX)}
     state = {"step": checkpoint.info.get("step"), "model": weights}
     save_training_state(folder / WEIGHTS, checkpoint.config, state)
@@ -98,7 +99,7 @@ def write_folder(checkpoint: Checkpoint, folder: Path, licence: str | None = Non
         write_text(folder / path, source)
     write_text(folder / "expert.py", HEADER + EXPERT)
     write_text(folder / "requirements.txt", "\n".join(REQUIREMENTS) + "\n")
-    write_text(folder / "README.md", exported_card(checkpoint, USAGE, licence))
+    write_text(folder / "README.md", card)
 
 
 def copied_sources() -> dict[str, str]:

@@ -120,9 +120,10 @@ def write_serving_folder(checkpoint: Checkpoint, folder: Path, kind: str, licenc
         AalbertError: the weights do not fit their configuration, or writing ONNX needs the extra ``serving``.
     """
     model = ServingModel(UpstreamExpert(ckpt=str(checkpoint.path)).model)
+    card = exported_card(checkpoint, _usage(checkpoint.config, kind), licence)
     write = {"torch": write_program, "onnx": write_onnx}[kind]
     write(model, folder / FILES[kind])
-    write_text(folder / "README.md", exported_card(checkpoint, _usage(checkpoint.config, kind), licence))
+    write_text(folder / "README.md", card)
 
 
 def write_program(model: ServingModel, path: Path) -> None:

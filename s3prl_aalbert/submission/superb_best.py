@@ -7,7 +7,6 @@ scores are averaged. Prints the scores to stderr and the best DIR to stdout.
 from __future__ import annotations
 
 import argparse
-import pickle
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 
 import torch
 
+from s3prl_aalbert.checkpoint import UNREADABLE
 from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError
 from s3prl_aalbert.toolkit.compat import allow_s3prl_checkpoints
 
@@ -38,7 +38,7 @@ def load_states(path: Path) -> dict[str, Any]:
     allow_s3prl_checkpoints()
     try:
         states = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except UNREADABLE as error:
         raise AalbertError(f"{path}: not a readable checkpoint") from error
     if not isinstance(states, dict) or not {"Args", "Config", "Downstream"} <= states.keys():
         raise AalbertError(f"{path}: not a checkpoint of S3PRL's downstream runner")

@@ -19,7 +19,8 @@ import torch
 from s3prl_aalbert.config import ConfigError, find_config, packaged_configs, read_yaml
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.toolkit import checks, resume
-from s3prl_aalbert.toolkit.register import DOWNSTREAMS
+from s3prl_aalbert.toolkit.all_layers import register_all_layers
+from s3prl_aalbert.toolkit.register import ALL_LAYERS_PREFIX, DOWNSTREAMS
 from s3prl_aalbert.toolkit.replace import replaced
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ def complete(argv: Sequence[str]) -> list[str]:
         states = resume.load_experiment(past)
         settings = resume.resumed_settings(past, vars(states["Args"]), given, overrides)
         checks.check_settings(settings, trained=True)
+        if settings["upstream"].startswith(ALL_LAYERS_PREFIX):  # of a probing run, which `aalbert probe` made known
+            register_all_layers(settings["upstream"].removeprefix(ALL_LAYERS_PREFIX))
         config, added, where, checked = states["Config"], [], past, overrides.config.keys()
     else:
         checks.check_new_experiment(given)

@@ -58,8 +58,16 @@ def find_past_experiment(given: Mapping[str, Any]) -> Path | None:
 
 
 def _states(expdir: Path) -> list[Path]:
-    """Return the checkpoints of training in ``expdir``, oldest step first, as S3PRL sorts them."""
-    return sorted(expdir.glob("states-*.ckpt"), key=lambda path: int(path.stem.split("-")[-1]))
+    """Return the checkpoints of training in ``expdir``, oldest step first, as S3PRL sorts them.
+
+    Raises:
+        AalbertError: the name of one ends in no step, which S3PRL would stumble over.
+    """
+    found = list(expdir.glob("states-*.ckpt"))
+    for path in found:
+        if not path.stem.split("-")[-1].isdecimal():
+            raise AalbertError(f"{path}: S3PRL expects states-STEP.ckpt; give it a name that begins otherwise")
+    return sorted(found, key=lambda path: int(path.stem.split("-")[-1]))
 
 
 def _other_checkpoints(folder: Path) -> str:

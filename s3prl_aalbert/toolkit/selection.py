@@ -27,9 +27,12 @@ def checked_selection() -> Iterator[None]:
                 raise
             last = _number_of_layers(runner, features) - 1
             raise AalbertError(f"-l {layer}: -u {upstream} has {features} 0 to {last}") from error
-        instead = getattr(
-            entry.model, "module", entry.model
-        ).feature_selection  # inside torch's DistributedDataParallel
+        model = getattr(entry.model, "module", entry.model)  # inside torch's DistributedDataParallel
+        instead = model.feature_selection
+        if layer is not None and not _is_list(runner, instead):
+            raise AalbertError(
+                f"-l {layer} would be ignored: {instead} of -u {upstream} is a single layer; leave -l out"
+            )
         if instead != features:
             raise AalbertError(f"-s {features}: -u {upstream} has no such features, but e.g. {instead}")
         return entry
@@ -39,7 +42,15 @@ def checked_selection() -> Iterator[None]:
         yield
 
 
+def _is_list(runner: Any, features: str) -> bool:
+    return isinstance(_features_of_noise(runner).get(features), (list, tuple))
+
+
 def _number_of_layers(runner: Any, features: str) -> int:
-    with torch.no_grad():
-        found = runner.upstream.model([torch.zeros(16000, device=runner.args.device)])
+    found = _features_of_noise(runner)
     return len(found.get(features, found["hidden_states"]))
+
+
+def _features_of_noise(runner: Any) -> Any:
+    with torch.no_grad():
+        return runner.upstream.model([torch.zeros(16000, device=runner.args.device)])

@@ -20,6 +20,9 @@ if [ $# -ne 3 ]; then
   exit 2
 fi
 case $1 in none | /*) MODEL=$1 ;; *) MODEL=$PWD/$1 ;; esac
+for name in LM LEXICON; do # of asr.sh
+  case ${!name:-} in "" | /*) ;; *) printf -v "$name" %s "$PWD/${!name}" ;; esac
+done
 mkdir -p "$3/$(basename "$0" .sh)"
 RESULT=$(cd "$3/$(basename "$0" .sh)" && pwd)
 cd "$2" # the configurations name corpora from here

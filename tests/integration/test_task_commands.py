@@ -60,7 +60,9 @@ def commands() -> list[list[str]]:
     found.append(["probe", *OURS, "--task", "phone", *probe[:-1], f"{probe[-1]},,{only}", "-p", "probe_alone"])
     fbank = ["probe", "-u", "fbank", "--task", "phone", *probe[:-1]]
     found.append([*fbank, probe[-1], "-p", "probe_fbank"])
-    found.append([*fbank, f"{settings(4)},,{PROBE}", "-p", "probe_fbank", "-a"])
+    go_on = ["probe", "-u", "fbank", "-o", f"{settings(4)},,{PROBE}", "-p", "probe_fbank", "-a"]
+    found.append(go_on)  # its own task and configuration
+    found.append(["downstream", "-m", "evaluate", "-e", "probe_fbank/states-4.ckpt"])
     return found
 
 
@@ -158,6 +160,7 @@ def test_probing_goes_on_where_it_was(place: Path) -> None:
     content = results(place / "probe_fbank")
     evaluated = [(h["step"], h["split"]) for h in content["history"]]
     assert evaluated == [(2, "dev"), (2, "test"), (4, "dev"), (4, "test")]
+    assert [entry["checkpoint"] for entry in content["evaluations"]] == ["probe_fbank/states-4.ckpt"]
     states = weights(place / "probe_fbank" / "states-4.ckpt")
     assert states["Step"] == 4
     assert {int(s["step"]) for s in states["Optimizer"]["state"].values()} == {4}, "moments were kept, too"

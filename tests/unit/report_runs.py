@@ -24,7 +24,7 @@ def write_results(
     task: str = "aalbert_phone",
     upstream: str = "fbank",
     ckpt: Path | str | None = None,
-    model_config: Path | None = None,
+    model_config: Path | str | None = None,
     test: float = 0.5,
     dev: float | None = None,
     seed: int = 0,

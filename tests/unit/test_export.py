@@ -256,6 +256,18 @@ def test_the_card_of_a_training_state_tells_how_it_was_trained(tmp_path: Path) -
 # ------------------------------------------------------------------------------------------------- errors
 
 
+@pytest.mark.parametrize("card", [b"---\nlicense: [cc\n---\n# x", b"---\n- a\n- b\n---\n# x", b"# Kaf\xe9"])
+@pytest.mark.parametrize("form", ["huggingface", "torch"])
+def test_a_card_that_cannot_be_read_leaves_nothing_half_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], card: bytes, form: str
+) -> None:
+    source = release(tmp_path / "release", CONFIGS["shared"])
+    (source / "README.md").write_bytes(card)
+    assert cli.main(["export", str(source), str(tmp_path / "out"), "--format", form]) == 2
+    assert "README.md: is no model card (" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_mistakes_are_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = release(tmp_path / "release", CONFIGS["shared"])
     (tmp_path / "file").write_text("x")

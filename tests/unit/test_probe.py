@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from report_runs import write_probes
 
 from s3prl_aalbert.commands.probe import format_probes
 from s3prl_aalbert.downstream.probe.expert import DownstreamExpert, best_of_probe
@@ -110,6 +111,13 @@ def test_every_layer_classifier_and_task_is_probed(joint: tuple[DownstreamExpert
     assert int(table["phone/layer2/linear"]["params"]) % (DIMS[2] + 1) == 0, "layer 2 is 4 wide"
     printed = format_probes(joint[1] / "probes.csv")
     assert "phone" in printed and "speaker" in printed and len(printed.splitlines()) == 2 * (3 + 3)
+
+
+def test_a_layer_without_one_of_the_classifiers_has_a_gap(tmp_path: Path) -> None:
+    rows = [("phone", 0, "linear", 0.5, 0.25), ("phone", 1, "2-hidden", 0.5, 0.9)]
+    lines = format_probes(write_probes(tmp_path, rows) / "probes.csv").splitlines()
+    assert [line.split() for line in lines[-3:]] == [["layer", "linear", "2-hidden"], ["0", "25.00"], ["1", "90.00"]]
+    assert lines[-1].index("90.00") > lines[-2].index("25.00")
 
 
 def test_training_learns_something(corpus: Path, joint: tuple[DownstreamExpert, Path]) -> None:

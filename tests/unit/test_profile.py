@@ -101,6 +101,15 @@ def test_any_upstream_is_counted_while_it_runs() -> None:
     assert found.superb is not None and found.superb.total == sum(n // 160 * 1600 for n in SUPERB_SAMPLES)
 
 
+def test_an_upstream_without_products_costs_nothing() -> None:
+    class Nothing(nn.Module):
+        def forward(self, wavs: list[torch.Tensor]) -> list[torch.Tensor]:
+            return wavs
+
+    found = profile_upstream("nothing", Nothing(), 1.0)
+    assert found.macs == 0 and found.modules == {"other": 0}
+
+
 def test_superbs_numbers_by_hand() -> None:
     cost = superb_cost([n * (2 if i == 0 else 1) for i, n in enumerate(SUPERB_SAMPLES)])
     assert cost.total == sum(SUPERB_SAMPLES) + SUPERB_SAMPLES[0]

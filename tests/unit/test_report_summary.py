@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from report_runs import write_probes, write_release, write_results
 
 from s3prl_aalbert.analysis.models import model_key, natural_order
@@ -105,6 +106,10 @@ def test_shares_of_labels_are_rows_of_their_own_and_the_table_shows_the_largest(
         ({"upstream_feature_selection": "last_hidden_state"}, "last layer"),
         ({"upstream_feature_selection": "last_hidden_state", "upstream_trainable": True}, "fine-tuned, last layer"),
         ({"upstream_feature_selection": "hidden_states", "upstream_layer_selection": 0}, "layer 0"),
+        ({"upstream_feature_selection": "layer_states", "upstream_layer_selection": 2}, "layer 3"),
+        ({"upstream_feature_selection": "layer_states", "upstream_layer_selection": -1}, "layer -1"),
+        ({"upstream_feature_selection": "last_hidden_state", "upstream_layer_selection": 1}, "last layer"),
+        ({"upstream_feature_normalize": True}, "weighted sum with layer 0 of normalised layers"),
         ({"upstream": "aalbert_features", "upstream_feature_selection": "no_cmvn"}, "without CMVN"),
         ({"upstream": "aalbert_features", "upstream_feature_selection": "hidden_states"}, "with CMVN"),
     ],
@@ -203,6 +208,48 @@ def test_models_come_features_first_then_by_size_and_depth(tmp_path: Path) -> No
     labels = [model.label for model in summarise_runs([tmp_path / "runs"]).models]
     assert labels == ["input features", "untrained aalbert_3l", "aalbert_3l", "aalbert_12l", "mockingjay_3l"]
     assert sorted(["a12", "a3", "a"], key=natural_order) == ["a", "a3", "a12"]
+
+
+def test_a_packaged_configuration_is_not_a_folder_of_that_name(tmp_path: Path) -> None:
+    """A sweep's run folders are called as the models that they are about."""
+    for name in ("one", "two"):
+        (tmp_path / name / "aalbert_6l_7h").mkdir(parents=True)
+        write_results(
+            tmp_path / name / "untrained", upstream="aalbert_6l", model_config="aalbert_6l_7h", seed=len(name)
+        )
+    (model,) = summarise_runs([tmp_path]).models
+    assert (model.label, model.parameters) == ("untrained aalbert_6l_7h", 7_458_816)
+
+
+def test_other_settings_of_the_training_are_other_experiments(tmp_path: Path) -> None:
+    """Neither dropped as a repetition nor averaged as a seed."""
+    for name, lr, steps, seed in (("a", 1e-3, 100, 0), ("b", 1e-5, 100, 0), ("c", 1e-3, 500, 1)):
+        folder = write_results(tmp_path / name, test=0.5, seed=seed, history=[(steps, 0.5)])
+        config = {"optimizer": {"name": "AdamW", "lr": lr}, "runner": {"total_steps": steps, "eval_step": steps}}
+        (folder / "config_2026.yaml").write_text(yaml.safe_dump(config))
+    write_results(tmp_path / "d", seed=0, history=[(100, 0.5)])
+    (tmp_path / "d" / "args_2026.yaml").write_text("upstream_feature_normalize: true\n")
+    summary = summarise_runs([tmp_path])
+    assert not summary.skipped and [row.test.count for row in summary.rows] == [1, 1, 1, 1]
+    settings = {row.runs[0].folder.name: row.setting for row in summary.rows}
+    assert settings["a"] == "as they are, lr=0.001, name=AdamW, total_steps=100"
+    assert len(set(settings.values())) == 4
+
+
+def test_how_stress_is_folded_makes_another_task(tmp_path: Path) -> None:
+    for fold_stress in (True, False):
+        write_results(tmp_path / str(fold_stress), datarc={"fold_stress": fold_stress}, classes=40 + fold_stress)
+    assert [row.test.repetitions() for row in summarise_runs([tmp_path]).rows] == ["1", "1"]
+
+
+def test_probing_runs_may_share_the_probes_out(tmp_path: Path) -> None:
+    rows = [("phone", 1, "linear", 0.6, 0.5), ("phone", 1, "2-hidden", 0.7, 0.6)]
+    for name, own in (("a", rows[:1]), ("b", rows[1:]), ("again", rows[1:])):
+        write_probes(tmp_path / name, own)
+        (tmp_path / name / "args_2026.yaml").write_text("upstream: wav2vec2\nseed: 1\n")
+    summary = summarise_runs([tmp_path])
+    assert {row.classifier: row.test.mean for row in summary.probes} == {"linear": 0.5, "2-hidden": 0.6}
+    assert [item.folder.name for item in summary.skipped] == ["b"] and len(summary.runs.probing) == 2
 
 
 def test_probes_are_averaged_and_the_best_layer_is_chosen_on_dev(tmp_path: Path) -> None:

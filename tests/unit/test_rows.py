@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.toolkit import sweep_runner
 from s3prl_aalbert.toolkit.sweep import SweepRun, load_sweep
 
+IDENTITY = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+
 
 def test_mean_and_range_over_seeds_in_percent(tmp_path: Path) -> None:
     cells = {f"phone/ws/a/seed{n}": write_results(tmp_path / f"a{n}", test=t) for n, t in enumerate((0.5, 0.6, 0.625))}
@@ -26,6 +29,31 @@ def test_mean_and_range_over_seeds_in_percent(tmp_path: Path) -> None:
         ("probe/layers/a", "phone, layer 0, linear", 25.0, 25.0, 25.0, 1),
         ("probe/layers/a", "phone, layer 1, linear", 75.0, 75.0, 75.0, 1),
     ]
+
+
+def test_a_run_without_figures_costs_its_own_row_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "asr").mkdir()
+    (tmp_path / "asr" / "args_2026.yaml").write_text("upstream: fbank\n")  # a task of S3PRL's, which writes no figures
+    cells = {"asr/ws/a/seed0": tmp_path / "asr", "phone/ws/a/seed0": write_results(tmp_path / "a", test=0.5)}
+    assert [row.row for row in measure(cells)] == ["phone/ws/a"]
+    assert f"{tmp_path / 'asr'}: left out of the rows: no results.json" in caplog.text
+
+
+def test_the_version_is_not_the_commit_of_a_repository_around_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / ".venv" / "site-packages" / "s3prl_aalbert"
+    site.mkdir(parents=True)
+    for command in (["init", "-q"], [*IDENTITY, "commit", "-q", "--allow-empty", "-m", "of the user's"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    monkeypatch.setattr(rows.s3prl_aalbert, "__file__", str(site / "__init__.py"))
+    assert rows.describe_version() == rows.s3prl_aalbert.__version__
+    own = tmp_path / "s3prl_aalbert"
+    own.mkdir()
+    monkeypatch.setattr(rows.s3prl_aalbert, "__file__", str(own / "__init__.py"))
+    head = ["git", "-C", str(tmp_path), "rev-parse", "--short=10", "HEAD"]
+    commit = subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip()
+    assert rows.describe_version().startswith(commit)
 
 
 def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from s3prl_aalbert.checkpoint import load_checkpoint, save_release
+from s3prl_aalbert.checkpoint import load_checkpoint, save_release, save_training_state
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.config import ModelConfig
 from s3prl_aalbert.upstream.expert import UpstreamExpert
@@ -28,6 +28,37 @@ def test_half_precision_without_a_head(tiny_release: Path, tmp_path: Path) -> No
     assert 0 < (ours - theirs).abs().max() < 0.02
     card = (small / "README.md").read_text()
     assert card.startswith("# A tiny model") and "float16, without the pre-training head" in card
+
+
+def test_without_a_dtype_the_weights_stay_as_they_are(tiny_release: Path, tmp_path: Path) -> None:
+    half, smaller = tmp_path / "half", tmp_path / "smaller"
+    assert main(["convert", str(tiny_release), "-o", str(half), "--dtype", "float16"]) == 0
+    assert main(["convert", str(half), "-o", str(smaller), "--no-head"]) == 0
+    stored = safetensors.torch.load_file(smaller / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.half}
+    assert "Weights kept as float16, without the pre-training head" in (smaller / "README.md").read_text()
+
+
+def test_the_projections_of_a_distillation_are_left_out(tiny_config: ModelConfig, tmp_path: Path) -> None:
+    state = {name: torch.ones(2, 2) for name in ("model.x", "head.y", "projections.0.weight")}
+    save_training_state(tmp_path / "states-1.ckpt", tiny_config, {"step": 1, "model": state})
+    assert main(["convert", str(tmp_path / "states-1.ckpt"), "-o", str(tmp_path / "out"), "--dtype", "float16"]) == 0
+    assert safetensors.torch.load_file(tmp_path / "out" / "model.safetensors").keys() == {"model.x", "head.y"}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--accept-differences"], "--accept-differences goes with --to s3prl"),
+        (["--trust", "--no-head"], "--trust is for checkpoints of other programs"),
+        (["--trust", "--to", "s3prl"], "--trust is for checkpoints of other programs"),
+    ],
+)
+def test_options_that_would_go_unused_are_refused(
+    tiny_release: Path, tmp_path: Path, capsys: pytest.CaptureFixture, options: list[str], sentence: str
+) -> None:
+    assert main(["convert", str(tiny_release), "-o", str(tmp_path / "x"), *options]) == 2
+    assert sentence in capsys.readouterr().err and not (tmp_path / "x").exists()
 
 
 def test_what_cannot_be_kept_is_refused(

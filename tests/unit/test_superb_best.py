@@ -53,6 +53,19 @@ def test_no_run_that_learned_anything_is_one_sentence(tmp_path, capsys, monkeypa
     assert "dev-best.ckpt: not a readable checkpoint" in capsys.readouterr().err
 
 
+def test_a_flipped_byte_is_one_sentence(tmp_path):
+    """Any byte: torch answers with errors of many kinds."""
+    path = tmp_path / "dev-best.ckpt"
+    checkpoint(path, 0.5)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 97):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            superb_best.load_states(path)
+        except AalbertError as error:
+            assert "dev-best.ckpt: not a" in str(error)
+
+
 def test_the_table_of_lengths_is_sorted_and_leads_to_the_files(tmp_path):
     lengths = {"1/2/1-2-0000": 300, "1/2/1-2-0001": 900, "3/4/3-4-0000": 500}
     for name, samples in lengths.items():

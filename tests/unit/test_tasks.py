@@ -216,11 +216,15 @@ def test_what_a_killed_run_found_best_but_did_not_save_is_found_again(tmp_path: 
 
 
 def test_a_best_step_beyond_the_resumed_state_is_forgotten(tmp_path: Path) -> None:
+    """Its weights may lie in dev-best.ckpt, so that an earlier step cannot be the best of what is kept."""
     killed = Results(tmp_path, "t", {}, {}, resume=False)
-    for step, acc in ((60, 0.3), (120, 0.6), (180, 0.7)):
+    for step, acc in ((60, 0.5), (120, 0.6), (180, 0.7)):
         killed.add("dev", step, {"acc": acc})
-    again = Results(tmp_path, "t", {}, {}, resume=True)  # from states-60.ckpt
-    assert again.add("dev", 120, {"acc": 0.6})
+    again = Results(tmp_path, "t", {}, {}, resume=True)  # from states-120.ckpt
+    again.add("train", 150, {"acc": 0.9})
+    assert again.add("dev", 180, {"acc": 0.58}), "dev-best.ckpt is replaced"
+    assert again.add("dev", 240, {"acc": 0.59}) and not again.add("dev", 300, {"acc": 0.55})
+    assert again.best_step == 240
 
 
 def test_evaluations_survive_a_resume(tmp_path: Path) -> None:

@@ -236,6 +236,13 @@ def test_keys_that_a_configuration_may_lack_are_not_taken_for_misspelt_ones(capl
     assert ("the configuration has no" in caplog.text) is warned
 
 
+def test_a_checkpoint_whose_name_has_no_step_is_told(complete):
+    experiment(Path("exp/states-10.ckpt"))
+    experiment(Path("exp/states-10-backup.ckpt"))
+    with pytest.raises(AalbertError, match=r"states-10-backup\.ckpt: S3PRL expects states-STEP\.ckpt"):
+        complete(["-m", "train", "-e", "exp"])
+
+
 def test_the_checkpoint_of_a_resumed_upstream_must_still_be_there(complete):
     experiment(Path("exp/states-10.ckpt"), upstream="aalbert_local", upstream_ckpt="gone.ckpt")
     with pytest.raises(AalbertError, match=r"-k gone\.ckpt: no such file"):

@@ -30,6 +30,11 @@ def test_a_layer_that_does_not_exist(layer):
         build_featurizer(layer=layer)
 
 
+def test_a_layer_of_what_is_one_layer():
+    with pytest.raises(AalbertError, match="-l 1 would be ignored: last_hidden_state of -u aalbert_tiny is a single"):
+        build_featurizer("last_hidden_state", layer=1)
+
+
 def test_features_that_do_not_exist():
     with pytest.raises(AalbertError, match="-s last_hidden_stat: -u aalbert_tiny has no such features"):
         build_featurizer("last_hidden_stat")
