@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except (AalbertError, OSError) as error:
+    except (AalbertError, OSError, RuntimeError) as error:
         fault = str(error) if isinstance(error, AalbertError) else environment_fault(error)
         if fault is None or os.environ.get("AALBERT_TRACEBACK"):
             raise

@@ -5,7 +5,7 @@ Both end as SPEAKER/UTTERANCE.* below one folder a purpose, phone labels as TIMI
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +56,7 @@ def prepare_real(folders: Sequence[Path], target: Path, max_speakers: int) -> De
     speakers = _largest_speakers(others, max_speakers)
     chosen = [path for path in labelled if path.stem not in DIALECT_STEMS]
     phones, speaker_files = target / "phones", [path for paths in speakers.values() for path in paths]
-    _link(chosen, phones)
-    _link([path.with_suffix(".phn") for path in chosen], phones)
+    _link([*chosen, *(path.with_suffix(".phn") for path in chosen)], phones)
     _link(speaker_files, target / "speakers")
     _link(others, target / "pretraining")
     description = (
@@ -82,9 +81,24 @@ def _largest_speakers(files: Sequence[Path], max_speakers: int) -> dict[str, lis
 
 
 def _link(files: Sequence[Path], target: Path) -> None:
-    """Link files as target/SPEAKER/SPEAKER_NAME; a link that is there already is kept."""
+    """Link files as target/SPEAKER/SPEAKER_NAME, and remove the links of an earlier demo to others.
+
+    Utterances of one name in several folders are numbered; what belongs to one (audio, labels) keeps one name.
+    """
+    names: dict[Path, Path] = {}  # utterance, without suffix -> its link, without suffix
+    taken: Counter[str] = Counter()
+    links = {}
     for path in files:
-        link = target / speaker_of(path) / f"{speaker_of(path)}_{path.name}"
+        utterance = path.with_suffix("")
+        if utterance not in names:
+            name = f"{speaker_of(path)}/{speaker_of(path)}_{utterance.name}"
+            names[utterance] = target / (f"{name}_{taken[name] + 1}" if taken[name] else name)
+            taken[name] += 1
+        links[names[utterance].with_name(names[utterance].name + path.suffix)] = path.absolute()
+    for old in target.rglob("*"):
+        if old.is_symlink() and links.get(old) != old.readlink():
+            old.unlink()
+    for link, path in links.items():
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink():
-            link.symlink_to(path.absolute())
+            link.symlink_to(path)

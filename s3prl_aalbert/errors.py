@@ -31,8 +31,11 @@ def did_you_mean(found: str, choices: Iterable[str]) -> str:
     return f' (did you mean "{near[0]}"?)' if near else ""
 
 
-def environment_fault(error: OSError) -> str | None:
+def environment_fault(error: OSError | RuntimeError) -> str | None:
     """Return in one sentence what the disk or a path did, or None for an error that only a bug can cause."""
+    if isinstance(error, RuntimeError):  # of Path.expanduser
+        no_user = "Could not determine home directory" in str(error)
+        return "a path begins with ~ and the name of no user of this machine" if no_user else None
     if errno.errorcode.get(error.errno or 0) not in _ENVIRONMENT.split():
         return None
     reason = os.strerror(error.errno or 0)

@@ -97,14 +97,14 @@ def plan(
                     (
                         *("downstream", "-m", "train", *upstream, *select, "-d", task, "-c", f"{task}_demo"),
                         *("-p", str(output / "tasks" / f"{task}-{name}"), "-a", "--seed", str(args.seed)),
-                        *("-o", f"config.downstream_expert.datarc.audio='{folder}'"),
+                        *("-o", f"config.downstream_expert.datarc.audio={str(folder)!r}"),
                     ),
                 )
             )
     probe = ("probe", *upstreams["aalbert"], "--task", "phone,speaker", "-c", "aalbert_probe_demo")
     probe += ("-p", str(output / "probe"), "-a", "--seed", str(args.seed))
     datarc = "config.downstream_expert.datarc"
-    probe += ("-o", f"{datarc}.phone.audio='{phones}',,{datarc}.speaker.audio='{speakers}'")
+    probe += ("-o", f"{datarc}.phone.audio={str(phones)!r},,{datarc}.speaker.audio={str(speakers)!r}")
     return [*result, Step("probe every layer", probe)]
 
 

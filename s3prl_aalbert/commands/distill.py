@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,8 @@ def main(args: argparse.Namespace) -> int:
         args.teacher_ckpt = str(Path(args.teacher_ckpt).expanduser().absolute())
     for name in ("teacher", "teacher_ckpt", "teacher_config"):  # recorded with the configuration, for resuming
         if getattr(args, name):
-            args.override = ",,".join(filter(None, [args.override, f"config.distill.{name}={getattr(args, name)}"]))
+            value = json.dumps(getattr(args, name))  # quoted: YAML would read a path with "#" or ": " as something else
+            args.override = ",,".join(filter(None, [args.override, f"config.distill.{name}={value}"]))
     return pretrain.run(args, load_teacher, default_config="distill_default")
 
 

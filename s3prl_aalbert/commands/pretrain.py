@@ -174,6 +174,8 @@ def _configs(args: argparse.Namespace, past: Mapping[str, Any], resume_from: Pat
         folders = [str(Path(folder).expanduser().absolute()) for folder in args.speech]
         section_of(section_of(config, "pretrain_expert"), "datarc")["paths"] = folders
     seed = args.seed if args.seed is not None else past.get("seed", SEED)
+    if not 0 <= seed < 1 << 63:
+        raise AalbertError(f"--seed {seed}: expected a whole number from 0 to {(1 << 63) - 1}")
     return from_dict(ModelConfig, model, where_model), from_dict(PretrainConfig, config, where_config), seed
 
 

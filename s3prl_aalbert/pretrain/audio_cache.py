@@ -16,7 +16,7 @@ import os
 import secrets
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,7 +77,9 @@ class CachedAudio:
 
     def select(self, rows: np.ndarray) -> CachedAudio:
         """Return a reader of some rows (M,), in their order."""
-        return CachedAudio(self.path, self.offsets[rows])
+        chosen = object.__new__(CachedAudio)  # of the same open file: by its name it may be gone
+        chosen.path, chosen.offsets, chosen._file = self.path, self.offsets[rows], self._file
+        return chosen
 
     def holds(self, row: int) -> bool:
         """Tell whether a row's audio is here."""
@@ -121,12 +123,13 @@ class CacheBuilder:
         self.samples = sum(entry.samples for entry in self.entries.values())
         """In use."""
 
-    def plan(self, listing: Listing, own: Sequence[str]) -> list[int]:
+    def plan(self, listing: Listing, own: Sequence[str], unwanted: Container[int] = ()) -> list[int]:
         """Forget the audio of files that have changed or are gone, and return the rows that there is room to add.
 
         Args:
             listing: files, those of unknown length assumed to fit.
             own: folders that the listing covers, or none if nobody else uses the manifest.
+            unwanted: rows that nobody will read.
         """
         rows = listing.rows()
         below = tuple(folder.rstrip(os.sep) + os.sep for folder in own) if own else ""
@@ -142,7 +145,7 @@ class CacheBuilder:
         free = shutil.disk_usage(_existing(self.manifest.parent)).free - MIN_FREE_BYTES
         room, wanted = min(self.budget - self.samples, free // SAMPLE_BYTES), []
         for path, row in rows.items():
-            if path not in self.entries and row not in listing.faults:
+            if path not in self.entries and row not in unwanted:
                 room -= max(0, int(listing.samples[row]))
                 if room < 0:
                     break

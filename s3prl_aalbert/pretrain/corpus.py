@@ -104,7 +104,7 @@ def load_corpus(config: DataConfig, manifest: Path, seed: int, strict: bool = Fa
             _check(listing, cache, config, manifest if save else None, own)
         unwanted = _unwanted(listing, config)
         skipped = [*listing.missing, *((listing.paths[row], reason) for row, reason in sorted(unwanted.items()))]
-        _report_skipped(skipped, strict, skipped_path(manifest) if save else None)
+        _report_skipped(skipped, strict, skipped_path(manifest) if save and not config.trust_manifest else None)
         usable = [row for row in range(len(listing.paths)) if row not in unwanted]
         if not usable:
             raise AalbertError(f"{_name(config)}: none of {len(listing.paths)} audio files is usable")
@@ -168,7 +168,7 @@ def _check(
     unknown = (listing.samples == UNKNOWN).tolist()
     pending = {row for row, new in enumerate(unknown) if new and row not in listing.faults}
     if manifest is not None:
-        pending.update(cache.plan(listing, own))
+        pending.update(cache.plan(listing, own, _unwanted(listing, config)))
     rows = sorted(pending)
     save = _saver(listing, cache, manifest, own)
     paths = [listing.paths[row] for row in rows]
@@ -193,7 +193,8 @@ def _record(listing: Listing, row: int, decoded: Decoded, cache: CacheBuilder, c
         listing.faults[row], listing.samples[row] = decoded.fault, UNKNOWN
         return
     listing.samples[row] = decoded.samples
-    if decoded.audio is not None and _length_problem(decoded.samples, config) is None:
+    wanted = listing.splits[row] != "test" and _length_problem(decoded.samples, config) is None
+    if decoded.audio is not None and wanted:
         cache.add(listing.paths[row], decoded.audio, int(listing.sizes[row]), int(listing.mtimes[row]))
 
 
@@ -228,7 +229,8 @@ def _unwanted(listing: Listing, config: DataConfig) -> dict[int, str]:
     unwanted = dict(listing.faults)
     shortest = config.min_seconds * SAMPLE_RATE
     longest = np.inf if config.max_utterance_seconds is None else config.max_utterance_seconds * SAMPLE_RATE
-    for row in np.flatnonzero((listing.samples < shortest) | (listing.samples > longest)).tolist():
+    known = listing.samples != UNKNOWN
+    for row in np.flatnonzero(known & ((listing.samples < shortest) | (listing.samples > longest))).tolist():
         unwanted.setdefault(row, _length_problem(int(listing.samples[row]), config) or "")
     tests = [row for row, split in enumerate(listing.splits) if split == "test"]
     unwanted.update((row, 'split is "test"') for row in tests if row not in unwanted)
@@ -269,16 +271,15 @@ def _draw_dev(listing: Listing, usable: Sequence[int], fraction: float, seed: in
         if count and units[usable[0]] == listing.paths[usable[0]]:
             logger.warning("one speaker alone: the dev split is held out by utterance, not by speaker")
     elif drawn_in is not None:
-        _warn_of_other_fraction(list(assigned.values()), fraction, drawn_in)
+        kind = "utterances" if units[usable[0]] == listing.paths[usable[0]] else "speakers"
+        _warn_of_other_fraction(list(assigned.values()), kind, fraction, drawn_in)
     for row in usable:
         listing.splits[row] = listing.splits[row] or assigned[units[row]]
 
 
-def _warn_of_other_fraction(splits: Sequence[str], fraction: float, manifest: Path) -> None:
+def _warn_of_other_fraction(splits: Sequence[str], kind: str, fraction: float, manifest: Path) -> None:
     """The split column outranks dev_fraction; say so where they differ."""
     dev, expected = splits.count("dev"), max(1, round(fraction * len(splits))) if fraction else 0
     if dev != expected:
-        message = (
-            "dev_fraction %g is not applied: %s assigns %d of %d speakers to dev; empty its column split to draw anew"
-        )
-        logger.warning(message, fraction, manifest, dev, len(splits))
+        message = "dev_fraction %g is not applied: %s assigns %d of %d %s to dev; empty its column split to draw anew"
+        logger.warning(message, fraction, manifest, dev, len(splits), kind)

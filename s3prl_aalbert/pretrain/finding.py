@@ -72,7 +72,12 @@ def _walk(root: str, seen: set[tuple[int, int]], missing: list[tuple[str, str]])
             seen.add((stat.st_dev, stat.st_ino))
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.is_dir():
+                    try:
+                        is_folder = entry.is_dir()
+                    except OSError as error:  # a link to itself, or to where nobody may look
+                        missing.append((entry.path, f"cannot be looked at ({error.strerror})"))
+                        continue
+                    if is_folder:
                         folders.append(os.path.realpath(entry.path) if entry.is_symlink() else entry.path)
                     elif os.path.splitext(entry.name)[1].lower() in AUDIO_SUFFIXES and entry.name[0] != ".":  # noqa: PTH122
                         yield from _look_at(entry, missing)

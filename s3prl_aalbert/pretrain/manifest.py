@@ -171,7 +171,11 @@ def write_manifest(listing: Listing, manifest: Path, too_short: Sequence[tuple[s
                     yield [row[name] for name in names]
 
     def manifest_rows() -> Iterator[Sequence]:
-        yield from (row for row in zip(*columns, strict=True) if row[1] != UNKNOWN)
+        for number, row in enumerate(zip(*columns, strict=True)):
+            if row[1] != UNKNOWN:
+                yield row
+            elif row[3] and number not in listing.faults:  # to be decoded still, but known to be held out or not
+                yield (row[0], "", *row[2:])
         yield from others(manifest, COLUMNS)
 
     def skipped_rows() -> Iterator[Sequence]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from s3prl_aalbert.architecture import Architecture
 from s3prl_aalbert.checkpoint import (
+    CARD_FILE,
     UNREADABLE,
     WEIGHTS_FILE,
     load_checkpoint,
@@ -64,7 +65,7 @@ class Pretrainer:
         self.step, self.best_dev, self.lowest_loss = 0, math.inf, math.inf
         torch.manual_seed(options.seed)
         objective = build_objective(model_config, config, teacher)
-        if options.init:
+        if options.init and not options.resume_from:
             initialise_from(objective, options.init)
         self.corpus = self._load_corpus()  # after the weights: it may decode for an hour before a mistyped --init
         self.objective = objective.to(self.fabric.device)
@@ -327,7 +328,7 @@ class Pretrainer:
     def _released(self) -> bool:
         """Return whether the folder holds the release of this step; the same in every process."""
         found = 0.0
-        if self.fabric.is_global_zero:
+        if self.fabric.is_global_zero and (self.options.expdir / CARD_FILE).is_file():  # which is written last
             with contextlib.suppress(AalbertError):
                 found = float(load_checkpoint(self.options.expdir / WEIGHTS_FILE).info.get("step") == self.step)
         return bool(self._sum(found))

@@ -58,6 +58,20 @@ def test_distilling_resumes_exactly_and_releases_no_projections(place: Path) -> 
     assert "aalbert_local" in card and "average of the last 2 layers" in card
 
 
+def test_a_teacher_whose_path_yaml_would_read_otherwise(place: Path) -> None:
+    folder = place / "run #1: it's"
+    folder.mkdir()
+    (place / "teacher").rename(folder / "teacher")
+    try:
+        assert (
+            distill(place, "odd", 1, teacher=("--teacher", "aalbert_local", "--teacher_ckpt", f"{folder}/teacher")) == 0
+        )
+    finally:
+        (folder / "teacher").rename(place / "teacher")
+    recorded = load_training_state(place / "odd" / "states-1.ckpt")["pretrain_config"]["distill"]
+    assert recorded["teacher_ckpt"] == f"{folder}/teacher"
+
+
 def test_a_new_run_has_the_same_configuration_with_and_without_a(place: Path) -> None:
     recorded = []
     for name, more in (("without_a", ()), ("with_a", ("-a",))):

@@ -119,6 +119,9 @@ def test_a_release_that_an_interruption_left_out_is_made_up_for(
         run(model, configured(speech, total=4), tmp_path, resume_from=latest_state(tmp_path))
     assert load_checkpoint(tmp_path).info["step"] == 2
     run(model, configured(speech, total=4), tmp_path, resume_from=latest_state(tmp_path))
+    (tmp_path / "README.md").unlink()  # written last: a kill between the two files
+    run(model, configured(speech, total=4), tmp_path, resume_from=latest_state(tmp_path))
+    assert "| parameters |" in (tmp_path / "README.md").read_text()
     release, state = load_checkpoint(tmp_path), load_training_state(tmp_path / "states-4.ckpt")
     assert release.info["step"] == 4
     assert all(torch.equal(value, release.state[name]) for name, value in state["model"].items())
@@ -151,6 +154,25 @@ def test_a_resumed_run_has_the_optimizer_settings_that_it_is_given(
     lamb = replace(config, optimizer=replace(config.optimizer, name="Lamb"))
     with pytest.raises(AalbertError, match=r"states-3.ckpt: was trained with optimizer.name AdamW, not Lamb"):
         run(model, lamb, tmp_path, resume_from=latest_state(tmp_path))
+
+
+def test_a_resumed_run_does_not_need_what_it_was_initialised_from(
+    model: ModelConfig, speech: Path, tmp_path: Path
+) -> None:
+    run(model, configured(speech, total=1), tmp_path / "first")
+    run(model, configured(speech, total=1), tmp_path / "second", init=tmp_path / "first")
+    state = latest_state(tmp_path / "second")
+    run(model, configured(speech, total=2), tmp_path / "second", init=tmp_path / "gone", resume_from=state)
+
+
+@pytest.mark.parametrize("seed", ["-1", str(1 << 63), str(1 << 64)])
+def test_a_seed_that_cannot_be_kept_is_refused(
+    speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture, seed: str
+) -> None:
+    options = ["-g", "debug", "-c", "pretrain_debug", "--speech", str(speech), "-p", str(tmp_path / "x")]
+    assert main(["pretrain", *options, "--device", "cpu", "--seed", seed]) == 2
+    assert f"--seed {seed}: expected a whole number from 0 to {(1 << 63) - 1}" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_state_under_another_name_is_left_alone(model: ModelConfig, speech: Path, tmp_path: Path) -> None:

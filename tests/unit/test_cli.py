@@ -203,6 +203,17 @@ def test_what_the_disk_does_is_told_in_a_sentence(code: int, monkeypatch, capsys
     assert capsys.readouterr().err == f"aalbert report: some where/file: {os.strerror(code)}\n"
 
 
+@pytest.mark.parametrize("flag", ["--speech", "-p"])
+def test_a_user_who_does_not_exist_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    monkeypatch.delenv("AALBERT_TRACEBACK", raising=False)
+    options = {"--speech": str(tmp_path), "-p": str(tmp_path / "x"), flag: "~nobody-of-that-name/x"}
+    assert cli.main(["pretrain", "-g", "debug", *(word for pair in options.items() for word in pair)]) == 2
+    assert capsys.readouterr().err.strip().endswith("a path begins with ~ and the name of no user of this machine")
+
+
 def test_other_errors_of_the_system_are_bugs() -> None:
+    assert errors.environment_fault(RuntimeError("other")) is None
     assert errors.environment_fault(OSError(errno.EBADF, "bad file descriptor")) is None
     assert errors.environment_fault(OSError("no number")) is None

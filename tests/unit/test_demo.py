@@ -65,6 +65,27 @@ def test_a_second_run_keeps_the_links(tmp_path: Path) -> None:
     assert prepare_real([tmp_path / "speech"], tmp_path / "out", max_speakers=5) == first
 
 
+def test_utterances_of_one_name_in_two_folders_are_both_there(tmp_path: Path) -> None:
+    for half in ("a", "b"):
+        make_speech(tmp_path / "speech" / half)
+    found = prepare_real([tmp_path / "speech"], tmp_path / "out", max_speakers=5)
+    assert len(names(found.pretraining[0])) == 2 * 27 and len(names(found.speakers)) == 2 * 24
+    wavs = sorted(found.phones.rglob("*.wav"))
+    assert len(wavs) == 2 * 6 and len({wav.readlink() for wav in wavs}) == 12
+    assert all(wav.with_suffix(".phn").readlink() == wav.readlink().with_suffix(".phn") for wav in wavs)
+
+
+def test_links_of_an_earlier_demo_are_replaced(tmp_path: Path) -> None:
+    make_speech(tmp_path / "first")
+    prepare_real([tmp_path / "first"], tmp_path / "out", max_speakers=5)
+    (tmp_path / "first").rename(tmp_path / "moved")
+    (tmp_path / "moved" / "other" / "p1" / "w0.flac").unlink()
+    found = prepare_real([tmp_path / "moved"], tmp_path / "out", max_speakers=5)
+    links = [path for path in (tmp_path / "out").rglob("*") if path.is_symlink()]
+    assert links and all(link.exists() for link in links)
+    assert len(names(found.speakers)) == 23
+
+
 @pytest.mark.parametrize(("labelled", "plain", "message"), [(0, 12, "no phone labels"), (3, 2, "two speakers")])
 def test_unsuitable_speech_is_one_sentence(tmp_path: Path, labelled: int, plain: int, message: str) -> None:
     make_speech(tmp_path / "speech", labelled or 1, plain)

@@ -140,10 +140,26 @@ def test_the_budget_holds_and_the_rest_is_not_decoded_at_every_start(
     assert cached(load(speech, manifest, hours=5 * HOURS_OF_ONE)) == EIGHT[:5] and decoded == EIGHT[3:5]
 
 
-def test_left_out_lengths_are_not_cached(speech: Path, manifest: Path) -> None:
+def test_left_out_lengths_are_not_cached(speech: Path, manifest: Path, decoded: list[str]) -> None:
     record(speech / "s0" / "long.wav", 5, seconds=2.0)
     assert sorted(cached(load(speech, manifest, max_utterance_seconds=1.0))) == sorted(EIGHT)
     assert data_files(manifest)[0].stat().st_size == 8 * SECONDS * 16000 * 2
+    decoded.clear()
+    assert sorted(cached(load(speech, manifest, max_utterance_seconds=1.0))) == sorted(EIGHT)
+    assert decoded == [], "nor decoded at every start"
+
+
+def test_what_is_left_out_takes_no_room(speech: Path, manifest: Path, tmp_path: Path) -> None:
+    """Neither long files nor those of the test split, which come first here."""
+    record(speech / "s" / "long.wav", 5, seconds=2.0)
+    options = {"hours": 8 * HOURS_OF_ONE, "max_utterance_seconds": 1.0}
+    load(speech, manifest, **{**options, "hours": 0.0})  # all lengths are known
+    assert sorted(cached(load(speech, manifest, **options))) == sorted(EIGHT)
+    own = tmp_path / "own.tsv"
+    rows = "\n".join(f"{path}\t{'test' if path.stem in '012' else ''}" for path in sorted(speech.rglob("?.*")))
+    own.write_text(f"path\tsplit\n{rows}\n")
+    config = DataConfig(manifest=str(own), cache_hours=5 * HOURS_OF_ONE, dev_fraction=0.0)
+    assert len(cached(load_corpus(config, tmp_path / "b" / "m.tsv", seed=0))) == 5
 
 
 def test_outdated_audio_is_cleared_away(speech: Path, manifest: Path) -> None:
@@ -158,6 +174,9 @@ def test_outdated_audio_is_cleared_away(speech: Path, manifest: Path) -> None:
     assert after[0].stat().st_size == 4 * SECONDS * 16000 * 2
     assert running.utterances.cache is not None
     assert len(running.utterances.cache.read(7, 0, 8000)) == 8000  # the old file is still open there
+    part = running.split("train")
+    assert part.cache is not None and len(part.cache.read(7, 0, 8000)) == 8000
+    assert "8 utterances" in running.describe()
 
 
 @pytest.mark.parametrize("damage", ["index", "no index", "data gone", "data cut", "another format"])

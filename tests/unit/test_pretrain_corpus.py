@@ -173,6 +173,14 @@ def test_a_name_that_a_table_cannot_hold_is_skipped(speech: Path, manifest: Path
     assert "has a tab" in reasons(load(speech, manifest=manifest))["tab\there.wav"]
 
 
+def test_a_link_to_itself_hides_nothing_beside_it(speech: Path, manifest: Path) -> None:
+    for name in ("0", "loop", "z"):
+        (speech / "a" / name).symlink_to(name)
+    corpus = load(speech, manifest=manifest)
+    assert len(corpus.utterances) == 12
+    assert set(reasons(corpus)) == {"0", "loop", "z"} and "cannot be looked at" in reasons(corpus)["loop"]
+
+
 def test_linked_folders_are_followed_once(speech: Path, tmp_path: Path, manifest: Path) -> None:
     elsewhere = record(tmp_path / "disk 2" / "g" / "1.wav").parents[1]
     (speech / "loop").symlink_to(speech)
@@ -333,6 +341,29 @@ def test_an_interrupted_check_goes_on_where_it_was(
     assert len(decoded) == 12 - 7
 
 
+def test_an_interrupted_check_forgets_nobody_who_is_held_out(
+    speech: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All files look new, as after a copy that did not keep their times."""
+    held_out = {u.speaker for u in load(speech, manifest=manifest, dev_fraction=1 / 3).split("dev")}
+    for path in speech.rglob("*.wav"):
+        os.utime(path, (1, 1))
+    original, seen = decoding.read_audio, []
+
+    def read(path: str, rate: int) -> np.ndarray:
+        seen.append(path)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return original(path, rate)
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(decoding, "read_audio", read)
+        with pytest.raises(KeyboardInterrupt):
+            load(speech, manifest=manifest, dev_fraction=1 / 3)
+    again = load(speech, manifest=manifest, dev_fraction=1 / 3, seed=SEED + 1)
+    assert {u.speaker for u in again.split("dev")} == held_out and len(again.utterances) == 12
+
+
 # -------------------------------------------------------------------------------------------- several runs
 
 
@@ -443,6 +474,8 @@ def test_one_speaker_is_held_out_by_utterance(tmp_path: Path, manifest: Path, ca
     corpus = load(tmp_path / "me", manifest=manifest, dev_fraction=0.2)
     assert len(corpus.split("dev")) == 2 and len(corpus.split("train")) == 8
     assert "one speaker alone" in caplog.text
+    load(tmp_path / "me", manifest=manifest, dev_fraction=0.5)
+    assert "assigns 2 of 10 utterances to dev" in caplog.text
 
 
 def test_no_dev_without_a_fraction(speech: Path, manifest: Path) -> None:
@@ -512,7 +545,7 @@ def test_a_missing_or_damaged_manifest_is_named(speech: Path, manifest: Path) ->
 
 
 def test_a_trusted_manifest_is_neither_searched_nor_checked(
-    speech: Path, manifest: Path, tmp_path: Path, decoded: list[str]
+    speech: Path, manifest: Path, tmp_path: Path, decoded: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     full = load(speech, manifest=manifest, dev_fraction=0.3, cache_hours=1.0)
     shutil.rmtree(speech)
@@ -521,6 +554,9 @@ def test_a_trusted_manifest_is_neither_searched_nor_checked(
     trusted = load_corpus(config, tmp_path / "b" / "m.tsv", SEED)
     assert list(trusted.utterances) == list(full.utterances) and decoded == []
     assert trusted.utterances.cache is not None
+    short = dataclasses.replace(config, min_seconds=0.55)
+    assert len(load_corpus(short, tmp_path / "b" / "m.tsv", SEED).skipped) == 6
+    assert "left out 6 audio files" in caplog.text and "listed in" not in caplog.text, "no list is written"
     (speech / "a").mkdir(parents=True)
     below = dataclasses.replace(config, paths=(str(speech / "a"),))
     assert len(load_corpus(below, manifest, SEED).utterances) == 2
