@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from s3prl_aalbert.config import AudioConfig
 from s3prl_aalbert.masking import length_mask
 
-CMVN_EPS, S3PRL_CMVN_EPS, LEVEL_EPS = 1e-5, 1e-10, 1e-10
+CMVN_EPS, LEVEL_EPS = 1e-5, 1e-10
 # Decibel range of the original's target: level = (20 log10 |X| - REF_DB - MIN_DB) / -MIN_DB, clipped to [0, 1].
 REF_DB, MIN_DB = 20.0, -100.0
 
@@ -118,7 +118,7 @@ class Acoustics(nn.Module):
 
     def _cmvn(self, features: Tensor, num_frames: Tensor) -> Tensor:
         if self.config.front_end == "s3prl":
-            return cmvn(features, num_frames, unbiased=True, eps=S3PRL_CMVN_EPS)
+            return cmvn(features, num_frames, unbiased=True, eps=self.config.log_floor)  # S3PRL has one eps
         return cmvn(features, num_frames)
 
     def _target(self, wavs: Tensor, num_samples: Tensor, power: Tensor, num_frames: Tensor) -> Tensor:

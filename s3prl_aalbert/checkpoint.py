@@ -137,8 +137,8 @@ def load_training_state(path: Path) -> dict[str, Any]:
     seed = content.get("seed", 0)
     if not (isinstance(seed, int) and 0 <= seed < 2**63):
         raise CheckpointError(f"{path}: is damaged: its seed is {seed!r}")
-    step = content.get("step", 0)
-    if not (isinstance(step, int) and step >= 0):
+    step = content.get("step")
+    if step is not None and not (isinstance(step, int) and step >= 0):
         raise CheckpointError(f"{path}: is damaged: its step is {step!r}")
     _check_tensors(path, content["model"])
     return content

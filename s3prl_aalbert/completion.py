@@ -11,6 +11,7 @@ import shtab
 _COMPLETIONS = {
     "DIR": shtab.DIRECTORY,
     "RUN": shtab.DIRECTORY,
+    "EXP": shtab.DIRECTORY,
     "YAML": shtab.FILE,
     "CKPT": shtab.FILE,
     "FILE": shtab.FILE,

@@ -5,7 +5,8 @@ Both end as SPEAKER/UTTERANCE.* below one folder a purpose, phone labels as TIMI
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+import itertools
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,14 +87,16 @@ def _link(files: Sequence[Path], target: Path) -> None:
     Utterances of one name in several folders are numbered; what belongs to one (audio, labels) keeps one name.
     """
     names: dict[Path, Path] = {}  # utterance, without suffix -> its link, without suffix
-    taken: Counter[str] = Counter()
+    taken: set[Path] = set()
     links = {}
     for path in files:
         utterance = path.with_suffix("")
         if utterance not in names:
             name = f"{speaker_of(path)}/{speaker_of(path)}_{utterance.name}"
-            names[utterance] = target / (f"{name}_{taken[name] + 1}" if taken[name] else name)
-            taken[name] += 1
+            numbered = (target / f"{name}_{number}" for number in itertools.count(2))
+            free = (link for link in itertools.chain([target / name], numbered) if link not in taken)
+            names[utterance] = next(free)
+            taken.add(names[utterance])
         links[names[utterance].with_name(names[utterance].name + path.suffix)] = path.absolute()
     for old in target.rglob("*"):
         if old.is_symlink() and links.get(old) != old.readlink():

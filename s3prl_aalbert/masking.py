@@ -39,7 +39,7 @@ def sample_mask(num_tokens: int, config: TaskConfig, generator: torch.Generator)
     """Draw one utterance's mask: 15 % of the tokens; of these 80 % zero, 10 % random, 10 % kept (paper section 3.1).
 
     The share is drawn without replacement from spans of ``mask_consecutive`` tokens laid out from a random start, so
-    that spans never overlap and the proportion is exact up to rounding; at least one span is always selected.
+    that spans never overlap and the proportion of them is exact up to rounding; at least one is always selected.
 
     Args:
         num_tokens: tokens of the utterance, at least 1.
@@ -53,7 +53,7 @@ def sample_mask(num_tokens: int, config: TaskConfig, generator: torch.Generator)
     phase = int(torch.randint(width, (1,), generator=generator)) if width > 1 else 0
     span = (torch.arange(num_tokens) + phase) // width  # (T,) the span of each token
     num_spans = int(span[-1]) + 1
-    wanted = max(1, round(config.mask_proportion * num_tokens / width))
+    wanted = max(1, round(config.mask_proportion * num_spans))
     chosen = torch.zeros(num_spans, dtype=torch.bool)
     chosen[torch.randperm(num_spans, generator=generator)[:wanted]] = True
 

@@ -28,8 +28,9 @@ RESULTS_FORMAT = 1
 PLAIN = (str, int, float, bool, type(None))
 LARGEST_METRIC = 1e300
 """What a float can hold; JSON's whole numbers know no limit."""
-TRAINING_KEYS = ("total_steps", "gradient_accumulate_steps", "precision", "fp16")
-"""Of the runner's section: what makes another training."""
+TRAINING_SECTIONS = ("optimizer", "scheduler", "specaug")
+"""Of S3PRL's configuration: what makes another training, and of the runner's section these keys."""
+RUNNER_KEYS = ("total_steps", "gradient_accumulate_steps", "gradient_clipping", "precision", "fp16")
 PROBE_COLUMNS = ("task", "layer", "classifier", "dev_acc", "test_acc")
 
 
@@ -100,6 +101,8 @@ class ProbeRun:
     upstream_params: int | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     """The ``downstream_expert`` section."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """As of a DownstreamRun."""
 
 
 @dataclass(frozen=True)
@@ -212,8 +215,7 @@ def _read_downstream(folder: Path) -> DownstreamRun:
     if not isinstance(entries, list):
         raise DamagedRun(f'{RESULTS_FILE}: "history" is {entries!r}, expected a list')
     history = tuple(_evaluation(entry) for entry in entries)
-    config = _newest_yaml(folder, "config_*.yaml")
-    _check_finished(config, history)
+    _check_finished(folder, history)
     return DownstreamRun(
         folder=folder,
         task=_field(content, "task", str),
@@ -226,7 +228,7 @@ def _read_downstream(folder: Path) -> DownstreamRun:
         dev=_accuracy(best, "dev"),
         test=_accuracy(best, "test"),
         upstream_params=_upstream_params(content),
-        training=_training(config),
+        training=_training(content, folder),
     )
 
 
@@ -236,12 +238,23 @@ def _with_normalize(args: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     return args if name in args else {**args, name: bool(_newest_yaml(folder, "args_*.yaml").get(name))}
 
 
-def _training(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a training, as dotted keys with plain values."""
-    optimizer, runner = ({} if not isinstance(config.get(n), Mapping) else config[n] for n in ("optimizer", "runner"))
-    kept = {f"optimizer.{key}": value for key, value in optimizer.items()}
-    kept |= {f"runner.{key}": runner[key] for key in TRAINING_KEYS if key in runner}
-    return {key: value for key, value in kept.items() if isinstance(value, PLAIN)}
+def _training(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the settings of a training as dotted keys; of S3PRL's YAML where results.json did not hold them yet."""
+    recorded = content.get("training") or _newest_yaml(folder, "config_*.yaml")
+    flat = flatten(recorded) if isinstance(recorded, Mapping) else {}
+    runner = {f"runner.{key}" for key in RUNNER_KEYS}
+    return {key: value for key, value in flat.items() if key.split(".")[0] in TRAINING_SECTIONS or key in runner}
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one mapping with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def _read_results(folder: Path) -> dict[str, Any]:
@@ -305,9 +318,9 @@ def _upstream_params(content: Mapping[str, Any]) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _check_finished(config: Mapping[str, Any], history: Sequence[Evaluation]) -> None:
+def _check_finished(folder: Path, history: Sequence[Evaluation]) -> None:
     """Compare the last evaluation with the configuration that S3PRL's runner saved beside it, where there is one."""
-    runner = config.get("runner")
+    runner = _newest_yaml(folder, "config_*.yaml").get("runner")
     total, every = (runner.get(key) if isinstance(runner, Mapping) else None for key in ("total_steps", "eval_step"))
     if not (isinstance(total, int) and isinstance(every, int) and history):
         return
@@ -341,10 +354,10 @@ def _read_probes(folder: Path) -> ProbeRun:
         raise DamagedRun(f"unfinished: {PROBES_FILE} holds no probe yet")
     results = tuple(_probe_results(rows))
     content = _read_results(folder) if (folder / RESULTS_FILE).is_file() else {}
-    config = _newest_yaml(folder, "config_*.yaml")
-    _check_finished(config, [_evaluation(entry) for entry in content.get("history") or ()])
+    _check_finished(folder, [_evaluation(entry) for entry in content.get("history") or ()])
     args = _options(content.get("args") or _newest_yaml(folder, "args_*.yaml"))
-    return ProbeRun(folder, args, results, _upstream_params(content), content.get("config") or {})
+    config, training = content.get("config") or {}, _training(content, folder)
+    return ProbeRun(folder, args, results, _upstream_params(content), config, training)
 
 
 def _probe_results(rows: Iterable[Mapping[str, str]]) -> Iterable[ProbeResult]:

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from s3prl_aalbert.analysis.models import FEATURES, NO_PARAMETERS
-from s3prl_aalbert.analysis.runs import DownstreamRun, ProbeRun
+from s3prl_aalbert.analysis.runs import DownstreamRun, ProbeRun, flatten
 
 TASK_TITLES = {
     "aalbert_phone": "phonemes",
@@ -42,17 +42,6 @@ def describe_setting(args: Mapping[str, Any]) -> str:
         used = names.get(selection, selection)
         used += " of normalised layers" if args.get("upstream_feature_normalize") else ""
     return f"fine-tuned, {used}" if args.get("upstream_trainable") else used
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one mapping with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _leaf(key: str) -> str:
@@ -124,11 +113,12 @@ def probed(run: ProbeRun) -> frozenset[tuple[str, int, str]]:
 
 def _probe_settings(run: ProbeRun, task: str) -> dict[str, Any]:
     others = tuple(f"datarc.{name}." for name in unique(result.task for result in run.results) if name != task)
-    return {
+    own = {
         key: value
         for key, value in _experiment_settings(run).items()
         if not key.startswith(others) and _leaf(key) not in PROBE_SELECTION_KEYS
     }
+    return {**own, **run.training}
 
 
 def title_probes(runs: Sequence[ProbeRun]) -> dict[tuple[Hashable, ...], str]:

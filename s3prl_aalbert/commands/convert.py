@@ -26,8 +26,12 @@ The program of a checkpoint is told by what it holds. docs/formats.md says what 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("checkpoint", type=Path, help="the file (or, with --to s3prl, the release) to convert")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="a new folder; with --to s3prl a new file")
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="CKPT", help="the file (or, with --to s3prl, the release) to convert"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="PATH", help="a new folder; with --to s3prl a new file"
+    )
     parser.add_argument("--to", choices=("release", "s3prl"), default="release", help="the format to write")
     parser.add_argument(
         "--dtype", choices=("float32", "float16", "bfloat16"), help="of a checkpoint of ours: how its weights are kept"
@@ -97,10 +101,13 @@ def _make_smaller(path: Path, folder: Path, dtype: str | None, no_head: bool) ->
     overflown = [n for n, t in state.items() if not t.isfinite().all()]
     if overflown:
         raise AalbertError(f"{path}: {overflown[0]} has values that {dtype} cannot hold; take bfloat16 or float32")
-    card = checkpoint.path.parent / CARD_FILE
+    beside = checkpoint.path.parent / CARD_FILE
+    try:
+        card = f"{beside.read_text(encoding='utf-8')}\n" if beside.is_file() else ""
+    except ValueError as error:
+        raise AalbertError(f"{beside}: is no model card ({error})") from error
     kept = f"Weights kept as {dtype}, {'without' if no_head else 'with'} the pre-training head.\n"
-    text = f"{card.read_text(encoding='utf-8')}\n{kept}" if card.is_file() else kept
-    save_release(folder, checkpoint.config, state, text, checkpoint.info)
+    save_release(folder, checkpoint.config, state, card + kept, checkpoint.info)
     print(f"wrote the release {folder}, {sum(t.nbytes for t in state.values()) / 1e6:.2f} MB of {dtype}")
 
 

@@ -34,11 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Distill and return the exit code."""
-    if args.teacher_ckpt and Path(args.teacher_ckpt).expanduser().exists():
-        args.teacher_ckpt = str(Path(args.teacher_ckpt).expanduser().absolute())
+    for name in ("teacher_ckpt", "teacher_config"):  # a resumed run may start in another folder
+        path = Path(getattr(args, name) or "").expanduser()
+        if getattr(args, name) and path.exists():
+            setattr(args, name, str(path.absolute()))
     for name in ("teacher", "teacher_ckpt", "teacher_config"):  # recorded with the configuration, for resuming
         if getattr(args, name):
-            value = json.dumps(getattr(args, name))  # quoted: YAML would read a path with "#" or ": " as something else
+            # Quoted: YAML would read a path with "#" or ": " as something else.
+            value = json.dumps(getattr(args, name), ensure_ascii=False)
             args.override = ",,".join(filter(None, [args.override, f"config.distill.{name}={value}"]))
     return pretrain.run(args, load_teacher, default_config="distill_default")
 

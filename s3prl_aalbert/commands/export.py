@@ -21,7 +21,11 @@ logger = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("ckpt", help="release, pre-training folder or state; of a supernet, `aalbert extract` a sub-network first")
+    add(
+        "ckpt",
+        metavar="CKPT",
+        help="release, pre-training folder or state; of a supernet, `aalbert extract` a sub-network first",
+    )
     add("folder", type=Path, metavar="DIR", help="a new folder, or an empty one")
     add("--format", choices=("huggingface", "torch", "onnx"), default="huggingface", help="default: %(default)s")
     add("--licence", "--license", metavar="ID", help="of the weights, for the model card, as the Hub spells it")

@@ -21,7 +21,7 @@ arch.yaml:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("ckpt", help="release, folder or state of the supernet; any model will do")
+    add("ckpt", metavar="CKPT", help="release, folder or state of the supernet; any model will do")
     add("--arch", required=True, metavar="YAML", help="sizes of the sub-network, as `aalbert search` writes them")
     add("-o", "--output", required=True, metavar="DIR", help="folder of the new release")
 

@@ -16,7 +16,7 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``aalbert link``."""
-    parser.add_argument("path", type=Path, help="an S3PRL checkout, or its package folder s3prl")
+    parser.add_argument("path", type=Path, metavar="DIR", help="an S3PRL checkout, or its package folder s3prl")
     parser.add_argument("--undo", action="store_true", help="restore S3PRL as it was")
     parser.add_argument("--dry-run", action="store_true", help="only say what would change")
 

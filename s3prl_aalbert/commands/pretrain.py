@@ -84,7 +84,7 @@ def build(
     resume_from = _resume_from(args, expdir)
     past = load_training_state(resume_from) if resume_from else {}
     if resume_from and not args.auto_resume and not args.dry_run:
-        _check_nothing_newer(expdir, resume_from, past.get("step", 0))
+        _check_nothing_newer(expdir, resume_from, past.get("step") or 0)
     model_config, config, seed = _configs(args, past, resume_from, default_config)
     device = _device(args.device)
     devices, num_nodes = _processes(os.environ, args.multi_gpu, device)

@@ -22,6 +22,8 @@ RECORDED_ARGS = (
     "seed",
     "expname",
 )
+TRAINING_SECTIONS = ("runner", "optimizer", "scheduler", "specaug")
+"""Of S3PRL's configuration."""
 
 
 class Results:
@@ -42,6 +44,7 @@ class Results:
             "format": 1,
             "task": task,
             "args": {key: args.get(key) for key in RECORDED_ARGS},
+            "training": {section: args[section] for section in TRAINING_SECTIONS if args.get(section)},
             **facts,
             "history": [],
             "best": None,

@@ -189,7 +189,7 @@ def _check_probabilities(path: Path) -> None:
 
 def frame_shift(path: Path) -> list[str]:
     """Check a file that holds one positive number of samples; it names no utterances."""
-    text = path.read_text(encoding="utf-8").strip()
+    text = path.read_bytes().decode("utf-8", "backslashreplace").strip()
     if not text.isdecimal() or int(text) == 0:
         raise AalbertError(f'{path}:1: found "{text}", expected a number of samples')
     return []

@@ -14,7 +14,7 @@ from pathlib import Path
 import soundfile
 
 from s3prl_aalbert.checkpoint import write_atomically
-from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError
+from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError, environment_fault
 
 FOLDER = "len_for_bucket"
 SPLITS = ("train-clean-100", "dev-clean", "test-clean")
@@ -24,12 +24,12 @@ def write_lengths(root: Path, split: str) -> Path:
     """Write the table of one split and return its path.
 
     Raises:
-        AalbertError: the split has no .flac files.
+        AalbertError: the split has no .flac files, or a damaged one.
     """
     files = sorted((root / split).rglob("*.flac"))
     if not files:
         raise AalbertError(f"{root / split}: no .flac files, expected a split of LibriSpeech")
-    rows = [(path.relative_to(root).as_posix(), soundfile.info(path).frames) for path in files]
+    rows = [(path.relative_to(root).as_posix(), _num_samples(path)) for path in files]
     rows.sort(key=lambda row: row[1], reverse=True)
 
     def write(path: Path) -> None:
@@ -43,17 +43,29 @@ def write_lengths(root: Path, split: str) -> Path:
     return table
 
 
+def _num_samples(path: Path) -> int:
+    try:
+        frames: int = soundfile.info(path).frames
+    except soundfile.SoundFileError as error:
+        raise AalbertError(f"{path}: cannot be decoded ({error})") from error
+    return frames
+
+
 def main() -> int:
     """Write the tables that are not there yet."""
     parser = argparse.ArgumentParser(prog="superb_lengths", description=__doc__)
     parser.add_argument("root", type=Path, metavar="LIBRISPEECH")
-    root = parser.parse_args().root.expanduser()
+    args = parser.parse_args()
     try:
+        root = args.root.expanduser()
         for split in SPLITS:
             if not (root / FOLDER / f"{split}.csv").is_file():
                 print(write_lengths(root, split))
-    except (AalbertError, OSError) as error:
-        print(f"superb_lengths: {error}", file=sys.stderr)
+    except (AalbertError, OSError, RuntimeError) as error:
+        fault = str(error) if isinstance(error, AalbertError) else environment_fault(error)
+        if fault is None:
+            raise
+        print(f"superb_lengths: {fault}", file=sys.stderr)
         return EXIT_USER_ERROR
     return 0
 

@@ -41,6 +41,8 @@ class Task:
     """A further file."""
     checkpoint: str = "dev-best.ckpt"
     """The one that the predictions are from."""
+    command: str = "aalbert downstream -m evaluate -e {experiment}/{checkpoint}"
+    """Makes the predictions."""
 
 
 def _emotion(fold: int, utterances: int) -> Task:
@@ -53,8 +55,12 @@ def _emotion(fold: int, utterances: int) -> Task:
 def _recognition(name: str, folder: str, kind: str) -> Task:
     source, truth = (f"test-clean-{kind}-{side}.ark" for side in ("hyp", "ref"))
     reference = (truth, checks.transcripts)
-    best = "dev-clean-best.ckpt"
-    return Task(name, folder, source, "predict.ark", checks.transcripts, 2620, reference, checkpoint=best)
+    command = f"{Task.command} -t test-clean" if kind == "noLM" else "LM=FILE LEXICON=FILE scripts/superb/asr.sh"
+    return Task(
+        *(name, folder, source, "predict.ark", checks.transcripts, 2620, reference),
+        checkpoint="dev-clean-best.ckpt",
+        command=command,
+    )
 
 
 _ARK_REFERENCE = ("test-ref.ark", checks.transcripts)
@@ -77,7 +83,10 @@ TASKS: dict[str, Task] = {
     **{f"er_fold{fold}": _emotion(fold, count) for fold, count in enumerate((1085, 1023, 1151, 1031, 1241), start=1)},
     "asr_no_lm": _recognition("ASR", "asr_public", "noLM"),
     "asr_with_lm": _recognition("ASR with a language model", "asr_lm_public", "LM"),
-    "qbe": Task("QbE", "qbe_public", "benchmark.stdlist.xml", "benchmark.stdlist.xml", checks.detections),
+    "qbe": Task(
+        *("QbE", "qbe_public", "benchmark.stdlist.xml", "benchmark.stdlist.xml", checks.detections),
+        command="scripts/superb/qbe.sh",
+    ),
     "sf": Task("SF", "sf_public", "test-hyp.ark", "predict.ark", checks.transcripts, reference=_ARK_REFERENCE),
     "sv": Task(
         *("ASV", "sv_public", "test_predict.txt", "predict.txt", checks.scores, 37720), checkpoint="states-*.ckpt"
@@ -154,10 +163,9 @@ def _find(option: str, experiment: Path, name: str) -> Path:
     if not experiment.is_dir():
         raise AalbertError(f"--{option} {experiment}: no such folder")
     if not path.exists():
-        raise AalbertError(
-            f"--{option} {experiment}: {name} is not there; evaluate first: "
-            f"aalbert downstream -m evaluate -e {experiment / TASKS[option].checkpoint}"
-        )
+        task = TASKS[option]
+        command = task.command.format(experiment=experiment, checkpoint=task.checkpoint)
+        raise AalbertError(f"--{option} {experiment}: {name} is not there; evaluate first: {command}")
     return path
 
 

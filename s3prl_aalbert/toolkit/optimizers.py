@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError
 
 
@@ -36,15 +38,20 @@ def get_aalbert_adamw(
         weight_decay: of every parameter.
 
     Raises:
-        AalbertError: an unknown key, or an ``upstream_lr`` that nothing would use.
+        AalbertError: an unknown key, a value that is no number, or an ``upstream_lr`` that nothing would use.
     """
     if unknown:
         raise AalbertError(
             f"optimizer AalbertAdamW: unknown {', '.join(unknown)}; it has lr, upstream_lr, weight_decay"
         )
+    numbers = {"lr": lr, "weight_decay": weight_decay, **({} if upstream_lr is None else {"upstream_lr": upstream_lr})}
+    for name, value in numbers.items():
+        if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+            raise AalbertError(f"optimizer.{name} is {shown(value)}, expected a number from 0 (with a point: 1.0e-4)")
     *upstream, featurizer, downstream = model_params
     if upstream_lr is not None and not upstream:
         raise AalbertError("optimizer.upstream_lr is set but the upstream is not trained; add -f or remove the key")
     groups = [{"params": list(module.parameters()), "lr": lr} for module in (featurizer, downstream)]
-    groups += [{"params": list(module.parameters()), "lr": upstream_lr or lr} for module in upstream]
+    own_lr = lr if upstream_lr is None else upstream_lr
+    groups += [{"params": list(module.parameters()), "lr": own_lr} for module in upstream]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, weight_decay=weight_decay)

@@ -43,7 +43,8 @@ def checked_selection() -> Iterator[None]:
 
 
 def _is_list(runner: Any, features: str) -> bool:
-    return isinstance(_features_of_noise(runner).get(features), (list, tuple))
+    found = _features_of_noise(runner).get(features)
+    return isinstance(found, (list, tuple, dict)) and len(found) > 1  # S3PRL unwraps a list of one
 
 
 def _number_of_layers(runner: Any, features: str) -> int:

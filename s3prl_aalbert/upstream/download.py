@@ -102,8 +102,11 @@ def fetch(url: str, sha256: str | None = None, progress: bool = True, refresh: b
     Raises:
         CheckpointError: not a URL, not reachable, cut off repeatedly, or not the file that the hash promises.
     """
-    url, expected = _split_hash(url, sha256)
-    path = _cached_path(url)
+    try:
+        url, expected = _split_hash(url, sha256)
+        path = _cached_path(url)
+    except ValueError as error:  # of urllib.parse
+        raise CheckpointError(f"{url}: is not a URL ({error})") from error
     if not refresh and _is_there(path, expected):  # files appear whole, so that looking needs no lock
         return path
     with _locked(path):
@@ -125,6 +128,10 @@ def fetch(url: str, sha256: str | None = None, progress: bool = True, refresh: b
 
 def _split_hash(url: str, sha256: str | None) -> tuple[str, str | None]:
     address, _, fragment = url.partition("#")
+    if "%00" in address:
+        raise ValueError("a zero byte")
+    # As browsers do: what a URL cannot hold is escaped, what is escaped already stays.
+    address = urllib.parse.quote(address, safe="%:/?#[]@!$&'()*+,;=~")
     if urllib.parse.urlsplit(address).scheme not in SCHEMES:
         raise CheckpointError(f"{url}: is not a URL; expected http://, https:// or file:// (aalbert_local takes paths)")
     in_url = fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else None

@@ -59,7 +59,7 @@ def test_distilling_resumes_exactly_and_releases_no_projections(place: Path) -> 
 
 
 def test_a_teacher_whose_path_yaml_would_read_otherwise(place: Path) -> None:
-    folder = place / "run #1: it's"
+    folder = place / "run #1: it's 𠮷"
     folder.mkdir()
     (place / "teacher").rename(folder / "teacher")
     try:

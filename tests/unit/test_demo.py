@@ -75,6 +75,16 @@ def test_utterances_of_one_name_in_two_folders_are_both_there(tmp_path: Path) ->
     assert all(wav.with_suffix(".phn").readlink() == wav.readlink().with_suffix(".phn") for wav in wavs)
 
 
+def test_a_number_that_is_a_name_already_is_passed_over(tmp_path: Path) -> None:
+    make_speech(tmp_path / "speech")
+    for folder, name in (("a", "x"), ("b", "x"), ("c", "x_2")):
+        path = tmp_path / "speech" / folder / "p1" / f"{name}.wav"
+        path.parent.mkdir(parents=True)
+        soundfile.write(path, np.zeros(1600), 16000)
+    found = prepare_real([tmp_path / "speech"], tmp_path / "out", max_speakers=5)
+    assert len(names(found.pretraining[0])) == 27 + 3
+
+
 def test_links_of_an_earlier_demo_are_replaced(tmp_path: Path) -> None:
     make_speech(tmp_path / "first")
     prepare_real([tmp_path / "first"], tmp_path / "out", max_speakers=5)

@@ -213,6 +213,13 @@ def test_what_the_server_says_is_passed_on(server: Server) -> None:
         fetch(server.url(), progress=False)
 
 
+def test_a_name_with_letters_that_a_url_cannot_hold(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "größe und mehr.safetensors").write_bytes(b"weights")
+    for url in (f"file://{tmp_path}/größe und mehr.safetensors", (tmp_path / "größe und mehr.safetensors").as_uri()):
+        found = fetch(url, progress=False)
+        assert found.name == "größe und mehr.safetensors" and found.read_bytes() == b"weights"
+
+
 def test_nobody_there(server: Server) -> None:
     url = server.url()
     server.server_close()
@@ -225,6 +232,8 @@ def test_nobody_there(server: Server) -> None:
     [
         ("models/model.safetensors", None, "is not a URL"),
         ("ftp://host/file", None, "is not a URL"),
+        ("http://[abc/x", None, "is not a URL"),
+        ("http://host/%00.safetensors", None, "is not a URL"),
         ("http://host/file", "12345678", "64 hexadecimal digits"),
         ("http://host/file", "g" * 64, "64 hexadecimal digits"),
         ("http://host/file#sha256=" + "a" * 64, "b" * 64, "another SHA-256"),

@@ -268,6 +268,16 @@ def test_a_card_that_cannot_be_read_leaves_nothing_half_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_model_whose_step_is_not_known_is_exported(tmp_path: Path) -> None:
+    """As releases are that were converted from checkpoints without one."""
+    config = CONFIGS["shared"]
+    save_release(tmp_path / "release", config, MaskedReconstruction(config).state_dict(), "# A model\n", {})
+    assert cli.main(["export", str(tmp_path / "release"), str(tmp_path / "out")]) == 0
+    wav = torch.zeros(8000)
+    exported = UpstreamExpert(str(tmp_path / "out" / "model.pt")).eval()([wav])["last_hidden_state"]
+    assert torch.equal(exported, UpstreamExpert(str(tmp_path / "release")).eval()([wav])["last_hidden_state"])
+
+
 def test_mistakes_are_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = release(tmp_path / "release", CONFIGS["shared"])
     (tmp_path / "file").write_text("x")

@@ -65,6 +65,16 @@ def test_the_proportion_holds_on_average_for_every_width_and_length(width: int) 
     assert abs(sum(shares) / len(shares) - 0.15) < 0.01
 
 
+@pytest.mark.parametrize(("proportion", "width", "tokens"), [(1.0, 7, 100), (1.0, 7, 10), (0.5, 3, 20), (0.15, 3, 167)])
+def test_the_proportion_is_that_of_the_spans(proportion: float, width: int, tokens: int) -> None:
+    """However the grid falls: all of them are all tokens, and a share is that share on average."""
+    selected, _ = draws(tokens, TaskConfig(mask_consecutive=width, mask_proportion=proportion), 2000)
+    if proportion == 1:
+        assert selected.all()
+    spans = (tokens + width - 1) / width
+    assert abs(float(selected.float().mean()) - proportion) < 0.5 / spans + 0.01
+
+
 @pytest.mark.parametrize("width", [2, 3, 7])
 def test_spans_do_not_overlap(width: int) -> None:
     """Selected tokens are whole cells of a grid of the width; such cells cannot overlap."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -234,6 +235,25 @@ def test_other_settings_of_the_training_are_other_experiments(tmp_path: Path) ->
     settings = {row.runs[0].folder.name: row.setting for row in summary.rows}
     assert settings["a"] == "as they are, lr=0.001, name=AdamW, total_steps=100"
     assert len(set(settings.values())) == 4
+
+
+def test_probing_with_another_training_is_another_experiment(tmp_path: Path) -> None:
+    for name, lr in (("a", 1e-3), ("b", 1e-5)):
+        write_probes(tmp_path / name, [("phone", 1, "linear", 0.6, 0.5)])
+        (tmp_path / name / "args_2026.yaml").write_text("upstream: wav2vec2\nseed: 1\n")
+        (tmp_path / name / "config_2026.yaml").write_text(yaml.safe_dump({"optimizer": {"lr": lr}}))
+    assert [row.task for row in summarise_runs([tmp_path]).probes] == ["phone (lr=0.001)", "phone (lr=1e-05)"]
+
+
+def test_an_evaluation_does_not_change_what_a_run_was_trained_with(tmp_path: Path) -> None:
+    for seed in range(2):
+        folder = write_results(tmp_path / str(seed), seed=seed)
+        content = json.loads((folder / "results.json").read_text())
+        content["training"] = {"optimizer": {"lr": 0.1}, "runner": {"precision": "bf16"}}
+        (folder / "results.json").write_text(json.dumps(content))
+    (folder / "config_2027.yaml").write_text(yaml.safe_dump({"runner": {"precision": "fp32"}}))
+    (row,) = summarise_runs([tmp_path]).rows
+    assert row.test.count == 2
 
 
 def test_how_stress_is_folded_makes_another_task(tmp_path: Path) -> None:

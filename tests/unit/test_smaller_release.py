@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,15 @@ def test_the_projections_of_a_distillation_are_left_out(tiny_config: ModelConfig
     save_training_state(tmp_path / "states-1.ckpt", tiny_config, {"step": 1, "model": state})
     assert main(["convert", str(tmp_path / "states-1.ckpt"), "-o", str(tmp_path / "out"), "--dtype", "float16"]) == 0
     assert safetensors.torch.load_file(tmp_path / "out" / "model.safetensors").keys() == {"model.x", "head.y"}
+
+
+def test_a_card_that_is_no_text_is_one_sentence(
+    tiny_release: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    shutil.copytree(tiny_release, tmp_path / "copy")
+    (tmp_path / "copy" / "README.md").write_bytes(b"# Kaf\xe9")
+    assert main(["convert", str(tmp_path / "copy"), "-o", str(tmp_path / "x"), "--no-head"]) == 2
+    assert "README.md: is no model card (" in capsys.readouterr().err and not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize(

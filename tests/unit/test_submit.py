@@ -142,6 +142,8 @@ def test_the_official_number_of_utterances_is_checked(tmp_path, capsys):
         ),
         ("sd", lambda exp: (exp / "frame_shift").unlink(), "frame_shift is not there; evaluate first"),
         ("sv", shutil.rmtree, "no such folder"),
+        ("qbe", lambda exp: (exp / "benchmark.stdlist.xml").unlink(), "evaluate first: scripts/superb/qbe.sh"),
+        ("asr_no_lm", lambda exp: (exp / "test-clean-noLM-hyp.ark").unlink(), "dev-clean-best.ckpt -t test-clean"),
         ("ks", lambda exp: (exp / "test_predict.txt").write_text("a yes\na no\n"), "test_predict.txt:2: a stands ther"),
     ],
 )

@@ -81,6 +81,13 @@ def test_the_table_of_lengths_is_sorted_and_leads_to_the_files(tmp_path):
     }
 
 
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "dev-clean").mkdir()
+    (tmp_path / "dev-clean" / "1-2-0000.flac").write_bytes(b"no audio")
+    with pytest.raises(AalbertError, match=r"1-2-0000\.flac: cannot be decoded"):
+        superb_lengths.write_lengths(tmp_path, "dev-clean")
+
+
 def test_a_split_without_audio_is_one_sentence(tmp_path):
     with pytest.raises(AalbertError, match=r"test-clean: no \.flac files, expected a split of LibriSpeech"):
         superb_lengths.write_lengths(tmp_path, "test-clean")

@@ -52,6 +52,7 @@ def test_what_s3prl_writes_passes(tmp_path, check, text, names):
         (checks.translations, "utt_id\thyp\tref\nu\tx\n", "predict:2: found 2 columns, expected 3"),
         (checks.translations, "utt_id\thyp\tref\n", "holds a header and no translation"),
         (checks.frame_shift, "160.5\n", 'predict:1: found "160.5", expected a number of samples'),
+        (checks.frame_shift, "160\n320\n", "expected a number of samples"),
     ],
 )
 def test_a_mistake_names_the_line(tmp_path, check, text, sentence):
@@ -66,6 +67,14 @@ def test_bytes_that_are_no_text_name_the_line(tmp_path):
     path.write_bytes(b"a x\nb \xff\n")
     with pytest.raises(AalbertError, match="predict:2: is not UTF-8"):
         checks.transcripts(path)
+
+
+def test_a_frame_shift_that_is_no_text_is_told(tmp_path):
+    (tmp_path / "frame_shift").write_bytes(b"160")
+    assert checks.frame_shift(tmp_path / "frame_shift") == []
+    (tmp_path / "frame_shift").write_bytes(b"\xff\x00")
+    with pytest.raises(AalbertError, match="frame_shift:1: found"):
+        checks.frame_shift(tmp_path / "frame_shift")
 
 
 TERM = '<term file="{0}" score="{1}" decision="{2}"/>\n'

@@ -347,6 +347,20 @@ def test_every_packaged_task_config_is_valid(path: Path) -> None:
         from_dict(PhoneDataConfig if "phone" in path.stem else SpeakerDataConfig, datarc, path.stem)
 
 
+@pytest.mark.parametrize(
+    "setting", [{"upstream_lr": -1.0}, {"upstream_lr": "1e-5"}, {"weight_decay": "1e-2"}, {"lr": float("nan")}]
+)
+def test_a_rate_that_is_none_is_refused(setting: dict) -> None:
+    (name,) = setting
+    with pytest.raises(AalbertError, match=f"optimizer.{name} is .*expected a number from 0"):
+        get_aalbert_adamw([torch.nn.Linear(2, 2) for _ in range(3)], 1, **{"lr": 1e-3, **setting})
+
+
+def test_a_rate_of_zero_keeps_the_upstream_as_it_is() -> None:
+    optimizer = get_aalbert_adamw([torch.nn.Linear(2, 2) for _ in range(3)], 1, lr=1e-3, upstream_lr=0)
+    assert [group["lr"] for group in optimizer.param_groups] == [1e-3, 1e-3, 0]
+
+
 def test_upstream_learns_at_its_own_rate() -> None:
     modules = [torch.nn.Linear(2, 2) for _ in range(3)]
     before = [module.weight.clone() for module in modules]

@@ -8,9 +8,9 @@ from s3prl_aalbert.errors import AalbertError
 pytest.importorskip("s3prl")
 
 
-def build_featurizer(features="hidden_states", layer=None):
-    """Build the featurizer of ``-u aalbert_tiny`` as S3PRL's runner does."""
-    runner = new_runner()
+def build_featurizer(features="hidden_states", layer=None, upstream="aalbert_tiny"):
+    """Build the featurizer of an upstream as S3PRL's runner does."""
+    runner = new_runner(upstream)
     runner.args.upstream_feature_selection, runner.args.upstream_layer_selection = features, layer
     from s3prl_aalbert.toolkit.selection import checked_selection
 
@@ -33,6 +33,11 @@ def test_a_layer_that_does_not_exist(layer):
 def test_a_layer_of_what_is_one_layer():
     with pytest.raises(AalbertError, match="-l 1 would be ignored: last_hidden_state of -u aalbert_tiny is a single"):
         build_featurizer("last_hidden_state", layer=1)
+
+
+def test_a_layer_of_a_list_of_one():
+    with pytest.raises(AalbertError, match="-l 5 would be ignored: hidden_states of -u fbank is a single layer"):
+        build_featurizer(layer=5, upstream="fbank")
 
 
 def test_features_that_do_not_exist():

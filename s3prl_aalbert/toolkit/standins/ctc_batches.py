@@ -7,8 +7,26 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
+from s3prl_aalbert.errors import AalbertError
+
 Example = tuple[Path, list[int]]
 """An audio file and its tokens."""
+
+
+def read_transcripts(path: Path) -> dict[str, str]:
+    """Return the text of each utterance of a file of lines "UTTERANCE TEXT"; empty lines are passed over.
+
+    Raises:
+        AalbertError: a line without a text; names it.
+    """
+    transcripts = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        name, _, text = line.strip().partition(" ")
+        if name and not text:
+            raise AalbertError(f'{path}:{number}: found "{name}", expected an utterance, a space and its text')
+        if name:
+            transcripts[name] = text
+    return transcripts
 
 
 class TranscribedFiles(Dataset):

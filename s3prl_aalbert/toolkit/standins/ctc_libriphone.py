@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.toolkit.standins.ctc_batches import TranscribedFiles
+from s3prl_aalbert.toolkit.standins.ctc_batches import TranscribedFiles, read_transcripts
 
 
 class LibriPhoneDataset(TranscribedFiles):
@@ -22,7 +22,8 @@ class LibriPhoneDataset(TranscribedFiles):
         ascending: see TranscribedFiles.
 
     Raises:
-        AalbertError: no audio in a split, a word without a pronunciation, a phoneme outside the vocabulary.
+        AalbertError: no audio in a split, an utterance without a transcript, a word without a pronunciation, a phoneme
+            outside the vocabulary.
     """
 
     def __init__(
@@ -67,8 +68,9 @@ def _utterances(folder: Path) -> Iterator[tuple[Path, str]]:
     for file in files:
         source = file.parent / f"{file.stem.rpartition('-')[0]}.trans.txt"
         if source not in transcripts:
-            lines = source.read_text(encoding="utf-8").splitlines()
-            transcripts[source] = dict(line.split(" ", 1) for line in lines)
+            transcripts[source] = read_transcripts(source)
+        if file.stem not in transcripts[source]:
+            raise AalbertError(f"{source}: has no transcript of {file.name}")
         yield file, transcripts[source][file.stem]
 
 

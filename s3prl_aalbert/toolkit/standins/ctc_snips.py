@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.toolkit.standins.ctc_batches import TranscribedFiles
+from s3prl_aalbert.toolkit.standins.ctc_batches import TranscribedFiles, read_transcripts
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class SnipsDataset(TranscribedFiles):
         others: among them ``SPLIT_speakers``, the names that file names begin with.
 
     Raises:
-        AalbertError: no audio of these speakers in a split.
+        AalbertError: no audio of these speakers in a split, or no speakers named for it.
     """
 
     def __init__(
@@ -37,10 +37,11 @@ class SnipsDataset(TranscribedFiles):
         ascending: bool = False,
         **others: Any,
     ) -> None:
+        if f"{split[0]}_speakers" not in others:
+            raise AalbertError(f"downstream_expert.corpus.{split[0]}_speakers is missing: the speakers of {split[0]}")
         speakers = tuple(others[f"{split[0]}_speakers"])
         name = "all.iob.snips.txt" if "-slot" in tokenizer.token_type else "all-trans.txt"
-        lines = (Path(path) / name).read_text(encoding="utf-8").splitlines()
-        transcripts = dict(line.strip().split(" ", 1) for line in lines if line.strip())
+        transcripts = read_transcripts(Path(path) / name)
         files = [file for part in split for file in _files(Path(path) / part, speakers, transcripts)]
         super().__init__(
             [(file, tokenizer.encode(transcripts[file.stem])) for file in files],
