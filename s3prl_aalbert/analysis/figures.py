@@ -309,7 +309,7 @@ def draw_pretraining(
                 steps, rates, color=colour, linewidth=1.4, markevery=max(1, len(steps) // 6), marker=look["marker"]
             )
     grid[0].set_title("loss (line: training; dashed: dev)")
-    grid[0].set_ylabel("mean absolute error")
+    grid[0].set_ylabel("loss")
     if with_rate:
         grid[1].set_title("learning rate")
         grid[1].ticklabel_format(axis="y", style="sci", scilimits=(-2, 4))

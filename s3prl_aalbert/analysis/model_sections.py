@@ -41,8 +41,8 @@ def pretraining_curves(findings: Findings, names: dict[PretrainRun, str]) -> lis
     if not scalars:
         return [Omitted(title, "; ".join(reasons) or "no pre-training folder")]
     caption = (
-        "Reconstruction loss on hidden tokens: training (thin: as logged, line: smoothed) "
-        "and held-out speakers (dashed)."
+        "Loss (of predicted tokens: mean absolute error; of a distilled model: distance from its teacher): training "
+        "(thin: as logged, line: smoothed) and held-out speakers (dashed)."
     )
     cells = [
         (name, kind, step, value)

@@ -66,6 +66,8 @@ def reconstruct_one(folder: Path) -> ReconstructedUtterance:
 def load_objective(folder: Path) -> tuple[MaskedReconstruction, int | None]:
     """Return the pre-trained model with its head, ready to evaluate, and its step."""
     checkpoint = load_checkpoint(folder)
+    if not any(name.startswith("head.") for name in checkpoint.state):
+        raise AalbertError("has no spectrogram head: distilled, or left out")
     objective = MaskedReconstruction(checkpoint.config)
     load_weights(objective, {name: t.float() for name, t in checkpoint.state.items()}, checkpoint.path)
     return objective.eval(), checkpoint.info.get("step")

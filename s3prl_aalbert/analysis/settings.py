@@ -21,6 +21,8 @@ TRAINING_KEYS = frozenset({"train_batch_size", "batch_size", "max_seconds", "max
 """Keys of datarc that say how to train, not which data."""
 PROBE_SELECTION_KEYS = frozenset({"tasks", "classifiers", "layer_dims", "only"})
 """Keys that choose among probes or follow from the model; they do not make another experiment."""
+PROBED_TASKS = ("phone", "speaker")
+"""Sections of a probing run's datarc; a run of one task may hold the other's as well."""
 MAX_SHOWN_KEYS = 3
 
 
@@ -112,7 +114,7 @@ def probed(run: ProbeRun) -> frozenset[tuple[str, int, str]]:
 
 
 def _probe_settings(run: ProbeRun, task: str) -> dict[str, Any]:
-    others = tuple(f"datarc.{name}." for name in unique(result.task for result in run.results) if name != task)
+    others = tuple(f"datarc.{name}." for name in PROBED_TASKS if name != task)
     own = {
         key: value
         for key, value in _experiment_settings(run).items()

@@ -66,5 +66,8 @@ def load_teacher(args: argparse.Namespace, config: Any) -> Teacher:
     ckpt, model_config = distill.teacher_ckpt, distill.teacher_config
     from s3prl_aalbert.toolkit.upstreams import build_upstream
 
-    teacher: Any = build_upstream(name, ckpt, model_config)
+    try:
+        teacher: Any = build_upstream(name, ckpt, model_config)
+    except AalbertError as error:
+        raise AalbertError(f"--teacher {name}: {error}") from error
     return teacher.eval().requires_grad_(False)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.errors import AalbertError, did_you_mean
 
 if TYPE_CHECKING:
     from s3prl_aalbert.pretrain.runner import Pretrainer
@@ -135,6 +136,9 @@ def _resume_from(args: argparse.Namespace, expdir: Path) -> Path | None:
         if state is None or not state.exists():
             raise AalbertError(f"{past}: no training state (states-*.ckpt) to resume from")
         return state
+    if args.auto_resume and not any((args.speech, args.upstream_config, args.config, args.override, args.init)):
+        near = did_you_mean(expdir.name, [path.name for path in expdir.parent.glob("*/")])
+        raise AalbertError(f"{expdir}: nothing to resume there{near}; a new run needs --speech")
     if own is not None and not args.dry_run:
         raise AalbertError(f"{expdir}: holds {own.name} already; go on with -a, or choose another -n")
     return None
@@ -153,11 +157,15 @@ def _check_nothing_newer(expdir: Path, resume_from: Path, step: int) -> None:
 
 
 def _configs(args: argparse.Namespace, past: Mapping[str, Any], resume_from: Path | None, default_config: str):  # type: ignore[no-untyped-def]
-    from s3prl_aalbert.config import ModelConfig, find_config, from_dict, read_yaml
+    from s3prl_aalbert.config import ModelConfig, find_config, from_dict, read_yaml, to_dict
     from s3prl_aalbert.pretrain.config import PretrainConfig, apply_overrides, section_of
 
     model, where_model = past.get("config"), str(resume_from)
     config, where_config = past.get("pretrain_config"), str(resume_from)
+    initial = None if resume_from or not args.init else _model_of(args.init)
+    if initial and not args.upstream_config:
+        model, where_model = copy.deepcopy(initial), args.init
+        logging.getLogger(__name__).info("no -g given: the model is that of --init %s", args.init)
     if args.upstream_config or model is None:
         path = find_config(args.upstream_config or DEFAULT_MODELS[args.upstream], "upstream_configs")
         model, where_model = read_yaml(path), str(path)
@@ -165,10 +173,14 @@ def _configs(args: argparse.Namespace, past: Mapping[str, Any], resume_from: Pat
         path = find_config(args.config or default_config, "upstream_configs")
         config, where_config = read_yaml(path), str(path)
     defaults = {"upstream_config": f"-g {DEFAULT_MODELS[args.upstream]}", "config": f"-c {default_config}"}
+    if initial:
+        del defaults["upstream_config"]
     for option, name in defaults.items():
         if not getattr(args, option) and not resume_from:
             logging.getLogger(__name__).info("chosen by default: %s", name)
     apply_overrides(model, config, args.override)
+    if args.override:
+        where_model, where_config = f"{where_model} with -o", f"{where_config} with -o"
     if args.speech:
         # Kept absolute: a resumed run may start in another folder.
         folders = [str(Path(folder).expanduser().absolute()) for folder in args.speech]
@@ -176,7 +188,27 @@ def _configs(args: argparse.Namespace, past: Mapping[str, Any], resume_from: Pat
     seed = args.seed if args.seed is not None else past.get("seed", SEED)
     if not 0 <= seed < 1 << 63:
         raise AalbertError(f"--seed {seed}: expected a whole number from 0 to {(1 << 63) - 1}")
-    return from_dict(ModelConfig, model, where_model), from_dict(PretrainConfig, config, where_config), seed
+    model_config = from_dict(ModelConfig, model, where_model)
+    if initial:
+        _say_differences(args.init, to_dict(model_config), initial)
+    return model_config, from_dict(PretrainConfig, config, where_config), seed
+
+
+def _model_of(init: str) -> dict[str, Any]:
+    from s3prl_aalbert.checkpoint import load_checkpoint
+    from s3prl_aalbert.config import to_dict
+
+    return to_dict(load_checkpoint(_init(init)).config)
+
+
+def _say_differences(init: str, model: Mapping[str, Any], initial: Mapping[str, Any]) -> None:
+    """Say what is not as in the model that the weights are from: shared ones fit any depth, positions any scale."""
+    for section in ("transformer", "audio"):
+        for key, value in model[section].items():
+            before = initial[section].get(key)
+            if value != before:
+                logger = logging.getLogger(__name__)
+                logger.warning("--init %s: %s.%s was %s there and is %s here", init, section, key, before, value)
 
 
 def _processes(environment: Mapping[str, str], multi_gpu: bool, device: str) -> tuple[int, int]:

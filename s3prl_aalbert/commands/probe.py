@@ -113,7 +113,7 @@ def format_probes(path: Path) -> str:
     lines = []
     for task in dict.fromkeys(row["task"] for row in rows):
         classifiers = list(dict.fromkeys(row["classifier"] for row in rows if row["task"] == task))
-        lines += ["", f"{task}: test accuracy (%) by layer; 0 is the input embedding"]
+        lines += ["", f"{task}: test accuracy (%) by hidden state; 0 is the first, of our models the input embedding"]
         lines.append("layer  " + "  ".join(f"{name:>8}" for name in classifiers))
         for layer in dict.fromkeys(row["layer"] for row in rows if row["task"] == task):
             cells = {r["classifier"]: r["test_acc"] for r in rows if (r["task"], r["layer"]) == (task, layer)}

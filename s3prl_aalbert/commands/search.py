@@ -138,7 +138,7 @@ def _cost(args: argparse.Namespace, config: ModelConfig) -> tuple[Callable[[Arch
         return 1000 * sorted(times[1:])[2]
 
     if args.macs_max is not None:
-        return macs, args.macs_max, "MACs per second of audio"
+        return macs, args.macs_max, "MACs per second (encoder, 10 s of audio)"
     if args.params_max is not None:
         return parameters, args.params_max, "parameters"
     return latency, args.latency_max, "ms for 5 s of audio"

@@ -52,6 +52,8 @@ def complete(argv: Sequence[str]) -> list[str]:
         config, added, where, checked = states["Config"], [], past, overrides.config.keys()
     else:
         checks.check_new_experiment(given)
+        if given["mode"] == "train" and not given.get("auto_resume"):
+            checks.check_unused_folder(checks.place_of({**given, **overrides.args}))
         checks.check_settings({**given, **overrides.args}, trained=bool(given.get("init_ckpt")))
         path = _config_path(given)
         config, added, where, checked = read_yaml(path), ["-c", str(path)], path, None

@@ -35,7 +35,10 @@ RUNNER_KEYS: dict[str, tuple[Any, str]] = {
     "optimizer.lr": _AMOUNT,
 }
 """What S3PRL's runner reads, with its type."""
-OPTIONAL_KEYS = ("runner.precision", "runner.feature_cache", "runner.fp16")
+OPTIONAL_KEYS = (
+    *("runner.precision", "runner.feature_cache", "runner.fp16"),
+    *("downstream_expert.modelrc.tasks", "downstream_expert.modelrc.layer_dims"),  # set by `aalbert probe`
+)
 """What is read where it stands: a configuration may lack them."""
 _NEEDS_MODEL_CONFIG = "baseline_local"  # features: reads -g and ignores -k
 
@@ -71,7 +74,11 @@ def parse_override(text: str | None) -> Overrides:
 
 
 def warn_of_new_keys(overrides: Overrides, config: Mapping[str, Any]) -> None:
-    """Warn of each key that ``-o`` adds to the configuration: it may be a misspelt one."""
+    """Warn of each key that ``-o`` adds to the configuration: it may be a misspelt one.
+
+    Raises:
+        AalbertError: it is nearly one of the runner's, whose keys are known.
+    """
     for key in overrides.config:
         if key in OPTIONAL_KEYS:
             continue
@@ -79,6 +86,8 @@ def warn_of_new_keys(overrides: Overrides, config: Mapping[str, Any]) -> None:
         for name in key.split("."):
             if not isinstance(section, Mapping) or name not in section:
                 near = did_you_mean(name, section) if isinstance(section, Mapping) else ""
+                if near and key.startswith("runner."):
+                    raise AalbertError(f"-o config.{key}: the configuration has no {name}{near}")
                 logger.warning("-o config.%s: the configuration has no %s%s", key, name, near)
                 break
             section = section[name]
@@ -130,8 +139,25 @@ def check_config(config: Mapping[str, Any], where: str, names: Collection[str] |
             problems.append(f'"{name}" is {shown(value)}, expected {expected}')
         elif name == "optimizer.name":
             problems += _optimizer_problems(value)
+    problems = problems or _last_steps(config.get("runner") or {}, where)
     if problems:
         raise AalbertError(f"{where}: " + "; ".join(problems))
+
+
+def _last_steps(runner: Mapping[str, Any], where: str) -> list[str]:
+    """Return the problem that no step at all is kept, and warn of those after the last that is."""
+    total, each = runner.get("total_steps"), {name: runner.get(name) for name in ("eval_step", "save_step")}
+    if total is None or None in each.values():
+        return []
+    late = [f'"runner.{name}" is {step}' for name, step in each.items() if step > total]
+    if late:
+        return [f'{" and ".join(late)}, expected at most "runner.total_steps", {total}: nothing would be left']
+    for name, step in each.items():
+        if total % step:
+            logger.warning(
+                "%s: runner.%s is %d: the last %d of %d steps end unused", where, name, step, total % step, total
+            )
+    return []
 
 
 def _optimizer_problems(name: str) -> list[str]:
@@ -143,17 +169,37 @@ def _optimizer_problems(name: str) -> list[str]:
     return [f'"optimizer.name" is {shown(name)}, which S3PRL does not know{did_you_mean(name, known)}']
 
 
+def place_of(given: Mapping[str, Any]) -> Path:
+    """Return the folder of an experiment, by -p or -n."""
+    return Path(given.get("expdir") or f"result/downstream/{given.get('expname')}")
+
+
 def check_new_experiment(given: Mapping[str, Any]) -> None:
     """Check what only a new experiment needs: a place, an upstream, a task.
 
     Raises:
         AalbertError: one of them is missing.
     """
+    if given.get("auto_resume") and "upstream" not in given:
+        folder = place_of(given)
+        near = did_you_mean(folder.name, [path.name for path in folder.parent.glob("*/")])
+        raise AalbertError(f"{folder}: nothing to resume there{near}; a new experiment needs -u and -d")
     if "expname" not in given and "expdir" not in given:
         raise AalbertError("-n NAME (writes to result/downstream/NAME) or -p EXPDIR is missing")
     for name, flag, example in (("upstream", "-u", "aalbert_local"), ("downstream", "-d", "aalbert_phone")):
         if name not in given:
             raise AalbertError(f"{flag} is missing: expected the {name} to use, e.g. {flag} {example}")
+
+
+def check_unused_folder(expdir: Path) -> None:
+    """Refuse to train a new experiment over another one, whose checkpoints S3PRL would replace one by one.
+
+    Raises:
+        AalbertError: it holds checkpoints.
+    """
+    held = sorted(expdir.glob("*.ckpt"))
+    if held:
+        raise AalbertError(f"{expdir}: holds {held[0].name} already; go on with -a, or choose another -n")
 
 
 def check_settings(settings: Mapping[str, Any], trained: bool) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from s3prl_aalbert.checkpoint import UNREADABLE
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.toolkit.checks import Overrides
+from s3prl_aalbert.toolkit.checks import Overrides, place_of
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def find_past_experiment(given: Mapping[str, Any]) -> Path | None:
         AalbertError: ``-e`` names nothing, or a folder without ``states-*.ckpt``.
     """
     if given.get("auto_resume"):
-        expdir = Path(given.get("expdir", f"result/downstream/{given.get('expname')}"))
+        expdir = place_of(given)
         if _states(expdir):
             return _states(expdir)[-1]
     if "past_exp" not in given:

@@ -84,9 +84,15 @@ def _obstacle(run: SweepRun, by_name: dict[str, SweepRun]) -> str:
     if run.needs and not by_name[run.needs].done:
         return f"needs {run.needs}, which is not done"
     recorded = run.recorded()
-    if recorded and recorded["argv"] != list(run.argv):
+    if recorded and recorded["argv"] != list(run.argv) and (recorded["done"] or _left_something(run.expdir)):
         return f"{run.expdir} holds a run with other settings ({RECORD}); remove it, or choose another folder with -p"
     return ""
+
+
+def _left_something(expdir: Path) -> bool:
+    """Return whether a run got as far as a checkpoint or results: else its settings may change."""
+    kinds = (".ckpt", ".safetensors", ".json", ".csv")
+    return any(path.suffix in kinds and path.name != RECORD for path in expdir.iterdir())
 
 
 def _start(run: SweepRun, context: BaseContext, threads: int) -> BaseProcess:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from s3prl_aalbert.pretrain.config import (
 from s3prl_aalbert.pretrain.launch import RunOptions
 from s3prl_aalbert.pretrain.runner import EXIT_STOPPED, Pretrainer
 from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.upstream.download import packaged_folder
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +156,25 @@ def test_a_resumed_run_has_the_optimizer_settings_that_it_is_given(
     lamb = replace(config, optimizer=replace(config.optimizer, name="Lamb"))
     with pytest.raises(AalbertError, match=r"states-3.ckpt: was trained with optimizer.name AdamW, not Lamb"):
         run(model, lamb, tmp_path, resume_from=latest_state(tmp_path))
+
+
+def test_init_alone_says_what_the_model_is(speech: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Shared weights fit any depth, and positions any scale: neither may change without a word."""
+    options = ["-c", "pretrain_debug", "--speech", str(speech), "--device", "cpu", "--init", "aalbert_tiny"]
+    steps = ["-o", "config.runner.total_steps=1"]
+    caplog.set_level(logging.INFO)
+    assert main(["pretrain", *options, *steps, "-p", str(tmp_path / "a")]) == 0
+    assert load_checkpoint(tmp_path / "a").config == load_checkpoint(packaged_folder("aalbert_tiny")).config
+    assert "no -g given: the model is that of --init aalbert_tiny" in caplog.text and "was 3 there" not in caplog.text
+    other = ["-g", "aalbert_small", "-o", f"{steps[1]},,model.transformer.num_hidden_layers=2"]
+    assert main(["pretrain", *options, *other, "-p", str(tmp_path / "b")]) == 0
+    assert "--init aalbert_tiny: transformer.num_hidden_layers was 3 there and is 2 here" in caplog.text
+
+
+def test_nothing_to_resume_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "mine").mkdir()
+    assert main(["pretrain", "-p", str(tmp_path / "mina"), "-a"]) == 2
+    assert 'mina: nothing to resume there (did you mean "mine"?)' in capsys.readouterr().err
 
 
 def test_a_resumed_run_does_not_need_what_it_was_initialised_from(

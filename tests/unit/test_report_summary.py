@@ -245,6 +245,17 @@ def test_probing_with_another_training_is_another_experiment(tmp_path: Path) -> 
     assert [row.task for row in summarise_runs([tmp_path]).probes] == ["phone (lr=0.001)", "phone (lr=1e-05)"]
 
 
+def test_the_other_tasks_settings_do_not_matter_to_a_probe(tmp_path: Path) -> None:
+    """`aalbert probe --task phone` has the speaker task's section in its configuration, too."""
+    for name, task in (("a", "phone,speaker"), ("b", "phone")):
+        rows = [(task, 1, "linear", 0.6, 0.5) for task in task.split(",")]
+        content = {"format": 1, "args": {"upstream": name}, "history": []}
+        content["config"] = {"datarc": {"phone": {"audio": "x"}, "speaker": {"audio": name}}}
+        folder = write_probes(tmp_path / name, rows)
+        (folder / "results.json").write_text(json.dumps(content))
+    assert sorted({row.task for row in summarise_runs([tmp_path]).probes}) == ["phone", "speaker"]
+
+
 def test_an_evaluation_does_not_change_what_a_run_was_trained_with(tmp_path: Path) -> None:
     for seed in range(2):
         folder = write_results(tmp_path / str(seed), seed=seed)

@@ -131,6 +131,15 @@ def test_runs_wait_for_what_they_need_and_refuse_a_folder_of_another_run(
     assert sweep_runner.execute([changed], [changed]) == [changed] and len(started) == 2
 
 
+def test_the_settings_of_a_run_that_left_nothing_may_change(tmp_path: Path) -> None:
+    run = SweepRun("a", tmp_path / "a", ("downstream", "-k", "right"))
+    SweepRun("a", tmp_path / "a", ("downstream", "-k", "wrong")).record(done=False)
+    (tmp_path / "a" / "log.txt").write_text("aalbert downstream: -k wrong: no such file or folder\n")
+    assert sweep_runner._obstacle(run, {}) == ""
+    (tmp_path / "a" / "states-1.ckpt").touch()
+    assert "holds a run with other settings" in sweep_runner._obstacle(run, {})
+
+
 def test_what_another_sweep_has_done_meanwhile_is_not_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

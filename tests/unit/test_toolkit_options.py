@@ -158,9 +158,36 @@ def test_a_launchers_rank_reaches_s3prl(complete, monkeypatch):
 
 
 def test_a_misspelt_override_key_is_pointed_out(complete, caplog):
-    complete([*NEW.split(), "-o", "config.runner.total_step=3,,config.optimizer.lr=1e-3"])
-    assert 'no total_step (did you mean "total_steps"?)' in caplog.text
+    """One of the runner's, which are known, is an error; others may be new to the configuration."""
+    with pytest.raises(AalbertError, match=r'config\.runner\.total_step: .* \(did you mean "total_steps"\?\)'):
+        complete([*NEW.split(), "-o", "config.runner.total_step=3,,config.optimizer.lr=1e-3"])
+    complete([*NEW.split(), "-o", "config.downstream_expert.datarc.num_worker=3,,config.optimizer.lr=1e-3"])
+    assert 'no num_worker (did you mean "num_workers"?)' in caplog.text
     assert "optimizer" not in caplog.text
+
+
+def test_a_finished_experiment_is_not_trained_over(complete):
+    experiment(Path("result/downstream/x/states-10.ckpt"))
+    with pytest.raises(AalbertError, match=r"result/downstream/x: holds states-10\.ckpt already; go on with -a"):
+        complete(NEW.split())
+    complete(["-m", "train", "-n", "x", "-a"])
+    (Path("result/downstream/x") / "states-10.ckpt").rename("result/downstream/x/dev-best.ckpt")
+    complete([*NEW.split(), "-a"])  # killed before its first state
+
+
+def test_steps_that_would_leave_nothing_are_told(complete, caplog):
+    with pytest.raises(
+        AalbertError, match=r'"runner\.eval_step" is 10 and "runner\.save_step" is 10, expected at most'
+    ):
+        complete([*NEW.split(), "-o", "config.runner.total_steps=9"])
+    complete([*NEW.split(), "-o", "config.runner.total_steps=13"])
+    assert "runner.save_step is 10: the last 3 of 13 steps end unused" in caplog.text
+
+
+def test_a_mistyped_name_to_resume_is_told(complete):
+    experiment(Path("result/downstream/phones/states-10.ckpt"))
+    with pytest.raises(AalbertError, match=r'downstream/phone: nothing to resume there \(did you mean "phones"\?\)'):
+        complete(["-m", "train", "-n", "phone", "-a"])
 
 
 def test_an_override_can_mend_what_is_checked(complete):
@@ -173,7 +200,7 @@ def test_an_override_may_be_an_expression_and_mend_the_configuration(complete):
     own.write_text(RUNNER.replace("eval_step: 5", "eval_step: 0") + "downstream_expert: {}\n")
     with pytest.raises(AalbertError, match="eval_step"):
         complete([*NEW.split(), "-c", "own.yaml"])
-    complete([*NEW.split(), "-c", "own.yaml", "-o", "config.runner.eval_step=10*10"])
+    complete([*NEW.split(), "-c", "own.yaml", "-o", "config.runner.eval_step=5*2"])
 
 
 def test_what_a_resumed_run_overrides_is_checked_too(complete):
