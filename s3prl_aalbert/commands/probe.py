@@ -14,7 +14,7 @@ EXAMPLES = """\
 examples:
   aalbert probe -u aalbert_local -k CKPT --task phone,speaker -c aalbert_probe_timit -n probe
   aalbert probe -u fbank --task phone -c aalbert_probe_timit -n probe_fbank
-  aalbert probe -u aalbert_local -k CKPT -n probe -a      # go on after an interruption
+  aalbert probe -n probe -a      # go on after an interruption
 """
 
 TASKS = ("phone", "speaker")
@@ -23,7 +23,7 @@ TASKS = ("phone", "speaker")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("-u", "--upstream", required=True, help="any upstream of S3PRL or of this plugin")
+    add("-u", "--upstream", help="any upstream of S3PRL or of this plugin; with -a that of the run that goes on")
     add("-k", "--upstream_ckpt", metavar="CKPT")
     add("-g", "--upstream_model_config", metavar="YAML")
     add("--task", help="phone, speaker (frame-level), or both with a comma (default)")
@@ -52,11 +52,16 @@ def main(args: argparse.Namespace) -> int:
     from s3prl_aalbert.toolkit.runner import run
 
     past = find_past_experiment({"expdir": str(expdir), "auto_resume": args.auto_resume})
-    tasks = _tasks(args.task, past)
-    check_upstream(args.upstream, args.upstream_ckpt, args.upstream_model_config)
-    name = register_all_layers(args.upstream)
-    widths = measure_layers(name, args.upstream_ckpt, args.upstream_model_config)
-    overrides = [*_own_overrides(tasks, widths), *([args.override] if args.override else [])]
+    if past is None and not args.upstream:
+        raise AalbertError("-u is missing: expected the upstream to probe, e.g. -u aalbert_local")
+    tasks, name = _tasks(args.task, past), None
+    overrides = [args.override] if args.override else []
+    if args.upstream:
+        check_upstream(args.upstream, args.upstream_ckpt, args.upstream_model_config)
+        name = register_all_layers(args.upstream)
+    if past is None:
+        widths = measure_layers(str(name), args.upstream_ckpt, args.upstream_model_config)
+        overrides = [*_own_overrides(tasks, widths), *overrides]
     run(_argv(args, name, _config(args.config, past), expdir, overrides))
     print(format_probes(expdir / "probes.csv"))
     return 0
@@ -96,14 +101,14 @@ def _own_overrides(tasks: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 
 def _argv(
-    args: argparse.Namespace, name: str, config: Path | None, expdir: Path, overrides: Sequence[str]
+    args: argparse.Namespace, name: str | None, config: Path | None, expdir: Path, overrides: Sequence[str]
 ) -> list[str]:
-    argv = ["-m", "train", "-u", name, "-d", "aalbert_probe", "-p", str(expdir)]
-    options = {"-c": config, "-k": args.upstream_ckpt, "-g": args.upstream_model_config, "--device": args.device}
-    for flag, value in {**options, "--seed": args.seed}.items():
+    argv = ["-m", "train", "-d", "aalbert_probe", "-p", str(expdir)]
+    options = {"-u": name, "-k": args.upstream_ckpt, "-g": args.upstream_model_config, "-c": config}
+    for flag, value in {**options, "--device": args.device, "--seed": args.seed}.items():
         argv += [flag, str(value)] if value is not None else []
     argv += ["-a"] if args.auto_resume else []
-    return [*argv, "-o", ",,".join(overrides)]
+    return [*argv, *(["-o", ",,".join(overrides)] if overrides else [])]
 
 
 def format_probes(path: Path) -> str:

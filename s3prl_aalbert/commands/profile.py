@@ -35,7 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-u", "--upstream", nargs="+", default=[], metavar="NAME", help="upstreams, ours or S3PRL's")
     add("-k", "--upstream_ckpt", metavar="CKPT", help="checkpoint of the (one) upstream")
-    add("-g", "--upstream_model_config", nargs="+", default=[], metavar="YAML", help="our models by YAML or its name")
+    add(
+        "-g",
+        "--upstream_model_config",
+        nargs="+",
+        default=[],
+        metavar="YAML",
+        help="our models by YAML; with -k sub-networks",
+    )
     add("--length", type=float, default=15.0, metavar="S", help="utterance behind MACs per second; default: 15")
     add("--superb", action="store_true", help="also run S3PRL's upstreams on the 32 lengths of SUPERB's profile")
     add("--measure", action="store_true", help="time the models on this machine and watch their memory")
@@ -95,6 +102,8 @@ def _subjects(args: argparse.Namespace) -> list[Subject]:
 
     if not args.upstream and not args.upstream_model_config:
         return [_of_config(config) for config in PRESETS.values()]
+    if args.upstream_ckpt and args.upstream_model_config:  # a sub-network of a supernet, as -g is with -k elsewhere
+        return [_of_upstream(args.upstream[0], args.upstream_ckpt, config) for config in args.upstream_model_config]
     named = [_of_upstream(name, args.upstream_ckpt) for name in args.upstream]
     return named + [_of_config(config) for config in args.upstream_model_config]
 
@@ -106,15 +115,16 @@ def _of_config(name: str) -> Subject:
     return Subject(Path(name).stem, load_model_config(name), partial(UpstreamExpert, model_config=name))
 
 
-def _of_upstream(name: str, ckpt: str | None) -> Subject:
-    from s3prl_aalbert.analysis.models import PRESETS, checkpoint_config
+def _of_upstream(name: str, ckpt: str | None, arch: str | None = None) -> Subject:
+    from s3prl_aalbert.analysis.models import PRESETS, upstream_config
     from s3prl_aalbert.toolkit.upstreams import build_upstream
 
-    build = partial(build_upstream, name, ckpt)
+    build = partial(build_upstream, name, ckpt, arch)
     if name in PRESETS and not ckpt:
         return _of_config(PRESETS[name])._replace(name=name)
     if name == "aalbert_local" and ckpt:
-        return Subject(Path(ckpt).name, checkpoint_config(Path(ckpt).expanduser()), build)
+        config = upstream_config(name, str(Path(ckpt).expanduser()), arch)
+        return Subject(" ".join([Path(ckpt).name, *([Path(arch).stem] if arch else [])]), config, build)
     return Subject(name, None, build)
 
 

@@ -54,8 +54,9 @@ class Results:
             old = _read(self.path)
             if self.evaluated:
                 self.content = old  # as trained, whatever this evaluation overrides
-            kept = {key: old[key] for key in ("history", "best", "evaluations") if key in old}
-            self.content.update(kept)
+            self.content["history"], self.content["best"] = old["history"], old["best"]
+            if "evaluations" in old:
+                self.content["evaluations"] = old["evaluations"]
 
     def add(self, split: str, step: int, metrics: Mapping[str, float]) -> bool:
         """Record an evaluation and return whether it is the best dev accuracy so far.

@@ -54,7 +54,7 @@ def _autocast(model: nn.Module, device_type: str) -> None:
 
     model.forward = forward
     if hasattr(model, "hook_postprocess"):  # S3PRL's UpstreamBase adds what hooks saw to the results of forward
-        model.hook_postprocess = postprocess_hooked
+        model.hook_postprocess = postprocess_hooked  # type: ignore[assignment]
 
 
 def _in_float32(found: Any) -> Any:

@@ -60,8 +60,8 @@ def commands() -> list[list[str]]:
     found.append(["probe", *OURS, "--task", "phone", *probe[:-1], f"{probe[-1]},,{only}", "-p", "probe_alone"])
     fbank = ["probe", "-u", "fbank", "--task", "phone", *probe[:-1]]
     found.append([*fbank, probe[-1], "-p", "probe_fbank"])
-    go_on = ["probe", "-u", "fbank", "-o", f"{settings(4)},,{PROBE}", "-p", "probe_fbank", "-a"]
-    found.append(go_on)  # its own task and configuration
+    go_on = ["probe", "-o", f"{settings(4)},,{PROBE}", "-p", "probe_fbank", "-a"]
+    found.append(go_on)  # its own upstream, task and configuration
     found.append(["downstream", "-m", "evaluate", "-e", "probe_fbank/states-4.ckpt"])
     return found
 

@@ -22,6 +22,7 @@ from s3prl_aalbert.architecture import Architecture
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.config import ModelConfig, find_config, load_model_config
 from s3prl_aalbert.model import AalbertModel
+from s3prl_aalbert.upstream.download import packaged_folder
 
 PRESETS = {
     "aalbert_3l": (7_458_816, 0.80),
@@ -123,6 +124,15 @@ def test_the_command_prints_a_table_of_the_papers_models(capsys: pytest.CaptureF
         assert any(name in line and f"{parameters:,}" in line for line in shown.splitlines()), name
     assert main(["profile", "-u", "fbank", "aalbert_6l", "-k", "x"]) == 2
     assert "belongs to one upstream" in capsys.readouterr().err
+
+
+def test_a_sub_network_of_a_supernet(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    arch = tmp_path / "small.yaml"
+    arch.write_text("hidden_size: 64\nnum_hidden_layers: 2\nnum_attention_heads: 1\nintermediate_size: 256\n")
+    supernet = str(packaged_folder("aalbert_tiny"))
+    assert main(["profile", "-u", "aalbert_local", "-k", supernet, "-g", str(arch)]) == 0
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if "80,896" in line]
+    assert "aalbert_tiny small" in row
 
 
 def test_models_of_the_same_name_are_all_measured(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
