@@ -213,7 +213,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 def latest_state(folder: Path) -> Path | None:
     """Return the training state of the highest step in a folder, or None."""
-    return max(training_states(folder), key=step_of_state, default=None)
+    states = training_states(folder)
+    return states[-1] if states else None
 
 
 def training_states(folder: Path) -> list[Path]:

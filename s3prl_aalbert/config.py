@@ -34,9 +34,10 @@ __all__ = [
     "to_dict",
 ]
 
+SAMPLE_RATE = 16000
+"""Hz, of all audio that is read here."""
 # No model comes near these; a slip of the keyboard does, and would fill the memory or run for ever.
 LARGEST_SIZE, MOST_LAYERS = 1 << 16, 1000
-SAMPLE_RATE = 16000
 LARGEST_AUDIO = {"win_ms": 10_000, "hop_ms": 10_000, "n_fft": 1 << 20, "num_mel_bins": 10_000}
 
 

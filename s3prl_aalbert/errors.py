@@ -6,6 +6,7 @@ import difflib
 import errno
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 EXIT_USER_ERROR = 2
 """A mistake that the message tells how to mend."""
@@ -29,6 +30,11 @@ def did_you_mean(found: str, choices: Iterable[str]) -> str:
     """Return ``' (did you mean "x"?)'`` for the nearest of ``choices``, or an empty string."""
     near = difflib.get_close_matches(found, list(choices), n=1, cutoff=0.5)
     return f' (did you mean "{near[0]}"?)' if near else ""
+
+
+def near_folder(missing: Path) -> str:
+    """Return ``did_you_mean`` of the folders beside one that does not exist."""
+    return did_you_mean(missing.name, [path.name for path in missing.parent.glob("*/")])
 
 
 def environment_fault(error: OSError | RuntimeError) -> str | None:

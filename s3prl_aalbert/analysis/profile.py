@@ -14,10 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from s3prl_aalbert import macs
 from s3prl_aalbert.analysis.models import count_of
-from s3prl_aalbert.config import ModelConfig
+from s3prl_aalbert.config import SAMPLE_RATE, ModelConfig
 from s3prl_aalbert.model import SpectrogramHead, count_parameters
 
-SAMPLE_RATE = 16000
 # Samples of the 32 LibriSpeech test-clean utterances on which SUPERB's profiling tool runs a model, one at a time:
 # testing/s3prl_profiling_test.py of B06901052/DeepSpeed, branch superb-challenge.
 SUPERB_SAMPLES = (

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.errors import AalbertError
 
-SAMPLE_RATE = 16000
 MIB = 2**20
 
 

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from s3prl_aalbert.acoustics import Acoustics
 from s3prl_aalbert.audio_io import AudioError, read_audio
-from s3prl_aalbert.config import ModelConfig
+from s3prl_aalbert.config import SAMPLE_RATE, ModelConfig
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.pretrain.corpus import SAMPLE_RATE, find_audio, speaker_of
+from s3prl_aalbert.pretrain.corpus import find_audio, speaker_of
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 logger = logging.getLogger(__name__)

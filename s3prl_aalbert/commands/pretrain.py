@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.errors import AalbertError, near_folder
 
 if TYPE_CHECKING:
     from s3prl_aalbert.pretrain.runner import Pretrainer
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES = """\
 examples:
@@ -137,8 +139,7 @@ def _resume_from(args: argparse.Namespace, expdir: Path) -> Path | None:
             raise AalbertError(f"{past}: no training state (states-*.ckpt) to resume from")
         return state
     if args.auto_resume and not any((args.speech, args.upstream_config, args.config, args.override, args.init)):
-        near = did_you_mean(expdir.name, [path.name for path in expdir.parent.glob("*/")])
-        raise AalbertError(f"{expdir}: nothing to resume there{near}; a new run needs --speech")
+        raise AalbertError(f"{expdir}: nothing to resume there{near_folder(expdir)}; a new run needs --speech")
     if own is not None and not args.dry_run:
         raise AalbertError(f"{expdir}: holds {own.name} already; go on with -a, or choose another -n")
     return None
@@ -165,7 +166,7 @@ def _configs(args: argparse.Namespace, past: Mapping[str, Any], resume_from: Pat
     initial = None if resume_from or not args.init else _model_of(args.init)
     if initial and not args.upstream_config:
         model, where_model = copy.deepcopy(initial), args.init
-        logging.getLogger(__name__).info("no -g given: the model is that of --init %s", args.init)
+        logger.info("no -g given: the model is that of --init %s", args.init)
     if args.upstream_config or model is None:
         path = find_config(args.upstream_config or DEFAULT_MODELS[args.upstream], "upstream_configs")
         model, where_model = read_yaml(path), str(path)
@@ -177,7 +178,7 @@ def _configs(args: argparse.Namespace, past: Mapping[str, Any], resume_from: Pat
         del defaults["upstream_config"]
     for option, name in defaults.items():
         if not getattr(args, option) and not resume_from:
-            logging.getLogger(__name__).info("chosen by default: %s", name)
+            logger.info("chosen by default: %s", name)
     apply_overrides(model, config, args.override)
     if args.override:
         where_model, where_config = f"{where_model} with -o", f"{where_config} with -o"
@@ -207,7 +208,6 @@ def _say_differences(init: str, model: Mapping[str, Any], initial: Mapping[str, 
         for key, value in model[section].items():
             before = initial[section].get(key)
             if value != before:
-                logger = logging.getLogger(__name__)
                 logger.warning("--init %s: %s.%s was %s there and is %s here", init, section, key, before, value)
 
 
@@ -239,7 +239,7 @@ def _device(name: str | None) -> str:
 
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
-        logging.getLogger(__name__).info("--device: %s chosen", name)
+        logger.info("--device: %s chosen", name)
     if name not in ("cuda", "cpu"):
         raise AalbertError(f"--device {name}: expected cuda or cpu (one GPU of several: CUDA_VISIBLE_DEVICES)")
     if name == "cuda" and not torch.cuda.is_available():

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.errors import AalbertError
 
-SAMPLE_RATE = 16000
 GRID_SECONDS = 0.01
 """All upstreams are scored on frames of this length."""
 IGNORED = -100

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.audio_cache import CacheBuilder, CachedAudio
 from s3prl_aalbert.pretrain.config import DataConfig
-from s3prl_aalbert.pretrain.decoding import SAMPLE_RATE, Decoded, decode_all
+from s3prl_aalbert.pretrain.decoding import Decoded, decode_all
 from s3prl_aalbert.pretrain.finding import existing_folders, find_audio
 from s3prl_aalbert.pretrain.manifest import (
     UNKNOWN,
@@ -30,7 +31,7 @@ from s3prl_aalbert.pretrain.utterances import Utterance, Utterances
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["SAMPLE_RATE", "Corpus", "Utterance", "Utterances", "load_corpus", "manifest_path"]
+__all__ = ["Corpus", "Utterance", "Utterances", "load_corpus", "manifest_path"]
 
 LIBRISPEECH_STEM = re.compile(r"^(\d+)-(\d+)-\d+$")
 SAVE_SECONDS = 20.0

@@ -16,12 +16,12 @@ import torch
 from tqdm import tqdm
 
 from s3prl_aalbert.audio_io import AudioError, read_audio
+from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.audio_cache import quantise
 
 logger = logging.getLogger(__name__)
 
-SAMPLE_RATE = 16000
 CHUNK = 16
 """Files per task of a worker."""
 FEW = 64

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from s3prl_aalbert.audio_io import AUDIO_SUFFIXES
-from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.errors import AalbertError, near_folder
 from s3prl_aalbert.pretrain.manifest import UNLISTABLE, Listing
 
 
@@ -28,8 +28,7 @@ def existing_folders(folders: Sequence[str]) -> list[str]:
         except (OSError, RuntimeError, ValueError) as error:  # not allowed, no such user, a zero byte
             raise AalbertError(f"{folder}: cannot be looked at ({getattr(error, 'strerror', error)})") from error
         if not exists:
-            near = did_you_mean(root.name, [p.name for p in root.parent.glob("*/")]) if root.parent.is_dir() else ""
-            raise AalbertError(f"{folder}: no such folder of speech{near}")
+            raise AalbertError(f"{folder}: no such folder of speech{near_folder(root)}")
         found.append(str(root))
     return found
 

@@ -11,8 +11,8 @@ from typing import overload
 
 import numpy as np
 
+from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.pretrain.audio_cache import CachedAudio
-from s3prl_aalbert.pretrain.decoding import SAMPLE_RATE
 from s3prl_aalbert.pretrain.manifest import ERRORS
 
 

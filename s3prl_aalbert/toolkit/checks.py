@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert.config import shown
-from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.errors import AalbertError, did_you_mean, near_folder
 from s3prl_aalbert.toolkit.register import ALL_LAYERS_PREFIX, DOWNSTREAMS, upstream_entries
 
 logger = logging.getLogger(__name__)
@@ -182,8 +182,7 @@ def check_new_experiment(given: Mapping[str, Any]) -> None:
     """
     if given.get("auto_resume") and "upstream" not in given:
         folder = place_of(given)
-        near = did_you_mean(folder.name, [path.name for path in folder.parent.glob("*/")])
-        raise AalbertError(f"{folder}: nothing to resume there{near}; a new experiment needs -u and -d")
+        raise AalbertError(f"{folder}: nothing to resume there{near_folder(folder)}; a new experiment needs -u and -d")
     if "expname" not in given and "expdir" not in given:
         raise AalbertError("-n NAME (writes to result/downstream/NAME) or -p EXPDIR is missing")
     for name, flag, example in (("upstream", "-u", "aalbert_local"), ("downstream", "-d", "aalbert_phone")):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.downstream.audio_dataset import (
     AudioStore,
     by_name,
@@ -29,8 +30,6 @@ from s3prl_aalbert.downstream.splits import (
 from s3prl_aalbert.downstream.task import TaskData, as_paths
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.corpus import LIBRISPEECH_STEM, speaker_of
-
-SAMPLE_RATE = 16000
 
 
 @dataclass(frozen=True)
