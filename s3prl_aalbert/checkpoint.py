@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 import pickle
 import struct
@@ -38,6 +39,8 @@ RELEASE_VERSION = 2
 CHECKSUM = "sha256"
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.yaml", "README.md"
 STATES_PATTERN = "states-*.ckpt"
+PROJECTIONS = "projections."
+"""Prefix of the weights between a student and its teacher."""
 # What torch.load raises on a damaged or foreign file: its restricted unpickler answers stray bytes with any of these.
 UNREADABLE = (
     pickle.UnpicklingError,
@@ -122,6 +125,8 @@ def load_training_state(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
+    if path.suffix == ".safetensors":
+        raise CheckpointError(f"{path}: is a release; expected a training state, {STATES_PATTERN}")
     try:
         _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -151,14 +156,18 @@ def save_release(
     card: str,
     info: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a release: model.safetensors (its metadata alone suffices to load it), config.yaml and README.md."""
+    """Write a release: model.safetensors (its metadata alone suffices to load it), config.yaml and README.md.
+
+    A student's projections to its teacher are left out.
+    """
     metadata = {
         "format": FORMAT,
         "format_version": str(RELEASE_VERSION),
         "config": json.dumps(to_dict(config)),
         "info": json.dumps(dict(info or {})),
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith(PROJECTIONS)}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in kept.items()}
     metadata[CHECKSUM] = content_digest(metadata, tensors)
     write_atomically(
         folder / WEIGHTS_FILE,
@@ -229,13 +238,23 @@ def step_of_state(path: Path) -> int:
 
 
 def _find_in_folder(folder: Path) -> Path:
-    if (folder / WEIGHTS_FILE).is_file():
-        return folder / WEIGHTS_FILE
-    state = latest_state(folder)
+    release, state = folder / WEIGHTS_FILE, latest_state(folder)
+    if release.is_file() and (state is None or step_of_state(state) <= _step_of_release(release)):
+        return release
     if state is None:
         raise CheckpointError(f"{folder}: holds neither {WEIGHTS_FILE} nor {STATES_PATTERN}")
-    logger.info("%s: taking the latest training state, %s", folder, state.name)
+    older = f", which is newer than {WEIGHTS_FILE}" if release.is_file() else ""
+    logger.info("%s: taking the latest training state, %s%s", folder, state.name, older)
     return state
+
+
+def _step_of_release(path: Path) -> float:
+    """Return the step of a release; infinity where it does not tell, so that loading it says what is wrong."""
+    with contextlib.suppress(safetensors.SafetensorError, OSError, ValueError, TypeError, AttributeError):
+        with safetensors.safe_open(path, framework="pt") as file:
+            step = json.loads((file.metadata() or {}).get("info", "{}")).get("step")
+        return math.inf if step is None else float(step)
+    return math.inf
 
 
 def _load_release(path: Path) -> Checkpoint:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from s3prl_aalbert.downstream.alignments import phn_beside
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.corpus import find_audio, speaker_of
 from s3prl_aalbert.synthesis import synthesise_corpus
@@ -47,7 +48,8 @@ def prepare_real(folders: Sequence[Path], target: Path, max_speakers: int) -> De
         AalbertError: no audio, no phone labels, or too few utterances per speaker.
     """
     files = [Path(path) for path in find_audio([str(folder) for folder in folders]).paths]
-    labelled = [path for path in files if path.with_suffix(".phn").is_file()]
+    labels = {path: label for path in files if (label := phn_beside(path))}
+    labelled = list(labels)
     if not labelled:
         where = ", ".join(map(str, folders))
         raise AalbertError(
@@ -55,9 +57,9 @@ def prepare_real(folders: Sequence[Path], target: Path, max_speakers: int) -> De
         )
     others = sorted(set(files) - set(labelled)) or labelled
     speakers = _largest_speakers(others, max_speakers)
-    chosen = [path for path in labelled if path.stem not in DIALECT_STEMS]
+    chosen = [path for path in labelled if path.stem.lower() not in DIALECT_STEMS]
     phones, speaker_files = target / "phones", [path for paths in speakers.values() for path in paths]
-    _link([*chosen, *(path.with_suffix(".phn") for path in chosen)], phones)
+    _link([*chosen, *(labels[path] for path in chosen)], phones)
     _link(speaker_files, target / "speakers")
     _link(others, target / "pretraining")
     description = (

@@ -37,11 +37,19 @@ def near_folder(missing: Path) -> str:
     return did_you_mean(missing.name, [path.name for path in missing.parent.glob("*/")])
 
 
+def check_new_folder(output: Path) -> None:
+    """Raise AalbertError where ``-o`` names a file, or a folder that holds something already."""
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise AalbertError(f"-o {output}: is {'not empty' if output.is_dir() else 'a file'}; name a new folder")
+
+
 def environment_fault(error: OSError | RuntimeError) -> str | None:
     """Return in one sentence what the disk or a path did, or None for an error that only a bug can cause."""
     if isinstance(error, RuntimeError):  # of Path.expanduser
         no_user = "Could not determine home directory" in str(error)
         return "a path begins with ~ and the name of no user of this machine" if no_user else None
+    if type(error).__module__.partition(".")[0] in ("requests", "urllib"):
+        return f"a download failed: {error}"
     if errno.errorcode.get(error.errno or 0) not in _ENVIRONMENT.split():
         return None
     reason = os.strerror(error.errno or 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import platform
 import statistics
@@ -34,7 +35,12 @@ class Speed:
 
 
 def measure(
-    build: Callable[[], nn.Module], seconds: float, device: str = "cpu", threads: int | None = None, repeats: int = 5
+    build: Callable[[], nn.Module],
+    seconds: float,
+    device: str = "cpu",
+    threads: int | None = None,
+    repeats: int = 5,
+    preload: str | None = None,
 ) -> Speed:
     """Build an upstream in a fresh process, run it on one utterance of noise, and time it.
 
@@ -44,13 +50,14 @@ def measure(
         device: where to run.
         threads: of torch; None leaves its own choice.
         repeats: timed passes, after one that is not timed.
+        preload: module that ``build`` imports; its memory is not the model's.
 
     Raises:
         AalbertError: the process could not build or run the upstream.
     """
     spawn = multiprocessing.get_context("spawn")
     receiver, sender = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=_measure, args=(sender, build, seconds, device, threads, repeats))
+    process = spawn.Process(target=_measure, args=(sender, build, seconds, device, threads, repeats, preload))
     process.start()
     sender.close()  # so that a child that dies is seen as the end of the pipe
     try:
@@ -74,9 +81,17 @@ def machine(device: str = "cpu", threads: int | None = None) -> str:
 
 
 def _measure(
-    sender: Connection, build: Callable[[], nn.Module], seconds: float, device: str, threads: int | None, repeats: int
+    sender: Connection,
+    build: Callable[[], nn.Module],
+    seconds: float,
+    device: str,
+    threads: int | None,
+    repeats: int,
+    preload: str | None,
 ) -> None:
     try:
+        if preload:
+            importlib.import_module(preload)
         sender.send(_run(build, seconds, device, threads, repeats))
     except (AalbertError, RuntimeError, MemoryError) as error:
         sender.send(str(error) or type(error).__name__)

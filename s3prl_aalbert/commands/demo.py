@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import shlex
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from s3prl_aalbert.errors import AalbertError
 
@@ -25,6 +27,7 @@ examples:
 
 MAX_TOGETHER = 2
 """Steps at a time: each holds its own copy of torch and s3prl in memory (about 1 GB)."""
+RECORD = "demo.json"
 SYNTHETIC_NOTE = "synthetic voices: this shows that everything works, not how good the representations are"
 
 
@@ -43,7 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("--speech", nargs="+", metavar="DIR", help="run on real speech below these folders")
-    add("-o", "--output", default="result/demo", metavar="DIR", help="where everything is written (result/demo)")
+    add(
+        "-o",
+        "--output",
+        metavar="DIR",
+        help="where everything is written (result/demo, result/demo_speech with --speech)",
+    )
     add("--steps", type=int, help="pre-training steps (600; 1500 with --speech)")
     add("--max-speakers", type=int, default=20, help="speakers in the speaker tasks on real speech (20)")
     add("--seed", type=int, default=1337)
@@ -52,9 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the demo and return the exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    from s3prl_aalbert.checkpoint import write_text
     from s3prl_aalbert.demo_speech import prepare_real, prepare_synthetic
 
-    output = Path(args.output).expanduser().absolute()
+    default = "result/demo_speech" if args.speech else "result/demo"
+    output = Path(args.output or default).expanduser().absolute()
+    _check_same_demo(args, output)
     started = time.monotonic()
     print(f"AALBERT demo, everything goes to {output}")
     if args.speech:
@@ -63,6 +74,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"  ({SYNTHETIC_NOTE})")
         speech = prepare_synthetic(output / "speech", args.seed)
     print(f"  speech: {speech.description}")
+    write_text(output / RECORD, json.dumps(_choices(args), indent=1))
     steps = plan(args, speech.pretraining, speech.phones, speech.speakers, output)
     pretrain, *others = steps
     run_step(pretrain, output, threads=None)
@@ -70,17 +82,41 @@ def main(args: argparse.Namespace) -> int:
     return _finish(output, speech.speakers, speech.description, started)
 
 
+def _choices(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what decides a demo's results."""
+    speech = [str(Path(folder).expanduser().resolve()) for folder in args.speech or ()]
+    return {"speech": speech, "steps": _steps(args), "max_speakers": args.max_speakers, "seed": args.seed}
+
+
+def _steps(args: argparse.Namespace) -> int:
+    return args.steps or (1500 if args.speech else 600)
+
+
+def _check_same_demo(args: argparse.Namespace, output: Path) -> None:
+    """Refuse to go on with a demo of other speech or settings: its finished steps would stay as they are.
+
+    Raises:
+        AalbertError: the folder holds one.
+    """
+    record, choices = output / RECORD, _choices(args)
+    try:
+        earlier = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else choices
+    except ValueError:
+        earlier = {}
+    if earlier != choices:
+        raise AalbertError(f"{output}: holds a demo with other choices ({earlier}); give another folder with -o")
+
+
 def plan(
     args: argparse.Namespace, pretraining: Sequence[Path], phones: Path, speakers: Path, output: Path
 ) -> list[Step]:
     """List the demo's commands."""
-    steps = args.steps or (1500 if args.speech else 600)
     model = output / "pretrain"
     pretrain = Step(
         "pre-train a small AALBERT",
         (
             *("pretrain", "-g", "demo", "-c", "pretrain_demo", "-p", str(model), "-a", "--seed", str(args.seed)),
-            *("-o", f"config.runner.total_steps={steps}", "--speech", *map(str, pretraining)),
+            *("-o", f"config.runner.total_steps={_steps(args)}", "--speech", *map(str, pretraining)),
         ),
         live=True,
     )

@@ -6,6 +6,8 @@ import argparse
 import logging
 from pathlib import Path
 
+from s3prl_aalbert.errors import check_new_folder
+
 EXAMPLES = """\
 examples:
   aalbert export CKPT my_upload --licence cc-by-4.0    # for S3PRL's --hub huggingface; upload the folder as it is
@@ -37,7 +39,7 @@ def main(args: argparse.Namespace) -> int:
     for exporter in ("onnxscript", "onnx_ir"):  # they tell of every node
         logging.getLogger(exporter).setLevel(logging.WARNING)
     folder = args.folder.expanduser()
-    _check_new(folder)
+    check_new_folder(folder)
     from s3prl_aalbert.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(args.ckpt)
@@ -53,12 +55,3 @@ def main(args: argparse.Namespace) -> int:
         write_serving_folder(checkpoint, folder, args.format, args.licence)
     print(f"wrote {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return 0
-
-
-def _check_new(folder: Path) -> None:
-    from s3prl_aalbert.errors import AalbertError
-
-    if folder.exists() and not folder.is_dir():
-        raise AalbertError(f"{folder}: is a file; expected a new folder")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise AalbertError(f"{folder}: is not empty; name a new folder")

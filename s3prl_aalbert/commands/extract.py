@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 from pathlib import Path
+
+from s3prl_aalbert.errors import check_new_folder
 
 EXAMPLES = """\
 examples:
@@ -30,23 +33,28 @@ def main(args: argparse.Namespace) -> int:
     """Extract and return the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     from s3prl_aalbert.architecture import load_architecture
-    from s3prl_aalbert.checkpoint import load_checkpoint, save_release
-    from s3prl_aalbert.config import ConfigError
+    from s3prl_aalbert.checkpoint import CARD_FILE, PROJECTIONS, load_checkpoint, save_release
     from s3prl_aalbert.model import AalbertModel, count_parameters
     from s3prl_aalbert.supernet.extraction import extract, extracted_config
 
     output = Path(args.output).expanduser()
-    if output.exists() and any(output.iterdir()):
-        raise ConfigError(f"-o {output}: is not empty; name a new folder")
+    check_new_folder(output)
     checkpoint, arch = load_checkpoint(args.ckpt), load_architecture(Path(args.arch).expanduser())
     config = extracted_config(checkpoint.config, arch)
-    names = [name for name in checkpoint.state if not name.startswith("projections.")]
+    names = [name for name in checkpoint.state if not name.startswith(PROJECTIONS)]
     state = extract({name: checkpoint.state[name] for name in names}, checkpoint.config, arch)
     numbers = [count_parameters(AalbertModel(c)) for c in (config, checkpoint.config)]
     info = {**checkpoint.info, "extracted_from": str(checkpoint.path), "supernet": None}
-    save_release(output, config, state, _card(args, numbers), info)
+    save_release(output, config, state, _front_matter(checkpoint.path.parent / CARD_FILE) + _card(args, numbers), info)
     logging.getLogger(__name__).info("wrote %s: %s of %s parameters", output, *(f"{n:,}" for n in numbers))
     return 0
+
+
+def _front_matter(card: Path) -> str:
+    """Return the fields of the whole model's card for the Hugging Face hub, its licence among them."""
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    found = re.match(r"---\n.*?\n---\n", text, flags=re.DOTALL)
+    return f"{found.group()}\n" if found else ""
 
 
 def _card(args: argparse.Namespace, numbers: list[int]) -> str:

@@ -18,6 +18,7 @@ EXAMPLES = """examples:
   aalbert profile -g my_model.yaml --measure --seconds 5 15 60 --threads 1
 """
 LENGTHS = (5.0, 15.0, 60.0)
+TOOLKIT = "s3prl_aalbert.toolkit.warm"
 
 
 class Subject(NamedTuple):
@@ -28,6 +29,8 @@ class Subject(NamedTuple):
     """ModelConfig of one of our models; None for an upstream that must be run to be counted."""
     build: Callable[[], Any]
     """Returns the upstream; picklable."""
+    preload: str | None = None
+    """Module that building it imports."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -124,8 +127,8 @@ def _of_upstream(name: str, ckpt: str | None, arch: str | None = None) -> Subjec
         return _of_config(PRESETS[name])._replace(name=name)
     if name == "aalbert_local" and ckpt:
         config = upstream_config(name, str(Path(ckpt).expanduser()), arch)
-        return Subject(" ".join([Path(ckpt).name, *([Path(arch).stem] if arch else [])]), config, build)
-    return Subject(name, None, build)
+        return Subject(" ".join([Path(ckpt).name, *([Path(arch).stem] if arch else [])]), config, build, TOOLKIT)
+    return Subject(name, None, build, TOOLKIT)
 
 
 def _measure(args: argparse.Namespace, subjects: list[Subject]) -> None:
@@ -134,10 +137,11 @@ def _measure(args: argparse.Namespace, subjects: list[Subject]) -> None:
     speeds = []
     for subject in subjects:
         lengths = args.seconds or LENGTHS
-        measured = [speed.measure(subject.build, s, args.device, args.threads, args.repeats) for s in lengths]
+        how = args.device, args.threads, args.repeats, subject.preload
+        measured = [speed.measure(subject.build, seconds, *how) for seconds in lengths]
         speeds.append((subject.name, measured))
     print(f"\n{profile_table.speed_table(speeds)}")
-    where = "GPU memory" if args.device.startswith("cuda") else "the process beyond Python and torch"
+    where = "GPU memory" if args.device.startswith("cuda") else "the process beyond Python, torch and S3PRL"
     print(
         f"\nRTF: median time of {args.repeats} passes over one utterance / its length; MiB: most memory at once, "
         f"{where}.\nMeasured on {speed.machine(args.device, args.threads)}."

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.errors import AalbertError, check_new_folder
 
 if TYPE_CHECKING:
     from s3prl_aalbert.architecture import Architecture
@@ -61,6 +61,8 @@ def main(args: argparse.Namespace) -> int:
 
     if args.evaluations < 1:
         raise AalbertError(f"--evaluations is {args.evaluations}, expected at least 1")
+    output = Path(args.output).expanduser()
+    check_new_folder(output)
     trainer = _load_run(args)
     space, config = trainer.config.supernet, trainer.model_config
     cost, budget, unit = _cost(args, config)
@@ -80,7 +82,7 @@ def main(args: argparse.Namespace) -> int:
         found = search(
             Problem(space, config.transformer, cost, budget, loss), args.evaluations, random.Random(args.seed)
         )
-    _write(Path(args.output).expanduser(), found, unit)
+    _write(output, found, unit)
     return 0
 
 

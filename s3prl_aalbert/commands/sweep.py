@@ -6,6 +6,7 @@ import argparse
 import logging
 import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s3prl_aalbert.errors import AalbertError
@@ -20,6 +21,8 @@ examples:
   aalbert sweep --preset paper --only pretrain/    # part of one, by the beginning of its runs' names
   aalbert sweep --preset paper --print             # one command a line, e.g. for a cluster's array job
 """
+logger = logging.getLogger(__name__)
+
 PRESETS = ("small", "7h", "paper", "evidence")
 
 
@@ -56,21 +59,22 @@ def main(args: argparse.Namespace) -> int:
 
     check_data(args.data)
     failed = execute(runs, sweep.runs, args.jobs)
-    if not args.no_report:
-        _report(sweep, args.preset or args.file)
     if failed:
         print(f"{len(failed)} of {len(runs)} runs failed; the same command tries them again", file=sys.stderr)
+    if not args.no_report:
+        _report(sweep, args.preset or args.file)
     return 1 if failed else 0
 
 
 def _chosen(sweep: Sweep, names: list[str] | None) -> list[SweepRun]:
-    whole = {run.name for run in sweep.runs} & set(names or ())  # not also those whose names go on from there
+    known = [run.name for run in sweep.runs]
+    whole = set(known) & set(names or ())  # not also those whose names go on from there
     begun = tuple(set(names or ()) - whole)
-    runs = [run for run in sweep.runs if not names or run.name in whole or run.name.startswith(begun)]
-    if not runs:
-        known = sorted({run.name.split("/")[0] for run in sweep.runs})
-        raise AalbertError(f"--only {' '.join(names or ())}: no run begins so, expected one of {', '.join(known)} ...")
-    return runs
+    for name in begun:
+        if not any(run.startswith(name) for run in known):
+            first = sorted({run.split("/")[0] for run in known})
+            raise AalbertError(f"--only {name}: no run begins so, expected one of {', '.join(first)} ...")
+    return [run for run in sweep.runs if not names or run.name in whole or run.name.startswith(begun)]
 
 
 def _print_commands(runs: list[SweepRun], args: argparse.Namespace) -> None:
@@ -95,4 +99,8 @@ def _report(sweep: Sweep, title: str) -> None:
     first_stages = {run.needs for run in done if not run.cell}  # of pre-trainings that went on from them
     folders = [str(run.expdir) for run in done if run.name not in first_stages]
     out = str(sweep.output / "report")
-    report.main(parser.parse_args([*folders, "-o", out, "--title", title, *sweep.report]))
+    options = parser.parse_args([*folders, "-o", out, "--title", title, *sweep.report])
+    if any(options.tsne == Path(run.expdir) and not run.done for run in sweep.runs):
+        logger.warning("%s is not pre-trained yet: the report is without its t-SNE", options.tsne)
+        options.tsne = options.speech = None
+    report.main(options)

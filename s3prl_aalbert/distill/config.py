@@ -50,12 +50,19 @@ class DistillConfig:
             )
         if self.average_top_k is not None and self.average_top_k < 1:
             found.append(f"distill.average_top_k is {self.average_top_k}, expected at least 1")
+        if self.average_top_k is not None and not self.student_layers == self.teacher_layers == (-1,):
+            found.append(
+                "distill.average_top_k goes before student_layers and teacher_layers: "
+                "for these set average_top_k to null"
+            )
         if len(self.student_layers) != len(self.teacher_layers) or not self.student_layers:
             found.append("distill.student_layers and teacher_layers must pair up, one or more of each")
         if self.layer_weights is not None and len(self.layer_weights) != len(self.pairs):
             found.append(f"distill.layer_weights has {len(self.layer_weights)} entries, expected {len(self.pairs)}")
         if min(self.masked_weight, self.unmasked_weight) < 0 or self.masked_weight + self.unmasked_weight == 0:
             found.append("distill.masked_weight and unmasked_weight must not be negative, nor both zero")
+        if not self.mask_student and not self.masked_weight:
+            found.append("distill.masked_weight is 0, which all tokens have with mask_student: false")
         return found
 
     @property

@@ -21,7 +21,7 @@ GRID_SECONDS = 0.01
 """All upstreams are scored on frames of this length."""
 IGNORED = -100
 """Label of frames without a phone; cross_entropy's own ignore_index."""
-SILENCES = frozenset({"", "sil", "sp", "spn", "<eps>"})
+SILENCES = frozenset({"", "sil", "sp", "spn", "<eps>", "h#", "#h", "pau", "epi"})
 
 # TIMIT's 61 symbols to the 48 of training and the 39 of scoring (Lee and Hon, 1989); q is deleted.
 _TO_48 = {
@@ -76,6 +76,12 @@ def fold_timit(phone: str, size: int) -> str | None:
 def fold_stress(phone: str) -> str:
     """Return an ARPABET vowel without its stress digit: AH0 -> AH."""
     return phone.rstrip("012") or phone
+
+
+def phn_beside(audio: Path) -> Path | None:
+    """Return TIMIT's labels of an audio file, SA1.PHN or sa1.phn beside it; None without."""
+    found = (path for suffix in (".phn", ".PHN") if (path := audio.with_suffix(suffix)).is_file())
+    return next(found, None)
 
 
 def read_phn(path: Path) -> Alignment:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,25 @@ def find_audio(folders: Sequence[str]) -> list[Path]:
             raise AalbertError(f"{shown(folder)}: cannot be a folder of audio ({error})") from error
         if not is_folder:
             raise AalbertError(f"{folder}: no such folder of audio")
-        paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+        paths = sorted(p for p in files_below(root) if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
         if not paths:
             raise AalbertError(f"{folder}: no audio found")
         found += paths
     return found
+
+
+def files_below(root: Path) -> Iterator[Path]:
+    """Yield the files below a folder, those of linked folders under the link's name, no folder twice."""
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        links = {name for name in folders if Path(folder, name).is_symlink()}
+        folders[:] = [*sorted(set(folders) - links), *sorted(links)]  # what is there under its own name keeps it
+        yield from (Path(folder, name) for name in files)
 
 
 def folder_and_stem(path: Path) -> str:

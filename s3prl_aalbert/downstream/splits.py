@@ -165,11 +165,11 @@ def keep_fraction(split: Mapping[str, str], fraction: float, seed: int) -> dict[
 
 
 def exclude(names: Iterable[str], excluded: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    """Divide names into (kept, excluded) by datarc.exclude: whole names, or what follows the folder (sa1)."""
-    entries = set(excluded or ())
+    """Divide names into (kept, excluded) by datarc.exclude: whole names, or what follows the folder (sa1, also SA1)."""
+    entries = {entry.lower(): entry for entry in excluded or ()}
     names = list(names)
-    hit = {name: entries & {name, name.split("/")[-1]} for name in names}
-    unused = sorted(entries - set().union(*hit.values()))
+    hit = {name: entries.keys() & {name.lower(), name.lower().split("/")[-1]} for name in names}
+    unused = sorted(entries[entry] for entry in entries.keys() - set().union(*hit.values()))
     if unused:
         logger.warning("datarc.exclude has %s, which no utterance is called", ", ".join(unused))
     return [name for name in names if not hit[name]], [name for name in names if hit[name]]

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from s3prl_aalbert.downstream.audio_dataset import AudioStore, ItemDataset, make_loader
+from s3prl_aalbert.downstream.classes import KnowsClasses
 from s3prl_aalbert.downstream.classifier import CLASSIFIERS, ClassifierConfig, build_classifier
 from s3prl_aalbert.downstream.results import Results
 from s3prl_aalbert.errors import AalbertError, did_you_mean
@@ -38,7 +39,7 @@ class TaskData:
     """What was used and left out, for results.json."""
 
 
-class TaskExpert(nn.Module):
+class TaskExpert(KnowsClasses):
     """A downstream expert as S3PRL's runner uses it; subclasses say how to score a batch.
 
     Args:
@@ -89,6 +90,10 @@ class TaskExpert(nn.Module):
         check_order(kwargs.get("runner") or {})
         resume = bool(kwargs.get("init_ckpt"))
         self.results = Results(self.expdir, self.task, kwargs, facts, resume)
+
+    def classes(self) -> dict[str, list[str]]:
+        """Return the names of the classes, which the checkpoint keeps."""
+        return {self.task: list(self.data.classes)}
 
     # ------------------------------------------------------------------------------- S3PRL's interface
 

@@ -35,6 +35,14 @@ def build_objective(
         return MaskedReconstruction(model_config)
     if teacher is None:
         raise AalbertError("this configuration has a section distill: use `aalbert distill --teacher ...`")
+    depth = min(
+        (config.supernet.num_hidden_layers if config.supernet else ()) or (model_config.transformer.num_hidden_layers,)
+    )
+    for layer, _ in config.distill.pairs:
+        if config.supernet and not -depth - 1 <= layer <= depth:
+            raise AalbertError(
+                f"distill.student_layers has {layer}; the smallest sub-network of supernet has the layers 0 to {depth}"
+            )
     return MaskedDistillation(model_config, config.distill, teacher)
 
 

@@ -345,9 +345,7 @@ class Pretrainer:
                 "distill": to_dict(self.config.distill) if self.config.distill else None,
             }
             card = model_card(self.model_config, self.config, info, count_parameters(self.objective.model))
-            state = self.objective.state_dict()
-            state = {name: tensor for name, tensor in state.items() if not name.startswith("projections.")}
-            save_release(self.options.expdir, self.model_config, state, card, info)
+            save_release(self.options.expdir, self.model_config, self.objective.state_dict(), card, info)
             logger.info("wrote the release to %s", self.options.expdir)
         self.fabric.barrier()
 

@@ -64,12 +64,10 @@ def _with_metadata(text: str) -> tuple[ModelCardData, str]:
 
 def _own_card(checkpoint: Checkpoint) -> str:
     """Return the card of the release, or what a training state tells of its model."""
-    if checkpoint.path.suffix == ".safetensors":
+    state = {} if checkpoint.path.suffix == ".safetensors" else load_training_state(checkpoint.path)
+    if "pretrain_config" not in state:  # a release, or the model.pt of an exported folder
         beside = checkpoint.path.parent / CARD_FILE
         return beside.read_text(encoding="utf-8") if beside.is_file() else "# An AALBERT or Mockingjay model\n"
-    state = load_training_state(checkpoint.path)
-    if "pretrain_config" not in state:
-        return "# An AALBERT or Mockingjay model\n"
     best = state["best_dev"]
     info = {
         "step": state["step"],

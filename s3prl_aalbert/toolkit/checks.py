@@ -152,10 +152,10 @@ def _last_steps(runner: Mapping[str, Any], where: str) -> list[str]:
     late = [f'"runner.{name}" is {step}' for name, step in each.items() if step > total]
     if late:
         return [f'{" and ".join(late)}, expected at most "runner.total_steps", {total}: nothing would be left']
-    for name, step in each.items():
+    for (name, step), effect in zip(each.items(), ("end unused", "are not saved: -a would repeat them"), strict=True):
         if total % step:
             logger.warning(
-                "%s: runner.%s is %d: the last %d of %d steps end unused", where, name, step, total % step, total
+                "%s: runner.%s is %d: the last %d of %d steps %s", where, name, step, total % step, total, effect
             )
     return []
 

@@ -13,6 +13,7 @@ from s3prl_aalbert.config import load_model_config
 from s3prl_aalbert.objective import MaskedReconstruction
 from s3prl_aalbert.synthesis import synthesise_corpus
 from s3prl_aalbert.upstream.expert import UpstreamExpert
+from s3prl_aalbert.upstream.huggingface import PretrainedAalbert
 
 pytest.importorskip("s3prl")
 
@@ -51,8 +52,10 @@ def test_distilling_resumes_exactly_and_releases_no_projections(place: Path) -> 
     straight, parts = (load_training_state(place / name / "states-4.ckpt") for name in ("straight", "parts"))
     assert any(name.startswith("projections.") for name in straight["model"])
     assert all(torch.equal(value, parts["model"][name]) for name, value in straight["model"].items())
-    release = load_checkpoint(place / "straight")
-    assert release.state and all(name.startswith("model.") for name in release.state)
+    PretrainedAalbert(str(place / "straight" / "states-4.ckpt")).save_pretrained(place / "hub")
+    for folder in ("straight", "hub"):
+        release = load_checkpoint(place / folder)
+        assert release.state and all(name.startswith("model.") for name in release.state)
     assert len(UpstreamExpert(ckpt=str(place / "straight"))([torch.randn(8000)])["hidden_states"]) == 3
     card = (place / "straight" / "README.md").read_text()
     assert "aalbert_local" in card and "average of the last 2 layers" in card

@@ -19,6 +19,7 @@ GRID = """
 output: "{place}/runs"
 data: "{place}/speech"
 seeds: [1]
+report: [--tsne, "{{output}}/pretrain/mine", --speech, "{{data}}"]
 pretrain:
   mine:
     model_config: debug
@@ -72,6 +73,15 @@ def test_a_sweep_runs_once_and_ends_in_the_report(place: Path) -> None:
     again = sweep(grid)
     assert "3 runs, 3 already done" in again.communicate()[0] and again.returncode == 0
     assert written == {name: path.stat().st_mtime_ns for name, path in results.items()}
+
+
+def test_a_part_without_the_pre_training_has_its_report_without_t_sne(place: Path) -> None:
+    grid = write_grid(place, steps=2)
+    grid.write_text(grid.read_text().replace("/runs", "/part"))
+    process = sweep(grid, "--only", "phones/weighted_sum/fbank")
+    said = process.communicate()[0]
+    assert process.returncode == 0 and "pretrain/mine is not pre-trained yet: the report is without its t-SNE" in said
+    assert (place / "part/report/index.html").is_file()
 
 
 def test_two_jobs_run_at_a_time_and_one_that_needs_another_waits(place: Path) -> None:

@@ -239,3 +239,35 @@ def test_test_before_dev_is_refused(speech: Path, tmp_path: Path) -> None:
     config = {"datarc": {"audio": str(speech)}, "modelrc": {"hidden_size": 4}}
     with pytest.raises(AalbertError, match="expected dev before test"):
         PhoneExpert(6, 480, config, str(tmp_path), seed=1, runner={"eval_dataloaders": ["test", "dev"]})
+
+
+def test_linked_folders_are_searched_once_and_keep_the_links_name(speech: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere" / "wav"
+    (speech / "d").rename(tmp_path / "d")
+    (tmp_path / "d").rename(elsewhere.parent)
+    elsewhere.parent.rename(tmp_path / "moved")
+    (speech / "d").symlink_to(tmp_path / "moved")
+    (speech / "a_again").symlink_to(speech / "a")
+    (speech / "b" / "up").symlink_to(speech)
+    assert speakers(speech).classes == ("a", "b", "c", "d")
+    found = phones(speech)
+    assert sum(map(len, found.names.values())) == 40 and "d/u3" in found.num_samples
+
+
+def test_timit_in_upper_case(tmp_path: Path) -> None:
+    for speaker in "abcd":
+        for name in ("SA1", "SX2", "SX3"):
+            write(tmp_path / "upper" / speaker / f"{name}.WAV", phn=None)
+            (tmp_path / "upper" / speaker / f"{name}.PHN").write_text(PHN)
+    found = phones(tmp_path / "upper", num_folds=4, exclude=["sa1"])
+    assert sum(map(len, found.names.values())) == 8
+    assert sorted(left_out(found)["excluded"]) == ["a/SA1", "b/SA1", "c/SA1", "d/SA1"]
+
+
+@pytest.mark.parametrize("phone_set", ["as_found", "61", "48", "39"])
+def test_silences_of_timit_can_be_ignored(tmp_path: Path, phone_set: str) -> None:
+    for speaker in "abcd":
+        silent = "0 1000 h#\n1000 4000 aa\n4000 6000 b\n6000 7000 pau\n7000 7500 epi\n7500 8000 h#\n"
+        write(tmp_path / "timit" / speaker / "u.wav", silent)
+    found = phones(tmp_path / "timit", num_folds=4, phone_set=phone_set, silence="ignore")
+    assert found.classes == ("aa", "b")

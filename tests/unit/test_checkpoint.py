@@ -478,3 +478,18 @@ def test_weights_that_do_not_fit_are_told_and_none_is_copied(weights, tiny_confi
         assert_same(model.state_dict(), before)
     load_weights(model, weights, path)
     assert_same(model.state_dict(), weights)
+
+
+def test_a_state_newer_than_the_release_is_what_a_folder_gives(
+    tmp_path: Path, weights, tiny_config, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A finished run was extended and stopped: its release is of an earlier step."""
+    save_release(tmp_path, tiny_config, weights, "# A model\n", {"step": 2})
+    newer = {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    for step, state in ((2, weights), (5, newer)):
+        save_training_state(tmp_path / f"states-{step}.ckpt", tiny_config, {"step": step, "model": state})
+        with caplog.at_level("INFO"):
+            found = load_checkpoint(tmp_path)
+        assert found.info["step"] == step
+        assert_same(found.state, state)
+        assert ("states-5.ckpt, which is newer than model.safetensors" in caplog.text) == (step == 5)

@@ -10,9 +10,11 @@ import shlex
 import shutil
 import subprocess
 import sys
+import urllib.error
 from pathlib import Path
 
 import pytest
+import requests
 
 from s3prl_aalbert import cli, errors
 from s3prl_aalbert.cli import COMMANDS, command_parser
@@ -217,3 +219,8 @@ def test_other_errors_of_the_system_are_bugs() -> None:
     assert errors.environment_fault(RuntimeError("other")) is None
     assert errors.environment_fault(OSError(errno.EBADF, "bad file descriptor")) is None
     assert errors.environment_fault(OSError("no number")) is None
+
+
+def test_a_download_that_fails_is_one_sentence() -> None:
+    for error in (requests.ConnectionError("no route"), urllib.error.URLError("no route")):
+        assert re.fullmatch(r"a download failed: .*no route.*", errors.environment_fault(error) or "")

@@ -120,3 +120,28 @@ def test_a_failing_step_shows_the_end_of_its_log(tmp_path: Path) -> None:
     with pytest.raises(AalbertError, match="no-such-command"):
         demo.run_step(demo.Step("broken", ("no-such-command",)), tmp_path, threads=1)
     assert "no-such-command" in (tmp_path / "logs" / "broken.log").read_text()
+
+
+def test_a_folder_with_a_demo_of_other_choices_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its finished steps would stay: one demo's models beside another's tables."""
+
+    def ended(*_: object, **__: object) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(demo, "run_step", ended)
+    monkeypatch.setattr("s3prl_aalbert.demo_speech.synthesise_corpus", lambda folder, seed: folder)
+    monkeypatch.chdir(tmp_path)
+    make_speech(tmp_path / "speech")
+
+    def start(*flags: str) -> None:
+        parser = argparse.ArgumentParser()
+        demo.add_arguments(parser)
+        demo.main(parser.parse_args(flags))
+
+    for flags in ((), (), ("--speech", "speech"), ("--speech", "speech", "--steps", "1500")):
+        with pytest.raises(InterruptedError):
+            start(*flags)
+    assert sorted(path.name for path in (tmp_path / "result").iterdir()) == ["demo", "demo_speech"]
+    for flags in (("--steps", "700"), ("--seed", "1"), ("--speech", "speech", "-o", "result/demo")):
+        with pytest.raises(AalbertError, match=r"result/demo: holds a demo with other .*another folder"):
+            start(*flags)

@@ -15,6 +15,9 @@ from s3prl_aalbert.distill.config import DistillConfig
 from s3prl_aalbert.distill.objective import MaskedDistillation, align, distance
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.masking import MaskPlan, apply_mask
+from s3prl_aalbert.pretrain.config import PretrainConfig
+from s3prl_aalbert.pretrain.objectives import build_objective
+from s3prl_aalbert.supernet.space import SearchSpace
 
 
 class LoudnessTeacher:
@@ -182,6 +185,8 @@ def test_sub_networks_of_the_student_learn_too(config: ModelConfig) -> None:
         ({"student_layers": [1, 2]}, "must pair up"),
         ({"layer_weights": [1.0, 2.0]}, "has 2 entries, expected 1"),
         ({"masked_weight": 0, "unmasked_weight": 0}, "nor both zero"),
+        ({"masked_weight": 0, "mask_student": False}, "masked_weight is 0, which all tokens have"),
+        ({"average_top_k": 2, "student_layers": [1], "teacher_layers": [1]}, "for these set average_top_k to null"),
     ],
 )
 def test_what_cannot_be_distilled_is_refused(keys: dict, message: str) -> None:
@@ -195,3 +200,14 @@ def test_what_cannot_be_distilled_is_refused(keys: dict, message: str) -> None:
 def test_layers_that_do_not_exist_are_named(config: ModelConfig, settings: DistillConfig) -> None:
     with pytest.raises(AalbertError, match=r"has the layers 0 to|the teacher has 2 layers"):
         MaskedDistillation(replace(config), settings, LoudnessTeacher())
+
+
+@pytest.mark.parametrize("layer", [2, -3])
+def test_a_layer_that_the_smallest_sub_network_lacks_is_refused(config: ModelConfig, layer: int) -> None:
+    distill = DistillConfig(student_layers=(layer,))
+    built = PretrainConfig(
+        distill=distill, supernet=SearchSpace(num_hidden_layers=(1, config.transformer.num_hidden_layers))
+    )
+    with pytest.raises(AalbertError, match=f"student_layers has {layer}; .* has the layers 0 to 1"):
+        build_objective(config, built, LoudnessTeacher())
+    build_objective(config, replace(built, distill=DistillConfig(student_layers=(-2,))), LoudnessTeacher())

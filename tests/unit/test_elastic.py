@@ -293,10 +293,11 @@ def test_what_is_no_sub_network(arch: Architecture, message: str) -> None:
 def supernet(tmp_path: Path) -> Path:
     config = ModelConfig(replace(SMALL, share_layer=False))
     torch.manual_seed(3)
-    save_release(tmp_path / "supernet", config, MaskedReconstruction(config).state_dict(), card="")
+    save_release(tmp_path / "supernet", config, MaskedReconstruction(config).state_dict(), card=CARD)
     return tmp_path / "supernet"
 
 
+CARD = "---\nlicense: mit\n---\n\n# A supernet\n"
 ARCH = "hidden_size: 16\nnum_hidden_layers: 2\nnum_attention_heads: [3, 1]\nintermediate_size: 20\n"
 
 
@@ -304,6 +305,8 @@ def test_an_upstream_runs_a_sub_network_or_its_extract_alike(supernet: Path, tmp
     arch = tmp_path / "arch.yaml"
     arch.write_text(ARCH)
     assert main(["extract", str(supernet), "--arch", str(arch), "-o", str(tmp_path / "small")]) == 0
+    card = (tmp_path / "small" / "README.md").read_text()
+    assert card.startswith("---\nlicense: mit\n---\n\n# Sub-network of supernet")
     wavs = [torch.randn(16000), torch.randn(7000)]
     with torch.no_grad():
         sliced = UpstreamExpert(str(supernet), str(arch)).eval()(wavs)["hidden_states"]

@@ -225,6 +225,9 @@ def test_a_licence_in_the_models_own_card_is_kept(tmp_path: Path, caplog: pytest
     metadata, text, rows = card_of(tmp_path / "out")
     assert metadata["license"] == "mit" and metadata["datasets"] == ["mine"] and "# Mine" in text
     assert rows["licence of the weights"] == "mit"
+    again = tmp_path / "again"
+    assert cli.main(["export", str(tmp_path / "out" / "model.pt"), str(again)]) == 0  # from what users download
+    assert card_of(again)[2]["licence of the weights"] == "mit"
     assert "no --licence given" in caplog.text
 
 
@@ -284,7 +287,7 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureF
     mistakes = {
         ("missing", "out"): "missing: no such checkpoint",
         ("file", "out"): "expected a checkpoint written by",
-        ("release", "file"): "is a file; expected a new folder",
+        ("release", "file"): "is a file; name a new folder",
         ("release", "release"): "is not empty; name a new folder",
     }
     for (checkpoint, folder), sentence in mistakes.items():

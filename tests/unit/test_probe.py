@@ -157,3 +157,12 @@ def test_best_step_by_dev_and_test_of_that_step() -> None:
 def test_nonsense_is_refused(corpus: Path, tmp_path: Path, modelrc: dict[str, Any], message: str) -> None:
     with pytest.raises(AalbertError, match=message):
         expert_of(corpus, tmp_path, ["phone"], **modelrc)
+
+
+@pytest.mark.parametrize("task", ["phone", "speaker"])
+def test_keys_without_effect_in_one_task_are_refused(corpus: Path, tmp_path: Path, task: str) -> None:
+    own = {"train_batch_size": 2, **({"max_seconds": 1.0} if task == "speaker" else {})}
+    datarc = {"audio": str(corpus), **own}
+    config = {"datarc": {task: datarc}, "modelrc": {"tasks": [task], "hidden_size": 8, "layer_dims": DIMS}}
+    with pytest.raises(AalbertError, match=f"datarc.{task} has {', '.join(sorted(own))}: all tasks have the batches"):
+        DownstreamExpert(sum(DIMS), RATE, config, str(tmp_path), runner={"gradient_clipping": 1e9}, seed=5)

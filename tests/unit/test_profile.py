@@ -18,8 +18,10 @@ from s3prl_aalbert.analysis.profile import (
     profile_upstream,
     superb_cost,
 )
+from s3prl_aalbert.analysis.speed import measure
 from s3prl_aalbert.architecture import Architecture
 from s3prl_aalbert.cli import main
+from s3prl_aalbert.commands.profile import _of_upstream
 from s3prl_aalbert.config import ModelConfig, find_config, load_model_config
 from s3prl_aalbert.model import AalbertModel
 from s3prl_aalbert.upstream.download import packaged_folder
@@ -150,3 +152,11 @@ def test_measuring_gives_time_and_memory(capsys: pytest.CaptureFixture) -> None:
     assert main(["profile", "-g", "debug", "--measure", "--seconds", "1", "--repeats", "2"]) == 0
     shown = capsys.readouterr().out
     assert "RTF 1 s" in shown and "Measured on" in shown
+
+
+def test_the_memory_of_an_upstream_is_without_the_toolkits() -> None:
+    pytest.importorskip("s3prl")
+    subject = _of_upstream("aalbert_tiny", None)
+    assert subject.config is None, "built by S3PRL's hub, whose import takes 300 MiB"
+    speed = measure(subject.build, 1.0, "cpu", 1, 1, subject.preload)
+    assert speed.peak_mib is not None and speed.peak_mib < 150

@@ -371,3 +371,33 @@ def test_upstream_learns_at_its_own_rate() -> None:
     assert moved == pytest.approx([1e-4, 1e-2, 1e-2], rel=1e-3), "the first step of Adam moves by the learning rate"
     with pytest.raises(AalbertError, match="not trained"):
         get_aalbert_adamw(modules[1:], 10, upstream_lr=1e-4)
+
+
+# ----------------------------------------------------------------------------------------------- classes
+
+
+def test_weights_of_other_classes_are_refused(corpus: Path, tmp_path: Path) -> None:
+    """Of another number or the same: trained on speakers 0 to 2, evaluated on 1 to 3."""
+
+    def expert(name: str, *speakers: str) -> UtteranceExpert:
+        for speaker in speakers:
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / speaker).symlink_to(corpus / speaker)
+        config = {"datarc": {"audio": str(tmp_path / name)}, "modelrc": {}}
+        return UtteranceExpert(6, 480, config, str(tmp_path / f"{name}_run"), seed=5)
+
+    first, second, third, fourth = sorted(path.name for path in corpus.iterdir() if path.is_dir())
+    trained = expert("trained", first, second, third)
+    torch.save(trained.state_dict(), tmp_path / "states.ckpt")
+    states = torch.load(tmp_path / "states.ckpt", weights_only=True)
+    trained.load_state_dict(states)
+    with pytest.raises(AalbertError) as error:
+        expert("others", second, third, fourth).load_state_dict(states)
+    assert str(error.value) == (
+        "aalbert_speaker_utterance: the data have 3 classes, the checkpoint was trained with 3; "
+        f"only in the data: {fourth}; only in the checkpoint: {first}"
+    )
+    with pytest.raises(AalbertError, match=f"have 2 classes, .* with 3; only in the checkpoint: {third}$"):
+        expert("fewer", first, second).load_state_dict(states)
+    del states["_extra_state"]  # of a checkpoint that was written before names were kept
+    trained.load_state_dict(states)

@@ -181,7 +181,7 @@ def test_steps_that_would_leave_nothing_are_told(complete, caplog):
     ):
         complete([*NEW.split(), "-o", "config.runner.total_steps=9"])
     complete([*NEW.split(), "-o", "config.runner.total_steps=13"])
-    assert "runner.save_step is 10: the last 3 of 13 steps end unused" in caplog.text
+    assert "runner.save_step is 10: the last 3 of 13 steps are not saved: -a would repeat them" in caplog.text
 
 
 def test_a_mistyped_name_to_resume_is_told(complete):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from s3prl_aalbert.downstream.alignments import Alignment, read_converted, read_phn, read_textgrid, read_tsv
-from s3prl_aalbert.downstream.audio_dataset import by_name, find_audio, folder_and_stem, stem
+from s3prl_aalbert.downstream.alignments import Alignment, phn_beside, read_converted, read_phn, read_textgrid, read_tsv
+from s3prl_aalbert.downstream.audio_dataset import by_name, files_below, find_audio, folder_and_stem, stem
 from s3prl_aalbert.downstream.left_out import LeftOut
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.task import as_paths
@@ -72,9 +72,8 @@ def _labels_by_file(
     """Read one label file an utterance: ``.phn`` beside the audio, or TextGrids below ``datarc.alignments``."""
     if kind == "phn":
         audio = by_name(paths, folder_and_stem)
-        files = {name: path.with_suffix(".phn") for name, path in audio.items()}
-        files = {name: path for name, path in files.items() if path.is_file()}
-        return audio, _read_each(files, read_phn, left_out)
+        found = ((name, phn_beside(path)) for name, path in audio.items())
+        return audio, _read_each({name: path for name, path in found if path}, read_phn, left_out)
     name_of = stem if max(Counter(path.stem for path in paths).values()) == 1 else folder_and_stem
     audio = by_name(paths, name_of)
     grids = by_name(_textgrids(config), name_of)
@@ -85,7 +84,8 @@ def _labels_by_file(
 
 def _textgrids(config: PhoneDataConfig) -> Iterable[Path]:
     folders = (config.alignments,) if config.alignments else as_paths(config.audio)
-    found = [path for folder in folders for path in sorted(Path(folder).expanduser().rglob("*.TextGrid"))]
+    below = (path for folder in folders for path in sorted(files_below(Path(folder).expanduser())))
+    found = [path for path in below if path.suffix == ".TextGrid"]
     if not found:
         raise AalbertError(f"{', '.join(folders)}: no *.TextGrid found")
     return found

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from s3prl_aalbert.config import LARGEST_SIZE, from_dict, shown
 from s3prl_aalbert.downstream.alignments import token_of_grid_frame
 from s3prl_aalbert.downstream.audio_dataset import loading_problems
+from s3prl_aalbert.downstream.classes import KnowsClasses
 from s3prl_aalbert.downstream.classifier import CLASSIFIERS, build_classifier
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.phone.dataset import load_phone_data
@@ -35,6 +36,8 @@ from s3prl_aalbert.errors import AalbertError, did_you_mean
 
 TASKS = ("phone", "speaker")
 PROBES_FILE = "probes.csv"
+NOT_BY_TASK = {"train_batch_size", "eval_batch_size", "num_workers", "max_seconds"}
+"""Keys of the tasks that would have no effect on probes."""
 NO_CLIPPING = 1e6
 """Gradient norms stay far below this; anything smaller would couple the probes."""
 
@@ -85,7 +88,7 @@ class Probe:
         return f"{self.task}/layer{self.layer}/{self.classifier}"
 
 
-class DownstreamExpert(nn.Module):
+class DownstreamExpert(KnowsClasses):
     """All probes of a run."""
 
     task = "aalbert_probe"
@@ -129,6 +132,12 @@ class DownstreamExpert(nn.Module):
 
     def _load(self, task: str, values: dict | None, kwargs: Mapping[str, Any]) -> TaskData:
         where = f"downstream_expert.datarc.{task}"
+        ignored = sorted(NOT_BY_TASK & set(values if isinstance(values, dict) else ()))
+        if ignored:
+            raise AalbertError(
+                f"{where} has {', '.join(ignored)}: all tasks have the batches of downstream_expert.datarc, "
+                "of whole utterances"
+            )
         folder = data_folder(self.expdir / task, kwargs)
         if task == "phone":
             return load_phone_data(from_dict(PhoneDataConfig, values, where), self.rate, self.seed, folder)
@@ -143,6 +152,10 @@ class DownstreamExpert(nn.Module):
             torch.manual_seed(zlib.crc32(f"{self.seed} {probe.name}".encode()))
             classes = len(self.data[probe.task].classes)
             return build_classifier(self.layer_dims[probe.layer], classes, CLASSIFIERS[probe.classifier], hidden_size)
+
+    def classes(self) -> dict[str, list[str]]:
+        """Return the names of the classes by task, which the checkpoint keeps."""
+        return {task: list(data.classes) for task, data in self.data.items()}
 
     # ------------------------------------------------------------------------------- S3PRL's interface
 
