@@ -143,6 +143,8 @@ def test_a_probe_in_s3prls_runner_equals_the_same_probe_trained_alone(place: Pat
     together = weights(place / "probe" / "states-2.ckpt")["Downstream"]
     saved = weights(place / "probe_alone" / "states-2.ckpt")
     alone = saved["Downstream"]
+    phones = alone.pop("_extra_state")["phone"]
+    assert len(phones) > 20 and together.pop("_extra_state")["phone"] == phones
     assert len(alone) == 6 and len(together) > 20 * 2
     moments = list(saved["Optimizer"]["state"].values())
     assert len(moments) == 6 and all(m["exp_avg"].abs().max() > 0 for m in moments), "trained"
