@@ -6,7 +6,6 @@ import argparse
 import logging
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s3prl_aalbert.errors import AalbertError
@@ -100,7 +99,7 @@ def _report(sweep: Sweep, title: str) -> None:
     folders = [str(run.expdir) for run in done if run.name not in first_stages]
     out = str(sweep.output / "report")
     options = parser.parse_args([*folders, "-o", out, "--title", title, *sweep.report])
-    if any(options.tsne == Path(run.expdir) and not run.done for run in sweep.runs):
+    if any(options.tsne == run.expdir and not run.done for run in sweep.runs):
         logger.warning("%s is not pre-trained yet: the report is without its t-SNE", options.tsne)
         options.tsne = options.speech = None
     report.main(options)

@@ -14,6 +14,7 @@ from s3prl_aalbert.distill.objective import MaskedDistillation, Teacher
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.objective import MaskedReconstruction
 from s3prl_aalbert.pretrain.config import PretrainConfig
+from s3prl_aalbert.supernet.space import extreme
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +36,14 @@ def build_objective(
         return MaskedReconstruction(model_config)
     if teacher is None:
         raise AalbertError("this configuration has a section distill: use `aalbert distill --teacher ...`")
-    depth = min(
-        (config.supernet.num_hidden_layers if config.supernet else ()) or (model_config.transformer.num_hidden_layers,)
-    )
-    for layer, _ in config.distill.pairs:
-        if config.supernet and not -depth - 1 <= layer <= depth:
-            raise AalbertError(
-                f"distill.student_layers has {layer}; the smallest sub-network of supernet has the layers 0 to {depth}"
-            )
+    if config.supernet:
+        depth = extreme(config.supernet, model_config.transformer, min).num_hidden_layers
+        for layer, _ in config.distill.pairs:
+            if not -depth - 1 <= layer <= depth:
+                raise AalbertError(
+                    f"distill.student_layers has {layer}; "
+                    f"the smallest sub-network of supernet has the layers 0 to {depth}"
+                )
     return MaskedDistillation(model_config, config.distill, teacher)
 
 
