@@ -5,7 +5,7 @@ Legend: B batch, S samples, T student tokens, D student width, E teacher width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import torch
@@ -35,6 +35,25 @@ class Teacher(Protocol):
         """Move to a device."""
 
 
+def check_layers(side: str, layers: Iterable[int], num_hidden_states: int, owner: str) -> None:
+    """Refuse layers that ``owner`` does not have.
+
+    Args:
+        side: student or teacher, of distill.SIDE_layers.
+        layers: which hidden states; 0 is the input embedding, negative ones count from the end.
+        num_hidden_states: how many there are, the input embedding among them.
+        owner: whose they are, for the message.
+
+    Raises:
+        AalbertError: one of them is not there.
+    """
+    for layer in layers:
+        if not -num_hidden_states <= layer < num_hidden_states:
+            raise AalbertError(
+                f"distill.{side}_layers has {layer}; the {owner} has the layers 0 to {num_hidden_states - 1}"
+            )
+
+
 class MaskedDistillation(nn.Module):
     """A student and the projections that are dropped after training; the teacher is used, not held as a part."""
 
@@ -56,13 +75,9 @@ class MaskedDistillation(nn.Module):
         initialise(self.projections, config.transformer.initializer_range)
 
     def _check_layers(self, teacher_states: int) -> None:
-        known = {"student": self.config.transformer.num_hidden_layers + 1, "teacher": teacher_states}
-        for student, teacher in self.distill.pairs:
-            for name, layer in (("student", student), ("teacher", -1 if teacher is None else teacher)):
-                if not -known[name] <= layer < known[name]:
-                    raise AalbertError(
-                        f"distill.{name}_layers has {layer}; the {name} has the layers 0 to {known[name] - 1}"
-                    )
+        student, teacher = zip(*self.distill.pairs, strict=True)
+        check_layers("student", student, self.config.transformer.num_hidden_layers + 1, "student")
+        check_layers("teacher", (-1 if n is None else n for n in teacher), teacher_states, "teacher")
         layers = max(teacher_states - 1, 1)  # hidden states begin with the input embedding; features are one state
         if (self.distill.average_top_k or 1) > layers:
             raise AalbertError(

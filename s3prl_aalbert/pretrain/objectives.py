@@ -10,7 +10,7 @@ from torch import Tensor
 
 from s3prl_aalbert.checkpoint import latest_state, load_checkpoint, load_weights
 from s3prl_aalbert.config import ModelConfig
-from s3prl_aalbert.distill.objective import MaskedDistillation, Teacher
+from s3prl_aalbert.distill.objective import MaskedDistillation, Teacher, check_layers
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.objective import MaskedReconstruction
 from s3prl_aalbert.pretrain.config import PretrainConfig
@@ -37,13 +37,9 @@ def build_objective(
     if teacher is None:
         raise AalbertError("this configuration has a section distill: use `aalbert distill --teacher ...`")
     if config.supernet:
-        depth = extreme(config.supernet, model_config.transformer, min).num_hidden_layers
-        for layer, _ in config.distill.pairs:
-            if not -depth - 1 <= layer <= depth:
-                raise AalbertError(
-                    f"distill.student_layers has {layer}; "
-                    f"the smallest sub-network of supernet has the layers 0 to {depth}"
-                )
+        smallest = extreme(config.supernet, model_config.transformer, min)
+        layers = [student for student, _ in config.distill.pairs]
+        check_layers("student", layers, smallest.num_hidden_layers + 1, "smallest sub-network of supernet")
     return MaskedDistillation(model_config, config.distill, teacher)
 
 
