@@ -8,7 +8,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.errors import AalbertError, did_you_mean
 
 if TYPE_CHECKING:
     from s3prl_aalbert.toolkit.sweep import Sweep, SweepRun
@@ -71,8 +71,11 @@ def _chosen(sweep: Sweep, names: list[str] | None) -> list[SweepRun]:
     begun = tuple(set(names or ()) - whole)
     for name in begun:
         if not any(run.startswith(name) for run in known):
-            first = sorted({run.split("/")[0] for run in known})
-            raise AalbertError(f"--only {name}: no run begins so, expected one of {', '.join(first)} ...")
+            first = ", ".join(sorted({run.split("/")[0] for run in known}))
+            parts = {"/".join(run.split("/")[:depth]) for run in known for depth in range(1, run.count("/") + 2)}
+            raise AalbertError(
+                f"--only {name}: no run begins so, expected one of {first} ...{did_you_mean(name, parts)}"
+            )
     return [run for run in sweep.runs if not names or run.name in whole or run.name.startswith(begun)]
 
 

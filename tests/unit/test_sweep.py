@@ -170,6 +170,8 @@ def test_printed_commands_choose_one_run_each(grid: Path, capsys: pytest.Capture
     assert "no run begins so, expected one of layers, phones, pretrain" in capsys.readouterr().err
     assert main(["sweep", str(grid), "--only", "layers", "--only", "phnes", "--print"]) == 2
     assert "--only phnes: no run begins so" in capsys.readouterr().err
+    assert main(["sweep", str(grid), "--only", "layers/two/their/seed3"]) == 2
+    assert '(did you mean "layers/two/theirs/seed3"?)' in capsys.readouterr().err
     assert main(["sweep", str(grid), "--data", "nowhere"]) == 2
     assert "--data nowhere: no such folder" in capsys.readouterr().err
     assert main(["sweep", str(grid), "--data", "~nobody-of-that-name/speech"]) == 2
