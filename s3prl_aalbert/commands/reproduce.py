@@ -64,11 +64,12 @@ def _reproduce(name: str, rows: list[Row], args: argparse.Namespace) -> int:
     from s3prl_aalbert.toolkit.sweep import load_sweep
     from s3prl_aalbert.toolkit.sweep_runner import check_data, execute
 
-    check_data(args.data)
     sweep = load_sweep(find_config(f"sweep_{name}", "downstream_configs"), args.data, args.expdir)
     wanted = {row.row for row in rows}
     cells = [run for run in sweep.runs if run.name.rpartition("/")[0] in wanted]
-    failed = execute(sweep.with_needed(cells), sweep.runs)
+    runs = sweep.with_needed(cells)
+    check_data(sweep, runs, args.data)
+    failed = execute(runs, sweep.runs)
     measured = {(row.row, row.metric): row for row in measure({run.name: run.expdir for run in cells if run.done})}
     _compare(rows, measured, sweep)
     return 1 if failed else 0

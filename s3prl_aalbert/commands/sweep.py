@@ -56,7 +56,7 @@ def main(args: argparse.Namespace) -> int:
         return 0
     from s3prl_aalbert.toolkit.sweep_runner import check_data, execute
 
-    check_data(args.data)
+    check_data(sweep, runs, args.data)
     failed = execute(runs, sweep.runs, args.jobs)
     if failed:
         print(f"{len(failed)} of {len(runs)} runs failed; the same command tries them again", file=sys.stderr)

@@ -129,6 +129,8 @@ class Sweep:
     output: Path
     runs: tuple[SweepRun, ...]
     report: tuple[str, ...] = ()
+    data: str | None = None
+    """Folder that stands for {data}; null: the file has no use for it."""
 
     def with_needed(self, cells: Sequence[SweepRun]) -> list[SweepRun]:
         """Return ``cells`` and all that they need, directly or not, in the sweep's order."""
@@ -155,6 +157,7 @@ def load_sweep(path: Path, data: str | None = None, output: str | None = None) -
         ConfigError: unknown keys, or names of models, tasks or pre-trainings that are not there.
     """
     config = from_dict(SweepConfig, read_yaml(path), str(path))
+    uses_data = "{data}" in repr([getattr(config, name) for name in _FILLED])
     folders = {"{data}": data or config.data, "{output}": str(Path(output or config.output).expanduser())}
     config = replace(config, **{name: _fill(getattr(config, name), folders) for name in _FILLED})
     config = replace(config, output=folders["{output}"])
@@ -166,7 +169,8 @@ def load_sweep(path: Path, data: str | None = None, output: str | None = None) -
         {n: from_dict(SweepSetting, v, f"{path}: settings.{n}") for n, v in config.settings.items()},
     )
     grid.check(path)
-    return Sweep(Path(config.output), (*grid.pretrainings(), *grid.cells()), tuple(config.report))
+    runs = (*grid.pretrainings(), *grid.cells())
+    return Sweep(Path(config.output), runs, tuple(config.report), folders["{data}"] if uses_data else None)
 
 
 _FILLED = ("pretrain", "models", "tasks", "settings", "override", "report")

@@ -22,19 +22,27 @@ from tqdm import tqdm
 
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.finding import existing_folders
-from s3prl_aalbert.toolkit.sweep import RECORD, SweepRun
+from s3prl_aalbert.toolkit.sweep import RECORD, Sweep, SweepRun
 
 logger = logging.getLogger(__name__)
 LOG = "log.txt"
 
 
-def check_data(data: str | None) -> None:
-    """Refuse a ``--data`` that is no folder once, rather than let every run fail of it."""
-    if data is not None:
-        try:
-            existing_folders([data])
-        except AalbertError as error:
-            raise AalbertError(f"--data {error}") from error
+def check_data(sweep: Sweep, runs: Sequence[SweepRun], given: str | None) -> None:
+    """Refuse a missing folder of speech once, rather than let every run that is not done fail of it.
+
+    Args:
+        sweep: the sweep; ``runs``: those of it that were chosen.
+        given: ``--data``, if it was.
+    """
+    folder = given if given is not None else sweep.data
+    if folder is None or all(run.done for run in runs):
+        return
+    try:
+        existing_folders([folder])
+    except AalbertError as error:
+        told = f"--data {error}" if given is not None else f"{error}; the sweep expects its speech there without --data"
+        raise AalbertError(told) from error
 
 
 def execute(runs: Sequence[SweepRun], every: Sequence[SweepRun], jobs: int = 1) -> list[SweepRun]:

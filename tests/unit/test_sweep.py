@@ -176,3 +176,23 @@ def test_printed_commands_choose_one_run_each(grid: Path, capsys: pytest.Capture
     assert "--data nowhere: no such folder" in capsys.readouterr().err
     assert main(["sweep", str(grid), "--data", "~nobody-of-that-name/speech"]) == 2
     assert "--data ~nobody-of-that-name/speech: cannot be looked at" in capsys.readouterr().err
+
+
+def test_the_missing_folder_of_the_file_itself_is_told_once(
+    grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["sweep", str(grid), "--no-report"]) == 2
+    assert "data: no such folder of speech; the sweep expects its speech there" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    for run in load_sweep(grid).runs:
+        run.record(done=True)
+    assert main(["sweep", str(grid), "--no-report"]) == 0  # nothing is left that would read it
+
+
+def test_a_sweep_without_data_in_it_needs_no_folder(grid: Path, tmp_path: Path) -> None:
+    assert load_sweep(grid, None, str(tmp_path)).data == "data"
+    grid.write_text("output: out\nmodels: {m: {upstream: fbank}}\ntasks: {t: {downstream: aalbert_phone}}\n")
+    sweep = load_sweep(grid, None, str(tmp_path))
+    assert sweep.data is None
+    sweep_runner.check_data(sweep, sweep.runs, None)
