@@ -15,6 +15,7 @@ from s3prl_aalbert.audio_io import AUDIO_SUFFIXES, AudioError, read_audio
 from s3prl_aalbert.config import LARGEST_SIZE, shown
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.config import MOST_WORKERS
+from s3prl_aalbert.pretrain.finding import existing_folders
 
 MAX_CACHED_SAMPLES = 16000 * 3600 * 24
 """Corpora up to 24 hours stay decoded in memory (115 MB an hour)."""
@@ -39,15 +40,10 @@ def find_audio(folders: Sequence[str]) -> list[Path]:
     Raises:
         AalbertError: a folder is missing or holds no audio.
     """
+    existing_folders(folders)
     found: list[Path] = []
     for folder in folders:
-        try:
-            root = Path(folder).expanduser()
-            is_folder = root.is_dir()
-        except (OSError, RuntimeError, ValueError) as error:  # name too long, no such user, a zero byte
-            raise AalbertError(f"{shown(folder)}: cannot be a folder of audio ({error})") from error
-        if not is_folder:
-            raise AalbertError(f"{folder}: no such folder of audio")
+        root = Path(folder).expanduser()
         paths = sorted(p for p in files_below(root) if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
         if not paths:
             raise AalbertError(f"{folder}: no audio found")
