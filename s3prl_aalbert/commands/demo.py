@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError
 
 EXAMPLES = """\
@@ -100,11 +101,13 @@ def _check_same_demo(args: argparse.Namespace, output: Path) -> None:
     """
     record, choices = output / RECORD, _choices(args)
     try:
-        earlier = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else choices
-    except ValueError:
+        earlier = dict(json.loads(record.read_text(encoding="utf-8"))) if record.is_file() else choices
+    except (TypeError, ValueError):
         earlier = {}
-    if earlier != choices:
-        raise AalbertError(f"{output}: holds a demo with other choices ({earlier}); give another folder with -o")
+    other = [name for name in {**choices, **earlier} if earlier.get(name) != choices.get(name)]
+    if other:
+        told = ", ".join(f"{name} {shown(earlier.get(name))} instead of {shown(choices.get(name))}" for name in other)
+        raise AalbertError(f"{output}: holds a demo with {told}; give another folder with -o")
 
 
 def plan(

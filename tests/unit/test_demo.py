@@ -142,6 +142,13 @@ def test_a_folder_with_a_demo_of_other_choices_is_refused(tmp_path: Path, monkey
         with pytest.raises(InterruptedError):
             start(*flags)
     assert sorted(path.name for path in (tmp_path / "result").iterdir()) == ["demo", "demo_speech"]
-    for flags in (("--steps", "700"), ("--seed", "1"), ("--speech", "speech", "-o", "result/demo")):
-        with pytest.raises(AalbertError, match=r"result/demo: holds a demo with other .*another folder"):
+    for flags, told in (
+        (("--steps", "700"), "steps 600 instead of 700; give another folder"),
+        (("--seed", "1"), "seed 1337 instead of 1; give"),
+        (("--speech", "speech", "-o", "result/demo"), r"speech \[\] instead of \['.*speech'\], steps"),
+    ):
+        with pytest.raises(AalbertError, match=f"result/demo: holds a demo with {told}"):
             start(*flags)
+    (tmp_path / "result" / "demo" / demo.RECORD).write_text("[]")
+    with pytest.raises(AalbertError, match="result/demo: holds a demo with speech null instead of"):
+        start()
