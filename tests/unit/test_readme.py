@@ -26,6 +26,13 @@ def test_the_readme_has_commands() -> None:
     assert programs == {"make", "aalbert"}
 
 
+def test_every_command_and_page_is_named(repository: Path) -> None:
+    readme = (repository / "README.md").read_text(encoding="utf-8")
+    table = readme.split("## Commands")[1].split("## Models")[0]
+    assert [name for name in COMMANDS if f"`{name}`" not in table] == []
+    assert [page.name for page in (repository / "docs").glob("*.md") if f"(docs/{page.name})" not in readme] == []
+
+
 @pytest.mark.parametrize("line", [line for line in command_lines() if line.startswith("make ")])
 def test_make_targets_exist(line: str, repository: Path) -> None:
     result = subprocess.run(["make", "-n", *line.split()[1:]], cwd=repository, capture_output=True, check=False)
