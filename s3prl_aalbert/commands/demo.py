@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError
 
 EXAMPLES = """\
@@ -99,6 +98,8 @@ def _check_same_demo(args: argparse.Namespace, output: Path) -> None:
     Raises:
         AalbertError: the folder holds one.
     """
+    from s3prl_aalbert.yaml_config import shown
+
     record, choices = output / RECORD, _choices(args)
     try:
         earlier = dict(json.loads(record.read_text(encoding="utf-8"))) if record.is_file() else choices
