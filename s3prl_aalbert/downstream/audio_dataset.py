@@ -40,7 +40,7 @@ def find_audio(folders: Sequence[str]) -> list[Path]:
     Raises:
         AalbertError: a folder is missing or holds no audio.
     """
-    existing_folders(folders)
+    existing_folders(folders)  # the paths that it returns are without links, whose names may be the speakers'
     found: list[Path] = []
     for folder in folders:
         root = Path(folder).expanduser()

@@ -35,13 +35,13 @@ def check_data(sweep: Sweep, runs: Sequence[SweepRun], given: str | None) -> Non
         sweep: the sweep; ``runs``: those of it that were chosen.
         given: ``--data``, if it was.
     """
-    folder = given if given is not None else sweep.data
+    folder = given or sweep.data
     if folder is None or all(run.done for run in runs):
         return
     try:
         existing_folders([folder])
     except AalbertError as error:
-        told = f"--data {error}" if given is not None else f"{error}; the sweep expects its speech there without --data"
+        told = f"--data {error}" if given else f"{error}; the sweep expects its speech there without --data"
         raise AalbertError(told) from error
 
 
