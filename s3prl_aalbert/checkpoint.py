@@ -69,7 +69,7 @@ class Checkpoint:
     path: Path
     config: ModelConfig
     state: dict[str, Tensor]
-    """Weights by name, as ``objective.MaskedReconstruction`` has them."""
+    """Weights by name, as ``objective.MaskedPrediction`` has them."""
     info: dict[str, Any]
     """Plain facts recorded with it, such as ``step``."""
 

@@ -45,7 +45,7 @@ class Reconstruction(NamedTuple):
     """(B,) real tokens."""
 
 
-class MaskedReconstruction(nn.Module):
+class MaskedPrediction(nn.Module):
     """The pre-training model: representation model and spectrogram head."""
 
     def __init__(self, config: ModelConfig):

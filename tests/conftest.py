@@ -14,7 +14,7 @@ from torch import Tensor
 
 from s3prl_aalbert.checkpoint import save_release
 from s3prl_aalbert.config import AudioConfig, ModelConfig, TransformerConfig
-from s3prl_aalbert.objective import MaskedReconstruction
+from s3prl_aalbert.objective import MaskedPrediction
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -104,5 +104,5 @@ def tiny_release(tiny_config: ModelConfig, tmp_path_factory: pytest.TempPathFact
     """Return a release folder of the tiny model with random weights; read it only."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("release")
-    save_release(folder, tiny_config, MaskedReconstruction(tiny_config).state_dict(), "# A tiny model\n", {"step": 7})
+    save_release(folder, tiny_config, MaskedPrediction(tiny_config).state_dict(), "# A tiny model\n", {"step": 7})
     return folder

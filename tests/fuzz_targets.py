@@ -53,7 +53,7 @@ from s3prl_aalbert.downstream.speaker.utterance import DownstreamExpert as Utter
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.interop.exporting import export_s3prl
 from s3prl_aalbert.interop.importing import import_checkpoint
-from s3prl_aalbert.objective import MaskedReconstruction
+from s3prl_aalbert.objective import MaskedPrediction
 from s3prl_aalbert.pretrain.batches import SpeechDataset
 from s3prl_aalbert.pretrain.config import DataConfig, PretrainConfig, PretrainExpertConfig, RunnerConfig
 from s3prl_aalbert.pretrain.corpus import load_corpus
@@ -73,7 +73,7 @@ TINY = ModelConfig(
 def release(folder: Path) -> Path:
     """Write a release of a tiny model."""
     torch.manual_seed(0)
-    save_release(folder, TINY, MaskedReconstruction(TINY).state_dict(), "# tiny\n", {"step": 3})
+    save_release(folder, TINY, MaskedPrediction(TINY).state_dict(), "# tiny\n", {"step": 3})
     return folder
 
 
@@ -628,7 +628,7 @@ def foreign_checkpoints(folder: Path) -> Case:
     """Checkpoints of S3PRL and pohanchi/AALBERT for `aalbert convert`."""
     plain = TransformerConfig(**{**to_dict(TINY.transformer), "downsample_rate": 1})
     model = ModelConfig(transformer=plain, audio=AudioConfig(num_mel_bins=8, n_fft=400, front_end="s3prl", delta=False))
-    save_release(folder / "plain", model, MaskedReconstruction(model).state_dict(), "", {"step": 1})
+    save_release(folder / "plain", model, MaskedPrediction(model).state_dict(), "", {"step": 1})
     s3prl = export_s3prl(load_checkpoint(folder / "plain")).content
     lightning = {
         "state_dict": {f"pretrained_model.extractor.{k}": v for k, v in s3prl["Transformer"].items()},

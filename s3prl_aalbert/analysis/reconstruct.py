@@ -14,7 +14,7 @@ from s3prl_aalbert.audio_io import read_audio
 from s3prl_aalbert.checkpoint import load_checkpoint, load_training_state, load_weights
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.masking import collate_plans, sample_mask
-from s3prl_aalbert.objective import MaskedReconstruction, Reconstruction
+from s3prl_aalbert.objective import MaskedPrediction, Reconstruction
 
 MAX_SECONDS = 4.0
 MASK_SEED = 0
@@ -63,12 +63,12 @@ def reconstruct_one(folder: Path) -> ReconstructedUtterance:
     return ReconstructedUtterance(path, split, step, plan.selected, errors, loss, stages)
 
 
-def load_objective(folder: Path) -> tuple[MaskedReconstruction, int | None]:
+def load_objective(folder: Path) -> tuple[MaskedPrediction, int | None]:
     """Return the pre-trained model with its head, ready to evaluate, and its step."""
     checkpoint = load_checkpoint(folder)
     if not any(name.startswith("head.") for name in checkpoint.state):
         raise AalbertError("has no spectrogram head: distilled, or left out")
-    objective = MaskedReconstruction(checkpoint.config)
+    objective = MaskedPrediction(checkpoint.config)
     load_weights(objective, {name: t.float() for name, t in checkpoint.state.items()}, checkpoint.path)
     return objective.eval(), checkpoint.info.get("step")
 

@@ -12,7 +12,7 @@ from s3prl_aalbert.checkpoint import latest_state, load_checkpoint, load_weights
 from s3prl_aalbert.config import ModelConfig
 from s3prl_aalbert.distill.objective import MaskedDistillation, Teacher, check_layers
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.objective import MaskedReconstruction
+from s3prl_aalbert.objective import MaskedPrediction
 from s3prl_aalbert.pretrain.config import PretrainConfig
 from s3prl_aalbert.supernet.space import extreme
 
@@ -23,7 +23,7 @@ MODEL = "model."
 
 def build_objective(
     model_config: ModelConfig, config: PretrainConfig, teacher: Teacher | None
-) -> MaskedReconstruction | MaskedDistillation:
+) -> MaskedPrediction | MaskedDistillation:
     """Return what is trained: the model with its head, or with a teacher's projections.
 
     Raises:
@@ -33,7 +33,7 @@ def build_objective(
     if problems:
         raise AalbertError("; ".join(problems))
     if config.distill is None:
-        return MaskedReconstruction(model_config)
+        return MaskedPrediction(model_config)
     if teacher is None:
         raise AalbertError("this configuration has a section distill: use `aalbert distill --teacher ...`")
     if config.supernet:
@@ -43,7 +43,7 @@ def build_objective(
     return MaskedDistillation(model_config, config.distill, teacher)
 
 
-def initialise_from(objective: MaskedReconstruction | MaskedDistillation, path: Path) -> None:
+def initialise_from(objective: MaskedPrediction | MaskedDistillation, path: Path) -> None:
     """Load the model and, where both sides have them alike, its head or its projections to the teacher.
 
     Releases hold no projections: of the folder of a run its latest state is taken, which does.

@@ -53,7 +53,7 @@ def extract(state: Mapping[str, Tensor], config: ModelConfig, arch: Architecture
     """Cut the weights of a sub-network out of those of its model.
 
     Args:
-        state: weights by name, as ``objective.MaskedReconstruction`` or ``model.AalbertModel`` has them.
+        state: weights by name, as ``objective.MaskedPrediction`` or ``model.AalbertModel`` has them.
         config: of the model.
         arch: the sub-network.
 

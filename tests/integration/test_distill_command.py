@@ -10,7 +10,7 @@ import torch
 from s3prl_aalbert.checkpoint import load_checkpoint, load_training_state, save_release
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.config import load_model_config
-from s3prl_aalbert.objective import MaskedReconstruction
+from s3prl_aalbert.objective import MaskedPrediction
 from s3prl_aalbert.synthesis import synthesise_corpus
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 from s3prl_aalbert.upstream.huggingface import PretrainedAalbert
@@ -24,7 +24,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     synthesise_corpus(place / "speech", num_speakers=4, utterances_per_speaker=6, seconds=(0.5, 1.0), seed=11)
     config = load_model_config("debug")
     torch.manual_seed(0)
-    save_release(place / "teacher", config, MaskedReconstruction(config).state_dict(), card="")
+    save_release(place / "teacher", config, MaskedPrediction(config).state_dict(), card="")
     return place
 
 

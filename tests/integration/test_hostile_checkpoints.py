@@ -13,7 +13,7 @@ from command_lines import run
 
 from s3prl_aalbert.checkpoint import save_release
 from s3prl_aalbert.config import ModelConfig
-from s3prl_aalbert.objective import MaskedReconstruction
+from s3prl_aalbert.objective import MaskedPrediction
 from s3prl_aalbert.synthesis import synthesise_corpus
 
 
@@ -118,7 +118,7 @@ def test_caches_and_yaml_run_no_code(tmp_path: Path, marker: Path, tiny_config: 
     load_corpus(DataConfig(paths=(str(speech),), dev_fraction=0.4), manifest, 0)  # built anew
     assert not marker.exists()
 
-    save_release(tmp_path / "release", tiny_config, MaskedReconstruction(tiny_config).state_dict(), "")
+    save_release(tmp_path / "release", tiny_config, MaskedPrediction(tiny_config).state_dict(), "")
     (tmp_path / "release" / "config.yaml").write_text(f"audio: !!python/object/apply:os.mkdir ['{marker}']\n")
     with pytest.raises(AalbertError, match="not valid YAML"):
         UpstreamExpert(str(tmp_path / "release"))

@@ -28,7 +28,7 @@ from s3prl_aalbert.analysis.tsne import TsneRequest
 from s3prl_aalbert.checkpoint import save_release, save_training_state
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.config import ModelConfig
-from s3prl_aalbert.objective import MaskedReconstruction
+from s3prl_aalbert.objective import MaskedPrediction
 from s3prl_aalbert.synthesis import synthesise_corpus
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
@@ -56,7 +56,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, tiny_config: ModelConfig) -
     speech = synthesise_corpus(root / "speech", num_speakers=3, utterances_per_speaker=4, seconds=(0.5, 0.7), seed=2)
     tiny = root / "runs" / "pretrain" / "tiny"
     torch.manual_seed(0)
-    weights = MaskedReconstruction(tiny_config).state_dict()
+    weights = MaskedPrediction(tiny_config).state_dict()
     save_release(tiny, tiny_config, weights, "# tiny\n", {"step": 7})
     rows = [f"{path}\tdev" for path in sorted(speech.rglob("*.wav"))]
     manifest = root / "shared.tsv"  # as in a sweep, whose runs share one

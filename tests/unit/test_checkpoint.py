@@ -30,13 +30,13 @@ from s3prl_aalbert.checkpoint import (
 )
 from s3prl_aalbert.config import ConfigError, ModelConfig, load_model_config, to_dict
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.objective import MaskedReconstruction
+from s3prl_aalbert.objective import MaskedPrediction
 
 
 @pytest.fixture(scope="module")
 def weights(tiny_config: ModelConfig) -> dict[str, torch.Tensor]:
     torch.manual_seed(1)
-    return MaskedReconstruction(tiny_config).state_dict()
+    return MaskedPrediction(tiny_config).state_dict()
 
 
 def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
@@ -462,7 +462,7 @@ def test_an_altered_config_beside_the_weights_is_told(tmp_path: Path, weights, t
 
 
 def test_weights_that_do_not_fit_are_told_and_none_is_copied(weights, tiny_config) -> None:
-    model, path = MaskedReconstruction(tiny_config), Path("given.ckpt")
+    model, path = MaskedPrediction(tiny_config), Path("given.ckpt")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     names = sorted(weights)
     lacking = {name: tensor for name, tensor in weights.items() if name not in names[:5]}

@@ -18,7 +18,7 @@ from s3prl_aalbert.config import ConfigError, ModelConfig, TransformerConfig, fr
 from s3prl_aalbert.encoder import Encoder, EncoderLayer, sinusoid_positions
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model import count_parameters
-from s3prl_aalbert.objective import MaskedReconstruction
+from s3prl_aalbert.objective import MaskedPrediction
 from s3prl_aalbert.supernet.extraction import extract, extracted_config
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
@@ -209,11 +209,11 @@ def assert_extraction_is_exact(seed: int) -> None:
     dice = random.Random(seed)
     config = random_config(dice)
     torch.manual_seed(seed)
-    supernet = MaskedReconstruction(config).eval()
+    supernet = MaskedPrediction(config).eval()
     arch = random_architecture(dice, config.transformer)
     small = extracted_config(config, arch)
     assert small.transformer.problems() == []
-    alone = MaskedReconstruction(small).eval()
+    alone = MaskedPrediction(small).eval()
     alone.load_state_dict(extract(supernet.state_dict(), config, arch))
     tokens, lengths = torch.randn(3, 12, config.input_dim), torch.tensor([12, 5, 8])
     with torch.no_grad():
@@ -293,7 +293,7 @@ def test_what_is_no_sub_network(arch: Architecture, message: str) -> None:
 def supernet(tmp_path: Path) -> Path:
     config = ModelConfig(replace(SMALL, share_layer=False))
     torch.manual_seed(3)
-    save_release(tmp_path / "supernet", config, MaskedReconstruction(config).state_dict(), card=CARD)
+    save_release(tmp_path / "supernet", config, MaskedPrediction(config).state_dict(), card=CARD)
     return tmp_path / "supernet"
 
 

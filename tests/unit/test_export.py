@@ -22,7 +22,7 @@ from s3prl_aalbert import cli
 from s3prl_aalbert.architecture import Architecture, architecture_yaml
 from s3prl_aalbert.checkpoint import load_checkpoint, save_release, save_training_state
 from s3prl_aalbert.config import AudioConfig, ModelConfig, TransformerConfig, load_model_config, to_dict
-from s3prl_aalbert.objective import MaskedReconstruction
+from s3prl_aalbert.objective import MaskedPrediction
 from s3prl_aalbert.pretrain.config import PretrainConfig
 from s3prl_aalbert.submission.huggingface_folder import REQUIREMENTS, copied_sources, write_folder
 from s3prl_aalbert.upstream.expert import UpstreamExpert
@@ -92,7 +92,7 @@ print(json.dumps(found))
 
 def release(folder: Path, config: ModelConfig, card: str = "# A model\n", **info: object) -> Path:
     torch.manual_seed(0)
-    save_release(folder, config, MaskedReconstruction(config).state_dict(), card, {"step": 7, **info})
+    save_release(folder, config, MaskedPrediction(config).state_dict(), card, {"step": 7, **info})
     return folder
 
 
@@ -247,7 +247,7 @@ def test_the_card_of_a_training_state_tells_how_it_was_trained(tmp_path: Path) -
         "seed": 5,
         "best_dev": 0.4321,
         "pretrain_config": to_dict(pretraining),
-        "model": MaskedReconstruction(config).state_dict(),
+        "model": MaskedPrediction(config).state_dict(),
     }
     save_training_state(tmp_path / "states-1234.ckpt", config, state)
     assert cli.main(["export", str(tmp_path / "states-1234.ckpt"), str(tmp_path / "out")]) == 0
@@ -274,7 +274,7 @@ def test_a_card_that_cannot_be_read_leaves_nothing_half_written(
 def test_a_model_whose_step_is_not_known_is_exported(tmp_path: Path) -> None:
     """As releases are that were converted from checkpoints without one."""
     config = CONFIGS["shared"]
-    save_release(tmp_path / "release", config, MaskedReconstruction(config).state_dict(), "# A model\n", {})
+    save_release(tmp_path / "release", config, MaskedPrediction(config).state_dict(), "# A model\n", {})
     assert cli.main(["export", str(tmp_path / "release"), str(tmp_path / "out")]) == 0
     wav = torch.zeros(8000)
     exported = UpstreamExpert(str(tmp_path / "out" / "model.pt")).eval()([wav])["last_hidden_state"]
@@ -304,7 +304,7 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = CONFIGS["shared"]
-    state = {**MaskedReconstruction(config).state_dict(), "model.encoder.extra": torch.zeros(1)}
+    state = {**MaskedPrediction(config).state_dict(), "model.encoder.extra": torch.zeros(1)}
     save_release(tmp_path / "release", config, state, "")
     for kind in ("huggingface", "torch"):
         assert cli.main(["export", str(tmp_path / "release"), str(tmp_path / "out"), "--format", kind]) == 2

@@ -29,7 +29,7 @@ from s3prl_aalbert.config import AudioConfig, ConfigError, ModelConfig, Transfor
 from s3prl_aalbert.interop.exporting import export_s3prl
 from s3prl_aalbert.interop.importing import Imported, import_checkpoint, s3prl_audio
 from s3prl_aalbert.model import AalbertModel, SpectrogramHead
-from s3prl_aalbert.objective import MaskedReconstruction
+from s3prl_aalbert.objective import MaskedPrediction
 
 TOLERANCE = 1e-5
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
@@ -388,7 +388,7 @@ THEIRS = replace(PLAIN, front_end="s3prl", target_level_db=-25.0)
 
 def own_release(folder: Path, transformer: dict[str, Any], audio: AudioConfig = PLAIN) -> Path:
     config = ModelConfig(TransformerConfig(**{**SIZES, "downsample_rate": 1, **transformer}), audio)
-    model = MaskedReconstruction(config)
+    model = MaskedPrediction(config)
     scatter(model)
     save_release(folder, config, model.state_dict(), "", {"step": 12})
     return folder
@@ -573,7 +573,7 @@ def test_albert_new_by_its_own_code(peer, peers_code: Path, tmp_path: Path, monk
         predicted, _ = whole.SpecHead(theirs[-1])
     ours = encode(imported, tmp_path / "release", features)
     assert_same_states(theirs, ours[1:], LENGTHS)
-    objective = MaskedReconstruction(imported.config)
+    objective = MaskedPrediction(imported.config)
     objective.load_state_dict(imported.state)  # model and head, all of both
     with torch.no_grad():
         found = objective.head(theirs[-1].flatten(0, 1)).flatten(1).unflatten(0, predicted.shape[:2])
@@ -661,7 +661,7 @@ def test_pohanchi_by_its_own_code(peers_code: Path, tmp_path: Path, monkeypatch,
         predicted, _ = head(theirs[-1])
     ours = encode(imported, tmp_path / "release", features)
     assert_same_states(theirs, ours[1:], LENGTHS)
-    objective = MaskedReconstruction(imported.config)
+    objective = MaskedPrediction(imported.config)
     objective.load_state_dict(imported.state)
     with torch.no_grad():
         found = objective.head(theirs[-1].flatten(0, 1)).flatten(1).unflatten(0, predicted.shape[:2])

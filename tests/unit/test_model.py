@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from s3prl_aalbert.config import ModelConfig, TransformerConfig, load_model_config
 from s3prl_aalbert.encoder import Encoder
 from s3prl_aalbert.model import AalbertModel, SpectrogramHead, count_parameters
-from s3prl_aalbert.objective import MaskedReconstruction
+from s3prl_aalbert.objective import MaskedPrediction
 
 # ------------------------------------------------------------------------------------------ counts (SPEC 1)
 
@@ -60,7 +60,7 @@ def test_mockingjay_with_an_unstacked_input() -> None:
 
 def test_the_original_pretraining_model_with_its_head() -> None:
     config = load_model_config("original")
-    assert numel(MaskedReconstruction(config)) == 10_415_619
+    assert numel(MaskedPrediction(config)) == 10_415_619
     assert SpectrogramHead(config).output.out_features == 3 * 1025
 
 

@@ -16,17 +16,17 @@ from torch.nn.utils.rnn import pad_sequence
 from s3prl_aalbert.acoustics import Features
 from s3prl_aalbert.config import ModelConfig
 from s3prl_aalbert.masking import ZERO, MaskPlan, collate_plans, sample_mask
-from s3prl_aalbert.objective import Loss, MaskedReconstruction, selected_first
+from s3prl_aalbert.objective import Loss, MaskedPrediction, selected_first
 
 # 4,801 samples: 31 frames, 11 tokens of which the last has one real frame; 2,000: 13 frames, 5 tokens.
 LENGTHS = [4801, 2000]
 
 
 @pytest.fixture
-def module(tiny_config: ModelConfig) -> MaskedReconstruction:
+def module(tiny_config: ModelConfig) -> MaskedPrediction:
     torch.manual_seed(0)
     config = replace(tiny_config, transformer=replace(tiny_config.transformer, initializer_range=0.1))
-    return MaskedReconstruction(config).eval()
+    return MaskedPrediction(config).eval()
 
 
 @pytest.fixture
@@ -49,12 +49,12 @@ def plan_of(*rows: dict[int, int]) -> MaskPlan:
 PLAN = plan_of({2: ZERO, 7: 3, 10: ZERO}, {0: 0, 3: ZERO})
 
 
-def change_features(module: MaskedReconstruction, change: Callable[[Features], Features]) -> None:
+def change_features(module: MaskedPrediction, change: Callable[[Features], Features]) -> None:
     """Let ``change`` replace what the acoustics give."""
     module.model.acoustics.register_forward_hook(lambda _module, _args, features: change(features))
 
 
-def change_target(module: MaskedReconstruction, where: Callable[[Features], Tensor], by: float) -> None:
+def change_target(module: MaskedPrediction, where: Callable[[Features], Tensor], by: float) -> None:
     """Add ``by`` to the target at the frames (B, T, stack) that ``where`` gives."""
 
     def change(features: Features) -> Features:
@@ -65,7 +65,7 @@ def change_target(module: MaskedReconstruction, where: Callable[[Features], Tens
 
 
 def test_what_is_heard_goes_in_and_what_is_clean_comes_out(
-    module: MaskedReconstruction, batch: tuple[Tensor, Tensor]
+    module: MaskedPrediction, batch: tuple[Tensor, Tensor]
 ) -> None:
     wavs, num_samples = batch
     heard = wavs + 0.1 * torch.randn(wavs.shape, generator=torch.Generator().manual_seed(0)) * (wavs != 0)
@@ -79,7 +79,7 @@ def test_what_is_heard_goes_in_and_what_is_clean_comes_out(
     assert float((predicted - clean.predicted).abs()[real].max()) > 0.01
 
 
-def test_the_loss_equals_l1_by_hand(module: MaskedReconstruction, batch: tuple[Tensor, Tensor]) -> None:
+def test_the_loss_equals_l1_by_hand(module: MaskedPrediction, batch: tuple[Tensor, Tensor]) -> None:
     with torch.no_grad():
         loss = module(*batch, PLAN)
         full = module.reconstruct(*batch, PLAN)
@@ -95,7 +95,7 @@ def test_the_loss_equals_l1_by_hand(module: MaskedReconstruction, batch: tuple[T
     assert Loss(torch.tensor(6.0), torch.tensor(4.0)).mean == 1.5
 
 
-def test_all_stages_are_as_described(module: MaskedReconstruction, batch: tuple[Tensor, Tensor]) -> None:
+def test_all_stages_are_as_described(module: MaskedPrediction, batch: tuple[Tensor, Tensor]) -> None:
     with torch.no_grad():
         full = module.reconstruct(*batch, PLAN)
     assert full.lengths.tolist() == [11, 5]
@@ -120,7 +120,7 @@ def selected_and_real(features: Features) -> Tensor:
 
 @pytest.mark.parametrize(("where", "blind"), [(unselected, True), (padded, True), (selected_and_real, False)])
 def test_the_loss_sees_hidden_real_frames_alone(
-    module: MaskedReconstruction, batch: tuple[Tensor, Tensor], where: Callable[[Features], Tensor], blind: bool
+    module: MaskedPrediction, batch: tuple[Tensor, Tensor], where: Callable[[Features], Tensor], blind: bool
 ) -> None:
     with torch.no_grad():
         before = module(*batch, PLAN)
@@ -134,7 +134,7 @@ def test_the_loss_sees_hidden_real_frames_alone(
 
 
 def test_samples_in_the_padding_and_more_padding_do_not_matter(
-    module: MaskedReconstruction, batch: tuple[Tensor, Tensor]
+    module: MaskedPrediction, batch: tuple[Tensor, Tensor]
 ) -> None:
     wavs, lengths = batch
     garbage = wavs.clone()
@@ -153,7 +153,7 @@ def test_samples_in_the_padding_and_more_padding_do_not_matter(
 
 
 def test_the_loss_of_a_batch_is_the_sum_of_its_utterances(
-    module: MaskedReconstruction, batch: tuple[Tensor, Tensor]
+    module: MaskedPrediction, batch: tuple[Tensor, Tensor]
 ) -> None:
     wavs, lengths = batch
     with torch.no_grad():
@@ -164,7 +164,7 @@ def test_the_loss_of_a_batch_is_the_sum_of_its_utterances(
     assert float(whole.total) == pytest.approx(float(first.total + second.total), rel=1e-5)
 
 
-def test_a_zeroed_token_is_really_hidden(module: MaskedReconstruction, batch: tuple[Tensor, Tensor]) -> None:
+def test_a_zeroed_token_is_really_hidden(module: MaskedPrediction, batch: tuple[Tensor, Tensor]) -> None:
     """The prediction must not depend on what stood in a zeroed or replaced place; it does on what is shown."""
 
     def predictions() -> Tensor:
@@ -184,7 +184,7 @@ def test_a_zeroed_token_is_really_hidden(module: MaskedReconstruction, batch: tu
     assert not torch.allclose(predictions(), before, atol=1e-4)
 
 
-def test_the_gradient_reaches_every_parameter(module: MaskedReconstruction, batch: tuple[Tensor, Tensor]) -> None:
+def test_the_gradient_reaches_every_parameter(module: MaskedPrediction, batch: tuple[Tensor, Tensor]) -> None:
     module(*batch, PLAN).mean.backward()
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
@@ -193,14 +193,14 @@ def test_the_gradient_reaches_every_parameter(module: MaskedReconstruction, batc
 
 
 @pytest.mark.parametrize("num_samples", [1, 320, 480])
-def test_the_shortest_utterances_have_a_finite_loss(module: MaskedReconstruction, voice, num_samples: int) -> None:
+def test_the_shortest_utterances_have_a_finite_loss(module: MaskedPrediction, voice, num_samples: int) -> None:
     plan = collate_plans([sample_mask(1, module.config.task, torch.Generator().manual_seed(0))])
     loss = module(voice(num_samples).unsqueeze(0), torch.tensor([num_samples]), plan)
     assert torch.isfinite(loss.total) and int(loss.weight) == -(-num_samples // 160) * 257
 
 
 def test_bfloat16_autocast_keeps_the_loss_in_float32(
-    module: MaskedReconstruction, batch: tuple[Tensor, Tensor]
+    module: MaskedPrediction, batch: tuple[Tensor, Tensor]
 ) -> None:
     with torch.no_grad():
         expected = module(*batch, PLAN)
@@ -218,7 +218,7 @@ def test_one_batch_is_learnt_by_heart(tiny_config: ModelConfig, voice, share: bo
         transformer=replace(tiny_config.transformer, share_layer=share, hidden_size=64, intermediate_size=128),
         task=replace(tiny_config.task, mask_proportion=0.5),
     )
-    module = MaskedReconstruction(config).train()
+    module = MaskedPrediction(config).train()
     wavs, lengths = pad_sequence([voice(6000, 1), voice(4000, 2)], batch_first=True), torch.tensor([6000, 4000])
     generator = torch.Generator().manual_seed(0)
     plan = collate_plans([sample_mask(-(-int(n) // 480), config.task, generator) for n in lengths])

@@ -19,7 +19,7 @@ import torch
 from s3prl_aalbert.audio_io import AudioError
 from s3prl_aalbert.config import AudioConfig, ModelConfig, TaskConfig, TransformerConfig
 from s3prl_aalbert.masking import length_mask
-from s3prl_aalbert.objective import MaskedReconstruction
+from s3prl_aalbert.objective import MaskedPrediction
 from s3prl_aalbert.pretrain.batches import (
     Batch,
     Cut,
@@ -217,7 +217,7 @@ def test_processes_and_accumulation_share_out_one_batch(
 
 def test_micro_batches_add_up_to_the_loss_and_gradient_of_one(dataset: SpeechDataset) -> None:
     torch.manual_seed(0)
-    model = MaskedReconstruction(MODEL)
+    model = MaskedPrediction(MODEL)
     [[whole]] = take(TrainingBatches(dataset, 8, None, 1), 1)
     [micro] = take(TrainingBatches(dataset, 2, None, 4), 1)
     gradients, totals = [], []

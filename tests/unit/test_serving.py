@@ -19,7 +19,7 @@ from s3prl_aalbert import cli
 from s3prl_aalbert.checkpoint import load_checkpoint, save_release
 from s3prl_aalbert.config import AudioConfig, ModelConfig, TransformerConfig
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.objective import MaskedReconstruction
+from s3prl_aalbert.objective import MaskedPrediction
 from s3prl_aalbert.submission import serving
 from s3prl_aalbert.upstream.expert import UpstreamExpert, pad_wavs
 
@@ -57,7 +57,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {name: tmp_path_factory.mktemp("release") for name in CONFIGS}
     for name, config in CONFIGS.items():
         torch.manual_seed(0)
-        save_release(folders[name], config, MaskedReconstruction(config).state_dict(), "# A model\n", {"step": 7})
+        save_release(folders[name], config, MaskedPrediction(config).state_dict(), "# A model\n", {"step": 7})
     return folders
 
 

@@ -16,7 +16,7 @@ from superb_experiments import LINES, checkpoint, experiment
 
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.config import load_model_config
-from s3prl_aalbert.objective import MaskedReconstruction
+from s3prl_aalbert.objective import MaskedPrediction
 from s3prl_aalbert.upstream.download import packaged_folder
 
 TARGETS = {
@@ -178,7 +178,7 @@ def test_the_form_tells_model_profile_and_hyper_parameters(experiments, tmp_path
     checkpoint(experiments["ks"] / "dev-best.ckpt", 0.75, "ks", **ours)
     assert submit(*flags({"ks": experiments["ks"]}), "-o", tmp_path, "--any_count") == 0
     form = read_form(tmp_path)
-    model = MaskedReconstruction(tiny_config)
+    model = MaskedPrediction(tiny_config)
     head = sum(p.numel() for name, p in model.named_parameters() if "head" in name)
     assert form["shared_parameters"] == sum(p.numel() for p in model.parameters()) - head
     assert (form["stride_samples"], form["stride_ms"], form["fine_tuned_parameters"]) == (480, 30.0, 0)

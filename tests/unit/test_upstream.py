@@ -15,7 +15,7 @@ from s3prl_aalbert.checkpoint import CheckpointError, load_checkpoint, save_rele
 from s3prl_aalbert.config import ConfigError, ModelConfig, to_dict
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model import AalbertModel
-from s3prl_aalbert.objective import MaskedReconstruction
+from s3prl_aalbert.objective import MaskedPrediction
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert, pad_wavs
 
 
@@ -210,7 +210,7 @@ def test_a_checkpoint_that_is_missing_or_of_another_kind(tmp_path: Path) -> None
 
 def test_weights_of_another_shape(tmp_path: Path, tiny_config: ModelConfig) -> None:
     wider = replace(tiny_config, transformer=replace(tiny_config.transformer, intermediate_size=128))
-    save_release(tmp_path, tiny_config, MaskedReconstruction(wider).state_dict(), "")
+    save_release(tmp_path, tiny_config, MaskedPrediction(wider).state_dict(), "")
     with pytest.raises(CheckpointError, match="does not fit the model"):
         UpstreamExpert(ckpt=str(tmp_path))
 
