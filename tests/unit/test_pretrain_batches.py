@@ -114,9 +114,13 @@ def lengths_of(folder: Path) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def real_lengths(shared_data: Path) -> dict[str, np.ndarray]:
-    """Return the lengths of real corpora (N,) in samples."""
-    libri, learners = lengths_of(shared_data / "LibriSpeech"), lengths_of(shared_data / "speechocean762")
-    assert len(libri) == 351 and len(learners) == 5245
+    """Return the lengths of real corpora (N,) in samples, or skip where a corpus is absent."""
+    libri, learners = (
+        lengths_of(shared_data / "LibriSpeech" / "train-clean-5"),
+        lengths_of(shared_data / "speechocean762"),
+    )
+    if not (len(libri) and len(learners)):
+        pytest.skip(f"no LibriSpeech/train-clean-5 or no speechocean762 in {shared_data}")
     like_100 = np.random.default_rng(0).choice(libri, 28539)  # as many as train-clean-100 has
     return {"learners": learners, "both": np.concatenate([libri, learners]), "like train-clean-100": like_100}
 
