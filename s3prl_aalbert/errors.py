@@ -45,7 +45,10 @@ def check_new_folder(output: Path) -> None:
 
 def environment_fault(error: OSError | RuntimeError) -> str | None:
     """Return in one sentence what the disk or a path did, or None for an error that only a bug can cause."""
-    if isinstance(error, RuntimeError):  # of Path.expanduser
+    if isinstance(error, RuntimeError):
+        if fault := lost_worker(error):
+            return fault
+        # Of Path.expanduser.
         no_user = "Could not determine home directory" in str(error)
         return "a path begins with ~ and the name of no user of this machine" if no_user else None
     if type(error).__module__.partition(".")[0] in ("requests", "urllib"):
@@ -54,3 +57,16 @@ def environment_fault(error: OSError | RuntimeError) -> str | None:
         return None
     reason = os.strerror(error.errno or 0)
     return reason if error.filename is None else f"{error.filename}: {reason}"
+
+
+def lost_worker(error: RuntimeError) -> str | None:
+    """Return in one sentence that a loader process of torch's is gone, or None for another error.
+
+    torch raises this wherever the program happens to be when the system says that a child has ended.
+    """
+    if "DataLoader worker (pid" not in str(error):
+        return None
+    return (
+        "a process that loads audio was killed: out of memory, most likely; lower num_workers of the configuration's "
+        "datarc, or the batch size, and go on with -a"
+    )

@@ -12,6 +12,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from s3prl_aalbert.audio_io import AudioError
+from s3prl_aalbert.errors import AalbertError, lost_worker
+from s3prl_aalbert.parcels import send, workers_within_limits
 
 T = TypeVar("T")
 Keys = list[tuple[int, int]]
@@ -37,7 +39,7 @@ class _Batches(Dataset):
 
     def __getitem__(self, keys: Keys) -> Any:
         try:
-            return self.source.collate([self.source[key] for key in keys])
+            return send(self.source.collate([self.source[key] for key in keys]))
         except AudioError as error:
             return error
 
@@ -56,11 +58,13 @@ def load(source: BatchSource, keys: Iterator[Keys], num_workers: int) -> Generat
     Args:
         source: dataset.
         keys: asked for some batches ahead, in this process; may be endless, so that workers live as long as training.
-        num_workers: processes; 0 is a thread of this one.
+        num_workers: processes; 0 is a thread of this one, which also steps in where too few files may be open.
 
     Raises:
         AudioError: when the turn comes of a batch with an unusable file.
+        AalbertError: a process was killed.
     """
+    num_workers = workers_within_limits(num_workers)
     loader: DataLoader = DataLoader(
         _Batches(source),
         batch_size=None,
@@ -70,11 +74,17 @@ def load(source: BatchSource, keys: Iterator[Keys], num_workers: int) -> Generat
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_outlive_signals,
     )
-    batches = iter(loader) if num_workers else prefetch(iter(loader), READY)
-    for batch in batches:
-        if isinstance(batch, AudioError):
-            raise batch
-        yield batch
+    try:
+        batches = iter(loader) if num_workers else prefetch(iter(loader), READY)
+        for batch in batches:
+            if isinstance(batch, AudioError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        fault = lost_worker(error)
+        if fault is None:
+            raise
+        raise AalbertError(fault) from error
 
 
 def _as_is(batch: T) -> T:
@@ -83,7 +93,8 @@ def _as_is(batch: T) -> T:
 
 def _outlive_signals(_: int) -> None:
     """Leave stopping to the training process: Ctrl-C and job managers signal workers too, before it has saved."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, getattr(signal, "SIGUSR1", signal.SIGINT)):
+        signal.signal(number, signal.SIG_IGN)
     # A second SIGTERM ends the worker: that is the training process insisting.
     signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
 

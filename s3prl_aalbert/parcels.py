@@ -1,0 +1,137 @@
+"""How batches come from loader processes: by shared memory, or by a pipe where there is too little of it.
+
+By itself torch takes shared memory without a look at how much there is. With the 64 MB that containers have by default
+the thread that sends a batch fails, the batch is lost, and the training process waits for it for ever.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import logging
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+try:
+    import resource
+except ImportError:  # Windows knows no such limits
+    resource = None  # type: ignore[assignment]
+
+logger = logging.getLogger(__name__)
+
+SHARED_MEMORY = Path("/dev/shm")
+FILES, FILES_A_WORKER = 64, 32
+"""Open files of a training process, and more of them for each loader process: its pipes and the tensors under way."""
+
+
+def send(batch: Any) -> Any:
+    """Return, in a loader process, a parcel that is unpickled as ``batch``; elsewhere ``batch`` itself."""
+    worker = get_worker_info()
+    return batch if worker is None else _Parcel(batch, worker.num_workers)
+
+
+class _Parcel:
+    """A batch as its structure and its tensors."""
+
+    def __init__(self, batch: Any, num_workers: int):
+        structure = io.BytesIO()
+        pickler = _Structure(structure)
+        pickler.dump(batch)
+        self.structure = structure.getvalue()
+        self.tensors: list[Tensor] | list[np.ndarray] = pickler.tensors
+        # Every process may be about to take as much, having seen the same free space.
+        needed = (num_workers + 1) * sum(tensor.nbytes for tensor in pickler.tensors)
+        if needed > free_shared_memory() or not _share(pickler.tensors):
+            self.tensors = [tensor.numpy() for tensor in pickler.tensors]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpacked, (self.structure, self.tensors)
+
+
+class _Structure(pickle.Pickler):
+    """Pickles everything but tensors, which it gathers."""
+
+    def __init__(self, file: io.BytesIO):
+        super().__init__(file)
+        self.tensors: list[Tensor] = []
+        self._places: dict[int, int] = {}
+
+    def persistent_id(self, thing: Any) -> int | None:
+        if not isinstance(thing, Tensor):
+            return None
+        if id(thing) not in self._places:  # one tensor in two places stays one
+            self._places[id(thing)] = len(self.tensors)
+            self.tensors.append(thing)
+        return self._places[id(thing)]
+
+
+class _Whole(pickle.Unpickler):
+    def __init__(self, structure: bytes, tensors: list[Tensor]):
+        super().__init__(io.BytesIO(structure))
+        self.tensors = tensors
+
+    def persistent_load(self, place: int) -> Tensor:
+        return self.tensors[place]
+
+
+def _unpacked(structure: bytes, tensors: list[Any]) -> Any:
+    if tensors and isinstance(tensors[0], np.ndarray):
+        _warn_once()
+        tensors = [torch.from_numpy(array) for array in tensors]
+    return _Whole(structure, tensors).load()
+
+
+@functools.cache
+def _warn_once() -> None:
+    logger.warning(
+        "%s has %.0f MB left, too little for the batches of the loader processes: they come through pipes, a little "
+        "slower (a container gets more with --shm-size or --ipc=host)",
+        SHARED_MEMORY,
+        free_shared_memory() / 1e6,
+    )
+
+
+def free_shared_memory() -> float:
+    """Return the free bytes of shared memory; infinity where the system does not keep it in a folder."""
+    try:
+        return shutil.disk_usage(SHARED_MEMORY).free
+    except OSError:
+        return float("inf")
+
+
+def _share(tensors: list[Tensor]) -> bool:
+    """Move tensors to shared memory and return whether all found room."""
+    try:
+        for tensor in tensors:
+            tensor.share_memory_()
+    except (RuntimeError, OSError):  # somebody else took it in between, or too many files are open
+        return False
+    return True
+
+
+def workers_within_limits(num_workers: int) -> int:
+    """Return ``num_workers``, or 0 with a warning where the limit on open files is too low for them.
+
+    The soft limit (``ulimit -n``) is raised as far as needed and allowed.
+    """
+    if not num_workers or resource is None:
+        return num_workers
+    needed = FILES + FILES_A_WORKER * num_workers
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return num_workers
+    if hard == resource.RLIM_INFINITY or hard >= needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+        return num_workers
+    logger.warning(
+        "ulimit -n allows %d open files, %d loader processes need %d: going on with none of them", hard, num_workers,
+        needed,
+    )  # fmt: skip
+    return 0
