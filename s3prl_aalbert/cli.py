@@ -27,6 +27,7 @@ COMMANDS = {
     "distill": "pre-train against the hidden states of a teacher, any upstream",
     "downstream": "S3PRL's run_downstream.py with this plugin registered",
     "probe": "probe every layer of an upstream in one run",
+    "abx": "tell phones apart in any upstream's hidden states without training anything",
     "sweep": "run a grid of models, tasks, settings and seeds from one YAML file",
     "reproduce": "run rows of RESULTS.md again and compare",
     "profile": "parameters, multiply-accumulates, speed and memory of models",

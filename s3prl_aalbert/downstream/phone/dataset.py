@@ -64,7 +64,7 @@ def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path 
     left_out = LeftOut()
     sources = read_sources(config, left_out)
     names = _without_excluded(sources.alignments, config, left_out)
-    folded = {name: _fold(sources.alignments[name], config) for name in names}
+    folded = {name: fold_alignment(sources.alignments[name], config) for name in names}
     left_out.add("no_labels", [name for name in names if not folded[name]])
     split = _split(config, [name for name in names if folded[name]], sources.speakers, left_out)
     store = AudioStore(sources.audio)
@@ -130,7 +130,8 @@ def _say_shared_speakers(used: Mapping[str, str], speakers: Mapping[str, str]) -
         logger.info("phone task: %d of %d test speakers are in training, too", len(train & test), len(test))
 
 
-def _fold(alignment: Alignment, config: PhoneDataConfig) -> Alignment:
+def fold_alignment(alignment: Alignment, config: PhoneDataConfig) -> Alignment:
+    """Return the segments in the task's phone set, without those that it drops."""
     folded = []
     for segment in alignment:
         phone: str | None = segment.phone

@@ -1,0 +1,146 @@
+"""ABX: how often a segment X lies nearer to one of another phone (B) than to one of its own (A). Nothing is trained.
+
+Segments are means over time, compared by cosine. A and B have one speaker; X is of the same speaker (within) or of
+another one (across). Legend: N segments, S speakers, P phones, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from s3prl_aalbert.config import SAMPLE_RATE
+from s3prl_aalbert.downstream.alignments import GRID_SECONDS, SILENCES, Segment, token_of_grid_frame
+from s3prl_aalbert.downstream.left_out import LeftOut
+from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
+from s3prl_aalbert.downstream.phone.dataset import fold_alignment
+from s3prl_aalbert.downstream.phone.sources import read_sources
+from s3prl_aalbert.downstream.splits import exclude
+from s3prl_aalbert.errors import AalbertError
+
+MIN_SECONDS = 0.03
+"""Shorter segments are left out: one token of ours would be mostly their neighbours."""
+
+
+class Spoken(NamedTuple):
+    """One utterance and its segments."""
+
+    path: str
+    speaker: str
+    segments: list[Segment]
+
+
+class AbxErrors(NamedTuple):
+    """Errors of one representation, as shares of all triples; NaN where there is no triple."""
+
+    speakers: Sequence[str]
+    matrix: np.ndarray
+    """(S, S): A and B of the row's speaker, X of the column's."""
+
+    def within(self) -> dict[str, float]:
+        """Return the error by speaker."""
+        return {name: self.matrix[i, i] for i, name in enumerate(self.speakers) if not np.isnan(self.matrix[i, i])}
+
+    def across(self) -> dict[str, float]:
+        """Return the error by the speaker of A and B, the mean over the other speakers."""
+        others = np.where(np.eye(len(self.matrix), dtype=bool), np.nan, self.matrix)
+        return {name: np.nanmean(others[i]) for i, name in enumerate(self.speakers) if not np.isnan(others[i]).all()}
+
+
+def load_segments(config: PhoneDataConfig) -> list[Spoken]:
+    """Return the utterances of at least two speakers with their phones, without silence and short segments.
+
+    Raises:
+        AalbertError: no audio, no labels, or fewer than two speakers or phones.
+    """
+    left_out = LeftOut()
+    sources = read_sources(config, left_out)
+    names, excluded = exclude(sources.alignments, config.exclude)
+    left_out.add("excluded", excluded)
+    left_out.log("ABX")
+    found = []
+    for name in sorted(names):
+        folded = fold_alignment(sources.alignments[name], config)
+        kept = [s for s in folded if s.phone.lower() not in SILENCES and s.end - s.start >= MIN_SECONDS - 1e-9]
+        found.append(Spoken(str(sources.audio[name]), sources.speakers[name], kept))
+    speakers = {one.speaker for one in found if one.segments}
+    phones = {segment.phone for one in found for segment in one.segments}
+    if min(len(speakers), len(phones)) < 2:
+        counts = f"{len(speakers)} speakers and {len(phones)} phones"
+        raise AalbertError(f"{config.audio}: has {counts} with segments of {MIN_SECONDS:g} s, expected two of each")
+    return found
+
+
+def pool_segments(states: np.ndarray, rate: int, segments: Sequence[Segment]) -> np.ndarray:
+    """Return the mean (N, D) of each segment over the 10 ms frames whose centres it holds.
+
+    Every frame stands for the token that covers it, so that upstreams of all rates are pooled over the same time.
+
+    Args:
+        states: (tokens, D).
+        rate: samples a token.
+        segments: of at least ``MIN_SECONDS`` each.
+    """
+    last = max((segment.end for segment in segments), default=0.0)
+    token = token_of_grid_frame(int(np.ceil(last / GRID_SECONDS)) + 1, rate, len(states))
+    bounds = [(_first_frame(segment.start), _first_frame(segment.end)) for segment in segments]
+    means = [states[token[start:end]].mean(0) for start, end in bounds]
+    return np.stack(means) if means else np.zeros((0, states.shape[1]), dtype=states.dtype)
+
+
+def _first_frame(seconds: float) -> int:
+    """Return the first 10 ms frame whose centre is not before a time."""
+    return int(np.ceil(round(seconds * SAMPLE_RATE) / (GRID_SECONDS * SAMPLE_RATE) - 0.5))
+
+
+def abx_errors(vectors: np.ndarray, phones: Sequence[str], speakers: Sequence[str]) -> AbxErrors:
+    """Return the ABX error of every pair of speakers.
+
+    In each ordered pair of phones the error is the mean over all triples (A, B, X) with A and X different segments of
+    the first phone and B of the second, a tie counting one half; a pair of speakers has the mean over its phone pairs.
+
+    Args:
+        vectors: (N, D).
+        phones: (N,).
+        speakers: (N,).
+    """
+    unit = vectors.astype(np.float64)
+    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+    phone_names, phone = np.unique(np.asarray(phones), return_inverse=True)
+    speaker_names, speaker = np.unique(np.asarray(speakers), return_inverse=True)
+    members = [np.flatnonzero(speaker == index) for index in range(len(speaker_names))]
+    matrix = np.full((len(members), len(members)), np.nan)
+    for row, ab in enumerate(members):
+        for column, x in enumerate(members):
+            near = (unit[x] @ unit[ab].T).astype(np.float32)  # (X, A and B); float32: equal vectors tie
+            matrix[row, column] = _pair_error(near, phone[x], phone[ab], len(phone_names), row == column)
+    return AbxErrors([str(name) for name in speaker_names], matrix)
+
+
+def _pair_error(near: np.ndarray, phone_x: np.ndarray, phone_ab: np.ndarray, num_phones: int, same: bool) -> float:
+    """Return the mean error over the phone pairs of two speakers.
+
+    Args:
+        near: (X, AB) similarity.
+        phone_x: (X,).
+        phone_ab: (AB,).
+        num_phones: P.
+        same: whether X and AB are the same segments; then no segment is its own A.
+    """
+    member = np.eye(num_phones, dtype=np.float32)[phone_ab]  # (AB, P)
+    count = member.sum(0)
+    total, cells = 0.0, 0
+    for own in np.unique(phone_x):
+        xs, own_a = np.flatnonzero(phone_x == own), np.flatnonzero(phone_ab == own)
+        x, a = np.repeat(xs, len(own_a)), np.tile(own_a, len(xs))
+        x, a = (x[x != a], a[x != a]) if same else (x, a)
+        others = (count > 0) & (np.arange(num_phones) != own)
+        if not len(x) or not others.any():
+            continue
+        to_a, to_b = near[x, a][:, None], near[x]  # (pairs, 1), (pairs, AB)
+        wrong = (to_b > to_a).sum(0, dtype=np.float64) + 0.5 * (to_b == to_a).sum(0, dtype=np.float64)
+        rates = (wrong @ member)[others] / (len(x) * count[others])
+        total, cells = total + rates.sum(), cells + len(rates)
+    return total / cells if cells else float("nan")

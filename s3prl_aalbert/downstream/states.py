@@ -1,0 +1,37 @@
+"""Hidden states of whole utterances, of any upstream."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from s3prl_aalbert.errors import AalbertError
+
+HIDDEN_STATES = "hidden_states"
+
+
+def hidden_states(upstream: nn.Module, wav: np.ndarray, selection: str = HIDDEN_STATES) -> list[np.ndarray]:
+    """Return the layers (tokens, D) of one utterance, alone so that no padding can have a part in them.
+
+    Args:
+        upstream: an upstream as S3PRL has them.
+        wav: (num_samples,) float32 at 16 kHz.
+        selection: the key of the upstream's outputs, as ``-s`` of S3PRL's runner.
+
+    Raises:
+        AalbertError: the upstream gives nothing under that key.
+    """
+    device = next((parameter.device for parameter in upstream.parameters()), torch.device("cpu"))
+    with torch.inference_mode():
+        outputs = upstream([torch.from_numpy(wav).to(device)])
+    if selection not in outputs:
+        raise AalbertError(f"-s {selection}: the upstream gives {', '.join(sorted(outputs))}")
+    found = outputs[selection]
+    layers = found if isinstance(found, (list, tuple)) else [found]
+    return [layer[0].float().cpu().numpy() for layer in layers]
+
+
+def samples_per_token(upstream: nn.Module, selection: str = HIDDEN_STATES) -> int:
+    """Return the samples a token at 16 kHz."""
+    return int(upstream.get_downsample_rates(selection))  # type: ignore[operator]
