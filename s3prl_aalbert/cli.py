@@ -27,6 +27,7 @@ COMMANDS = {
     "distill": "pre-train against the hidden states of a teacher, any upstream",
     "downstream": "S3PRL's run_downstream.py with this plugin registered",
     "probe": "probe every layer of an upstream in one run",
+    "features": "write the features of audio files, of any upstream",
     "abx": "tell phones apart in any upstream's hidden states without training anything",
     "sweep": "run a grid of models, tasks, settings and seeds from one YAML file",
     "reproduce": "run rows of RESULTS.md again and compare",
@@ -37,6 +38,7 @@ COMMANDS = {
     "export": "a model for S3PRL's Hugging Face hub, or as a graph for torch.export and ONNX",
     "submit": "check the predictions of SUPERB's tasks and zip them for the leaderboard",
     "report": "draw tables and figures from finished runs",
+    "list": "name the models, configurations and tasks that there are",
     "doctor": "check whether training would work on this machine",
     "link": "make the plugin known to an S3PRL checkout or installation",
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import logging
 import sys
 import warnings
 from typing import Any
@@ -21,11 +22,23 @@ import torchaudio
 
 def apply() -> None:
     """Apply every workaround that the installed versions need; call before importing ``s3prl.hub``."""
+    keep_espnet_unmentioned()
     provide_set_audio_backend()
     provide_audio_files()
     provide_sox_effects()
     allow_s3prl_checkpoints()
     keep_checkpoints_from_running_code()
+
+
+def keep_espnet_unmentioned() -> None:
+    """Keep S3PRL from telling every user that ESPnet is not installed.
+
+    Reason: ``hub`` imports all upstreams, and one of them, espnet_hubert, says so when it is imported.
+    Symptom: ``ESPnet is not installed, cannot use espnet_hubert upstream``, whatever upstream is used. Using that
+    one still says it.
+    Remove when: S3PRL says it where the upstream is built.
+    """
+    logging.getLogger("s3prl.upstream.espnet_hubert.expert").setLevel(logging.ERROR)
 
 
 def provide_set_audio_backend() -> None:

@@ -15,12 +15,19 @@ def build_upstream(name: str, ckpt: str | None = None, model_config: str | None 
     Raises:
         AalbertError: no upstream has that name, or it would ignore or lacks the checkpoint.
     """
+    from s3prl_aalbert.upstream import hubconf
+
+    entry: Any = getattr(hubconf, name) if name in hubconf.__all__ else _s3prl_entry(name, ckpt, model_config)
+    upstream: nn.Module = entry(ckpt=ckpt, model_config=model_config, refresh=False)
+    return upstream
+
+
+def _s3prl_entry(name: str, ckpt: str | None, model_config: str | None) -> Any:
+    """Return an entry of S3PRL's own, whose import takes seconds."""
     toolkit.activate()
     from s3prl import hub
 
     from s3prl_aalbert.toolkit.checks import check_upstream
 
     check_upstream(name, ckpt, model_config)
-    entry: Any = getattr(hub, name)
-    upstream: nn.Module = entry(ckpt=ckpt, model_config=model_config, refresh=False)
-    return upstream
+    return getattr(hub, name)

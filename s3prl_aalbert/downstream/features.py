@@ -1,0 +1,208 @@
+"""Features of many files, written to disk one file an utterance, so that a stopped run goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import safetensors.numpy
+from torch import nn
+from tqdm import tqdm
+
+from s3prl_aalbert.audio_io import AudioError, read_audio
+from s3prl_aalbert.checkpoint import content_digest, write_atomically, write_text
+from s3prl_aalbert.downstream.audio_dataset import find_audio
+from s3prl_aalbert.downstream.states import hidden_states, samples_per_token
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.pretrain.loading import prefetch
+
+logger = logging.getLogger(__name__)
+
+FORMATS = ("npy", "safetensors")
+ALL_LAYERS = "all"
+RECORD, LIST, LEFT_OUT = "features.json", "feats.scp", "left_out.tsv"
+READ_AHEAD = 4
+"""Files that a thread reads while the upstream computes."""
+TENSOR = "features"
+"""Its name in a safetensors file."""
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """What of an upstream is written, and how."""
+
+    layer: int | str = -1
+    """A hidden state, 0 is the first and negative ones count from the end; or ``all`` of them."""
+    selection: str = "hidden_states"
+    """Key of the upstream's outputs."""
+    format: str = "npy"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What ``write_features`` did."""
+
+    written: int
+    """Utterances of this run."""
+    kept: int
+    """Utterances that an earlier run had written."""
+    left_out: Mapping[str, str]
+    """Reasons by path."""
+
+
+def name_utterances(inputs: Sequence[Path]) -> dict[str, Path]:
+    """Return the audio files by the names of their features.
+
+    Args:
+        inputs: files, named by their stem, and folders, whose files keep their path below the folder, without suffix;
+            of several folders, below the folder's name.
+
+    Raises:
+        AalbertError: one is missing or holds no audio, or two files would have one name.
+    """
+    several = sum(path.is_dir() for path in inputs) > 1
+    named: dict[str, Path] = {}
+    for given in inputs:
+        if given.is_file():
+            found = {given: given.stem}
+        else:
+            root = Path(given).absolute() if several else None
+            files = find_audio([str(given)])
+            found = {path: path.relative_to(given.expanduser()).with_suffix("").as_posix() for path in files}
+            found = {path: f"{root.name}/{name}" for path, name in found.items()} if root else found
+        for path, name in found.items():
+            if name in named:
+                raise AalbertError(f"{named[name]} and {path} would both become {name}; write them to two folders")
+            named[name] = path
+    return named
+
+
+def write_features(
+    upstream: nn.Module,
+    utterances: Mapping[str, Path],
+    folder: Path,
+    options: FeatureOptions,
+    described: Mapping[str, Any],
+) -> Written:
+    """Write ``FOLDER/NAME.FORMAT`` for each utterance: float32 (tokens, width), of all layers (layers, tokens, width).
+
+    Each utterance is computed alone, so that it does not depend on others. What is there already is kept. ``feats.scp``
+    lists all features as Kaldi does (blanks in names as %20), ``left_out.tsv`` the files that could not be used.
+
+    Args:
+        upstream: as S3PRL has them, in evaluation mode.
+        utterances: audio files by name.
+        folder: of the results.
+        options: what is written.
+        described: what the upstream is, for the record in ``features.json``.
+
+    Raises:
+        AalbertError: the folder holds features of something else, no such layer, or no file could be used.
+    """
+    _check_record(folder, options, {**described, "weights": _fingerprint(upstream)}, upstream)
+    paths = {name: folder / f"{name}.{options.format}" for name in utterances}
+    missing = {name: path for name, path in utterances.items() if not paths[name].is_file()}
+    left_out: dict[str, str] = {}
+    hidden = "TQDM_DISABLE" in os.environ or None  # None: shown on a terminal
+    audio = prefetch(_read(missing), READ_AHEAD)
+    for name, wav in tqdm(audio, total=len(missing), desc="features", unit="file", disable=hidden):
+        path = missing[name]
+        try:
+            if isinstance(wav, AudioError):
+                raise wav
+            features = represent(upstream, wav, options)
+        except (AudioError, RuntimeError, ValueError, AssertionError) as error:
+            # What S3PRL's upstreams make of too short a waveform, or torch of too long a one.
+            left_out[str(path)] = " ".join(str(error).removeprefix(f"{path}: ").split()) or type(error).__name__
+            logger.warning("left out: %s: %s", path, left_out[str(path)])
+            continue
+        _write(paths[name], features)
+    present = {name: path for name, path in paths.items() if str(utterances[name]) not in left_out}
+    if not present:
+        path, reason = next(iter(left_out.items()))
+        raise AalbertError(f"none of {len(left_out)} files could be used; the first, {path}: {reason}")
+    write_text(folder / LIST, "".join(f"{quote(n, safe=_PLAIN)} {p.absolute()}\n" for n, p in sorted(present.items())))
+    if left_out:
+        write_text(folder / LEFT_OUT, "path\treason\n" + "".join(f"{file}\t{why}\n" for file, why in left_out.items()))
+    else:
+        (folder / LEFT_OUT).unlink(missing_ok=True)
+    return Written(len(missing) - len(left_out), len(utterances) - len(missing), left_out)
+
+
+_PLAIN = "".join(chr(code) for code in range(33, 127) if chr(code) != "%")
+
+
+def represent(upstream: nn.Module, wav: np.ndarray, options: FeatureOptions) -> np.ndarray:
+    """Return the features of one utterance (num_samples,): (tokens, width), or (layers, tokens, width) of all layers.
+
+    Raises:
+        AalbertError: the upstream has no such layer or key, or layers that differ in size and cannot be stacked.
+    """
+    states = hidden_states(upstream, wav, options.selection)
+    if options.layer == ALL_LAYERS:
+        if len({state.shape for state in states}) > 1:
+            raise AalbertError(f"-l {ALL_LAYERS}: the layers of this upstream differ in size; choose one of them")
+        return np.stack(states)
+    layer = int(options.layer)
+    if not -len(states) <= layer < len(states):
+        raise AalbertError(f"-l {layer}: the upstream has the layers 0 to {len(states) - 1} under {options.selection}")
+    return states[layer]
+
+
+def _read(utterances: Mapping[str, Path]) -> Iterator[tuple[str, np.ndarray | AudioError]]:
+    for name, path in utterances.items():
+        try:
+            yield name, read_audio(path)
+        except AudioError as error:
+            yield name, error
+
+
+def _write(path: Path, features: np.ndarray) -> None:
+    def write(temporary: Path) -> None:
+        if path.suffix == ".npy":
+            with temporary.open("wb") as file:
+                np.save(file, features)
+        else:
+            safetensors.numpy.save_file({TENSOR: np.ascontiguousarray(features)}, temporary)
+
+    write_atomically(path, write)
+
+
+def _check_record(folder: Path, options: FeatureOptions, described: Mapping[str, Any], upstream: nn.Module) -> None:
+    """Refuse to mix the features of two upstreams, and record those of a new folder."""
+    record = {
+        **described,
+        "selection": options.selection,
+        "layer": options.layer,
+        "format": options.format,
+        "sample_rate": 16000,
+        "samples_per_token": samples_per_token(upstream, options.selection),
+    }
+    path = folder / RECORD
+    if not path.is_file():
+        represent(upstream, np.zeros(16000, np.float32), options)  # a layer that is not there leaves nothing behind
+        write_text(path, json.dumps(record, indent=1) + "\n")
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        differing = [key for key in record if record[key] != before.get(key)]
+    except (ValueError, AttributeError) as error:
+        raise AalbertError(f"{path}: is damaged; name a new folder") from error
+    if differing:
+        changes = ", ".join(f"{key} {before.get(key)!r} and not {record[key]!r}" for key in differing)
+        raise AalbertError(f"{folder}: holds features of another kind ({changes}); name a new folder")
+
+
+def _fingerprint(upstream: nn.Module) -> str:
+    tensors = {
+        name: value.detach().cpu() for name, value in chain(upstream.named_parameters(), upstream.named_buffers())
+    }
+    return content_digest({}, tensors)[:16]

@@ -1,0 +1,184 @@
+"""``aalbert features``: the upstream's own states, one utterance at a time, resumable, with nothing mixed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import soundfile
+import torch
+from torch import Tensor, nn
+
+from s3prl_aalbert.audio_io import read_audio
+from s3prl_aalbert.cli import main
+from s3prl_aalbert.downstream.features import FeatureOptions, name_utterances, write_features
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.upstream.expert import UpstreamExpert
+
+LENGTHS = {"a/one.wav": 16000, "a/two.wav": 4801, "b/deep/one.flac": 7000}
+
+
+@pytest.fixture
+def speech(tmp_path: Path, voice) -> Path:  # type: ignore[no-untyped-def]
+    for seed, (name, samples) in enumerate(LENGTHS.items()):
+        path = tmp_path / "speech" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, voice(samples, seed).numpy(), 16000)
+    return tmp_path / "speech"
+
+
+def features(release: Path, *argv: object) -> int:
+    return main(["features", "-u", "aalbert_local", "-k", str(release), "--device", "cpu", *map(str, argv)])
+
+
+def reference(release: Path, path: Path) -> list[np.ndarray]:
+    """Return every hidden state as a user of the upstream would get it."""
+    with torch.no_grad():
+        states = UpstreamExpert(str(release)).eval()([torch.from_numpy(read_audio(path))])["hidden_states"]
+    return [state[0].numpy() for state in states]
+
+
+@pytest.mark.parametrize(("typed", "chosen"), [(None, -1), ("0", 0), ("2", 2), ("-2", 2), ("all", slice(None))])
+def test_features_are_the_upstreams_states(
+    tiny_release: Path, speech: Path, tmp_path: Path, typed: str | None, chosen: int | slice
+) -> None:
+    assert features(tiny_release, *(["-l", typed] if typed else []), speech, tmp_path / "out") == 0
+    for name in LENGTHS:
+        found = np.load((tmp_path / "out" / name).with_suffix(".npy"))
+        np.testing.assert_array_equal(found, np.stack(reference(tiny_release, speech / name))[chosen])
+        assert found.dtype == np.float32 and found.shape[-2:] == (-(-LENGTHS[name] // 480), 32)
+
+
+def test_safetensors_of_files_and_of_several_folders(tiny_release: Path, speech: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    inputs = [speech / "a" / "two.wav", speech / "a", speech / "b"]
+    assert features(tiny_release, "--format", "safetensors", *inputs, out) == 0
+    for name, path in (("two", "a/two.wav"), ("a/two", "a/two.wav"), ("b/deep/one", "b/deep/one.flac")):
+        content = safetensors.numpy.load_file(out / f"{name}.safetensors")
+        np.testing.assert_array_equal(content["features"], reference(tiny_release, speech / path)[-1])
+
+
+def test_the_list_is_kaldis(tiny_release: Path, speech: Path, tmp_path: Path) -> None:
+    (speech / "a" / "one.wav").rename(speech / "a" / "one 50% é.wav")
+    out = tmp_path / "out"
+    assert features(tiny_release, speech, out) == 0
+    listed = dict(line.split(maxsplit=1) for line in (out / "feats.scp").read_text(encoding="utf-8").splitlines())
+    assert listed == {
+        "a/one%2050%25%20%C3%A9": str(out / "a" / "one 50% é.npy"),
+        "a/two": str(out / "a" / "two.npy"),
+        "b/deep/one": str(out / "b" / "deep" / "one.npy"),
+    }
+
+
+def test_a_second_run_adds_what_is_missing(
+    tiny_release: Path, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert features(tiny_release, speech, out) == 0
+    kept, again = out / "a" / "two.npy", out / "a" / "one.npy"
+    before = kept.stat().st_mtime_ns, again.read_bytes()
+    again.unlink()
+    capsys.readouterr()
+    assert features(tiny_release, speech, out) == 0
+    assert (kept.stat().st_mtime_ns, again.read_bytes()) == before
+    assert "features of 1 files written, 2 were there" in capsys.readouterr().out
+
+
+def test_two_kinds_of_features_are_not_mixed(
+    tiny_release: Path, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert features(tiny_release, speech, out) == 0
+    assert features(tiny_release, "-l", "1", speech, out) == 2
+    assert "holds features of another kind (layer -1 and not 1); name a new folder" in capsys.readouterr().err
+    (out / "features.json").write_text("[]")
+    assert features(tiny_release, speech, out) == 2
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_other_weights_of_the_same_name_are_another_kind(speech: Path, tmp_path: Path) -> None:
+    utterances = name_utterances([speech])
+    for seed, expected in ((1, "wrote"), (1, "kept"), (2, "refused")):
+        upstream = Counting(seed)
+        if expected == "refused":
+            with pytest.raises(AalbertError, match=r"another kind \(weights "):
+                write_features(upstream, utterances, tmp_path / "out", FeatureOptions(), {"upstream": "counting"})
+            continue
+        done = write_features(upstream, utterances, tmp_path / "out", FeatureOptions(), {"upstream": "counting"})
+        assert (done.written, done.kept) == ((3, 0) if expected == "wrote" else (0, 3))
+
+
+class Counting(nn.Module):
+    """An upstream that notes the batches it gets, and cannot take short waveforms."""
+
+    def __init__(self, seed: int, shortest: int = 0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((1,), float(seed)))
+        self.shortest, self.batches = shortest, []
+
+    def get_downsample_rates(self, key: str) -> int:
+        return 160
+
+    def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
+        self.batches.append([len(wav) for wav in wavs])
+        if min(map(len, wavs)) < self.shortest:
+            raise RuntimeError("Kernel size can't be greater than\n actual input size")
+        return {"hidden_states": [wav[::160, None].unsqueeze(0) for wav in wavs]}
+
+
+def test_one_utterance_at_a_time_and_what_cannot_be_used_is_listed(speech: Path, tmp_path: Path) -> None:
+    (speech / "a" / "broken.wav").write_bytes(b"RIFF")
+    upstream, out = Counting(1, shortest=5000), tmp_path / "out"
+    done = write_features(upstream, name_utterances([speech]), out, FeatureOptions(), {})
+    assert sorted(upstream.batches) == [[4801], [7000], [16000], [16000]], "the first: a second of silence, as a check"
+    assert done.written == 2 and list(done.left_out) == [str(speech / "a/broken.wav"), str(speech / "a/two.wav")]
+    rows = (out / "left_out.tsv").read_text().splitlines()
+    assert rows[2] == f"{speech}/a/two.wav\tKernel size can't be greater than actual input size"
+    assert len((out / "feats.scp").read_text().splitlines()) == 2
+    (speech / "a" / "broken.wav").unlink()
+    (speech / "a" / "two.wav").unlink()
+    write_features(upstream, name_utterances([speech]), out, FeatureOptions(), {})
+    assert not (out / "left_out.tsv").exists()
+
+
+def test_a_folder_of_which_nothing_can_be_used_is_an_error(speech: Path, tmp_path: Path) -> None:
+    (speech / "a" / "one.wav").unlink()  # the others are shorter than the second of silence that is tried first
+    with pytest.raises(AalbertError, match=r"none of 2 files could be used; the first, .*two\.wav: Kernel size"):
+        write_features(Counting(1, shortest=16000), name_utterances([speech]), tmp_path / "out", FeatureOptions(), {})
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["-l", "4"], "-l 4: the upstream has the layers 0 to 3 under hidden_states"),
+        (["-l", "last"], "-l last: expected the number of a hidden state, or all"),
+        (["-s", "nothing"], "-s nothing: the upstream gives hidden_states, last_hidden_state, layer_states"),
+    ],
+)
+def test_mistakes_leave_nothing(
+    tiny_release: Path, speech: Path, tmp_path: Path, argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert features(tiny_release, *argv, speech, tmp_path / "out") == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"aalbert features: {message}"
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_files_of_one_name_are_told(tiny_release: Path, speech: Path, tmp_path: Path) -> None:
+    soundfile.write(speech / "a" / "one.flac", np.zeros(800), 16000)
+    with pytest.raises(AalbertError, match=r"one\.flac and .*one\.wav would both become a/one; write them to two"):
+        name_utterances([speech])
+    with pytest.raises(AalbertError, match="nowhere"):
+        name_utterances([speech / "nowhere"])
+
+
+def test_an_upstream_of_s3prl(speech: Path, tmp_path: Path) -> None:
+    pytest.importorskip("s3prl")
+    assert main(["features", "-u", "fbank", "--device", "cpu", str(speech), str(tmp_path / "out")]) == 0
+    record = json.loads((tmp_path / "out" / "features.json").read_text())
+    assert (record["upstream"], record["samples_per_token"]) == ("fbank", 160)
+    for name, samples in LENGTHS.items():
+        found = np.load((tmp_path / "out" / name).with_suffix(".npy"))
+        assert found.shape == (1 + (samples - 400) // 160, 240) and np.isfinite(found).all()
