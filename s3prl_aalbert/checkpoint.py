@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import pickle
+import re
 import struct
 import tempfile
 import zipfile
@@ -125,7 +126,7 @@ def load_training_state(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
-    if path.suffix == ".safetensors":
+    if is_safetensors(path):
         raise CheckpointError(f"{path}: is a release; expected a training state, {STATES_PATTERN}")
     try:
         _check_archive(path)
@@ -208,16 +209,27 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         CheckpointError: nothing usable there, told in one sentence.
     """
+    if re.match(r"\w+://?", str(path)):  # pathlib makes one slash of two
+        raise CheckpointError(f"{path}: is a URL, expected a file or folder; -u aalbert_url downloads")
     path = Path(path).expanduser()
     if path.is_dir():
         path = _find_in_folder(path)
-    elif not path.exists():
+    elif not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
-    if path.suffix == ".safetensors":
+    if is_safetensors(path):
         return _load_release(path)
     content = load_training_state(path)
     config = from_dict(ModelConfig, content["config"], str(path))
     return Checkpoint(path, config, content["model"], {"step": content.get("step")})
+
+
+def is_safetensors(path: Path) -> bool:
+    """Tell a safetensors file by its content, a length and JSON; by its name if it is no archive of torch either."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[8:] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size - 8:
+        return True
+    return path.suffix == ".safetensors" and not start.startswith(b"PK\x03\x04")
 
 
 def latest_state(folder: Path) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import logging
 import os
 import sys
@@ -19,6 +20,7 @@ from s3prl_aalbert.errors import (
     did_you_mean,
     environment_fault,
 )
+from s3prl_aalbert.printable import LONGEST_MESSAGE, PrintableRecord, printable
 
 # name -> one-line summary; the code of NAME is s3prl_aalbert/commands/NAME.py.
 COMMANDS = {
@@ -98,6 +100,13 @@ def _run_command(name: str, argv: Sequence[str], verbosity: set[str]) -> int:
     return module.main(args) or 0
 
 
+def _print_anything() -> None:
+    """Let no name from a file end the command or reach the terminal as more than text."""
+    logging.setLogRecordFactory(PrintableRecord)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is
+
+
 def _set_verbosity(verbosity: set[str]) -> None:
     """Apply --quiet or --verbose to this process; progress bars also to those that it starts."""
     if len(verbosity) > 1:
@@ -141,6 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv[0] in ("-V", "--version"):
         print(f"aalbert {__version__}")
         return 0
+    _print_anything()
     try:
         if argv[0] == "--print-completion":
             return _print_completion(argv[1:])
@@ -155,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         fault = str(error) if isinstance(error, AalbertError) else environment_fault(error)
         if fault is None or os.environ.get("AALBERT_TRACEBACK"):
             raise
-        print(f"aalbert {argv[0]}: {fault}", file=sys.stderr)
+        print(f"aalbert {printable(argv[0], 80)}: {printable(fault, LONGEST_MESSAGE)}", file=sys.stderr)
         return EXIT_USER_ERROR
 
 

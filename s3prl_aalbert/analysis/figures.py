@@ -23,6 +23,7 @@ from s3prl_aalbert.analysis.style import (
     step_axis,
 )
 from s3prl_aalbert.analysis.summary import ProbeRow, ResultRow
+from s3prl_aalbert.printable import figure_text
 
 PARAMETER_DODGE = 0.035
 """Points with the same number of parameters stand side by side, this share of the axis apart."""
@@ -101,7 +102,7 @@ def draw_against_parameters(rows: Sequence[ResultRow], styles: Styles) -> Figure
     figure, grid = panels(len(grouped))
     for axes, (task, members) in zip(grid, grouped.items(), strict=True):
         _draw_task_against_parameters(axes, members, styles)
-        axes.set_title(task)
+        axes.set_title(figure_text(task))
         axes.set_ylabel("test accuracy (%)")
     return _finish(figure, styles, rows, lines=False)
 
@@ -167,7 +168,7 @@ def draw_against_labels(rows: Sequence[ResultRow], styles: Styles) -> Figure:
                 _error_bar(axes, 100 * row.fraction, row.test, look)
         _mark_majority(axes, members)
         _share_axis(axes, unique(100 * row.fraction for row in members))
-        axes.set_title(task)
+        axes.set_title(figure_text(task))
         axes.set_ylabel("test accuracy (%)")
     return _finish(figure, styles, rows, lines=True)
 
@@ -190,7 +191,7 @@ def draw_speakers(rows: Sequence[ResultRow], styles: Styles) -> Figure:
     figure, grid = panels(len(grouped), columns=1, width=8.0, height=0.8 + 0.25 * most)
     for axes, (task, members) in zip(grid, grouped.items(), strict=True):
         _draw_bars(axes, members, styles)
-        axes.set_title(task)
+        axes.set_title(figure_text(task))
     grid[-1].set_xlabel("test accuracy (%), whiskers: lowest and highest seed; dotted: most frequent class")
     return figure
 
@@ -205,7 +206,8 @@ def _draw_bars(axes: Axes, rows: Sequence[ResultRow], styles: Styles) -> None:
         )
         if row.majority is not None:
             axes.plot([100 * row.majority] * 2, [position - 0.42, position + 0.42], color="black", linestyle=":")
-    axes.set_yticks(range(len(rows)), [f"{row.model.label}, {row.setting}" for row in rows], fontsize=8)
+    names = [figure_text(f"{row.model.label}, {row.setting}") for row in rows]
+    axes.set_yticks(range(len(rows)), names, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, min(112, 1.15 * max(100 * row.test.high for row in rows) + 1))
     axes.grid(visible=False, axis="y")
@@ -231,7 +233,7 @@ def draw_probing(rows: Sequence[ProbeRow], styles: Styles) -> Figure:
             axes.plot([row.layer for row in line], [100 * row.test.mean for row in line], **look)
             for row in line:
                 _error_bar(axes, row.layer, row.test, look)
-        axes.set_title(f"{task}: {classifier}")
+        axes.set_title(figure_text(f"{task}: {classifier}"))
         if classifier == classifiers[0]:
             axes.set_ylabel("test accuracy (%)")
         if task == tasks[-1]:
@@ -255,7 +257,7 @@ def draw_layer_weights(weights: Sequence[tuple[ResultRow, Sequence[tuple[int, Sp
             axes.plot(moved, [100 * value.mean for _, value in layers], **{**look, "linewidth": 1})
             for x, (_, value) in zip(moved, layers, strict=True):
                 _error_bar(axes, x, value, look)
-        axes.set_title(task)
+        axes.set_title(figure_text(task))
         axes.set_ylim(0, 108 * max(value.high for _, layers in members for _, value in layers))
         axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
         axes.set_ylabel("weight")
@@ -274,7 +276,7 @@ def draw_dev_curves(curves: Sequence[tuple[ResultRow, Sequence[Point]]], styles:
     for axes, (title, members) in zip(grid, grouped.items(), strict=True):
         for row in members:
             _draw_dev_curve(axes, points_of[id(row)], styles.both(row.model.label, row.setting))
-        axes.set_title(title)
+        axes.set_title(figure_text(title))
         axes.set_ylabel("dev accuracy (%)")
         step_axis(axes)
     return _finish(figure, styles, [row for row, _ in curves], lines=True)

@@ -11,6 +11,7 @@ from s3prl_aalbert.analysis.confusion import Confusion
 from s3prl_aalbert.analysis.settings import unique
 from s3prl_aalbert.analysis.style import COLOURS, MARKERS, add_legend, panels
 from s3prl_aalbert.analysis.tsne import SpeakerMaps
+from s3prl_aalbert.printable import figure_text
 
 MAX_LABELLED = 80
 """Matrices with more classes carry no class names: they could not be read."""
@@ -25,9 +26,10 @@ def draw_confusion(confusion: Confusion) -> Figure:
     norm = PowerNorm(0.5, vmin=0, vmax=100)
     image = axes.imshow(100 * confusion.shares, cmap="Blues", norm=norm, interpolation="nearest")
     if size <= MAX_LABELLED:
+        names = [figure_text(label) for label in confusion.labels]
         font = min(9.0, max(5.0, 330 / size))
-        axes.set_xticks(range(size), confusion.labels, rotation=90, fontsize=font)
-        axes.set_yticks(range(size), confusion.labels, fontsize=font)
+        axes.set_xticks(range(size), names, rotation=90, fontsize=font)
+        axes.set_yticks(range(size), names, fontsize=font)
     axes.set_xlabel("taken for")
     axes.set_ylabel("true class")
     axes.grid(visible=False)
@@ -55,7 +57,7 @@ def draw_speaker_maps(result: SpeakerMaps) -> Figure:
                     color=COLOURS[index % len(COLOURS)],
                     edgecolors="white",
                     linewidths=0.4,
-                    label=speaker,
+                    label=figure_text(speaker),
                 )
             )
         axes.set_title(f"{one.name}\n{describe_silhouette(one.raw_silhouette, one.flat_silhouette)}")

@@ -7,7 +7,6 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 from importlib import resources
 
 from s3prl_aalbert.analysis.contents import Omitted, ReportFigure, Table
@@ -17,6 +16,7 @@ from s3prl_aalbert.analysis.runs import Skipped
 from s3prl_aalbert.analysis.settings import unique
 from s3prl_aalbert.analysis.style import DPI
 from s3prl_aalbert.analysis.summary import ResultRow, full_rows
+from s3prl_aalbert.printable import csv_cell, html_text
 
 NUMERIC_MARKS = frozenset("0123456789.-[] kM%")
 
@@ -43,11 +43,10 @@ def png_of(figure: ReportFigure) -> bytes:
 
 
 def csv_of(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return rows as CSV text with a header."""
+    """Return rows as CSV text with a header, for people and their spreadsheets."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows([csv_cell(cell) for cell in row] for row in (columns, *rows))
     return buffer.getvalue()
 
 
@@ -65,8 +64,8 @@ def render(page: Page, pictures: dict[str, bytes]) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(page.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        f'<header>\n<h1>{escape(page.title)}</h1>\n<p class="soft">{escape(page.introduction)}</p>\n</header>\n'
+        f"<title>{html_text(page.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        f'<header>\n<h1>{html_text(page.title)}</h1>\n<p class="soft">{html_text(page.introduction)}</p>\n</header>\n'
         f"{_contents(page)}\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
 
@@ -77,13 +76,13 @@ def _contents(page: Page) -> str:
     entries += [(figure.name, figure.title) for figure in page.figures]
     entries += [("left-out", "Figures left out")] if page.omitted else []
     entries += [("not-used", "Runs not used")] if page.skipped else []
-    items = "\n".join(f'<li><a href="#{anchor}">{escape(text)}</a></li>' for anchor, text in entries)
+    items = "\n".join(f'<li><a href="#{anchor}">{html_text(text)}</a></li>' for anchor, text in entries)
     return f'<nav aria-label="contents">\n<ul>\n{items}\n</ul>\n</nav>'
 
 
 def _section(anchor: str, title: str, content: str, kind: str = "") -> str:
     attribute = f' class="{kind}"' if kind else ""
-    return f'<section id="{anchor}"{attribute}>\n<h2>{escape(title)}</h2>\n{content}\n</section>'
+    return f'<section id="{anchor}"{attribute}>\n<h2>{html_text(title)}</h2>\n{content}\n</section>'
 
 
 def _download(name: str, text: str) -> str:
@@ -98,12 +97,12 @@ def table_html(table: Table, caption: str = "") -> str:
     """Return a table; columns that hold numbers alone are aligned to the right."""
     numeric = [all(_is_number(row[i]) for row in table.rows) for i in range(len(table.columns))]
     classes = [' class="number"' if right else "" for right in numeric]
-    head = "".join(f'<th scope="col"{c}>{escape(n)}</th>' for n, c in zip(table.columns, classes, strict=True))
+    head = "".join(f'<th scope="col"{c}>{html_text(n)}</th>' for n, c in zip(table.columns, classes, strict=True))
     lines = [
-        "<tr>" + "".join(f"<td{c}>{escape(v)}</td>" for v, c in zip(row, classes, strict=True)) + "</tr>"
+        "<tr>" + "".join(f"<td{c}>{html_text(v)}</td>" for v, c in zip(row, classes, strict=True)) + "</tr>"
         for row in table.rows
     ]
-    title = f"<caption>{escape(caption)}</caption>\n" if caption else ""
+    title = f"<caption>{html_text(caption)}</caption>\n" if caption else ""
     rows = "\n".join(lines)
     return (
         f'<div class="scroll"><table>\n{title}<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>'
@@ -127,9 +126,10 @@ def _results(page: Page) -> str:
     if not page.results:
         return ""
     shown = full_rows(page.results)
-    parts = [f'<p class="soft">{escape(RESULTS_NOTE)}</p>']
+    parts = [f'<p class="soft">{html_text(RESULTS_NOTE)}</p>']
     for task in unique(row.task for row in shown):
-        parts.append(f"<h3>{escape(task)}</h3>\n{table_html(_task_table([row for row in shown if row.task == task]))}")
+        table = table_html(_task_table([row for row in shown if row.task == task]))
+        parts.append(f"<h3>{html_text(task)}</h3>\n{table}")
     parts.append(_download("results.csv", page.results_csv))
     return _section("results", "Results", "\n".join(parts))
 
@@ -166,7 +166,7 @@ def _models(models: Sequence[Model]) -> str:
     if not models:
         return ""
     rows = "\n".join(
-        f"<tr><td>{escape(m.label)}</td><td>{escape(m.description)}</td>"
+        f"<tr><td>{html_text(m.label)}</td><td>{html_text(m.description)}</td>"
         f'<td class="number">{_parameters(m)}</td><td>{_origin(m)}</td></tr>'
         for m in models
     )
@@ -179,7 +179,7 @@ def _origin(model: Model) -> str:
     parts = [f"-u {model.key.upstream}"]
     parts += [f"-k {model.key.checkpoint}"] if model.key.checkpoint else []
     parts += [f"-g {model.key.config}"] if model.key.config else []
-    return f"<code>{escape(' '.join(parts))}</code>"
+    return f"<code>{html_text(' '.join(parts))}</code>"
 
 
 # ------------------------------------------------------------------------------------------- figures
@@ -188,22 +188,22 @@ def _origin(model: Model) -> str:
 def _figure(figure: ReportFigure, png: bytes) -> str:
     encoded = base64.b64encode(png).decode()
     width = figure.picture.get_figwidth()  # inches, so that text has the same size in all pictures
-    image = f'<img style="--inches: {width:.2f}" alt="{escape(figure.alt)}" src="data:image/png;base64,{encoded}">'
+    image = f'<img style="--inches: {width:.2f}" alt="{html_text(figure.alt)}" src="data:image/png;base64,{encoded}">'
     table = table_html(figure.table) if figure.table else ""
     download = _download(f"{figure.name}.csv", csv_of(figure.columns, figure.rows))
-    content = f"<figure>\n{image}\n<figcaption>{escape(figure.caption)}</figcaption>\n</figure>\n{table}\n{download}"
+    content = f"<figure>\n{image}\n<figcaption>{html_text(figure.caption)}</figcaption>\n</figure>\n{table}\n{download}"
     return _section(figure.name, figure.title, content, "drawn")
 
 
 def _omitted(omitted: Sequence[Omitted]) -> str:
     if not omitted:
         return ""
-    items = "\n".join(f"<li>{escape(item.title)}: {escape(item.reason)}.</li>" for item in omitted)
+    items = "\n".join(f"<li>{html_text(item.title)}: {html_text(item.reason)}.</li>" for item in omitted)
     return _section("left-out", "Figures left out", f"<ul>\n{items}\n</ul>")
 
 
 def _skipped(skipped: Sequence[Skipped]) -> str:
     if not skipped:
         return ""
-    items = "\n".join(f"<li><code>{escape(str(s.folder))}</code>: {escape(s.reason)}</li>" for s in skipped)
+    items = "\n".join(f"<li><code>{html_text(str(s.folder))}</code>: {html_text(s.reason)}</li>" for s in skipped)
     return _section("not-used", "Runs not used", f"<ul>\n{items}\n</ul>")

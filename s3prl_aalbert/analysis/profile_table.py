@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from s3prl_aalbert import macs
 from s3prl_aalbert.analysis.profile import Profile
 from s3prl_aalbert.analysis.speed import Speed
+from s3prl_aalbert.printable import markdown_cell
 
 UNKNOWN = "-"
 
@@ -62,7 +63,7 @@ def _giga(count: float) -> str:
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table, its columns aligned: the first to the left, numbers to the right."""
-    table = [list(header), *(list(row) for row in rows)]
+    table = [[markdown_cell(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = [_line(row, widths) for row in table]
     rule = "|".join("-" * (width + 1) + ("-" if index == 0 else ":") for index, width in enumerate(widths))

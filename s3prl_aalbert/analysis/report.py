@@ -95,7 +95,7 @@ def write_report(
     summary = summary or summarise_runs(runs)
     with matplotlib.rc_context(RC):
         parts, problems = _draw(summary, tsne)
-        figures = [part for part in parts if isinstance(part, ReportFigure)]
+        figures = _with_unique_names([part for part in parts if isinstance(part, ReportFigure)])
         pictures = {figure.name: html.png_of(figure) for figure in figures}
     for figure in figures:
         _write_bytes(out / FIGURE_FOLDER / f"{figure.name}.png", pictures[figure.name])
@@ -128,6 +128,18 @@ def _draw(summary: Summary, tsne: TsneRequest | None) -> tuple[list[Part], list[
     parts += pretraining_curves(findings, names)
     parts += reconstructions(names)
     return parts, findings.problems
+
+
+def _with_unique_names(figures: Sequence[ReportFigure]) -> list[ReportFigure]:
+    """Number figures of the same name: of what they show it keeps the letters a to z alone."""
+    unique_names: dict[str, ReportFigure] = {}
+    for figure in figures:
+        number, name = 1, figure.name
+        while name in unique_names:
+            number += 1
+            name = f"{figure.name}_{number}"
+        unique_names[name] = replace(figure, name=name)
+    return list(unique_names.values())
 
 
 def _ordered_settings(rows: Sequence[ResultRow]) -> list[str]:

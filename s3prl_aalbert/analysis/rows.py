@@ -17,6 +17,7 @@ import torch
 import s3prl_aalbert
 from s3prl_aalbert.analysis.runs import DamagedRun, DownstreamRun, ProbeRun, read_folder
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.printable import csv_cell
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def write_rows(rows: Iterable[Row], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+        writer.writerows({name: csv_cell(cell) for name, cell in asdict(row).items()} for row in rows)
 
 
 def read_rows(path: Path) -> list[Row]:

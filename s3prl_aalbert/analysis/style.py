@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from s3prl_aalbert.printable import figure_text
+
 DPI = 160
 PANEL_WIDTH, PANEL_HEIGHT = 4.2, 3.4
 MAX_COLUMNS = 2
@@ -69,7 +71,7 @@ class Styles:
 
     def legend_handles(self, models: Sequence[str], settings: Sequence[str], lines: bool = True) -> list[Line2D]:
         """Return legend entries: one for each model, and one for each setting where there are several."""
-        handles = [Line2D([], [], label=name, linestyle="none", **self.model(name)) for name in models]
+        handles = [Line2D([], [], label=figure_text(name), linestyle="none", **self.model(name)) for name in models]
         if len(settings) < 2:
             return handles
         for name in settings:
@@ -77,7 +79,7 @@ class Styles:
             if not lines:
                 look["linestyle"] = "none"
             handles.append(
-                Line2D([], [], label=name, color="0.35", marker="o", markerfacecoloralt="white", **look),
+                Line2D([], [], label=figure_text(name), color="0.35", marker="o", markerfacecoloralt="white", **look),
             )
         return handles
 

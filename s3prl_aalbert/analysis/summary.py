@@ -24,6 +24,7 @@ from s3prl_aalbert.analysis.settings import (
     unique,
 )
 from s3prl_aalbert.analysis.spread import Spread
+from s3prl_aalbert.printable import printable
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ def format_table(rows: Sequence[ResultRow], probes: Sequence[ProbeRow] = ()) -> 
 
 def _align(columns: Sequence[str], rows: Sequence[Sequence[str]], drop: set[int]) -> str:
     kept = [index for index in range(len(columns)) if index not in drop]
-    table = [[row[index] for index in kept] for row in (columns, *rows)]
+    table = [[printable(row[index]) for index in kept] for row in (columns, *rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.printable import markdown_cell
 
 if TYPE_CHECKING:
     from s3prl_aalbert.interop.importing import Imported
@@ -145,7 +146,7 @@ def _card(imported: Imported, path: Path) -> str:
 
 | | |
 |---|---|
-| file | {path.name} |
+| file | {markdown_cell(path.name)} |
 | layers | {transformer.num_hidden_layers}, {shared}, hidden size {transformer.hidden_size} |
 | input | {audio.num_mel_bins} log-mel{delta}, {transformer.downsample_rate} frames to a token |
 | training | {"unknown" if step is None else f"{step} steps"} |

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.printable import printable_lines
 
 EXAMPLES = """\
 examples:
@@ -187,7 +188,8 @@ def run_step(step: Step, output: Path, threads: int | None) -> None:
         code = subprocess.run(command, stdout=file, stderr=stderr, env=environment, check=False).returncode
     if code:
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])
-        raise AalbertError(f'step "{step.name}" ended with code {code}; the end of {log}:\n{tail}')
+        print(printable_lines(tail), file=sys.stderr)
+        raise AalbertError(f'step "{step.name}" ended with code {code}; above is the end of {log}')
     print(f"  {step.name}: done in {time.monotonic() - started:.0f} s", flush=True)
 
 

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.printable import printable
 
 EXAMPLES = """examples:
   aalbert report result                                # everything below result/, page in result/report
@@ -46,7 +47,7 @@ def main(args: argparse.Namespace) -> int:
     table = summary.table()
     if table:
         print(table + "\n")
-    print(f"report: {page}")
+    print(f"report: {printable(page)}")
     return 0
 
 

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.printable import printable
 
 EXAMPLES = """examples:
   aalbert submit --pr result/superb/pr/best --sid result/superb/sid/best -o submission
@@ -46,7 +47,7 @@ def main(args: argparse.Namespace) -> int:
     write_form(args.output_dir / "form.yaml", predictions)
     write_zip(args.output_dir / "predict.zip", predictions)
     for prediction in predictions:
-        print(f"{prediction.task.name:<12} {prediction.utterances:>6} predictions  {prediction.experiment}")
+        print(f"{prediction.task.name:<12} {prediction.utterances:>6} predictions  {printable(prediction.experiment)}")
     print(f"wrote {args.output_dir / 'predict.zip'} and {args.output_dir / 'form.yaml'}")
     return 0
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from s3prl_aalbert.config import ModelConfig, to_dict
 from s3prl_aalbert.pretrain.config import PretrainConfig
+from s3prl_aalbert.printable import markdown_cell
 
 
 def model_card(config: ModelConfig, pretraining: PretrainConfig, info: Mapping[str, Any], num_parameters: int) -> str:
@@ -32,7 +33,7 @@ def model_card(config: ModelConfig, pretraining: PretrainConfig, info: Mapping[s
 | parameters | {num_parameters:,} (encoder and input block) |
 | layers | {transformer.num_hidden_layers}, {sharing} |
 | token | {config.samples_per_token / config.audio.sample_rate * 1000:g} ms |
-| speech | {info["corpus"]} |
+| speech | {markdown_cell(info["corpus"])} |
 | training | {info["step"]} steps, {optimizer.name}, peak learning rate {optimizer.lr:g}, \
 {datarc.train_batch_size} utterances per process and micro-batch, seed {info["seed"]} |
 | loss | {dev} |
@@ -47,7 +48,7 @@ def _how(pretraining: PretrainConfig) -> str:
     if pretraining.distill is not None:
         distill = pretraining.distill
         learned = f"average of the last {distill.average_top_k} layers" if distill.average_top_k else "layer by layer"
-        rows += f"| teacher | {distill.teacher}, {learned}, {distill.loss} |\n"
+        rows += f"| teacher | {markdown_cell(distill.teacher)}, {learned}, {distill.loss} |\n"
     if pretraining.supernet is not None:
         rows += f"| sub-networks | {to_dict(pretraining.supernet)} |\n"
     return rows

@@ -28,6 +28,7 @@ from s3prl_aalbert.pretrain.manifest import (
     write_manifest,
 )
 from s3prl_aalbert.pretrain.utterances import Utterance, Utterances
+from s3prl_aalbert.printable import printable
 
 logger = logging.getLogger(__name__)
 
@@ -242,7 +243,7 @@ def _report_skipped(skipped: Sequence[tuple[str, str]], strict: bool, listed_in:
     if not skipped:
         return
     shown = "; ".join(f"{path} ({reason})" for path, reason in skipped[:5])
-    shown = shown.encode("utf-8", "backslashreplace").decode()  # a name that is no UTF-8 must not break the log
+    shown = printable(shown)
     more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
     if strict:
         raise AalbertError(f"{len(skipped)} audio files cannot be used (--strict): {shown}{more}")

@@ -8,12 +8,13 @@ import re
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
-from s3prl_aalbert.checkpoint import CARD_FILE, Checkpoint, load_training_state
+from s3prl_aalbert.checkpoint import CARD_FILE, Checkpoint, is_safetensors, load_training_state
 from s3prl_aalbert.config import from_dict
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.macs import module_macs
 from s3prl_aalbert.pretrain.card import model_card
 from s3prl_aalbert.pretrain.config import PretrainConfig
+from s3prl_aalbert.printable import markdown_cell
 from s3prl_aalbert.upstream.expert import MODEL_PREFIX
 from s3prl_aalbert.upstream.huggingface import LIBRARY, TASK
 
@@ -64,7 +65,7 @@ def _with_metadata(text: str) -> tuple[ModelCardData, str]:
 
 def _own_card(checkpoint: Checkpoint) -> str:
     """Return the card of the release, or what a training state tells of its model."""
-    state = {} if checkpoint.path.suffix == ".safetensors" else load_training_state(checkpoint.path)
+    state = {} if is_safetensors(checkpoint.path) else load_training_state(checkpoint.path)
     if "pretrain_config" not in state:  # a release, or the model.pt of an exported folder
         beside = checkpoint.path.parent / CARD_FILE
         return beside.read_text(encoding="utf-8") if beside.is_file() else "# An AALBERT or Mockingjay model\n"
@@ -90,7 +91,7 @@ def _figures(checkpoint: Checkpoint, licence: str | None) -> str:
 | parameters | {num_parameters(checkpoint):,} (encoder and input block) |
 | multiply-accumulates | {macs / 1e9:.3g} G per second of audio, in an utterance of {MACS_SECONDS} s |
 | training steps | {NOT_RECORDED if step is None else f"{step:,}"} |
-| training data | {speech or NOT_RECORDED} |
+| training data | {markdown_cell(speech or NOT_RECORDED)} |
 | licence of the weights | {licence or "not stated: ask the author"} |
 | licence of the code | Apache-2.0 |
 """

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -18,6 +19,7 @@ import torch
 
 from s3prl_aalbert.checkpoint import UNREADABLE
 from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError
+from s3prl_aalbert.printable import LONGEST_MESSAGE, printable
 from s3prl_aalbert.toolkit.compat import allow_s3prl_checkpoints
 
 
@@ -36,13 +38,27 @@ def load_states(path: Path) -> dict[str, Any]:
         AalbertError: the file is not one.
     """
     allow_s3prl_checkpoints()
+    if not path.is_file():
+        raise AalbertError(f"{path}: is no file")
     try:
         states = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         raise AalbertError(f"{path}: not a readable checkpoint") from error
-    if not isinstance(states, dict) or not {"Args", "Config", "Downstream"} <= states.keys():
+    kinds = {"Args": argparse.Namespace, "Config": dict, "Downstream": Mapping}
+    if not isinstance(states, dict) or not all(isinstance(states.get(key), kind) for key, kind in kinds.items()):
         raise AalbertError(f"{path}: not a checkpoint of S3PRL's downstream runner")
     return states
+
+
+@contextmanager
+def naming_damage(path: Path) -> Iterator[None]:
+    """Turn what odd values in a checkpoint cause into a sentence that names it."""
+    try:
+        yield
+    except AalbertError:
+        raise
+    except UNREADABLE as error:
+        raise AalbertError(f"{path}: is damaged ({type(error).__name__}: {error})") from error
 
 
 def dev_score(states: Mapping[str, Any]) -> DevScore | None:
@@ -56,6 +72,11 @@ def dev_score(states: Mapping[str, Any]) -> DevScore | None:
     return DevScore(float(best), not lower)
 
 
+def _dev_score_of(path: Path) -> DevScore | None:
+    with naming_damage(path):
+        return dev_score(load_states(path))
+
+
 def find_best(name: str, folders: Sequence[Path]) -> Path:
     """Return the folder with the best mean score; a folder without the checkpoint never beat the start.
 
@@ -64,7 +85,7 @@ def find_best(name: str, folders: Sequence[Path]) -> Path:
     """
     scores: dict[Path, list[DevScore]] = {}
     for folder in folders:
-        found = [dev_score(load_states(path)) for path in sorted(folder.rglob(name))]
+        found = [_dev_score_of(path) for path in sorted(folder.rglob(name))]
         if any(score is None for score in found):
             raise AalbertError(f"{folder}: this task keeps no dev score")
         if not found:
@@ -92,7 +113,7 @@ def main() -> int:
     try:
         print(find_best(args.name, args.folders))
     except (AalbertError, OSError) as error:
-        print(f"superb_best: {error}", file=sys.stderr)
+        print(f"superb_best: {printable(error, LONGEST_MESSAGE)}", file=sys.stderr)
         return EXIT_USER_ERROR
     return 0
 

@@ -6,6 +6,7 @@ Every check takes the file (or folder) and returns the names that it holds a pre
 from __future__ import annotations
 
 import math
+import re
 import xml.sax
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -13,12 +14,15 @@ from typing import Any
 from xml.sax.handler import ContentHandler
 
 from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.printable import printable
 
 Check = Callable[[Path], list[str]]
 
 KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "_unknown_", "_silence_")
 EMOTIONS = ("neu", "hap", "ang", "sad")
 MIXED_SPEAKERS = 2
+MOST_FRAMES = 10_000_000
+"""A day of speech in steps of 10 ms."""
 
 
 def transcripts(path: Path) -> list[str]:
@@ -47,8 +51,7 @@ def speakers(path: Path) -> list[str]:
     """Check lines "NAME SPEAKER" with a speaker of VoxCeleb1, id10001 to id11251."""
     names = []
     for where, name, speaker in _named_lines(path):
-        number = speaker.removeprefix("id")
-        if not (speaker.startswith("id") and number.isdecimal() and 10001 <= int(number) <= 11251):
+        if not (re.fullmatch("id[0-9]{5}", speaker) and "id10001" <= speaker <= "id11251"):
             raise AalbertError(f'{where}: the speaker of {name} is "{speaker}", expected id10001 to id11251')
         names.append(name)
     return names
@@ -160,9 +163,9 @@ class _Detections(ContentHandler):
 
 def diarisations(folder: Path) -> list[str]:
     """Check a folder of RECORDING.h5, each with the probabilities ``T_hat`` (frames, 2)."""
-    files = sorted(folder.iterdir())
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
     for path in files:
-        if path.suffix != ".h5" or not path.is_file():
+        if path.suffix != ".h5":
             raise AalbertError(f"{path}: expected nothing but RECORDING.h5 files in this folder")
         _check_probabilities(path)
     if not files:
@@ -177,21 +180,40 @@ def _check_probabilities(path: Path) -> None:
         raise AalbertError('checking --sd needs h5py: pip install "s3prl-aalbert[superb]"') from error
     try:
         with h5py.File(path, "r") as file:
-            found = file["T_hat"][()] if "T_hat" in file else None
-    except OSError as error:
+            # A link may lead to another file, which would not be handed in.
+            found = file["T_hat"] if file.get("T_hat", getlink=True).__class__ is h5py.HardLink else None
+            problem = _no_probabilities(found, h5py)
+            if problem is None and found is not None and not ((found[()] >= 0) & (found[()] <= 1)).all():
+                problem = "has values outside 0 to 1, expected probabilities"
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # whatever h5py makes of damaged bytes
         raise AalbertError(f"{path}: is not a readable HDF5 file ({error})") from error
-    if found is None or found.ndim != 2 or found.shape[1] != MIXED_SPEAKERS or not len(found):
-        shape = "nothing" if found is None else found.shape
-        raise AalbertError(f"{path}: T_hat is {shape}, expected (frames, {MIXED_SPEAKERS})")
-    if not ((found >= 0) & (found <= 1)).all():
-        raise AalbertError(f"{path}: T_hat has values outside 0 to 1, expected probabilities")
+    if problem:
+        raise AalbertError(f"{path}: T_hat {problem}")
+
+
+def _no_probabilities(found: Any, h5py: Any) -> str | None:
+    """Say in what an HDF5 object differs from a table of numbers (frames, 2) that the file itself holds."""
+    expected = f"expected (frames, {MIXED_SPEAKERS})"
+    if found is None:
+        return f"is nothing, {expected}"
+    if not isinstance(found, h5py.Dataset):
+        return f"is a {type(found).__name__.lower()}, {expected}"
+    if found.shape is None or len(found.shape) != 2 or found.shape[1] != MIXED_SPEAKERS or not found.shape[0]:
+        return f"is {found.shape}, {expected}"
+    if found.dtype.kind not in "fiu":
+        return f"is of type {found.dtype}, expected numbers"
+    if found.shape[0] > MOST_FRAMES:
+        return f"is {found.shape}, expected at most {MOST_FRAMES} frames"
+    if found.is_virtual or found.external:
+        return "is kept in another file, expected it in this one"
+    return None
 
 
 def frame_shift(path: Path) -> list[str]:
     """Check a file that holds one positive number of samples; it names no utterances."""
     text = path.read_bytes().decode("utf-8", "backslashreplace").strip()
-    if not text.isdecimal() or int(text) == 0:
-        raise AalbertError(f'{path}:1: found "{text}", expected a number of samples')
+    if not re.fullmatch("[1-9][0-9]{0,5}", text):
+        raise AalbertError(f'{path}:1: found "{printable(text, 40)}", expected a number of samples')
     return []
 
 
@@ -231,9 +253,5 @@ def _new(where: str, name: str, seen: Collection[str]) -> str:
 
 
 def _finite(where: str, what: str, text: str) -> None:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
+    if not (re.fullmatch(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", text) and math.isfinite(float(text))):
         raise AalbertError(f'{where}: {what} is "{text}", expected a finite number')

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from torch import Tensor
 
 from s3prl_aalbert.analysis.models import family_name, upstream_config
 from s3prl_aalbert.analysis.profile import profile_config
 from s3prl_aalbert.config import ModelConfig, read_yaml
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.submission.superb_best import dev_score, load_states
+from s3prl_aalbert.printable import printable
+from s3prl_aalbert.submission.superb_best import dev_score, load_states, naming_damage
 from s3prl_aalbert.submission.superb_tasks import Prediction
 
 logger = logging.getLogger(__name__)
@@ -22,6 +24,7 @@ _HEADER = """\
 # Answers to the form at superbbenchmark.org/submit, beside predict.zip. Fill in what is empty.
 """
 _BATCH_KEYS = ("train_batch_size", "train_batchsize", "batch_size")
+LONGEST_VALUE = 80
 _NO_PARAMETERS = ("best_score", "num_batches_tracked")
 
 
@@ -104,32 +107,47 @@ def read_experiment(prediction: Prediction) -> dict[str, Any] | None:
     """
     checkpoint = _find_checkpoint(prediction)
     if checkpoint:
-        states = load_states(checkpoint)
-        args, config = vars(states["Args"]), states["Config"]
-        score = dev_score(states)
-        found = {
-            "args": args,
-            "config": config,
-            "step": states["Step"],
-            "dev_score": score.value if score and prediction.option != "sv" else None,
-            "task_parameters": _count(states["Downstream"]) + _count(states["Featurizer"]),
-            "fine_tuned_parameters": _count(states.get("Upstream", {})),
-        }
+        with naming_damage(checkpoint):
+            found = _read_checkpoint(checkpoint, prediction.option)
     else:
         folder = prediction.experiment
-        recorded = [sorted(folder.glob(f"{kind}_*.yaml"))[-1:] for kind in ("args", "config")]
+        kinds = ("args", "config")
+        recorded = [sorted(filter(Path.is_file, folder.glob(f"{kind}_*.yaml")))[-1:] for kind in kinds]
         if not all(recorded):
             logger.warning("%s: no checkpoint and no args_*.yaml: its hyper-parameters are left empty", folder)
             return None
-        args, config = (read_yaml(path) for (path,) in recorded)
+        args, config = (_plain(read_yaml(path)) for (path,) in recorded)
         found = {"args": args, "config": config, "step": None, "dev_score": None}
         found |= {"task_parameters": 0, "fine_tuned_parameters": 0}
-    return found | {"upstream": " ".join(filter(None, _upstream_options(args)))}
+    return found | {"upstream": " ".join(filter(None, _upstream_options(found["args"])))}
+
+
+def _read_checkpoint(path: Path, option: str) -> dict[str, Any]:
+    states = load_states(path)
+    score = dev_score(states)
+    return {
+        "args": _plain(vars(states["Args"])),
+        "config": _plain(states["Config"]),
+        "step": _plain(states.get("Step")),
+        "dev_score": score.value if score and option != "sv" else None,
+        "task_parameters": _count(states["Downstream"]) + _count(states.get("Featurizer", {})),
+        "fine_tuned_parameters": _count(states.get("Upstream", {})),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as YAML can hold it; anything else than text, numbers and collections of them as text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value if value is None or type(value) in (str, int, float, bool) else printable(value, LONGEST_VALUE)
 
 
 def _upstream_options(args: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
     """Return what -u, -k and -g were."""
-    return str(args.get("upstream")), args.get("upstream_ckpt"), args.get("upstream_model_config")
+    ckpt, config = (args.get(key) and str(args[key]) for key in ("upstream_ckpt", "upstream_model_config"))
+    return str(args.get("upstream")), ckpt, config
 
 
 def _find_checkpoint(prediction: Prediction) -> Path | None:
@@ -138,20 +156,25 @@ def _find_checkpoint(prediction: Prediction) -> Path | None:
     beside = Path(f"{file.resolve().parent}.ckpt")  # states-N/test_predict.txt came from states-N.ckpt
     if beside.is_file():
         return beside
-    found = prediction.experiment.glob(prediction.task.checkpoint)
+    found = filter(Path.is_file, prediction.experiment.glob(prediction.task.checkpoint))
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _count(state: Mapping[str, Any]) -> int:
-    return sum(tensor.numel() for name, tensor in state.items() if not name.endswith(_NO_PARAMETERS))
+    return sum(
+        tensor.numel()
+        for name, tensor in state.items()
+        if isinstance(tensor, Tensor) and not name.endswith(_NO_PARAMETERS)
+    )
 
 
 def _task_answers(experiment: Mapping[str, Any] | None) -> dict[str, Any]:
     if experiment is None:
         return {}
     args, config = experiment["args"], experiment["config"]
-    runner, optimizer = config.get("runner") or {}, config.get("optimizer") or {}
-    batch = _find_key(config.get("downstream_expert") or {}, _BATCH_KEYS) if runner else None
+    sections = {key: value for key, value in config.items() if isinstance(value, Mapping)}
+    runner, optimizer = sections.get("runner", {}), sections.get("optimizer", {})
+    batch = _find_key(sections.get("downstream_expert", {}), _BATCH_KEYS) if runner else None
     return {
         "task_parameters": experiment["task_parameters"],
         "learning_rate": optimizer.get("lr"),

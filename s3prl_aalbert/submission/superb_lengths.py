@@ -15,6 +15,7 @@ import soundfile
 
 from s3prl_aalbert.checkpoint import write_atomically
 from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError, environment_fault
+from s3prl_aalbert.printable import LONGEST_MESSAGE, printable
 
 FOLDER = "len_for_bucket"
 SPLITS = ("train-clean-100", "dev-clean", "test-clean")
@@ -65,7 +66,7 @@ def main() -> int:
         fault = str(error) if isinstance(error, AalbertError) else environment_fault(error)
         if fault is None:
             raise
-        print(f"superb_lengths: {fault}", file=sys.stderr)
+        print(f"superb_lengths: {printable(fault, LONGEST_MESSAGE)}", file=sys.stderr)
         return EXIT_USER_ERROR
     return 0
 

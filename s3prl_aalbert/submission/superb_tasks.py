@@ -137,7 +137,13 @@ def collect(experiments: Mapping[str, Path], any_count: bool = False) -> list[Pr
 
 def _check(option: str, experiment: Path, any_count: bool) -> Prediction:
     task = TASKS[option]
+    root = PurePosixPath("predict") / task.folder
     source = _find(option, experiment, task.source)
+    files = [(str(root / task.target), source)]
+    if source.is_dir() and not source.suffix:  # where a file is expected, a folder is refused below
+        files = [(str(root / task.target / path.name), path) for path in sorted(source.iterdir())]
+    for _, path in files:
+        _check_own_file(option, experiment, path)
     names = task.check(source)
     if task.reference and (experiment / task.reference[0]).is_file():
         _compare(source, names, experiment / task.reference[0], task.reference[1])
@@ -146,13 +152,10 @@ def _check(option: str, experiment: Path, any_count: bool) -> Prediction:
             f"{source}: {len(names)} predictions, the official test set of {task.name} has {task.utterances}; "
             "--any_count accepts this for a trial"
         )
-    root = PurePosixPath("predict") / task.folder
-    files = [(str(root / task.target), source)]
-    if source.is_dir():
-        files = [(str(root / task.target / path.name), path) for path in sorted(source.iterdir())]
     if task.extra:
         name, check = task.extra
         path = _find(option, experiment, name)
+        _check_own_file(option, experiment, path)
         check(path)
         files.append((str(root / name), path))
     return Prediction(option, experiment, len(names), tuple(files))
@@ -167,6 +170,15 @@ def _find(option: str, experiment: Path, name: str) -> Path:
         command = task.command.format(experiment=experiment, checkpoint=task.checkpoint)
         raise AalbertError(f"--{option} {experiment}: {name} is not there; evaluate first: {command}")
     return path
+
+
+def _check_own_file(option: str, experiment: Path, path: Path) -> None:
+    """Refuse what would hang, and links that would hand in a file from anywhere."""
+    real = path.resolve()
+    if not real.is_relative_to(experiment.resolve()):
+        raise AalbertError(f"--{option} {path}: is a link to {real}, outside the experiment; copy what belongs there")
+    if not real.is_file():
+        raise AalbertError(f"--{option} {path}: is no regular file")
 
 
 def _compare(source: Path, names: list[str], reference: Path, check: checks.Check) -> None:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.finding import existing_folders
+from s3prl_aalbert.printable import printable
 from s3prl_aalbert.toolkit.sweep import RECORD, Sweep, SweepRun
 
 logger = logging.getLogger(__name__)
@@ -69,12 +70,12 @@ def execute(runs: Sequence[SweepRun], every: Sequence[SweepRun], jobs: int = 1) 
                 problem = _obstacle(run, by_name)
                 if not problem:
                     running[run] = _start(run, context, threads)
-                    progress.set_postfix_str(", ".join(each.name for each in running))
+                    progress.set_postfix_str(", ".join(printable(each.name) for each in running))
                     continue
             progress.update()
             if problem:
                 failed.append(run)
-                progress.write(f"{run.name}: {problem}")
+                progress.write(printable(f"{run.name}: {problem}"))
     return failed
 
 

@@ -9,18 +9,21 @@ import contextlib
 import hashlib
 import http.client
 import logging
+import re
 import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 
-from s3prl_aalbert.checkpoint import CheckpointError
+from s3prl_aalbert.checkpoint import CheckpointError, is_safetensors
+from s3prl_aalbert.errors import AalbertError
 
 try:
     import fcntl
@@ -33,6 +36,9 @@ CACHE_FOLDER = "aalbert"
 ATTEMPTS = 3
 TIMEOUT_SECONDS = 30
 CHUNK_BYTES = 1 << 20
+LARGEST_BYTES = 8 << 30
+LONGEST_SECONDS = 6 * 3600
+"""All attempts of one download together, so that a server that sends a byte now and then ends as well."""
 SCHEMES = ("http", "https", "file")
 PACKAGED_WEIGHTS = Path(__file__).parents[1] / "pretrained"
 
@@ -88,7 +94,13 @@ def fetch_published(name: str, progress: bool = True, refresh: bool = False) -> 
     return path
 
 
-def fetch(url: str, sha256: str | None = None, progress: bool = True, refresh: bool = False) -> Path:
+def fetch(
+    url: str,
+    sha256: str | None = None,
+    progress: bool = True,
+    refresh: bool = False,
+    check: Callable[[Path], object] | None = None,
+) -> Path:
     """Return the local copy of a checkpoint, downloading it unless it is there already.
 
     An interrupted download is taken up where it stopped if the hash is known, and started again otherwise.
@@ -98,9 +110,11 @@ def fetch(url: str, sha256: str | None = None, progress: bool = True, refresh: b
         sha256: the expected SHA-256 of the file, 64 hexadecimal digits.
         progress: show on stderr how far it is.
         refresh: download again even if it is there.
+        check: raises AalbertError for a file that is of no use, which is then not kept.
 
     Raises:
-        CheckpointError: not a URL, not reachable, cut off repeatedly, or not the file that the hash promises.
+        CheckpointError: not a URL, not reachable, cut off repeatedly, larger than ``LARGEST_BYTES``, not the file that
+            the hash promises, or not one that ``check`` takes.
     """
     try:
         url, expected = _split_hash(url, sha256)
@@ -117,13 +131,51 @@ def fetch(url: str, sha256: str | None = None, progress: bool = True, refresh: b
         if expected is None:
             logger.warning("%s: downloaded without a hash to check; append #sha256=HEX to the URL", url)
         partial = path.with_name(path.name + ".part")
-        _download(url, partial, resume=expected is not None, progress=progress)
-        found = _digest(partial)
-        if expected is not None and found != expected:
-            partial.unlink()
-            raise CheckpointError(f"{url}: has the SHA-256 {found}, expected {expected}; nothing was kept")
+        try:
+            _download(url, partial, resume=expected is not None, progress=progress)
+            _check_content(url, partial, expected, check)
+        except _Incomplete as error:
+            if expected is None:  # without a hash there is no telling whether the rest would be of the same file
+                partial.unlink(missing_ok=True)
+            raise CheckpointError(str(error)) from error
+        except BaseException as error:
+            if expected is None or isinstance(error, AalbertError):
+                partial.unlink(missing_ok=True)
+            raise
         partial.replace(path)
     return path
+
+
+class _Incomplete(Exception):
+    """A download that broke off, and may go on later."""
+
+
+# How what is often sent in place of a file begins.
+_NO_CHECKPOINT = {
+    rb"\s*<": "a web page",
+    rb"\x1f\x8b": "a gzip archive",
+    rb"version https://git-lfs": "a pointer of Git LFS in place of the file",
+    rb"\s*\{": "a JSON text",
+    rb"\Z": "an empty file",
+}
+
+
+def _check_content(url: str, partial: Path, expected: str | None, check: Callable[[Path], object] | None) -> None:
+    found = _digest(partial)
+    if expected is not None and found != expected:
+        raise CheckpointError(f"{url}: has the SHA-256 {found}, expected {expected}; nothing was kept")
+    if check is None:
+        return
+    with partial.open("rb") as file:
+        start = file.read(64)
+    for pattern, what in _NO_CHECKPOINT.items():
+        if re.match(pattern, start) and not is_safetensors(partial):
+            raise CheckpointError(f"{url}: gives {what}, expected a release or a training state; nothing was kept")
+    try:
+        check(partial)
+    except AalbertError as error:
+        reason = str(error).replace(str(partial), url)
+        raise CheckpointError(f"{reason}; nothing was kept") from error
 
 
 def _split_hash(url: str, sha256: str | None) -> tuple[str, str | None]:
@@ -175,12 +227,29 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects among http and https alone, and from https to https alone."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        scheme = urllib.parse.urlsplit(newurl).scheme
+        if scheme not in ("https", req.type):
+            raise CheckpointError(f"{req.full_url}: is redirected to {newurl}; expected another https address")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def _download(url: str, partial: Path, resume: bool, progress: bool) -> None:
-    """Fill ``partial``, in several attempts if the connection breaks."""
+    """Fill ``partial``, in several attempts if the connection breaks.
+
+    Raises:
+        _Incomplete: it broke off each time, or it took too long.
+        CheckpointError: another attempt would do no better.
+    """
+    deadline = time.monotonic() + LONGEST_SECONDS
     problem: Exception | None = None
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            _attempt(url, partial, partial.stat().st_size if resume and partial.is_file() else 0, progress)
+            start = partial.stat().st_size if resume and partial.is_file() else 0
+            _attempt(url, partial, start, progress, deadline)
             return
         except urllib.error.HTTPError as error:
             if error.code == 416 and partial.is_file():  # the part is as long as the file or longer: start again
@@ -188,36 +257,84 @@ def _download(url: str, partial: Path, resume: bool, progress: bool) -> None:
             elif error.code < 500:
                 raise CheckpointError(f"{url}: the server answers {error.code} {error.reason}") from error
             problem = error
-        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+        except (urllib.error.URLError, http.client.HTTPException) as error:
             problem = error
         logger.warning("%s: attempt %d of %d failed (%s)", url, attempt, ATTEMPTS, problem)
-    raise CheckpointError(f"{url}: could not be downloaded in {ATTEMPTS} attempts ({problem})") from problem
+    raise _Incomplete(f"{url}: could not be downloaded in {ATTEMPTS} attempts ({problem})")
 
 
-def _attempt(url: str, partial: Path, start: int, progress: bool) -> None:
+def _attempt(url: str, partial: Path, start: int, progress: bool, deadline: float) -> None:
     """Write what follows byte ``start`` behind it, or the whole file where the server cannot start there."""
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
-    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+    with _open(url, start) as response:
         if start and response.status != http.HTTPStatus.PARTIAL_CONTENT:
             start = 0
-        length = response.headers.get("Content-Length")
-        total = None if length is None else start + int(length)
-        with partial.open("ab" if start else "wb") as file:
-            written = start + _copy(response, file, start, total, progress)
+        total = _total_bytes(url, response.headers.get("Content-Length"), start)
+        with partial.open("ab" if start else "wb") as file, _progress(start, total, progress) as show:
+            written = start
+            for chunk in _chunks(response):
+                written += file.write(chunk)
+                show(written)
+                if written > LARGEST_BYTES:
+                    raise CheckpointError(f"{url}: sends more than {LARGEST_BYTES} bytes, more than a checkpoint has")
+                if time.monotonic() > deadline:
+                    raise _Incomplete(f"{url}: not there after {LONGEST_SECONDS} seconds ({written} bytes came)")
     if total is not None and written < total:  # urllib takes a broken connection for the end of the file
         raise http.client.IncompleteRead(b"", total - written)
 
 
-def _copy(response: BinaryIO, file: BinaryIO, start: int, total: int | None, progress: bool) -> int:
-    written = 0
+def _open(url: str, start: int) -> Any:
+    scheme, _, path, *_ = urllib.parse.urlsplit(url)
+    if scheme == "file" and not (local := Path(urllib.request.url2pathname(path))).is_file():
+        raise CheckpointError(f"{url}: {'is no file' if local.exists() else 'no such file'}")
     try:
-        while chunk := response.read(CHUNK_BYTES):
-            file.write(chunk)
-            written += len(chunk)
-            if progress:
-                of = "" if total is None else f" of {total / 1e6:.1f}"
-                print(f"\rdownloading {(start + written) / 1e6:.1f}{of} MB", end="", file=sys.stderr, flush=True)
+        request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+        return urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT_SECONDS)
+    except ValueError as error:  # of a host's name, or of what a redirect leads to
+        raise CheckpointError(f"{url}: is not a URL, or leads to none ({error})") from error
+    except urllib.error.URLError:
+        raise
+    except OSError as error:  # while the server answers
+        raise urllib.error.URLError(error) from error
+
+
+def _total_bytes(url: str, length: str | None, start: int) -> int | None:
+    """Return the size of the whole file by the header Content-Length, None without one."""
+    if length is None:
+        return None
+    if not re.fullmatch("[0-9]{1,18}", length.strip()):
+        raise CheckpointError(f"{url}: the server gives {length[:40]!r} as Content-Length, expected a number of bytes")
+    total = start + int(length)
+    if total > LARGEST_BYTES:
+        raise CheckpointError(f"{url}: has {total} bytes; a checkpoint may have {LARGEST_BYTES}")
+    return total
+
+
+def _chunks(response: BinaryIO) -> Iterator[bytes]:
+    """Yield what has come, as it comes."""
+    while True:
+        try:
+            chunk = response.read1(CHUNK_BYTES)  # type: ignore[attr-defined]
+        except (OSError, ValueError) as error:  # the connection's, in contrast to the disk's
+            raise urllib.error.URLError(error) from error
+        if not chunk:
+            return
+        yield chunk
+
+
+@contextlib.contextmanager
+def _progress(start: int, total: int | None, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Give a function that shows on stderr how many bytes are there."""
+    reached = start
+    of = "" if total is None else f" of {total / 1e6:.1f}"
+
+    def show(written: int) -> None:
+        nonlocal reached
+        reached = written
+        if shown:
+            print(f"\rdownloading {written / 1e6:.1f}{of} MB", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield show
     finally:
-        if progress and written:
+        if shown and reached > start:
             print(file=sys.stderr)
-    return written

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from s3prl_aalbert.checkpoint import CONFIG_FILE
+from s3prl_aalbert.checkpoint import CONFIG_FILE, load_checkpoint
 from s3prl_aalbert.encoder import initialise
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.upstream.download import PUBLISHED, fetch, fetch_published, packaged_folder, packaged_names
@@ -73,7 +73,7 @@ def aalbert_url(
     """
     if not ckpt:
         raise AalbertError("aalbert_url needs the URL of a checkpoint (-k URL)")
-    path = fetch(ckpt, sha256, progress, bool(refresh))
+    path = fetch(ckpt, sha256, progress, bool(refresh), check=load_checkpoint)
     return aalbert_local(str(path), model_config, pretrained)
 
 

@@ -117,7 +117,7 @@ def test_every_step_is_a_command_with_packaged_configs(tmp_path: Path) -> None:
 
 
 def test_a_failing_step_shows_the_end_of_its_log(tmp_path: Path) -> None:
-    with pytest.raises(AalbertError, match="no-such-command"):
+    with pytest.raises(AalbertError, match='"broken" ended with code 2'):
         demo.run_step(demo.Step("broken", ("no-such-command",)), tmp_path, threads=1)
     assert "no-such-command" in (tmp_path / "logs" / "broken.log").read_text()
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import hashlib
 import http.server
 import multiprocessing
+import os
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from s3prl_aalbert.checkpoint import CheckpointError
+from s3prl_aalbert.checkpoint import CheckpointError, load_checkpoint, save_training_state
 from s3prl_aalbert.upstream import hubconf
-from s3prl_aalbert.upstream.download import fetch
+from s3prl_aalbert.upstream.download import _Redirects, fetch
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -30,6 +33,8 @@ class Server(http.server.ThreadingHTTPServer):
         self.files: dict[str, bytes] = {"/model.safetensors": CONTENT}
         self.breaks, self.ranges, self.status = 0, True, 200
         self.starts: list[int] = []
+        self.headers: dict[str, str] = {}
+        """In place of Content-Length, with the status ``status``."""
         super().__init__(("127.0.0.1", 0), Handler)
 
     def url(self, path: str = "/model.safetensors") -> str:
@@ -45,6 +50,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server = self.server
         content = server.files.get(self.path)
+        if server.headers and self.path == "/odd":
+            self.send_response(server.status)
+            for name, value in server.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content or b"")
+            return
         if content is None or server.status != 200:
             self.send_error(404 if content is None else server.status)
             return
@@ -250,6 +262,75 @@ def test_a_folder_that_cannot_be_made(server: Server, tmp_path: Path) -> None:
         fetch(server.url(), progress=False)
 
 
+@pytest.mark.parametrize("length", ["abc", "-1", "1_0", "\u0663", "1e6", "9" * 5000, ""])
+def test_a_length_that_is_no_number_is_one_sentence(server: Server, cache: Path, length: str) -> None:
+    server.headers = {"Content-Length": length.encode().decode("latin-1")}
+    with pytest.raises(CheckpointError, match="Content-Length, expected a number of bytes"):
+        fetch(server.url("/odd"), progress=False)
+    assert kept(cache) == []
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["length given", "no length"])
+def test_a_file_too_large_for_a_checkpoint_is_not_taken(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    monkeypatch.setattr("s3prl_aalbert.upstream.download.LARGEST_BYTES", len(CONTENT) - 1)
+    server.headers = {"Content-Length": str(len(CONTENT))} if known else {"X-None": ""}
+    server.files["/odd"] = CONTENT
+    with pytest.raises(CheckpointError, match=f"has {len(CONTENT)} bytes" if known else "sends more than"):
+        fetch(server.url("/odd"), SHA256, progress=False)
+    assert kept(cache) == []
+    monkeypatch.setattr("s3prl_aalbert.upstream.download.LARGEST_BYTES", len(CONTENT))
+    assert fetch(server.url("/odd"), SHA256, progress=False).read_bytes() == CONTENT
+
+
+def test_a_server_that_sends_for_ever_is_left_alone_in_the_end(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s3prl_aalbert.upstream.download.LONGEST_SECONDS", -1)
+    for sha256, left in ((None, []), (SHA256, ["model.safetensors.part"])):
+        with pytest.raises(CheckpointError, match="not there after -1 seconds"):
+            fetch(server.url(), sha256, progress=False)
+        assert kept(cache) == left
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("ftp://127.0.0.1/x", "is redirected to ftp://127.0.0.1/x"),
+        ("file:///etc/hostname", "302"),
+        ("http://[abc/x", "leads to none"),
+        ("http://" + "a" * 70 + "/x", "leads to none|could not be downloaded"),
+        ("http://host:port/x", "could not be downloaded"),
+        ("/odd", "infinite loop"),
+    ],
+)
+def test_redirects_that_are_not_followed(server: Server, cache: Path, target: str, message: str) -> None:
+    server.headers, server.status = {"Location": target}, 302
+    with pytest.raises(CheckpointError, match=message):
+        fetch(server.url("/odd"), progress=False)
+    assert kept(cache) == []
+
+
+def test_no_redirect_leaves_https() -> None:
+    request = urllib.request.Request("https://host/a")
+    for target in ("http://host/b", "ftp://host/b"):
+        with pytest.raises(CheckpointError, match=f"https://host/a: is redirected to {target}"):
+            _Redirects().redirect_request(request, None, 302, "", {}, target)
+    followed = _Redirects().redirect_request(request, None, 302, "", {}, "https://other/b")
+    assert followed.full_url == "https://other/b"
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "nothing"])
+def test_a_file_url_of_no_file(tmp_path: Path, cache: Path, kind: str) -> None:
+    path = tmp_path / "x"
+    if kind != "nothing":
+        path.mkdir() if kind == "folder" else os.mkfifo(path)
+    with pytest.raises(CheckpointError, match="no such file" if kind == "nothing" else "is no file"):
+        fetch(path.as_uri(), progress=False)
+    assert kept(cache) == []
+
+
 def test_progress_is_shown_on_request(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     fetch(server.url(), progress=False)
     quiet = capsys.readouterr()
@@ -270,3 +351,47 @@ def test_the_upstream_entry(server: Server, tiny_release: Path) -> None:
     assert len(server.starts) == 1
     hubconf.aalbert_url(ckpt=url, refresh=True, progress=False)
     assert len(server.starts) == 2
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "content", "states-1.ckpt", "weights.bin"])
+def test_a_checkpoint_is_told_by_its_content(server: Server, tiny_release: Path, tmp_path: Path, name: str) -> None:
+    checkpoint = load_checkpoint(tiny_release)
+    save_training_state(tmp_path / "state", checkpoint.config, {"model": checkpoint.state, "step": 1})
+    for file in (tiny_release / "model.safetensors", tmp_path / "state"):
+        data = file.read_bytes()
+        server.files[f"/{name}"] = data
+        url = f"{server.url(f'/{name}')}#sha256={hashlib.sha256(data).hexdigest()}"
+        found = hubconf.aalbert_url(ckpt=url, progress=False).model.state_dict()
+        assert all(torch.equal(weight, checkpoint.state[f"model.{key}"]) for key, weight in found.items())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\n<!DOCTYPE html><html>not found</html>", "gives a web page"),
+        (gzip.compress(CONTENT), "gives a gzip archive"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "gives a pointer of Git LFS"),
+        (b'{"error": "no such model"}', "gives a JSON text"),
+        (b"", "gives an empty file"),
+        (CONTENT, "is damaged"),
+        ((8).to_bytes(8, "little") + b"{      }", "is a safetensors file of another program"),
+    ],
+)
+@pytest.mark.parametrize("hashed", [True, False], ids=["hash", "no hash"])
+def test_what_is_no_checkpoint_is_not_kept(
+    server: Server, cache: Path, tiny_release: Path, content: bytes, message: str, hashed: bool
+) -> None:
+    server.files["/odd"], server.headers = content, {"X-None": ""}
+    url = server.url("/odd") + (f"#sha256={hashlib.sha256(content).hexdigest()}" if hashed else "")
+    with pytest.raises(CheckpointError, match=f"^{server.url('/odd')}: {message}.*; nothing was kept$"):
+        hubconf.aalbert_url(ckpt=url, progress=False)
+    assert kept(cache) == []
+    server.files["/odd"] = data = (tiny_release / "model.safetensors").read_bytes()
+    url = server.url("/odd") + (f"#sha256={hashlib.sha256(data).hexdigest()}" if hashed else "")
+    hubconf.aalbert_url(ckpt=url, progress=False)
+
+
+def test_a_url_for_a_path_is_told_where_it_belongs() -> None:
+    for url in ("https://host/model.safetensors", "file:///model.safetensors"):
+        with pytest.raises(CheckpointError, match="is a URL, expected a file or folder; -u aalbert_url downloads"):
+            hubconf.aalbert_local(ckpt=url)

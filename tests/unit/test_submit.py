@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from superb_experiments import LINES, checkpoint, experiment
 
@@ -153,6 +154,81 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(experiments, tmp_path, cap
     said = capsys.readouterr().err.strip()
     assert sentence in said and str(experiments[option]) in said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["pr", "sd", "qbe", "ks"])
+@pytest.mark.parametrize("kind", ["link to a file", "link to a folder", "pipe", "folder", "device", "dangling"])
+def test_nothing_but_the_experiments_own_files_is_handed_in(experiments, tmp_path, capsys, option, kind):
+    (tmp_path / "elsewhere").mkdir()
+    secret = tmp_path / "elsewhere" / "notes.h5"
+    secret.write_text("dear diary\n")
+    for name, _ in list(LINES[option].items())[:1]:
+        path = experiments[option] / name
+        path.unlink()
+        if kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "folder":
+            path.mkdir()
+            (path / "x").write_text("a b\n")
+        else:
+            targets = {"link to a file": secret, "link to a folder": secret.parent, "device": "/dev/zero"}
+            path.symlink_to(targets.get(kind, tmp_path / "nowhere"))
+    assert submit(f"--{option}", experiments[option], "-o", tmp_path / "out", "--any_count") == 2
+    assert name in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_links_and_pipes_among_the_diarisations(experiments, tmp_path, capsys):
+    mixture = experiments["sd"] / "scoring/predictions/mix1.h5"
+    mixture.rename(tmp_path / "mix1.h5")
+    mixture.symlink_to(tmp_path / "mix1.h5")
+    assert submit("--sd", experiments["sd"], "-o", tmp_path / "out", "--any_count") == 2
+    assert f"{mixture}: is a link to {tmp_path / 'mix1.h5'}, outside the experiment" in capsys.readouterr().err
+    mixture.unlink()
+    os.mkfifo(mixture)
+    assert submit("--sd", experiments["sd"], "-o", tmp_path / "out", "--any_count") == 2
+    assert f"{mixture}: is no regular file" in capsys.readouterr().err
+    mixture.unlink()
+    mixture.symlink_to("mix0.h5")
+    assert submit("--sd", experiments["sd"], "-o", tmp_path / "out", "--any_count") == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Args": {"upstream": "fbank"}},
+        {"Config": []},
+        {"Downstream": [1]},
+        {"Downstream": {"best_score": torch.zeros(3)}},
+        {"Downstream": {"best_score": "high"}},
+        {"Featurizer": 3},
+    ],
+)
+def test_a_checkpoint_of_another_shape_is_one_sentence(experiments, tmp_path, capsys, change):
+    path = checkpoint(experiments["ks"] / "dev-best.ckpt", 0.75)
+    torch.save(torch.load(path, weights_only=False) | change, path)
+    assert submit("--ks", experiments["ks"], "-o", tmp_path / "out", "--any_count") == 2
+    assert f"{path}: " in capsys.readouterr().err
+
+
+def test_odd_values_of_a_checkpoint_are_told_as_text(experiments, tmp_path):
+    path = checkpoint(experiments["ks"] / "dev-best.ckpt", 0.75, upstream="fbank\x1b", seed=torch.tensor(7))
+    states = torch.load(path, weights_only=False)
+    states["Config"] |= {"runner": "none", "optimizer": {"lr": torch.tensor(0.5), 3: ["a", (1, None)]}}
+    states["Step"] = torch.tensor(3)
+    states["Downstream"]["note"] = "text"
+    torch.save(states, path)
+    assert submit("--ks", experiments["ks"], "-o", tmp_path, "--any_count") == 0
+    task = read_form(tmp_path)["tasks"]["ks"]
+    assert (task["seed"], task["learning_rate"], task["task_parameters"]) == ("tensor(7)", "tensor(0.5000)", 13)
+
+
+def test_a_pipe_in_place_of_the_records_is_passed_over(experiments, tmp_path):
+    os.mkfifo(experiments["ks"] / "dev-best.ckpt")
+    for kind in ("args", "config"):
+        os.mkfifo(experiments["ks"] / f"{kind}_2026.yaml")
+    assert submit("--ks", experiments["ks"], "-o", tmp_path, "--any_count") == 0
+    assert read_form(tmp_path)["tasks"]["ks"] == {"predictions": 2}
 
 
 def test_no_experiment_at_all(tmp_path, capsys):

@@ -53,6 +53,18 @@ def test_what_s3prl_writes_passes(tmp_path, check, text, names):
         (checks.translations, "utt_id\thyp\tref\n", "holds a header and no translation"),
         (checks.frame_shift, "160.5\n", 'predict:1: found "160.5", expected a number of samples'),
         (checks.frame_shift, "160\n320\n", "expected a number of samples"),
+        (checks.frame_shift, "9" * 5000, "expected a number of samples"),
+        (checks.frame_shift, "\u0664\u0668\u0660", "expected a number of samples"),
+        (checks.frame_shift, "0", "expected a number of samples"),
+        (checks.frame_shift, "1_0", "expected a number of samples"),
+        (checks.speakers, f"a id{'9' * 5000}\n", "predict:1: the speaker of a is"),
+        (checks.speakers, "a id\uff11\uff10\uff10\uff10\uff11\n", "predict:1: the speaker of a is"),
+        (checks.speakers, "a id010001\n", "predict:1: the speaker of a is"),
+        (checks.scores, "a_b 1_0.3\n", 'predict:1: the score of a_b is "1_0.3", expected a finite number'),
+        (checks.scores, f"a_b {'9' * 5000}\n", "expected a finite number"),
+        (checks.scores, "a_b \u0661\n", "expected a finite number"),
+        (checks.scores, "a_b 0.1 \n", "expected a finite number"),
+        (checks.metrics, "pesq infinity\n", "expected a finite number"),
     ],
 )
 def test_a_mistake_names_the_line(tmp_path, check, text, sentence):
@@ -138,6 +150,35 @@ def test_diarisations_are_probabilities_of_two_speakers(tmp_path):
 def test_other_diarisations_are_refused(tmp_path, values, sentence):
     write_hdf5(tmp_path / "a.h5", values)
     with pytest.raises(AalbertError, match=sentence):
+        checks.diarisations(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda file: file.create_group("T_hat"), "T_hat is a group, expected"),
+        (lambda file: file.create_dataset("T_hat", data="text"), r"T_hat is \(\), expected"),
+        (lambda file: file.create_dataset("T_hat", data=[["a", "b"]]), "T_hat is of type object, expected numbers"),
+        (
+            lambda file: file.create_dataset("T_hat", data=np.array([[b"a", b"b"]])),
+            "T_hat is of type .*, expected",
+        ),
+        (lambda file: file.create_dataset("T_hat", data=h5py.Empty("f")), "T_hat is None, expected"),
+        (lambda file: file.create_dataset("T_hat", (10**12, 2), "f4", chunks=True), "T_hat is .*, expected at most"),
+        (
+            lambda file: file.create_dataset("T_hat", (1, 2), np.dtype([("a", "f4")])),
+            "T_hat is of type .*, expected",
+        ),
+        (lambda file: file.create_dataset("T_hat", (1, 2), "c8"), "T_hat is of type complex64, expected numbers"),
+        (lambda file: file.__setitem__("T_hat", h5py.ExternalLink("other.h5", "T_hat")), "T_hat is nothing"),
+        (lambda file: file.__setitem__("T_hat", h5py.SoftLink("/T_hat")), "T_hat is nothing"),
+        (lambda file: file.__setitem__("T_hat", np.dtype("f4")), "T_hat is a datatype, expected"),
+    ],
+)
+def test_what_is_no_table_of_numbers_in_hdf5(tmp_path, make, sentence):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        make(file)
+    with pytest.raises(AalbertError, match=f"a.h5: {sentence}"):
         checks.diarisations(tmp_path)
 
 
