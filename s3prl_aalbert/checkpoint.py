@@ -194,7 +194,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
 
     def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names that are no UTF-8
 
     write_atomically(path, write)
 

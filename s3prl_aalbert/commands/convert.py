@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.printable import markdown_cell
+from s3prl_aalbert.printable import markdown_cell, printable
 
 if TYPE_CHECKING:
     from s3prl_aalbert.interop.importing import Imported
@@ -82,8 +82,8 @@ def _to_release(path: Path, folder: Path, trust: bool) -> None:
     save_release(folder, imported.config, imported.state, _card(imported, path), imported.info)
     transformer = imported.config.transformer
     kind = "one shared set of weights" if transformer.share_layer else "unshared"
-    print(f"{path}: {imported.program}, {transformer.num_hidden_layers} layers, {kind}")
-    print(f"wrote the release {folder}; use it with -u aalbert_local -k {folder}")
+    print(printable(f"{path}: {imported.program}, {transformer.num_hidden_layers} layers, {kind}"))
+    print(printable(f"wrote the release {folder}; use it with -u aalbert_local -k {folder}"))
     _print_differences(imported.differences, imported.program)
 
 
@@ -109,7 +109,7 @@ def _make_smaller(path: Path, folder: Path, dtype: str | None, no_head: bool) ->
         raise AalbertError(f"{beside}: is no model card ({error})") from error
     kept = f"Weights kept as {dtype}, {'without' if no_head else 'with'} the pre-training head.\n"
     save_release(folder, checkpoint.config, state, card + kept, checkpoint.info)
-    print(f"wrote the release {folder}, {sum(t.nbytes for t in state.values()) / 1e6:.2f} MB of {dtype}")
+    print(printable(f"wrote the release {folder}, {sum(t.nbytes for t in state.values()) / 1e6:.2f} MB of {dtype}"))
 
 
 def _to_s3prl(path: Path, output: Path, accepted: bool) -> None:
@@ -126,7 +126,7 @@ def _to_s3prl(path: Path, output: Path, accepted: bool) -> None:
             + ". Pass --accept-differences to write the file all the same"
         )
     write_atomically(output, lambda temporary: torch.save(exported.content, temporary))
-    print(f"wrote {output}; S3PRL reads it with -u audio_albert_local -k {output}")
+    print(printable(f"wrote {output}; S3PRL reads it with -u audio_albert_local -k {output}"))
     _print_differences(exported.differences, "S3PRL")
 
 

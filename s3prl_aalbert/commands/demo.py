@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.printable import printable_lines
+from s3prl_aalbert.printable import printable, printable_lines
 
 EXAMPLES = """\
 examples:
@@ -68,13 +68,13 @@ def main(args: argparse.Namespace) -> int:
     output = Path(args.output or default).expanduser().absolute()
     _check_same_demo(args, output)
     started = time.monotonic()
-    print(f"AALBERT demo, everything goes to {output}")
+    print(printable(f"AALBERT demo, everything goes to {output}"))
     if args.speech:
         speech = prepare_real([Path(d) for d in args.speech], output / "speech", args.max_speakers)
     else:
         print(f"  ({SYNTHETIC_NOTE})")
         speech = prepare_synthetic(output / "speech", args.seed)
-    print(f"  speech: {speech.description}")
+    print(printable(f"  speech: {speech.description}"))
     write_text(output / RECORD, json.dumps(_choices(args), indent=1))
     steps = plan(args, speech.pretraining, speech.phones, speech.speakers, output)
     pretrain, *others = steps

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from s3prl_aalbert.errors import check_new_folder
+from s3prl_aalbert.printable import printable
 
 EXAMPLES = """\
 examples:
@@ -53,5 +54,5 @@ def main(args: argparse.Namespace) -> int:
         from s3prl_aalbert.submission.serving import write_serving_folder
 
         write_serving_folder(checkpoint, folder, args.format, args.licence)
-    print(f"wrote {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    print(printable(f"wrote {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}"))
     return 0

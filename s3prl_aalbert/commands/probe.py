@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.printable import printable_lines
 
 EXAMPLES = """\
 examples:
@@ -63,7 +64,7 @@ def main(args: argparse.Namespace) -> int:
         widths = measure_layers(str(name), args.upstream_ckpt, args.upstream_model_config)
         overrides = [*_own_overrides(tasks, widths), *overrides]
     run(_argv(args, name, _config(args.config, past), expdir, overrides))
-    print(format_probes(expdir / "probes.csv"))
+    print(printable_lines(format_probes(expdir / "probes.csv")))
     return 0
 
 

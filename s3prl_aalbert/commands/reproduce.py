@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.printable import printable
 
 if TYPE_CHECKING:
     from s3prl_aalbert.analysis.rows import Row
@@ -55,7 +56,7 @@ def _list(recorded: dict[str, list[Row]]) -> None:
         for row in dict.fromkeys(row.row for row in rows):
             figures = [r for r in rows if r.row == row]
             shown = _figure(figures[0]) if len(figures) == 1 else f"{len(figures)} figures"
-            print(f"{name}/{row:<60} {shown}")
+            print(printable(f"{name}/{row:<60} {shown}"))
 
 
 def _reproduce(name: str, rows: list[Row], args: argparse.Namespace) -> int:
@@ -79,9 +80,10 @@ def _compare(rows: list[Row], measured: dict[tuple[str, str], Row], sweep: Sweep
     print(f"{'row':<50} {'metric':<28} {'recorded':<24} {'here':<24}")
     for row in rows:
         here = measured.get((row.row, row.metric))
-        print(f"{row.row:<50} {row.metric:<28} {_figure(row):<24} {_figure(here) if here else 'failed':<24}")
+        shown = _figure(here) if here else "failed"
+        print(printable(f"{row.row:<50} {row.metric:<28} {_figure(row):<24} {shown:<24}"))
     origins = "; ".join(dict.fromkeys(f"{row.machine}, version {row.version}" for row in rows))
-    print(f"recorded on {origins}; runs in {Path(sweep.output)}")
+    print(printable(f"recorded on {origins}; runs in {Path(sweep.output)}"))
 
 
 def _figure(row: Row) -> str:

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.printable import printable
 
 if TYPE_CHECKING:
     from s3prl_aalbert.toolkit.sweep import Sweep, SweepRun
@@ -85,7 +86,7 @@ def _print_commands(runs: list[SweepRun], args: argparse.Namespace) -> None:
     for flag, value in (("--data", args.data), ("-p", args.expdir)):
         what += [flag, value] if value else []
     for run in runs:
-        print(shlex.join(["aalbert", "sweep", *what, "--only", run.name, "--no-report"]))
+        print(printable(shlex.join(["aalbert", "sweep", *what, "--only", run.name, "--no-report"])))
 
 
 def _report(sweep: Sweep, title: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert.checkpoint import write_text
+from s3prl_aalbert.printable import printable
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class LeftOut:
         """Write all names with their reasons and details to left_out.tsv, if there are any."""
         rows = [(name, reason, detail) for reason, d in self.found.items() for name, detail in sorted(d.items())]
         if rows:
-            lines = ["\t".join(row) for row in (("name", "reason", "detail"), *rows)]
+            lines = ["\t".join(map(printable, row)) for row in (("name", "reason", "detail"), *rows)]
             write_text(folder / LEFT_OUT_FILE, "\n".join(lines) + "\n")
 
     def summary(self) -> str:

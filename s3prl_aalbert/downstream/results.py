@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from s3prl_aalbert.checkpoint import write_text
+import torch
+
+from s3prl_aalbert.checkpoint import UNREADABLE, write_text
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.printable import printable
 
 RESULTS_FILE = "results.json"
 RECORDED_ARGS = (
@@ -50,6 +54,7 @@ class Results:
             "best": None,
         }
         self.evaluated: str | None = str(args.get("init_ckpt")) if args.get("mode") == "evaluate" else None
+        self.evaluated_step = None if self.evaluated is None else _step_of(Path(self.evaluated))
         if resume and self.path.is_file():
             old = _read(self.path)
             if self.evaluated:
@@ -84,11 +89,20 @@ class Results:
 
     def _add_evaluation(self, split: str, metrics: Mapping[str, float]) -> None:
         """Record ``-m evaluate`` of a checkpoint, in place of an earlier one of the same checkpoint and split."""
-        entry = {"checkpoint": self.evaluated, "split": split, "metrics": dict(metrics)}
+        facts = {"checkpoint": self.evaluated, "step": self.evaluated_step}
+        entry = {**facts, "split": split, "metrics": dict(metrics)}
         others = self.content.get("evaluations", [])
         same = (entry["checkpoint"], split)
         self.content["evaluations"] = [e for e in others if (e["checkpoint"], e["split"]) != same] + [entry]
         self.save()
+
+    def place(self, step: int) -> str:
+        """Say which weights an evaluation measured: those of ``step``, or with ``-m evaluate`` the checkpoint's."""
+        if self.evaluated is None:
+            return f"at step {step}"
+        return f"of {printable(self.evaluated)}" + (
+            "" if self.evaluated_step is None else f", step {self.evaluated_step}"
+        )
 
     @property
     def best_step(self) -> int | None:
@@ -100,6 +114,16 @@ class Results:
         """Write the file atomically."""
         text = json.dumps(self.content, indent=1, default=str)
         write_text(self.path, text)
+
+
+def _step_of(checkpoint: Path) -> int | None:
+    """Return the step at which S3PRL wrote a checkpoint, None where it does not say."""
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            step = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get("Step")
+    except UNREADABLE:
+        return None
+    return step if isinstance(step, int) else None
 
 
 def _read(path: Path) -> dict[str, Any]:

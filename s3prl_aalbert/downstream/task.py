@@ -134,9 +134,8 @@ class TaskExpert(KnowsClasses):
         for key, value in metrics.items():
             logger.add_scalar(f"{self.task}/{split}-{key}", value, global_step=global_step)
         if split != "train":
-            print(
-                f"{self.task} {split} at step {global_step}: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items())
-            )
+            shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+            print(f"{self.task} {split} {self.results.place(global_step)}: {shown}")
         improved = self.results.add(split, global_step, metrics)
         if split == "test" and self.results.best_step in (global_step, None):
             self.write_artefacts(records)

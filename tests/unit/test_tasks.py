@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 from collections import defaultdict
@@ -248,8 +249,30 @@ def test_evaluating_a_finished_run_leaves_its_history_alone(tmp_path: Path) -> N
         evaluation = Results(tmp_path, "t", args, {"config": {"a": 2}}, resume=True)
         assert not evaluation.add("test", 0, {"acc": acc})
     after = json.loads((tmp_path / "results.json").read_text())
-    assert after.pop("evaluations") == [{"checkpoint": "dev-best.ckpt", "split": "test", "metrics": {"acc": 0.2}}]
+    entry = {"checkpoint": "dev-best.ckpt", "step": None, "split": "test", "metrics": {"acc": 0.2}}
+    assert after.pop("evaluations") == [entry]
     assert after == before
+
+
+@pytest.mark.parametrize("step", [20, None])
+def test_an_evaluation_names_the_step_of_its_checkpoint(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], step: int | None
+) -> None:
+    checkpoint = tmp_path / "dev-best\x1b.ckpt"
+    states = {"Args": argparse.Namespace(seed=1), "Downstream": {}} | ({} if step is None else {"Step": step})
+    torch.save(states, checkpoint)
+    kwargs = {"runner": {}, "mode": "evaluate", "init_ckpt": str(checkpoint), "seed": 1}
+    section = {"datarc": {"audio": str(corpus)}, "modelrc": {"classifier": "linear"}}
+    expert = PhoneExpert(6, 480, section, str(tmp_path), **kwargs)
+    records: dict[str, list] = defaultdict(list)
+    with torch.no_grad():
+        for wavs, labels, names in expert.get_dataloader("test"):
+            expert("test", [features_of(w, 480) for w in wavs], labels, names, records)
+    expert.log_records("test", records=records, logger=Logger(), global_step=0)
+    place = f"of {tmp_path}/dev-best\\x1b.ckpt" + (", step 20" if step else "")
+    assert f"aalbert_phone test {place}: loss " in capsys.readouterr().out
+    (entry,) = json.loads((tmp_path / "results.json").read_text())["evaluations"]
+    assert entry["step"] == step
 
 
 # ---------------------------------------------------------------------------------------------- bad data

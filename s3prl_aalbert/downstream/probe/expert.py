@@ -248,9 +248,8 @@ class DownstreamExpert(KnowsClasses):
             return []
         accuracies = [value for key, value in metrics.items() if key.endswith("/acc")]
         metrics["acc"] = float(np.mean(accuracies))
-        print(
-            f"{self.task} {split} at step {global_step}: mean accuracy of {len(accuracies)} probes {metrics['acc']:.4f}"
-        )
+        shown = f"mean accuracy of {len(accuracies)} probes {metrics['acc']:.4f}"
+        print(f"{self.task} {split} {self.results.place(global_step)}: {shown}")
         self.results.add(split, global_step, metrics)
         self._write_table()
         return ["dev-best.ckpt"] if split == "dev" and self.results.best_step == global_step and global_step else []
