@@ -38,6 +38,7 @@ from s3prl_aalbert.config import (
     to_dict,
 )
 from s3prl_aalbert.downstream.alignments import (
+    LabelTable,
     frame_labels,
     majority_labels,
     read_converted,
@@ -310,6 +311,7 @@ def alignments(folder: Path) -> Case:
         read, text = dice.choice(kinds)
         path.write_bytes(mutate_text(dice, text))
         found: Any = read(path)
+        found = found.alignments if isinstance(found, LabelTable) else found
         for alignment in found.values() if isinstance(found, dict) else [found]:
             ids = {phone: number for number, phone in enumerate(sorted({s.phone for s in alignment}))}
             for label in (frame_labels, majority_labels):

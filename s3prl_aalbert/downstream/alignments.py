@@ -5,17 +5,21 @@ An alignment is a list of segments in seconds; everything else follows from it f
 
 from __future__ import annotations
 
-import itertools
+import logging
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from s3prl_aalbert.config import SAMPLE_RATE
+from s3prl_aalbert.downstream.textgrid import TextGridError, choose_tier, read_tiers
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.speech.text import number, read_lines, whole_number
+
+logger = logging.getLogger(__name__)
 
 GRID_SECONDS = 0.01
 """All upstreams are scored on frames of this length."""
@@ -84,69 +88,99 @@ def phn_beside(audio: Path) -> Path | None:
     return next(found, None)
 
 
-def read_phn(path: Path) -> Alignment:
-    """Read TIMIT's ``START END PHONE`` in samples at 16 kHz."""
-    segments = []
-    for number, line in enumerate(_lines(path), 1):
+def read_phn(path: Path, rate: int = SAMPLE_RATE) -> Alignment:
+    """Read TIMIT's ``START END PHONE`` in samples at ``rate`` Hz."""
+    rows = []
+    for place, line in enumerate(read_lines(path), 1):
         fields = line.split()
         if not fields:
             continue
         try:
             start, end, phone = fields
-            segments.append(Segment(int(start) / SAMPLE_RATE, int(end) / SAMPLE_RATE, phone))
-        except (ValueError, OverflowError) as error:
-            raise AalbertError(f'{path}: line {number} is "{line.strip()}", expected START END PHONE') from error
-    return _checked(path, segments)
-
-
-_INTERVAL = re.compile(r'xmin\s*=\s*([\d.eE+-]+)\s*xmax\s*=\s*([\d.eE+-]+)\s*text\s*=\s*"((?:[^"]|"")*)"')
-_TIER = re.compile(r'"IntervalTier"')
+            rows.append((place, Segment(whole_number(start) / rate, whole_number(end) / rate, phone)))
+        except ValueError as error:
+            raise AalbertError(f'{path}: line {place} is "{line.strip()}", expected START END PHONE') from error
+    return _checked(str(path), rows)
 
 
 def read_textgrid(path: Path, tier: str = "phones") -> Alignment:
-    """Read one tier of a Praat TextGrid, in its long or short text form, as Montreal Forced Aligner writes it."""
-    text = "\n".join(_lines(path))
-    for block in _TIER.split(text)[1:]:
-        name = re.search(r'"((?:[^"]|"")*)"', block)
-        if name is None or name.group(1) != tier:
-            continue
-        found = _INTERVAL.findall(block) or _short_intervals(block, name.end())
-        try:
-            segments = [Segment(float(start), float(end), phone) for start, end, phone in found]
-        except ValueError as error:
-            raise AalbertError(f'{path}: tier "{tier}" has a time that is no number ({error})') from error
-        return _checked(path, segments)
-    raise AalbertError(f'{path}: no interval tier "{tier}"')
+    """Read one tier of a Praat TextGrid, in its long or short text form, as Montreal Forced Aligner writes it.
+
+    Raises:
+        AalbertError: there is no such tier, or an interval of it is incomplete or missing.
+    """
+    try:
+        chosen = choose_tier(read_tiers("\n".join(read_lines(path))), tier)
+        segments = [Segment(*interval) for interval in chosen.intervals()]
+    except TextGridError as error:
+        raise AalbertError(f"{path}: {error}") from error
+    if chosen.name != tier:
+        _log_once(f'tier "{chosen.name}" is taken for "{tier}"', path)
+    return _checked(f'{path}: tier "{chosen.name}"', [(None, segment) for segment in segments])
 
 
-def _short_intervals(block: str, start: int) -> list[tuple[str, str, str]]:
-    tokens = re.findall(r'"(?:[^"]|"")*"|[\d.eE+-]+', block[start:])
-    values = tokens[3:]  # xmin, xmax and the number of intervals come first
-    triples = zip(values[0::3], values[1::3], values[2::3], strict=False)
-    return [(a, b, phone[1:-1]) for a, b, phone in triples]
+class LabelTable(NamedTuple):
+    """The labels of many utterances in one file."""
+
+    alignments: dict[str, Alignment]
+    """By utterance."""
+    faults: dict[str, str]
+    """Why an utterance's labels cannot be used."""
 
 
-def read_tsv(path: Path) -> dict[str, Alignment]:
-    """Read ``UTTERANCE START END PHONE`` (seconds, tab-separated) as alignments by utterance."""
-    result: dict[str, Alignment] = {}
-    for number, line in enumerate(_lines(path), 1):
-        row = line.split("\t")
-        if not line or (number == 1 and row[0].lower() in ("utterance", "utt")):
+def read_tsv(path: Path) -> LabelTable:
+    """Read ``UTTERANCE START END PHONE`` (seconds, tab-separated); a wrong row loses its utterance alone.
+
+    Raises:
+        AalbertError: the file cannot be read, or no utterance in it can.
+    """
+    rows: dict[str, list[tuple[int | None, Segment]]] = {}
+    faults: dict[str, str] = {}
+    for place, line in enumerate(read_lines(path), 1):
+        row = [field.strip() for field in line.split("\t")]
+        if not any(row) or (place == 1 and row[0].lower() in ("utterance", "utt")):
             continue
         try:
             utterance, start, end, phone = row
-            result.setdefault(utterance, []).append(Segment(float(start), float(end), phone))
-        except ValueError as error:
-            raise AalbertError(
-                f"{path}: line {number} has {row}, expected UTTERANCE START END PHONE by tabs"
-            ) from error
-    return {utterance: _checked(path, segments) for utterance, segments in result.items()}
+            if not utterance:
+                raise ValueError("no utterance")
+            rows.setdefault(utterance, []).append((place, Segment(number(start), number(end), phone)))
+        except ValueError:
+            expected = "UTTERANCE START END PHONE by tabs"
+            faults.setdefault(row[0], f'{path}: line {place} is "{" | ".join(row)}", expected {expected}')
+    return _table(path, rows, faults)
 
 
-def read_converted(path: Path) -> dict[str, Alignment]:
-    """Read S3PRL's converted_aligned_phones.txt: an utterance and one phone number per 10 ms frame on each line."""
-    rows = [line.split() for line in _lines(path) if line.strip()]
-    return {utterance: _runs(phones) for utterance, *phones in rows}
+def read_converted(path: Path) -> LabelTable:
+    """Read S3PRL's converted_aligned_phones.txt: an utterance and one phone number per 10 ms frame on each line.
+
+    Raises:
+        AalbertError: the file cannot be read, or no utterance in it can.
+    """
+    rows: dict[str, list[tuple[int | None, Segment]]] = {}
+    faults: dict[str, str] = {}
+    for place, line in enumerate(read_lines(path), 1):
+        if not line.strip():
+            continue
+        utterance, *phones = line.split()
+        if utterance in rows:
+            faults[utterance] = f'{path}: line {place} labels "{utterance}" once more'
+        elif not phones:
+            faults[utterance] = f'{path}: line {place} gives "{utterance}" no phones'
+        rows.setdefault(utterance, [(place, segment) for segment in _runs(phones)])
+    return _table(path, rows, faults)
+
+
+def _table(path: Path, rows: dict[str, list[tuple[int | None, Segment]]], faults: dict[str, str]) -> LabelTable:
+    alignments = {}
+    for utterance in rows.keys() - faults.keys():
+        try:
+            alignments[utterance] = _checked(f'{path}: utterance "{utterance}"', rows[utterance])
+        except AalbertError as error:
+            faults[utterance] = str(error)
+    if faults and not alignments:
+        raise AalbertError(next(iter(faults.values())))
+    return LabelTable({name: alignments[name] for name in rows if name in alignments}, faults)
 
 
 def _runs(phones: Sequence[str]) -> Alignment:
@@ -158,33 +192,36 @@ def _runs(phones: Sequence[str]) -> Alignment:
     return segments
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        raw = path.read_bytes()
-        return raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig").splitlines()
-    except OSError as error:
-        raise AalbertError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise AalbertError(f"{path}: is not text in UTF-8 or UTF-16") from error
-
-
-def _checked(path: Path, segments: Iterable[Segment]) -> Alignment:
-    segments = list(segments)
-    for segment in segments:
+def _checked(where: str, rows: Iterable[tuple[int | None, Segment]]) -> Alignment:
+    """Return segments in their order; each comes with its line, if that is known."""
+    ordered = sorted(rows, key=lambda row: row[1].start)
+    last: Segment | None = None
+    for place, segment in ordered:
+        at = f"{where}: " if place is None else f"{where}: line {place}: "
         if not (0 <= segment.start < math.inf and math.isfinite(segment.end)):
             raise AalbertError(
-                f"{path}: a segment from {segment.start:g} to {segment.end:g} s, expected finite times from 0 on"
+                f"{at}a segment from {segment.start:g} to {segment.end:g} s, expected finite times from 0 on"
             )
-    ordered = sorted(segments, key=lambda s: s.start)
-    for before, after in itertools.pairwise(ordered):
-        if after.start < before.end - 1e-4:
-            raise AalbertError(f"{path}: segments overlap at {after.start:.3f} s ({before.phone}, {after.phone})")
-    if any(segment.end < segment.start for segment in ordered):
-        raise AalbertError(f"{path}: a segment ends before it starts")
-    return ordered
+        if segment.end < segment.start:
+            raise AalbertError(f"{at}a segment ends before it starts")
+        if last is not None and segment.start < last.end - 1e-4:
+            raise AalbertError(f"{at}segments overlap at {segment.start:.3f} s ({last.phone}, {segment.phone})")
+        last = segment
+    return [segment for _, segment in ordered]
 
 
-def frame_labels(alignment: Alignment, ids: dict[str, int], num_samples: int, rate: int) -> np.ndarray:
+def _log_once(message: str, path: Path) -> None:
+    if message not in _LOGGED:
+        _LOGGED.add(message)
+        logger.info("%s: %s", path, message)
+
+
+_LOGGED: set[str] = set()
+
+
+def frame_labels(
+    alignment: Alignment, ids: dict[str, int], num_samples: int, rate: int, rest: bool = False
+) -> np.ndarray:
     """Label frames by the phone at their centre.
 
     Args:
@@ -192,12 +229,16 @@ def frame_labels(alignment: Alignment, ids: dict[str, int], num_samples: int, ra
         ids: class of each phone; others are IGNORED.
         num_samples: length of the audio at 16 kHz.
         rate: samples a frame; frame i covers [rate * i, rate * (i + 1)) and is centred on rate * (i + 1/2).
+        rest: label the last frame by the centre of what the audio fills of it; else one whose centre lies past the
+            end of the audio has no phone.
 
     Returns:
         (ceil(num_samples / rate),) int64.
     """
     num_frames = -(-num_samples // rate)
     centres = (np.arange(num_frames) + 0.5) * rate / SAMPLE_RATE
+    if rest and num_frames:
+        centres[-1] = ((num_frames - 1) * rate + num_samples) / 2 / SAMPLE_RATE
     starts = np.array([s.start for s in alignment])
     ends = np.array([s.end for s in alignment])
     classes = np.array([ids.get(s.phone, IGNORED) for s in alignment])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,16 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from s3prl_aalbert.audio_io import AUDIO_SUFFIXES, AudioError, read_audio
 from s3prl_aalbert.config import LARGEST_SIZE, shown
+from s3prl_aalbert.downstream.left_out import LeftOut
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.pretrain.audio_cache import SCALE, quantise
 from s3prl_aalbert.pretrain.config import MOST_WORKERS
-from s3prl_aalbert.pretrain.finding import existing_folders
+from s3prl_aalbert.speech.finding import existing_folders, find_files
+from s3prl_aalbert.speech.names import NameMatcher, first_names, plain
+from s3prl_aalbert.speech.reading import SILENT_REASON, AudioError, is_silent, read_audio
+
+logger = logging.getLogger(__name__)
 
 MAX_CACHED_SAMPLES = 16000 * 3600 * 24
 """Corpora up to 24 hours stay decoded in memory (115 MB an hour)."""
@@ -34,35 +40,20 @@ def loading_problems(config: Any) -> list[str]:
     return found
 
 
-def find_audio(folders: Sequence[str]) -> list[Path]:
-    """Return the audio files below some folders.
+def find_audio(folders: Sequence[str], left_out: LeftOut) -> list[Path]:
+    """Return the audio files below some folders, those of linked folders under the link's name.
+
+    Args:
+        folders: where to search.
+        left_out: gets the files that look like audio and cannot be read.
 
     Raises:
         AalbertError: a folder is missing or holds no audio.
     """
     existing_folders(folders)  # the paths that it returns are without links, whose names may be the speakers'
-    found: list[Path] = []
-    for folder in folders:
-        root = Path(folder).expanduser()
-        paths = sorted(p for p in files_below(root) if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
-        if not paths:
-            raise AalbertError(f"{folder}: no audio found")
-        found += paths
-    return found
-
-
-def files_below(root: Path) -> Iterator[Path]:
-    """Yield the files below a folder, those of linked folders under the link's name, no folder twice."""
-    seen = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        links = {name for name in folders if Path(folder, name).is_symlink()}
-        folders[:] = [*sorted(set(folders) - links), *sorted(links)]  # what is there under its own name keeps it
-        yield from (Path(folder, name) for name in files)
+    found = find_files([str(Path(folder).expanduser()) for folder in folders], links_keep_their_name=True)
+    left_out.add("not_read", {"/".join(Path(path).parts[-2:]): f"{path} {reason}" for path, reason in found.missing})
+    return sorted(Path(file.path) for file in found.files)
 
 
 def folder_and_stem(path: Path) -> str:
@@ -90,11 +81,45 @@ def by_name(paths: Iterable[Path], name_of: Callable[[Path], str]) -> dict[str, 
     return found
 
 
+@dataclass(frozen=True)
+class Matched:
+    """Audio files and the names of a table, brought together."""
+
+    audio: dict[str, Path]
+    """By utterance."""
+    utterances: dict[str, str]
+    """Utterance by the table's name, of those that have audio."""
+    missing: dict[str, str]
+    """The table's other names, each with a hint at how the audio is called."""
+
+
+def match_audio(paths: Sequence[Path], listed: Sequence[str]) -> Matched:
+    """Name audio as a table does, STEM or FOLDER/STEM, and find the table's names among it; see ``NameMatcher``.
+
+    Raises:
+        AalbertError: two files have one name.
+    """
+    with_folder = [name for name in listed if "/" in plain(name)]
+    matched = _match(paths, listed, folder_and_stem if with_folder else stem)
+    if with_folder and set(with_folder) <= set(matched.missing) and len({path.stem for path in paths}) == len(paths):
+        matched = _match(paths, listed, stem)  # the folders in the table are those of another machine
+    return matched
+
+
+def _match(paths: Sequence[Path], listed: Sequence[str], name_of: Callable[[Path], str]) -> Matched:
+    audio = by_name(paths, name_of)
+    matcher = NameMatcher(audio)
+    utterances, missing = matcher.find_all(listed)
+    return Matched(audio, utterances, dict.fromkeys(missing, matcher.hint(missing)))
+
+
 class AudioStore:
     """Decodes each utterance once."""
 
     def __init__(self, paths: Mapping[str, Path]):
         self.paths = paths
+        self.notes: dict[str, list[str]] = {}
+        """What reading an utterance found worth telling."""
         self._samples: dict[str, np.ndarray] = {}
         self._total = 0
 
@@ -106,22 +131,30 @@ class AudioStore:
         """
         kept = self._samples.get(name)
         if kept is not None:
-            return kept.astype(np.float32) / 32767
-        wav = read_audio(self.paths[name])
+            return kept.astype(np.float32) / SCALE  # exact for recordings of 16 bits
+        wav = read_audio(self.paths[name], notes=self.notes.setdefault(name, []))
         if self._total + len(wav) <= MAX_CACHED_SAMPLES:
-            self._samples[name] = np.round(wav.clip(-1, 1) * 32767).astype(np.int16)
+            self._samples[name] = quantise(wav)
             self._total += len(wav)
         return wav
 
-    def usable(self, names: Sequence[str]) -> tuple[dict[str, int], dict[str, str]]:
-        """Decode utterances and return samples by name of the good ones and the reason by name of the others."""
-        lengths, bad = {}, {}
+    def usable(self, names: Sequence[str], left_out: LeftOut) -> dict[str, int]:
+        """Decode utterances and return the number of samples by name of the good ones; ``left_out`` gets the others."""
+        lengths = {}
         for name in names:
             try:
-                lengths[name] = len(self.read(name))
+                wav = self.read(name)
             except AudioError as error:
-                bad[name] = str(error)
-        return lengths, bad
+                left_out.add("undecodable", {name: str(error)})
+                continue
+            if is_silent(wav):
+                left_out.add("silent", {name: f"{self.paths[name]}: {SILENT_REASON}"})
+            else:
+                lengths[name] = len(wav)
+        for note in sorted({note for notes in self.notes.values() for note in notes}):
+            noted = [name for name, notes in self.notes.items() if note in notes]
+            logger.warning("%d utterances: %s: %s", len(noted), note, first_names(noted))
+        return lengths
 
 
 class ItemDataset(Dataset):

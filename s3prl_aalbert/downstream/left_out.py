@@ -9,6 +9,7 @@ from typing import Any
 
 from s3prl_aalbert.checkpoint import write_text
 from s3prl_aalbert.printable import printable
+from s3prl_aalbert.speech.names import first_names
 
 logger = logging.getLogger(__name__)
 
@@ -17,6 +18,8 @@ REASONS = {
     "no_labels": "utterances without labels",
     "no_audio": "utterances with labels but no audio",
     "no_speaker": "utterances without a speaker",
+    "not_read": "files of a kind that is not read, or of the same recording in another format",
+    "silent": "utterances that are silent from beginning to end",
     "undecodable": "utterances whose audio cannot be decoded",
     "labels_unreadable": "utterances whose label file cannot be read",
     "labels_past_end": "utterances with labels past the end of the audio",
@@ -28,7 +31,7 @@ REASONS = {
 }
 ASKED_FOR = frozenset({"excluded", "in_no_list"})
 """By the user: no cause for a warning."""
-MAX_LOGGED, MAX_RECORDED = 5, 100
+MAX_RECORDED = 100
 
 
 class LeftOut:
@@ -47,9 +50,8 @@ class LeftOut:
     def log(self, task: str) -> None:
         """Say how many were left out for each reason and name the first few."""
         for reason, details in self.found.items():
-            shown = ", ".join(sorted(details)[:MAX_LOGGED]) + (", ..." if len(details) > MAX_LOGGED else "")
             level = logging.INFO if reason in ASKED_FOR else logging.WARNING
-            logger.log(level, "%s task: left out %s: %s", task, _count(reason, len(details)), shown)
+            logger.log(level, "%s task: left out %s: %s", task, _count(reason, len(details)), first_names(details))
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """Return count and first names by reason, for results.json."""

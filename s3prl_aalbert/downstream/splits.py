@@ -10,6 +10,8 @@ import numpy as np
 
 from s3prl_aalbert.checkpoint import write_text
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.speech.names import NameMatcher
+from s3prl_aalbert.speech.text import read_lines
 
 logger = logging.getLogger(__name__)
 
@@ -79,38 +81,22 @@ def nested_subset(utterances: Sequence[str], fraction: float, seed: int) -> list
 
 
 def read_list(path: Path) -> list[str]:
-    """Read utterance names, one a line (CPC's split files, S3PRL's lists)."""
-    try:
-        names = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except OSError as error:
-        raise AalbertError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise AalbertError(f"{path}: is not text in UTF-8") from error
+    """Read utterance names, one a line, up to a tab if there is one (CPC's split files, S3PRL's lists)."""
+    cells = (line.split("\t")[0].strip() for line in read_lines(path))
+    names = [name for name in cells if name]
     if not names:
         raise AalbertError(f"{path}: lists no utterances")
     return names
 
 
 def match_names(listed: Sequence[str], known: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Find listed utterances among the known ones, by name or, where only one fits, by the part after the folder.
+    """Find listed utterances among the known ones; see ``NameMatcher``.
 
     Returns:
         the names as known, in the order of the list, each once; and the listed names that fit none.
     """
-    names = set(known)
-    stems: dict[str, str | None] = {}
-    for name in names:
-        stem = name.split("/")[-1]
-        stems[stem] = None if stem in stems else name
-    matched: dict[str, None] = {}
-    missing = []
-    for name in listed:
-        found = name if name in names else stems.get(name)
-        if found is None:
-            missing.append(name)
-        else:
-            matched[found] = None
-    return list(matched), missing
+    found, missing = NameMatcher(known).find_all(listed)
+    return list(dict.fromkeys(found.values())), missing
 
 
 def split_by_lists(
@@ -120,7 +106,7 @@ def split_by_lists(
     dev_list: str | None,
     dev_fraction: float,
     seed: int,
-) -> tuple[dict[str, str], list[str]]:
+) -> tuple[dict[str, str], dict[str, str]]:
     """Divide utterances as lists say (CPC's train_split.txt and test_split.txt).
 
     Args:
@@ -132,7 +118,7 @@ def split_by_lists(
         seed: decides which utterances are drawn.
 
     Returns:
-        split by utterance, and the listed utterances that are not known.
+        split by utterance, and the listed utterances that are not known, each with a hint at the names that are.
 
     Raises:
         AalbertError: a list cannot be read, or utterances of the test are in another list, too.
@@ -140,18 +126,21 @@ def split_by_lists(
     known = list(known)
     files = {"train": train_list, "test": test_list, **({"dev": dev_list} if dev_list else {})}
     listed = {part: read_list(Path(file).expanduser()) for part, file in files.items()}
+    found = {part: match_names(names, known) for part, names in listed.items()}
     for part in ("train", "dev"):
+        # By the names of the lists, and by what they mean: "u1" and "wav/u1.wav" may be one.
         both = sorted(set(listed.get(part, ())) & set(listed["test"]))
+        both = both or sorted(set(found.get(part, ((),))[0]) & set(found["test"][0]))
         if both:
             raise AalbertError(f"{files[part]} and {test_list} share {len(both)} utterances, e.g. {both[0]}")
-    found = {part: match_names(names, known) for part, names in listed.items()}
     train, test = found["train"][0], found["test"][0]
     if dev_list:
         dev = found["dev"][0]
     else:
         _, dev = hold_out(train, dev_fraction, seed) if train else ([], [])
     split = {**dict.fromkeys(train, "train"), **dict.fromkeys(dev, "dev"), **dict.fromkeys(test, "test")}
-    return split, [name for _, missing in found.values() for name in missing]
+    missing = [name for _, names in found.values() for name in names]
+    return split, dict.fromkeys(missing, NameMatcher(known).hint(missing))
 
 
 def keep_fraction(split: Mapping[str, str], fraction: float, seed: int) -> dict[str, str]:

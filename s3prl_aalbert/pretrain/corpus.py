@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,12 +28,13 @@ from s3prl_aalbert.pretrain.manifest import (
 )
 from s3prl_aalbert.pretrain.utterances import Utterance, Utterances
 from s3prl_aalbert.printable import printable
+from s3prl_aalbert.speech.names import commonest, first_names
+from s3prl_aalbert.speech.speakers import speaker_of, speakers_in_names
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["Corpus", "Utterance", "Utterances", "load_corpus", "manifest_path"]
+__all__ = ["Corpus", "Utterance", "Utterances", "find_audio", "load_corpus", "manifest_path", "speaker_of"]
 
-LIBRISPEECH_STEM = re.compile(r"^(\d+)-(\d+)-\d+$")
 SAVE_SECONDS = 20.0
 """At least this long between two saves while the corpus is checked; a kill loses no more."""
 SAVE_PAUSE = 20.0
@@ -60,12 +60,6 @@ class Corpus:
             chosen = self.split(name)
             parts.append(f"{name}: {len(chosen)} utterances, {chosen.hours:.2f} h, {chosen.num_speakers} speakers")
         return "; ".join(parts)
-
-
-def speaker_of(path: Path) -> str:
-    """Return LibriSpeech's speaker from SPEAKER-CHAPTER-UTTERANCE names, elsewhere the name of the file's folder."""
-    match = LIBRISPEECH_STEM.match(path.stem)
-    return match.group(1) if match else path.parent.name
 
 
 def speech_folders(config: DataConfig) -> list[str]:
@@ -109,7 +103,8 @@ def load_corpus(config: DataConfig, manifest: Path, seed: int, strict: bool = Fa
         _report_skipped(skipped, strict, skipped_path(manifest) if save and not config.trust_manifest else None)
         usable = [row for row in range(len(listing.paths)) if row not in unwanted]
         if not usable:
-            raise AalbertError(f"{_name(config)}: none of {len(listing.paths)} audio files is usable")
+            why = commonest(reason for _, reason in skipped)
+            raise AalbertError(f"{_name(config)}: none of {len(listing.paths)} audio files is usable{why}")
         _draw_dev(listing, usable, config.dev_fraction, seed, manifest if own else None)
         if save and not config.trust_manifest:
             wrong_length = [(listing.paths[r], why) for r, why in unwanted.items() if r not in listing.faults]
@@ -174,14 +169,19 @@ def _check(
     rows = sorted(pending)
     save = _saver(listing, cache, manifest, own)
     paths = [listing.paths[row] for row in rows]
+    notes: dict[str, list[str]] = {}
     wanted = _wants_audio(cache, manifest)
     try:
         for row, decoded in zip(rows, decode_all(paths, config.prepare_workers, wanted), strict=True):
             _record(listing, row, decoded, cache, config)
+            for note in decoded.notes:
+                notes.setdefault(note, []).append(listing.paths[row])
             save(False)
     finally:  # an interruption keeps what was done
         if rows:
             save(True)
+        for note, noted in notes.items():
+            logger.warning("%d audio files: %s: %s", len(noted), note, first_names(noted))
     if manifest is not None:
         cache.finish()
 
@@ -271,7 +271,8 @@ def _draw_dev(listing: Listing, usable: Sequence[int], fraction: float, seed: in
         chosen = {new[i] for i in np.random.default_rng(seed).permutation(len(new))[:count]}
         assigned.update((unit, "dev" if unit in chosen else "train") for unit in new)
         if count and units[usable[0]] == listing.paths[usable[0]]:
-            logger.warning("one speaker alone: the dev split is held out by utterance, not by speaker")
+            hint = speakers_in_names(Path(listing.paths[row]) for row in usable)
+            logger.warning("one speaker alone: the dev split is held out by utterance, not by speaker%s", hint)
     elif drawn_in is not None:
         kind = "utterances" if units[usable[0]] == listing.paths[usable[0]] else "speakers"
         _warn_of_other_fraction(list(assigned.values()), kind, fraction, drawn_in)

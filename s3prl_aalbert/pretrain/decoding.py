@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from s3prl_aalbert.audio_io import AudioError, read_audio
 from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.audio_cache import quantise
+from s3prl_aalbert.speech.reading import SILENT_REASON, AudioError, is_silent, read_audio
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,8 @@ class Decoded(NamedTuple):
     """(samples,) int16, if it was asked for."""
     fault: str | None
     """Why it cannot be used."""
+    notes: tuple[str, ...] = ()
+    """What is to be counted and told."""
 
 
 def decode_all(paths: Sequence[str], workers: int | None, wants_audio: Callable[[], bool]) -> Iterator[Decoded]:
@@ -88,8 +90,11 @@ def _decode_chunk(paths: Sequence[str], want_audio: bool) -> list[Decoded]:
 
 
 def _decode(path: str, want_audio: bool) -> Decoded:
+    notes: list[str] = []
     try:
-        wav = read_audio(path, SAMPLE_RATE)
+        wav = read_audio(path, SAMPLE_RATE, notes)
     except AudioError as error:
         return Decoded(0, None, " ".join(str(error).removeprefix(f"{path}: ").split()))
-    return Decoded(len(wav), quantise(wav) if want_audio else None, None)
+    if is_silent(wav):
+        return Decoded(0, None, SILENT_REASON)
+    return Decoded(len(wav), quantise(wav) if want_audio else None, None, tuple(notes))

@@ -20,6 +20,7 @@ import numpy as np
 
 from s3prl_aalbert.checkpoint import write_atomically
 from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.speech.finding import UNLISTABLE
 
 try:
     import fcntl
@@ -35,8 +36,6 @@ SPLITS = ("", "train", "dev", "test")
 UNKNOWN = -1
 ERRORS = "surrogateescape"
 """File names are bytes: what is no UTF-8 survives a round trip."""
-UNLISTABLE = "\t\n\r"
-"""What a path cannot hold to stand in a TSV."""
 MAX_DIGITS = 19
 """Of sizes, times and lengths, which must fit 64 bits."""
 READ = "utf-8-sig"

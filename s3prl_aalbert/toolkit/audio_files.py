@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 import soundfile
 import torch
 
+from s3prl_aalbert.speech.reading import UNKNOWN_LENGTH, sound_streams
+
 Uri = str | PathLike[str] | BinaryIO
 
 # soundfile subtype -> (bits per sample, encoding) in torchaudio's words; 0 bits where it has no meaning.
@@ -71,21 +73,33 @@ def load(
     Returns:
         The samples and the sample rate in Hz.
     """
-    with soundfile.SoundFile(_plain(uri)) as file:
-        keep_type = not normalize and file.format == "WAV"
-        dtype = _RAW_DTYPES.get(file.subtype, "float32") if keep_type else "float32"
-        file.seek(min(frame_offset, file.frames))
-        samples = torch.from_numpy(file.read(num_frames, dtype=dtype, always_2d=True))  # (S, C)
-        rate = file.samplerate
-    return (samples.t().contiguous() if channels_first else samples), rate
+    parts: list[torch.Tensor] = []
+    rates: set[int] = set()
+    for stream in sound_streams(_plain(uri)):
+        keep_type = not normalize and stream.format == "WAV"
+        dtype = _RAW_DTYPES.get(stream.subtype, "float32") if keep_type else "float32"
+        skipped = min(max(0, frame_offset), stream.frames)
+        if skipped:
+            stream.seek(skipped)
+        parts.append(torch.from_numpy(stream.read_all(dtype, num_frames)))  # (S, C)
+        rates.add(stream.samplerate)
+        frame_offset -= skipped
+        num_frames = num_frames if num_frames < 0 else num_frames - len(parts[-1])
+    if len(rates | {part.size(1) for part in parts}) > 2:
+        raise RuntimeError(f"{uri}: is joined from recordings of different rates or numbers of channels")
+    samples = torch.cat(parts) if len(parts) > 1 else parts[0]
+    return (samples.t().contiguous() if channels_first else samples), rates.pop()
 
 
 def info(uri: Uri, format: str | None = None, **_ignored: Any) -> AudioMetaData:
     """Return the header of an audio file."""
-    found = soundfile.info(_plain(uri))
-    bits, encoding = _ENCODINGS.get(found.subtype, (0, "UNKNOWN"))
-    encoding = "FLAC" if found.format == "FLAC" else encoding
-    return AudioMetaData(found.samplerate, found.frames, found.channels, bits, encoding)
+    frames = 0
+    for found in sound_streams(_plain(uri)):
+        frames += found.frames if found.frames < UNKNOWN_LENGTH else len(found.read_all())
+        bits, encoding = _ENCODINGS.get(found.subtype, (0, "UNKNOWN"))
+        encoding = "FLAC" if found.format == "FLAC" else encoding
+        header = AudioMetaData(found.samplerate, frames, found.channels, bits, encoding)
+    return header
 
 
 def save(

@@ -166,12 +166,15 @@ def test_other_formats(tmp_path: Path) -> None:
     (tmp_path / "a.phn").write_text("0 1600 h#\n1600 4800 aa\n")
     assert read_phn(tmp_path / "a.phn") == [Segment(0, 0.1, "h#"), Segment(0.1, 0.3, "aa")]
     (tmp_path / "a.tsv").write_text("utterance\tstart\tend\tphone\nu1\t0.5\t1\tb\nu1\t0\t0.5\ta\nu2\t0\t1\tc\n")
-    assert read_tsv(tmp_path / "a.tsv") == {
-        "u1": [Segment(0, 0.5, "a"), Segment(0.5, 1, "b")],
-        "u2": [Segment(0, 1, "c")],
-    }
+    assert read_tsv(tmp_path / "a.tsv") == (
+        {
+            "u1": [Segment(0, 0.5, "a"), Segment(0.5, 1, "b")],
+            "u2": [Segment(0, 1, "c")],
+        },
+        {},
+    )
     (tmp_path / "converted.txt").write_text("u1 5 5 7\n")
-    (converted,) = read_converted(tmp_path / "converted.txt").values()
+    (converted,) = read_converted(tmp_path / "converted.txt").alignments.values()
     assert frame_labels(converted, {"5": 0, "7": 1}, 480, 160).tolist() == [0, 0, 1]
 
 

@@ -156,6 +156,88 @@ def test_lists_of_another_corpus_are_an_error(speech: Path, load: Any) -> None:
         load(speech, **lists, **({"split": "lists"} if load is phones else {}))
 
 
+def test_one_bad_row_of_a_label_table(speech: Path) -> None:
+    table = speech.parent / "labels.tsv"
+    rows = [f"{s}/u{i}\t{t}\t{t + 0.25}\t{p}\n" for s in "abcd" for i in range(10) for t, p in ((0, "aa"), (0.25, "b"))]
+    rows[7] = "a/u3\t0.2\t0.5\tb\n"
+    table.write_text("".join(rows))
+    assert left_out(phones(speech, alignments=str(table))) == {"labels_unreadable": ["a/u3"]}
+    assert "line 8: segments overlap at 0.200 s (aa, b)" in (speech.parent / "left_out.tsv").read_text()
+
+
+def test_labels_of_files_with_suffixes_paths_and_other_accents(tmp_path: Path) -> None:
+    speech = tmp_path / "speech"
+    for speaker in "ab\u00e9":
+        write(speech / speaker / f"{speaker}_u.wav", None)
+    names = [f"/elsewhere/{s}_u.WAV" for s in ("a", "b", "e\u0301")]
+    table = tmp_path / "labels.tsv"
+    table.write_text("".join(f"{n}\t0\t0.2\taa\n{n}\t0.2\t0.5\tb\n" for n in names))
+    data = phones(speech, alignments=str(table), num_folds=3)
+    assert left_out(data) == {} and sum(map(len, data.names.values())) == 3
+    table.write_text(table.read_text() + "b_u.flac\t0\t0.5\taa\n")
+    write(speech / "d" / "d_u.wav", None)
+    table.write_text(table.read_text() + "d_u\t0\t0.5\taa\n")
+    assert left_out(phones(speech, alignments=str(table), num_folds=3)) == {"labels_unreadable": ["b_u"]}
+    assert '"b_u.flac" is one of two names for b_u' in (tmp_path / "left_out.tsv").read_text()
+    table.write_text("A_U\t0\t0.5\taa\n")
+    with pytest.raises(
+        AalbertError, match=r'none of 4 audio files has labels .*; "A_U" is listed \(did you mean "a_u"\?\)'
+    ):
+        phones(speech, alignments=str(table))
+
+
+@pytest.mark.parametrize(
+    ("rate", "unit"), [(8000, 8000), (8000, 16000), (44100, 44100), (44100, 16000), (16000, 16000)]
+)
+def test_phn_counts_samples_of_the_audio_or_of_16_khz(tmp_path: Path, rate: int, unit: int) -> None:
+    """Half a second each of aa and iy, at any rate of the audio, and TIMIT's labels beside resampled audio."""
+    for speaker in "abcd":
+        path = tmp_path / "speech" / speaker / "u.wav"
+        path.parent.mkdir(parents=True)
+        soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, rate), rate)
+        path.with_suffix(".phn").write_text(f"0 {unit // 2} aa\n{unit // 2} {unit} iy\n")
+    data = phones(tmp_path / "speech")
+    assert left_out(data) == {} and data.classes == ("aa", "iy")
+    assert data.label_of("a/u").grid.tolist() == [0] * 50 + [1] * 50
+    # 34 tokens of 30 ms; the last holds 10 ms of audio, and its centre lies past the end.
+    assert data.label_of("a/u").token.tolist() == [0] * 17 + [1] * 17
+
+
+def test_labels_that_end_early_are_suspected(speech: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(speech / "a" / "half.wav", "0 2000 aa\n2000 4000 b\n")
+    phones(speech)
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        "phone task: the labels of 1 of 41 utterances end before 60 % of the audio: are their times right? a/half"
+    ]
+
+
+@pytest.mark.parametrize("load", [phones, speakers])
+def test_silence_and_kinds_that_are_not_read(speech: Path, load: Any, caplog: pytest.LogCaptureFixture) -> None:
+    soundfile.write(speech / "a" / "u0.wav", np.zeros(8000), 16000)
+    sound = np.random.default_rng(0).normal(0, 0.1, 8000)
+    soundfile.write(speech / "b" / "u0.wav", np.stack([sound, -sound], 1), 16000)
+    soundfile.write(speech / "c" / "u0.flac", sound, 16000)
+    for name in ("phone.m4a", "._u1.wav", "notes.txt"):
+        (speech / "d" / name).write_bytes(b"x")
+    assert left_out(load(speech)) == {"not_read": ["c/u0.flac", "d/phone.m4a"], "silent": ["a/u0"]}
+    assert "1 utterances: channels cancel each other, the loudest is taken: b/u0" in caplog.text
+    for path in speech.rglob("*.wav"):
+        if path.name[0] != ".":
+            soundfile.write(path, np.zeros(8000), 16000)
+    with pytest.raises(AalbertError, match=r"splits are empty .*40 utterances that are silent from beginning to end"):
+        load(speech)
+
+
+def test_lowercase_textgrids_and_their_hidden_copies(tmp_path: Path) -> None:
+    text = 'File type = "ooTextFile"\n"TextGrid"\n0\n0.5\n<exists>\n1\n"IntervalTier"\n"Phones"\n0\n0.5\n2\n'
+    for speaker in "abcd":
+        write(tmp_path / "speech" / speaker / f"{speaker}.wav", None)
+        (tmp_path / "speech" / speaker / f"{speaker}.textgrid").write_text(text + '0\n0.2\n"aa"\n0.2\n0.5\n"b"\n')
+        (tmp_path / "speech" / speaker / f"._{speaker}.TextGrid").write_bytes(b"\0\5\x16\7")
+    data = phones(tmp_path / "speech", alignment_format="textgrid")
+    assert left_out(data) == {} and data.label_of("a").grid.tolist() == [0] * 20 + [1] * 30
+
+
 # ----------------------------------------------------------------------------------------------- speakers
 
 
@@ -213,6 +295,31 @@ def test_a_wrong_speaker_table_is_one_sentence(speech: Path, text: str, message:
     (speech.parent / "utt2spk").write_text(text)
     with pytest.raises(AalbertError, match=message):
         speakers(speech, speaker_from="utt2spk", speakers_file=str(speech.parent / "utt2spk"))
+
+
+def test_a_speaker_table_of_file_names_or_of_another_corpus(speech: Path) -> None:
+    table = speech.parent / "utt2spk"
+    table.write_text("".join(f"data/speech/{s}/u{i}.wav {s}\n" for s in "abcd" for i in range(10)))
+    data = speakers(speech, speaker_from="utt2spk", speakers_file=str(table))
+    assert left_out(data) == {} and data.classes == tuple("abcd")
+    table.write_text("a/u1 x\ndata/a/u1.wav y\n")
+    with pytest.raises(AalbertError, match=r"utt2spk: gives a/u1 to x and, as data/a/u1\.wav, to y"):
+        speakers(speech, speaker_from="utt2spk", speakers_file=str(table))
+    table.write_text("A/U1 x\nA/U2 y\n")
+    message = r'utt2spk: none of its 2 names has audio; "A/U1" is listed \(did you mean "a/u1"\?\)'
+    with pytest.raises(AalbertError, match=message):
+        speakers(speech, speaker_from="utt2spk", speakers_file=str(table))
+
+
+def test_a_flat_folder_gets_a_hint(tmp_path: Path) -> None:
+    for speaker in ("mary", "john"):
+        for word in ("yes", "no", "maybe"):
+            write(tmp_path / "flat" / f"{speaker}_{word}.wav", None)
+    message = (
+        r'found 1 in .*flat by speaker_from folder; names like "\w+_\w+\.wav" seem to begin with one of 2 speakers'
+    )
+    with pytest.raises(AalbertError, match=message):
+        speakers(tmp_path / "flat")
 
 
 # ------------------------------------------------------------------------------------------- in a whole run

@@ -44,9 +44,9 @@ def manifest(tmp_path: Path) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
 
-    def read(path: str, rate: int) -> np.ndarray:
+    def read(path: str, rate: int, notes: list[str]) -> np.ndarray:
         seen.append(Path(path).stem)
-        return read_audio(path, rate)
+        return read_audio(path, rate, notes)
 
     monkeypatch.setattr(decoding, "read_audio", read)
     return seen

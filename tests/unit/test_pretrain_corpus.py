@@ -67,9 +67,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     original = decoding.read_audio
 
-    def read(path: str, rate: int) -> np.ndarray:
+    def read(path: str, rate: int, notes: list[str]) -> np.ndarray:
         seen.append(Path(path).name)
-        return original(path, rate)
+        return original(path, rate, notes)
 
     monkeypatch.setattr(decoding, "read_audio", read)
     return seen
@@ -123,6 +123,52 @@ def test_unusable_files_are_left_out_by_name_and_reason(speech: Path, manifest: 
     assert len(load(speech, manifest=manifest).utterances) == 13 and decoded == ["text.wav"]
     with pytest.raises(AalbertError, match=r"5 audio files cannot be used \(--strict\): .*corrupt\.ogg"):
         load(speech, manifest=manifest, strict=True)
+
+
+def test_silence_and_cancelled_channels(
+    speech: Path, manifest: Path, decoded: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    soundfile.write(speech / "a" / "1.wav", np.zeros(8000), 16000)
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, 8000)
+    soundfile.write(speech / "b" / "1.wav", np.stack([noise, -noise], 1), 16000)
+    (speech / "c" / "phone.m4a").write_bytes(b"x")
+    corpus = load(speech, manifest=manifest)
+    assert reasons(corpus) == {
+        "1.wav": "is silent from beginning to end",
+        "phone.m4a": "is .m4a, which is not decoded here: convert it to .flac or .wav",
+    }
+    assert len(corpus.utterances) == 11
+    note = f"1 audio files: channels cancel each other, the loudest is taken: {speech / 'b' / '1.wav'}"
+    assert note in [record.getMessage() for record in caplog.records]
+    assert "phone.m4a\tis .m4a" in manifest.with_suffix(".skipped.tsv").read_text()
+    decoded.clear()
+    assert reasons(load(speech, manifest=manifest)) == reasons(corpus) and decoded == []
+
+
+def test_a_corpus_of_silence_is_an_error(speech: Path, manifest: Path) -> None:
+    for path in speech.rglob("*.wav"):
+        soundfile.write(path, np.zeros(8000), 16000)
+    with pytest.raises(AalbertError, match=r"none of 12 audio files is usable; is silent from .* end \(12 of them\)"):
+        load(speech, manifest=manifest)
+
+
+def test_the_same_recording_in_two_formats_is_one_utterance(speech: Path, manifest: Path) -> None:
+    for path in sorted(speech.rglob("*.wav")):
+        sound, rate = soundfile.read(path)
+        soundfile.write(path.with_suffix(".flac"), sound, rate)
+    corpus = load(speech, manifest=manifest, dev_fraction=0.3)
+    assert len(corpus.utterances) == 12 and {Path(u.path).suffix for u in corpus.utterances} == {".wav"}
+    assert set(reasons(corpus).values()) == {f"is the recording of {take}.wav in another format" for take in (1, 2)}
+
+
+def test_one_folder_of_many_speakers_gets_a_hint(
+    tmp_path: Path, manifest: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for speaker in ("mary", "john"):
+        for word in ("yes", "no"):
+            record(tmp_path / "flat" / f"{speaker}_{word}.wav")
+    load(tmp_path / "flat", manifest=manifest, dev_fraction=0.3)
+    assert "one speaker alone" in caplog.text and "seem to begin with one of 2 speakers" in caplog.text
 
 
 def test_nothing_usable_or_nothing_there(tmp_path: Path, manifest: Path) -> None:
@@ -289,7 +335,7 @@ def test_several_workers_see_what_one_sees(tmp_path: Path) -> None:
 def test_a_killed_worker_is_told_with_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for index in range(decoding.FEW + 1):
         record(tmp_path / "many" / f"{index:03}.wav")
-    monkeypatch.setattr(decoding, "read_audio", lambda path, rate: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(decoding, "read_audio", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(AalbertError, match=r"decoding process was killed .* at .*000\.wav or one of the next"):
         load(tmp_path / "many", manifest=tmp_path / "m.tsv", prepare_workers=2)
 
@@ -313,10 +359,10 @@ def test_an_interrupted_check_goes_on_where_it_was(
     original = decoding.read_audio
 
     def stop_at(number: int, how: Callable[[], object]) -> None:
-        def read(path: str, rate: int) -> np.ndarray:
+        def read(path: str, rate: int, notes: list[str]) -> np.ndarray:
             if len(decoded) == number:
                 how()
-            return original(path, rate)
+            return original(path, rate, notes)
 
         monkeypatch.setattr(decoding, "read_audio", read)
 
@@ -350,11 +396,11 @@ def test_an_interrupted_check_forgets_nobody_who_is_held_out(
         os.utime(path, (1, 1))
     original, seen = decoding.read_audio, []
 
-    def read(path: str, rate: int) -> np.ndarray:
+    def read(path: str, rate: int, notes: list[str]) -> np.ndarray:
         seen.append(path)
         if len(seen) == 4:
             raise KeyboardInterrupt
-        return original(path, rate)
+        return original(path, rate, notes)
 
     with monkeypatch.context() as interrupted:
         interrupted.setattr(decoding, "read_audio", read)
@@ -373,10 +419,10 @@ def test_two_runs_share_a_manifest(
     log = tmp_path / "log"
     original = decoding.read_audio
 
-    def read(path: str, rate: int) -> np.ndarray:
+    def read(path: str, rate: int, notes: list[str]) -> np.ndarray:
         with log.open("a") as file:
             file.write(f"{path}\n")
-        return original(path, rate)
+        return original(path, rate, notes)
 
     monkeypatch.setattr(decoding, "read_audio", read)
     monkeypatch.setattr(corpus_module, "SAVE_SECONDS", 0.0)

@@ -35,12 +35,15 @@ from s3prl_aalbert.downstream.splits import (
 )
 from s3prl_aalbert.downstream.task import TaskData
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.speech.names import first_names
 
 logger = logging.getLogger(__name__)
 
 GRID_SAMPLES = 160
 PAST_END_TOLERANCE = 0.05
 """Seconds a label may reach past the audio before the utterance is left out as mismatched."""
+EARLY_END = 0.6
+"""Share of the audio before whose end labels are suspected of another unit, such as samples of twice the rate."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,12 @@ def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path 
     left_out.add("no_labels", [name for name in names if not folded[name]])
     split = _split(config, [name for name in names if folded[name]], sources.speakers, left_out)
     store = AudioStore(sources.audio)
-    lengths, bad = store.usable(sorted(split))
-    left_out.add("undecodable", bad)
+    lengths = store.usable(sorted(split), left_out)
     too_long = _past_end(sources.alignments, lengths)
     left_out.add("labels_past_end", too_long)
     usable = {name: part for name, part in split.items() if name in lengths and name not in too_long}
     left_out.log("phone")
+    _warn_of_early_ends(sources.alignments, {name: lengths[name] for name in usable})
     if expdir:
         left_out.save(expdir)
     used = keep_fraction(usable, config.train_fraction, seed)
@@ -122,6 +125,20 @@ def _past_end(alignments: Mapping[str, Alignment], lengths: Mapping[str, int]) -
     return late
 
 
+def _warn_of_early_ends(alignments: Mapping[str, Alignment], lengths: Mapping[str, int]) -> None:
+    """Say once where labels cover little of the audio, as those in another unit or of another recording do."""
+    early = [
+        name
+        for name, samples in lengths.items()
+        if max((s.end for s in alignments[name]), default=0.0) < EARLY_END * samples / SAMPLE_RATE
+    ]
+    if early:
+        message = (
+            "phone task: the labels of %d of %d utterances end before %d %% of the audio: are their times right? %s"
+        )
+        logger.warning(message, len(early), len(lengths), round(100 * EARLY_END), first_names(early))
+
+
 def _say_shared_speakers(used: Mapping[str, str], speakers: Mapping[str, str]) -> None:
     """Say once where speakers of the test are in training, as LibriSpeech's official phone split has it."""
     train = {speakers[name] for name, part in used.items() if part == "train"}
@@ -146,7 +163,9 @@ def fold_alignment(alignment: Alignment, config: PhoneDataConfig) -> Alignment:
 
 
 def _labels(alignment: Alignment, ids: dict[str, int], samples: int, rate: int, config: PhoneDataConfig) -> PhoneLabels:
-    token_labels = frame_labels if config.token_label == "centre" else majority_labels
     grid = frame_labels(alignment, ids, samples, GRID_SAMPLES)
-    token = token_labels(alignment, ids, samples, rate)
+    if config.token_label == "centre":
+        token = frame_labels(alignment, ids, samples, rate, rest=True)
+    else:
+        token = majority_labels(alignment, ids, samples, rate)
     return PhoneLabels(token, grid)

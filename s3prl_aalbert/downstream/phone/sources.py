@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from s3prl_aalbert.downstream.alignments import Alignment, phn_beside, read_converted, read_phn, read_textgrid, read_tsv
-from s3prl_aalbert.downstream.audio_dataset import by_name, files_below, find_audio, folder_and_stem, stem
+from s3prl_aalbert.config import SAMPLE_RATE
+from s3prl_aalbert.downstream.alignments import (
+    Alignment,
+    LabelTable,
+    phn_beside,
+    read_converted,
+    read_phn,
+    read_textgrid,
+    read_tsv,
+)
+from s3prl_aalbert.downstream.audio_dataset import by_name, find_audio, folder_and_stem, match_audio, stem
 from s3prl_aalbert.downstream.left_out import LeftOut
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.task import as_paths
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.pretrain.corpus import speaker_of
+from s3prl_aalbert.speech.finding import files_below, suffix_of
+from s3prl_aalbert.speech.names import NameMatcher
+from s3prl_aalbert.speech.reading import header_of
+from s3prl_aalbert.speech.speakers import speaker_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,22 +49,23 @@ def read_sources(config: PhoneDataConfig, left_out: LeftOut) -> Sources:
     Raises:
         AalbertError: no audio, no labels, or none that belong together.
     """
-    paths = find_audio(as_paths(config.audio))
+    paths = find_audio(as_paths(config.audio), left_out)
     kind = format_of(config)
     if kind in ("phn", "textgrid"):
         audio, alignments = _labels_by_file(config, kind, paths, left_out)
     else:
         read = read_tsv if kind == "tsv" else read_converted
-        alignments = read(Path(config.alignments or "").expanduser())
-        audio = by_name(paths, folder_and_stem if any("/" in name for name in alignments) else stem)
-        left_out.add("no_audio", set(alignments) - set(audio))
+        audio, alignments = _labels_by_table(read(Path(config.alignments or "").expanduser()), paths, left_out)
     unreadable = left_out.found.get("labels_unreadable", {})
     left_out.add("no_labels", set(audio) - set(alignments) - set(unreadable))
     names = sorted(set(audio) & set(alignments))
     if not names:
         first = f"; {next(iter(unreadable.values()))}" if unreadable else ""
-        labels = f"{len(alignments)} alignments in {config.alignments}" if config.alignments else ".phn beside it"
-        raise AalbertError(f"{config.audio}: none of {len(audio)} audio files has labels ({labels}){first}")
+        hint = "".join(f"; {hint}" for hint in sorted(set(left_out.found.get("no_audio", {}).values()))[:1])
+        labels = (
+            f"labels are sought in {config.alignments}" if config.alignments else "labels are sought in .phn beside it"
+        )
+        raise AalbertError(f"{config.audio}: none of {len(audio)} audio files has labels ({labels}){hint}{first}")
     speakers = {name: speaker_of(audio[name]) for name in names}
     return Sources({n: audio[n] for n in names}, {n: alignments[n] for n in names}, speakers)
 
@@ -72,20 +88,61 @@ def _labels_by_file(
     """Read one label file an utterance: ``.phn`` beside the audio, or TextGrids below ``datarc.alignments``."""
     if kind == "phn":
         audio = by_name(paths, folder_and_stem)
-        found = ((name, phn_beside(path)) for name, path in audio.items())
-        return audio, _read_each({name: path for name, path in found if path}, read_phn, left_out)
+        return audio, _phns_beside(audio, left_out)
     name_of = stem if max(Counter(path.stem for path in paths).values()) == 1 else folder_and_stem
     audio = by_name(paths, name_of)
     grids = by_name(_textgrids(config), name_of)
-    left_out.add("no_audio", set(grids) - set(audio))
-    files = {name: path for name, path in grids.items() if name in audio}
+    matcher = NameMatcher(audio)
+    names, missing = matcher.find_all(sorted(grids))
+    left_out.add("no_audio", dict.fromkeys(missing, matcher.hint(missing)))
+    files = {utterance: grids[name] for name, utterance in names.items()}
     return audio, _read_each(files, partial(read_textgrid, tier=config.tier), left_out)
+
+
+def _labels_by_table(
+    table: LabelTable, paths: list[Path], left_out: LeftOut
+) -> tuple[dict[str, Path], dict[str, Alignment]]:
+    matched = match_audio(paths, [*table.alignments, *table.faults])
+    left_out.add("no_audio", matched.missing)
+    faults = {matched.utterances.get(name, name): why for name, why in table.faults.items()}
+    alignments: dict[str, Alignment] = {}
+    for name, labels in table.alignments.items():
+        utterance = matched.utterances.get(name)
+        if utterance in alignments:
+            faults[utterance] = f'"{name}" is one of two names for {utterance}'
+        elif utterance is not None:
+            alignments[utterance] = labels
+    left_out.add("labels_unreadable", faults)
+    return matched.audio, {name: labels for name, labels in alignments.items() if name not in faults}
+
+
+def _phns_beside(audio: Mapping[str, Path], left_out: LeftOut) -> dict[str, Alignment]:
+    """Read the ``.phn`` beside each file: offsets in samples of the audio or, where they fit better, of 16 kHz.
+
+    TIMIT's are of 16 kHz also beside audio that was resampled. All files of one rate are read the same way.
+    """
+    labels = {name: label for name, path in audio.items() if (label := phn_beside(path))}
+    headers = {name: header_of(audio[name]) or (SAMPLE_RATE, 0) for name in labels}
+    alignments: dict[str, Alignment] = {}
+    for rate in sorted({rate for rate, _ in headers.values()}):
+        files = {name: label for name, label in labels.items() if headers[name][0] == rate}
+        found = _read_each(files, partial(read_phn, rate=rate), left_out)
+        # Seconds between the ends of labels and audio, if the offsets count samples of either rate.
+        pairs = [(found[name][-1].end * rate, headers[name][1] / rate) for name in found if found[name]]
+        own, usual = (sum(abs(end / unit - seconds) for end, seconds in pairs) for unit in (rate, SAMPLE_RATE))
+        if usual < own:
+            found = _read_each(files, read_phn, left_out)
+        if rate != SAMPLE_RATE and found:
+            unit = SAMPLE_RATE if usual < own else rate
+            logger.info(".phn beside audio of %d Hz: times count samples of %d Hz (%d files)", rate, unit, len(found))
+        alignments |= found
+    return alignments
 
 
 def _textgrids(config: PhoneDataConfig) -> Iterable[Path]:
     folders = (config.alignments,) if config.alignments else as_paths(config.audio)
-    below = (path for folder in folders for path in sorted(files_below(Path(folder).expanduser())))
-    found = [path for path in below if path.suffix == ".TextGrid"]
+    below = (path for folder in folders for path in sorted(files_below(str(Path(folder).expanduser()))))
+    found = [Path(path) for path in below if suffix_of(path) == ".textgrid"]
     if not found:
         raise AalbertError(f"{', '.join(folders)}: no *.TextGrid found")
     return found

@@ -11,10 +11,12 @@ from typing import Any
 from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.downstream.audio_dataset import (
     AudioStore,
+    Matched,
     by_name,
     find_audio,
     folder_and_stem,
     loading_problems,
+    match_audio,
     stem,
 )
 from s3prl_aalbert.downstream.left_out import LeftOut
@@ -29,7 +31,8 @@ from s3prl_aalbert.downstream.splits import (
 )
 from s3prl_aalbert.downstream.task import TaskData, as_paths
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.pretrain.corpus import LIBRISPEECH_STEM, speaker_of
+from s3prl_aalbert.speech.speakers import LIBRISPEECH_STEM, speaker_of, speakers_in_names
+from s3prl_aalbert.speech.text import read_lines
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,7 @@ def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path | None)
     audio, speakers = _read_sources(config, left_out)
     candidates = _limit(speakers, config.max_speakers)
     store = AudioStore(audio)
-    lengths, bad = store.usable(sorted(candidates))
-    left_out.add("undecodable", bad)
+    lengths = store.usable(sorted(candidates), left_out)
     good = {name: speaker for name, speaker in candidates.items() if name in lengths}
     split = _split(config, good, left_out)
     classes = tuple(sorted({good[name] for name, part in split.items() if part == "train"}))
@@ -99,7 +101,9 @@ def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path | None)
     split = keep_fraction(split, config.train_fraction, seed)
     check_split(split, "the speaker task", left_out.summary())
     if len(classes) < 2:
-        raise AalbertError(f"the speaker task needs two speakers at least, found {len(classes)} in {config.audio}")
+        hint = speakers_in_names(audio.values()) if config.speaker_from == "folder" else ""
+        found = f"found {len(classes)} in {config.audio} by speaker_from {config.speaker_from}"
+        raise AalbertError(f"the speaker task needs two speakers at least, {found}{hint}")
     ids = {speaker: index for index, speaker in enumerate(classes)}
     if expdir:
         save_split(expdir / "split.tsv", split, good)
@@ -115,7 +119,7 @@ def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path | None)
 
 def _read_sources(config: SpeakerDataConfig, left_out: LeftOut) -> tuple[dict[str, Path], dict[str, str]]:
     """Return audio and speaker by utterance name; the speakers are those of utterances with audio."""
-    paths = find_audio(as_paths(config.audio))
+    paths = find_audio(as_paths(config.audio), left_out)
     if config.speaker_from == "folder":
         audio = by_name(paths, folder_and_stem)
         speakers = {name: path.parent.name for name, path in audio.items()}
@@ -123,9 +127,11 @@ def _read_sources(config: SpeakerDataConfig, left_out: LeftOut) -> tuple[dict[st
         audio = by_name(paths, stem)
         speakers = {name: speaker_of(path) for name, path in audio.items() if LIBRISPEECH_STEM.match(name)}
     else:
-        speakers = _read_speakers(Path(config.speakers_file or "").expanduser(), config.speaker_from == "tsv")
-        audio = by_name(paths, folder_and_stem if any("/" in name for name in speakers) else stem)
-        left_out.add("no_audio", set(speakers) - set(audio))
+        table = Path(config.speakers_file or "").expanduser()
+        listed = _read_speakers(table, config.speaker_from == "tsv")
+        matched = match_audio(paths, list(listed))
+        audio, speakers = matched.audio, _speakers_of(matched, listed, table)
+        left_out.add("no_audio", matched.missing)
     left_out.add("no_speaker", set(audio) - set(speakers))
     kept, excluded = exclude([name for name in speakers if name in audio], config.exclude)
     left_out.add("excluded", excluded)
@@ -134,15 +140,11 @@ def _read_sources(config: SpeakerDataConfig, left_out: LeftOut) -> tuple[dict[st
 
 def _read_speakers(path: Path, tabs: bool) -> dict[str, str]:
     """Read ``UTTERANCE SPEAKER`` lines: Kaldi's utt2spk, or a TSV with or without a header."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise AalbertError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise AalbertError(f"{path}: is not text in UTF-8") from error
     speakers: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        fields = [field.strip() for field in line.split("\t" if tabs else None)]
+    for number, line in enumerate(read_lines(path), 1):
+        # Names may hold blanks; Kaldi's speakers hold none.
+        cells = line.split("\t") if tabs or "\t" in line else line.rsplit(maxsplit=1)
+        fields = [cell.strip() for cell in cells]
         if not line.strip() or (tabs and number == 1 and fields[0].lower() in ("utterance", "utt")):
             continue
         if len(fields) < 2 or not all(fields[:2]):
@@ -151,6 +153,18 @@ def _read_speakers(path: Path, tabs: bool) -> dict[str, str]:
         name, speaker = fields[:2]
         if speakers.setdefault(name, speaker) != speaker:
             raise AalbertError(f"{path}: line {number} gives {name} to {speaker}, an earlier one to {speakers[name]}")
+    return speakers
+
+
+def _speakers_of(matched: Matched, listed: Mapping[str, str], table: Path) -> dict[str, str]:
+    speakers: dict[str, str] = {}
+    for name, utterance in matched.utterances.items():
+        if speakers.setdefault(utterance, listed[name]) != listed[name]:
+            raise AalbertError(f"{table}: gives {utterance} to {speakers[utterance]} and, as {name}, to {listed[name]}")
+    if listed and not speakers:
+        raise AalbertError(
+            f"{table}: none of its {len(listed)} names has audio; {next(iter(matched.missing.values()))}"
+        )
     return speakers
 
 

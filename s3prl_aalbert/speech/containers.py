@@ -1,0 +1,104 @@
+"""What libsndfile passes over in a file: joined Ogg streams, and headers that state no length.
+
+Recorders that write to a pipe cannot go back to fill in the length; they leave 0 or the largest number.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import BinaryIO
+
+_BEGINS = 0x02  # flag of the first page of an Ogg stream
+_PAGE_HEADER = 27  # bytes, before the table of segments
+_UNKNOWN_32 = 0xFFFFFFFF  # libsndfile reads to the end of the file
+
+
+def split_ogg(data: bytes) -> list[bytes]:
+    """Return the chained streams of an Ogg file, each whole.
+
+    Source: RFC 3533, sections 4 and 6. Streams that run side by side begin together and stay in one part.
+    """
+    starts, at, in_head = [0], 0, True
+    while (at := data.find(b"OggS", at)) >= 0 and at + _PAGE_HEADER <= len(data):
+        begins = bool(data[at + 5] & _BEGINS)
+        if begins and not in_head:
+            starts.append(at)
+        in_head = begins
+        segments = data[at + _PAGE_HEADER : at + _PAGE_HEADER + data[at + 26]]
+        at += _PAGE_HEADER + len(segments) + sum(segments)
+    return [data[start:end] for start, end in zip(starts, [*starts[1:], len(data)], strict=True)]
+
+
+def with_length(file: BinaryIO) -> bytes | None:
+    """Return a file's content with a header that lets libsndfile read to its end; None where it does already."""
+    start = file.tell()
+    head = file.read(12)
+    find = {b"RIFF": _riff_size, b"RF64": _riff_size, b".snd": _au_size, b"caff": _caf_size}.get(head[:4])
+    if find is None:
+        return None
+    place = find(file, start)
+    if place is None:
+        return None
+    at, size = place
+    file.seek(start)
+    content = bytearray(file.read())
+    if head[:4] == b"RF64":
+        content[:8] = b"RIFF" + struct.pack("<I", _UNKNOWN_32)  # the length of RF64 stands elsewhere, in ds64
+    content[at - start : at - start + len(size)] = size
+    return bytes(content)
+
+
+def _riff_size(file: BinaryIO, start: int) -> tuple[int, bytes] | None:
+    """Return where the size of WAV's data stands, and what belongs there, if it is 0 and data follow."""
+    at, long_size = start + 12, None
+    while True:
+        file.seek(at)
+        chunk = file.read(8)
+        if len(chunk) < 8:
+            return None
+        size = struct.unpack("<I", chunk[4:])[0]
+        if chunk[:4] == b"ds64":
+            long_size = struct.unpack("<Q", file.read(16)[8:].ljust(8, b"\0"))[0]
+        if chunk[:4] == b"data":
+            unknown = size == 0 or (size == _UNKNOWN_32 and long_size in (0, (1 << 64) - 1))
+            return (at + 4, struct.pack("<I", _UNKNOWN_32)) if unknown and _samples_follow(file, at + 8) else None
+        if not _is_name(chunk[:4]):
+            return None
+        at += 8 + size + size % 2
+
+
+def _samples_follow(file: BinaryIO, at: int) -> bool:
+    """Tell samples from the next chunk (a list of comments, say) of a file without samples."""
+    end = file.seek(0, 2)
+    file.seek(at)
+    chunk = file.read(8)
+    is_chunk = len(chunk) == 8 and _is_name(chunk[:4]) and at + 8 + struct.unpack("<I", chunk[4:])[0] <= end
+    return bool(chunk) and not is_chunk
+
+
+def _is_name(chunk: bytes) -> bool:
+    return all(32 <= letter < 127 for letter in chunk)
+
+
+def _au_size(file: BinaryIO, start: int) -> tuple[int, bytes] | None:
+    file.seek(start + 4)
+    offset, size = struct.unpack(">II", file.read(8).ljust(8, b"\0"))
+    file.seek(start + offset)
+    return (start + 8, struct.pack(">I", _UNKNOWN_32)) if size == 0 and file.read(1) else None
+
+
+def _caf_size(file: BinaryIO, start: int) -> tuple[int, bytes] | None:
+    """CAF's data may state -1, up to the end of the file, which libsndfile refuses."""
+    at = start + 8
+    while True:
+        file.seek(at)
+        chunk = file.read(12)
+        if len(chunk) < 12:
+            return None
+        size = struct.unpack(">q", chunk[4:])[0]
+        if chunk[:4] == b"data":
+            end = file.seek(0, 2)
+            return (at + 4, struct.pack(">q", end - at - 12)) if size in (0, -1) and end > at + 16 else None
+        if size < 0 or not _is_name(chunk[:4]):
+            return None
+        at += 12 + size

@@ -1,0 +1,192 @@
+"""Reading audio files: any format libsndfile knows, as mono float32 at one rate.
+
+C is channels, S samples.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+import torch
+import torchaudio
+
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.speech.containers import split_ogg, with_length
+
+logger = logging.getLogger(__name__)
+
+LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
+"""Hz; anything else is a damaged header."""
+UNCOMMON_RATE = 2000
+"""A rate above this many times the greatest common divisor with ours is resampled by scipy."""
+UNKNOWN_LENGTH = 1 << 62
+"""Samples; a FLAC file that was written to a pipe has as many or more by its header."""
+BLOCK = 1 << 22
+"""Samples read at once: a header that promises more than there is costs no memory."""
+CANCELLED = 0.01
+"""Channels whose mean has less than this share of their power cancel each other (20 dB)."""
+SILENT = 2.0**-15
+"""Largest range of a silent recording: one step of 16 bits, above what lossy codecs make of zeros."""
+
+SILENT_REASON = "is silent from beginning to end"
+
+
+class AudioError(AalbertError):
+    """A file that holds no usable audio."""
+
+
+class SoundStream(soundfile.SoundFile):
+    """Reads on to the end whatever the header says: soundfile seeks after each read, which such files do not bear."""
+
+    def seekable(self) -> bool:
+        """Tell soundfile not to."""
+        return False
+
+    def read_all(self, dtype: str = "float32", most: int = -1) -> np.ndarray:
+        """Return the samples (S, C) from here on, all or at most so many."""
+        blocks: list[np.ndarray] = []
+        remaining = self.frames - self.tell()
+        remaining = remaining if most < 0 else min(most, remaining)
+        while remaining > 0:
+            block = self.read(min(BLOCK, remaining), dtype=dtype, always_2d=True)
+            blocks.append(block)
+            remaining = remaining - len(block) if len(block) else 0
+        if len(blocks) == 1:
+            return blocks[0]
+        return np.concatenate(blocks) if blocks else np.zeros((0, self.channels), dtype)
+
+
+def sound_streams(source: str | bytes | BinaryIO) -> Iterator[SoundStream]:
+    """Yield the recordings of a file one after the other: one, but for Ogg files that were joined.
+
+    Args:
+        source: a path or an open binary file.
+
+    Raises:
+        soundfile.SoundFileError, OSError: it cannot be opened.
+    """
+    for part in _parts(source):
+        with SoundStream(part) as stream:
+            yield stream
+
+
+def _parts(source: str | bytes | BinaryIO) -> list[str | bytes | BinaryIO]:
+    """Return what libsndfile is to open: the file itself, or its parts or its mended header in memory."""
+    opened = io.open(source, "rb") if isinstance(source, (str, bytes)) else None  # noqa: UP020, SIM115
+    file: BinaryIO = opened or source  # type: ignore[assignment]
+    try:
+        start = file.tell()
+        head = file.read(4)
+        file.seek(start)
+        if head == b"OggS":
+            links = split_ogg(file.read())
+            parts: list[str | bytes | BinaryIO] = [io.BytesIO(link) for link in links] if len(links) > 1 else [source]
+        else:
+            mended = with_length(file)
+            parts = [source] if mended is None else [io.BytesIO(mended)]
+        file.seek(start)
+        return parts
+    finally:
+        if opened:
+            opened.close()
+
+
+def read_audio(path: Path | str, sample_rate: int = 16000, notes: list[str] | None = None) -> np.ndarray:
+    """Decode a whole file.
+
+    Channels are averaged, or the loudest is taken where they cancel each other; another rate is resampled.
+
+    Args:
+        path: file.
+        sample_rate: Hz, of the result.
+        notes: gets what the caller is to count and to tell; None logs it, once.
+
+    Returns:
+        (num_samples,) float32 in [-1, 1] at ``sample_rate`` Hz.
+
+    Raises:
+        AudioError: missing, corrupt, empty, or with samples that are not finite.
+    """
+    try:
+        # By its bytes: soundfile itself cannot encode a name that is no UTF-8.
+        name = os.fsencode(path) if os.name == "posix" else str(path)
+        streams = [(stream.read_all(), stream.samplerate) for stream in sound_streams(name)]
+    except (soundfile.SoundFileError, OSError, RuntimeError, ValueError, MemoryError) as error:
+        # ValueError: a zero byte in the name; MemoryError: a damaged header that promises a million channels.
+        raise AudioError(f"{path}: {_reason(path, error)}") from error
+    if not any(len(samples) for samples, _ in streams):
+        raise AudioError(f"{path}: holds no samples")
+    mono = [_resampled(path, _mono(path, samples, notes), rate, sample_rate) for samples, rate in streams]
+    wav = mono[0] if len(mono) == 1 else np.concatenate(mono)
+    if not wav.size:
+        raise AudioError(f"{path}: holds no samples at {sample_rate} Hz")
+    return np.ascontiguousarray(wav, dtype=np.float32)
+
+
+def is_silent(wav: np.ndarray) -> bool:
+    """Tell whether a waveform (S,) is the same value throughout, to 16 bits: nothing was recorded."""
+    return bool(np.ptp(wav) < SILENT) if wav.size else True
+
+
+def header_of(path: Path) -> tuple[int, int] | None:
+    """Return sample rate (Hz) and number of samples as a file's header has them; None where it cannot be opened."""
+    try:
+        with soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else str(path)) as file:
+            return file.samplerate, file.frames
+    except (soundfile.SoundFileError, OSError, RuntimeError, ValueError):
+        return None
+
+
+def _reason(path: Path | str, error: Exception) -> str:
+    if not Path(path).exists():
+        return "no such file"
+    if Path(path).is_file() and not Path(path).stat().st_size:
+        return "is empty (0 bytes)"
+    return f"cannot be decoded ({error})"
+
+
+def _mono(path: Path | str, samples: np.ndarray, notes: list[str] | None) -> np.ndarray:
+    """Return one channel (S,) of (S, C)."""
+    if samples.shape[1] == 1:
+        mono = samples[:, 0]
+    else:
+        mono = samples.mean(axis=1)
+        power = np.square(samples, dtype=np.float64).sum(axis=0)  # (C,)
+        if np.square(mono, dtype=np.float64).sum() < CANCELLED * power.mean():
+            mono = samples[:, power.argmax()]
+            note = "channels cancel each other, the loudest is taken"
+            _log_once(note, str(path)) if notes is None else notes.append(note)
+    if not np.isfinite(mono).all():
+        raise AudioError(f"{path}: holds NaN or infinite samples")
+    return mono
+
+
+def _log_once(note: str, path: str) -> None:
+    if note not in _LOGGED:
+        _LOGGED.add(note)
+        logger.warning("%s: %s; not said again of others", path, note)
+
+
+_LOGGED: set[str] = set()
+
+
+def _resampled(path: Path | str, mono: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
+    if rate == sample_rate or not mono.size:
+        return mono
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise AudioError(f"{path}: has a sample rate of {rate} Hz, expected {LOWEST_RATE} to {HIGHEST_RATE}")
+    common = math.gcd(rate, sample_rate)
+    if rate // common > UNCOMMON_RATE:
+        # torchaudio's kernel grows with the product of both rates, to gigabytes for 16001 Hz; scipy's with the larger.
+        from scipy.signal import resample_poly  # slow to import, seldom needed
+
+        return resample_poly(mono, sample_rate // common, rate // common)
+    return torchaudio.functional.resample(torch.from_numpy(mono), rate, sample_rate).numpy()

@@ -1,0 +1,27 @@
+"""Who speaks, by a file's path."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+LIBRISPEECH_STEM = re.compile(r"^(\d+)-(\d+)-\d+$")
+_SPEAKER_FIRST = re.compile(r"^([^_\-]+)[_\-].")
+
+
+def speaker_of(path: Path) -> str:
+    """Return LibriSpeech's speaker from SPEAKER-CHAPTER-UTTERANCE names, elsewhere the name of the file's folder."""
+    match = LIBRISPEECH_STEM.match(path.stem)
+    return match.group(1) if match else path.parent.name
+
+
+def speakers_in_names(paths: Iterable[Path]) -> str:
+    """Return a hint where one folder's names look like SPEAKER_word: some begin alike, with several beginnings."""
+    matches = [(match, path) for path in paths if (match := _SPEAKER_FIRST.match(path.stem))]
+    beginnings = Counter(match.group(1) for match, _ in matches)
+    if len(beginnings) < 2 or max(beginnings.values()) < 2:
+        return ""
+    example = matches[0][1].name
+    return f'; names like "{example}" seem to begin with one of {len(beginnings)} speakers, which a table can tell'

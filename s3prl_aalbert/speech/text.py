@@ -1,0 +1,54 @@
+"""One reader for every text file of a corpus: labels, lists, speakers."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from pathlib import Path
+
+from s3prl_aalbert.errors import AalbertError
+
+BYTE_ORDER_MARK = "\ufeff"
+END_OF_FILE = "\x1a"
+"""What DOS editors wrote at the end; TIMIT's files have it in some copies."""
+_LINE_END = re.compile(r"\r\n|\r|\n")  # str.splitlines also splits at letters that names may hold
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
+_WHOLE = re.compile(r"[-+]?\d{1,18}", re.ASCII)
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file without byte order marks, blanks around them, and accents in two ways.
+
+    Accents are composed (Unicode NFC), so that a name or phone is one however its file was written.
+
+    Raises:
+        AalbertError: it cannot be read, or is not text in UTF-8 or UTF-16.
+    """
+    try:
+        raw = path.read_bytes()
+        text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8")
+    except OSError as error:
+        raise AalbertError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise AalbertError(f"{path}: is not text in UTF-8 or UTF-16") from error
+    # Files joined from several have a byte order mark in their middle.
+    text = unicodedata.normalize("NFC", text.replace(BYTE_ORDER_MARK, "")).rstrip(f"{END_OF_FILE}\0")
+    return [line.strip(" ") for line in _LINE_END.split(text)]
+
+
+def number(text: str) -> float:
+    """Return a decimal number as files write it.
+
+    Raises:
+        ValueError: it is none; unlike Python's float, ``1_0``, ``nan`` and digits of other scripts are none.
+    """
+    if not _NUMBER.fullmatch(text.strip()):
+        raise ValueError(f'"{text}" is no number')
+    return float(text)
+
+
+def whole_number(text: str) -> int:
+    """Return an integer; raises ValueError as ``number`` does."""
+    if not _WHOLE.fullmatch(text.strip()):
+        raise ValueError(f'"{text}" is no whole number')
+    return int(text)
