@@ -40,19 +40,23 @@ def loading_problems(config: Any) -> list[str]:
     return found
 
 
-def find_audio(folders: Sequence[str], left_out: LeftOut) -> list[Path]:
+def find_audio(folders: Sequence[str], left_out: LeftOut | None = None) -> list[Path]:
     """Return the audio files below some folders, those of linked folders under the link's name.
 
     Args:
         folders: where to search.
-        left_out: gets the files that look like audio and cannot be read.
+        left_out: gets the files that look like audio and are not read; None logs them.
 
     Raises:
         AalbertError: a folder is missing or holds no audio.
     """
     existing_folders(folders)  # the paths that it returns are without links, whose names may be the speakers'
     found = find_files([str(Path(folder).expanduser()) for folder in folders], links_keep_their_name=True)
-    left_out.add("not_read", {"/".join(Path(path).parts[-2:]): f"{path} {reason}" for path, reason in found.missing})
+    not_read = {"/".join(Path(path).parts[-2:]): f"{path} {reason}" for path, reason in found.missing}
+    if left_out is not None:
+        left_out.add("not_read", not_read)
+    elif not_read:
+        logger.warning("left out %d audio files: %s", len(not_read), first_names(not_read.values()))
     return sorted(Path(file.path) for file in found.files)
 
 
