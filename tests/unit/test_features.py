@@ -168,8 +168,9 @@ def test_mistakes_leave_nothing(
 
 def test_two_files_of_one_name_are_told(tiny_release: Path, speech: Path, tmp_path: Path) -> None:
     soundfile.write(speech / "a" / "one.flac", np.zeros(800), 16000)
-    with pytest.raises(AalbertError, match=r"one\.flac and .*one\.wav would both become a/one; write them to two"):
-        name_utterances([speech])
+    assert len(name_utterances([speech])) == len(LENGTHS), "of one recording in two formats one is taken"
+    with pytest.raises(AalbertError, match=r"one\.wav and .*one\.flac would both become one; write them to two"):
+        name_utterances([speech / "a" / "one.wav", speech / "a" / "one.flac"])
     with pytest.raises(AalbertError, match="nowhere"):
         name_utterances([speech / "nowhere"])
 
