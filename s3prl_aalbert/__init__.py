@@ -1,3 +1,50 @@
-"""Audio ALBERT (AALBERT) for the S3PRL speech toolkit."""
+"""Audio ALBERT (AALBERT) for the S3PRL speech toolkit.
+
+What the ``aalbert`` command does most often, from Python (``s3prl_aalbert.api``)::
+
+    import s3prl_aalbert as aalbert
+
+    model = aalbert.load()                             # the model that comes with the package; or any upstream's name
+    tokens = aalbert.features(model, "speech.flac")    # (tokens, width)
+    folder = aalbert.pretrain(["my_wavs"], "result/pretrain/mine", model="aalbert_small")
+    probes = aalbert.probe("aalbert_local", "result/probe", ckpt=folder, config="aalbert_probe_timit")
+    page = aalbert.report(["result"], "report")
+
+Importing this imports neither torch nor S3PRL; the first of these calls does.
+"""
+
+import importlib
+import types
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from s3prl_aalbert.api import Probed as Probed
+    from s3prl_aalbert.api import features as features
+    from s3prl_aalbert.api import load as load
+    from s3prl_aalbert.api import pretrain as pretrain
+    from s3prl_aalbert.api import probe as probe
+    from s3prl_aalbert.api import report as report
+
+_API = ("Probed", "features", "load", "pretrain", "probe", "report")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _API:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.api"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_API})
+
+
+class _CallablePackage(types.ModuleType):
+    """The package ``pretrain``, which has the name of a call of the API: calling it is that call."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return importlib.import_module(f"{__package__}.api").pretrain(*args, **options)
+
+
+importlib.import_module(f"{__name__}.pretrain").__class__ = _CallablePackage

@@ -39,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Probe and print the table."""
+    print(printable_lines(format_probes(run_probes(args))))
+    return 0
+
+
+def run_probes(args: argparse.Namespace) -> Path:
+    """Probe and return probes.csv."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not (args.expname or args.expdir):
         raise AalbertError("name the experiment with -n NAME (saved at result/downstream/NAME) or -p DIR")
@@ -64,8 +70,7 @@ def main(args: argparse.Namespace) -> int:
         widths = measure_layers(str(name), args.upstream_ckpt, args.upstream_model_config)
         overrides = [*_own_overrides(tasks, widths), *overrides]
     run(_argv(args, name, _config(args.config, past), expdir, overrides))
-    print(printable_lines(format_probes(expdir / "probes.csv")))
-    return 0
+    return expdir / "probes.csv"
 
 
 def _tasks(typed: str | None, past: Path | None) -> list[str]:

@@ -127,8 +127,8 @@ def write_features(
         _write(paths[name], features)
     present = {name: path for name, path in paths.items() if str(utterances[name]) not in left_out}
     if not present:
-        path, reason = next(iter(left_out.items()))
-        raise AalbertError(f"none of {len(left_out)} files could be used; the first, {path}: {reason}")
+        first, reason = next(iter(left_out.items()))
+        raise AalbertError(f"none of {len(left_out)} files could be used; the first, {first}: {reason}")
     write_text(folder / LIST, "".join(f"{quote(n, safe=_PLAIN)} {p.absolute()}\n" for n, p in sorted(present.items())))
     if left_out:
         write_text(folder / LEFT_OUT, "path\treason\n" + "".join(f"{file}\t{why}\n" for file, why in left_out.items()))

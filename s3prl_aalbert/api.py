@@ -1,0 +1,220 @@
+"""The ``aalbert`` command's most used parts as typed calls: load, features, pretrain, probe, report.
+
+``import s3prl_aalbert as aalbert`` offers them, see there. Mistakes raise ``AalbertError`` with the command's sentence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from s3prl_aalbert.audio_io import read_audio
+from s3prl_aalbert.downstream.features import FeatureOptions, represent
+from s3prl_aalbert.toolkit.upstreams import build_upstream
+
+Location = str | PathLike[str]
+
+
+def load(
+    name: Location = "aalbert",
+    ckpt: Location | None = None,
+    model_config: Location | None = None,
+    *,
+    device: str = "cpu",
+    seed: int = 0,
+) -> nn.Module:
+    """Return an upstream in evaluation mode: a call with a list of waveforms gives ``hidden_states`` and more.
+
+    Args:
+        name: any upstream of this plugin or of S3PRL; or a checkpoint of this project: a release or pre-training folder
+            or a file.
+        ckpt: its checkpoint, as ``-k``.
+        model_config: its configuration, as ``-g``.
+        device: cpu or cuda.
+        seed: of an untrained model's weights.
+
+    Raises:
+        AalbertError: no upstream or checkpoint of that name.
+    """
+    name, ckpt = ("aalbert_local", name) if ckpt is None and Path(name).exists() else (str(name), ckpt)
+    torch.manual_seed(seed)
+    upstream = build_upstream(name, *(None if each is None else str(each) for each in (ckpt, model_config)))
+    return upstream.eval().to(device)
+
+
+def features(
+    model: nn.Module,
+    audio: Location | np.ndarray | Tensor,
+    layer: int | Literal["all"] = -1,
+    selection: str = "hidden_states",
+) -> Tensor:
+    """Return the features of one utterance on the CPU: (tokens, width), or (layers, tokens, width) of all layers.
+
+    Args:
+        model: an upstream, from ``load``.
+        audio: a file of any rate and format, or (num_samples,) floating-point samples at 16 kHz.
+        layer: hidden state; 0 is the first, negative ones count from the end.
+        selection: key of the upstream's outputs, as ``-s``.
+
+    Raises:
+        AalbertError: unusable audio, or a layer that the upstream does not have.
+    """
+    if isinstance(audio, Tensor):
+        wav = audio.detach().cpu().float().numpy()
+    else:
+        wav = audio.astype(np.float32) if isinstance(audio, np.ndarray) else read_audio(Path(audio).expanduser())
+    return torch.from_numpy(represent(model, wav, FeatureOptions(layer, selection)))
+
+
+def pretrain(
+    speech: Sequence[Location],
+    folder: Location,
+    *,
+    model: Location | None = None,
+    config: Location | None = None,
+    settings: Mapping[str, Any] | None = None,
+    init: Location | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    resume: bool = False,
+) -> Path:
+    """Pre-train and return the folder, which ``load`` takes.
+
+    Args:
+        speech: folders of audio.
+        folder: of everything that is written.
+        model: a YAML file, or a packaged one such as ``aalbert_6l``; default: ``aalbert_3l``, or that of ``init``.
+        config: of the training, likewise; default: ``pretrain_default``. A run that goes on has its own of both.
+        settings: what to change in them, as ``-o``: ``{"config.optimizer.lr": 1e-3, "model.task.dice": "token"}``.
+        init: start from the weights of this checkpoint.
+        seed: default 1337.
+        device: cpu or cuda; default: cuda if there is one.
+        resume: go on if the folder has a state.
+
+    Raises:
+        AalbertError: unusable speech, configuration or folder.
+        SystemExit: a signal stopped the run, which has saved; go on with ``resume``.
+    """
+    command = _command("pretrain")
+    options = {"expdir": folder, "upstream_config": model, "config": config, "init": init, "seed": seed}
+    override = _override(settings, json.dumps)
+    args = _arguments(command, {**options, "device": device, "override": override, "auto_resume": resume})
+    args.speech = [str(each) for each in speech]
+    code = command.main(args)
+    if code:
+        raise SystemExit(code)
+    return Path(folder)
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What one probe reached."""
+
+    task: str
+    layer: int
+    """Hidden state, 0 is the first."""
+    classifier: str
+    dev_accuracy: float
+    test_accuracy: float | None
+    """At the step that was best on dev."""
+    best_step: int
+
+
+def probe(
+    upstream: str,
+    folder: Location,
+    *,
+    ckpt: Location | None = None,
+    model_config: Location | None = None,
+    tasks: Sequence[str] = ("phone", "speaker"),
+    config: Location | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    resume: bool = False,
+) -> list[Probed]:
+    """Train a probe on every hidden state of an upstream and return what each reached.
+
+    Args:
+        upstream: any upstream of this plugin or of S3PRL.
+        folder: of everything that is written.
+        ckpt: its checkpoint, as ``-k``.
+        model_config: its configuration, as ``-g``.
+        tasks: phone, speaker or both.
+        config: a YAML file, or a packaged one; default: ``aalbert_probe``, or that of the run that goes on.
+        settings: what to change in it, as ``-o``: ``{"config.downstream_expert.datarc.phone.audio": "timit"}``.
+        seed: default 1337.
+        device: cpu or cuda; default: cuda if there is one.
+        resume: go on if the folder has a checkpoint.
+
+    Raises:
+        AalbertError: unusable audio, labels, configuration or folder.
+    """
+    command = _command("probe")
+    options: dict[str, Any] = {
+        "upstream": upstream,
+        "upstream_ckpt": ckpt,
+        "upstream_model_config": model_config,
+        "expdir": folder,
+    }
+    options |= {"task": ",".join(tasks), "config": config, "override": _override(settings, repr), "seed": seed}
+    table = command.run_probes(_arguments(command, {**options, "device": device, "auto_resume": resume}))
+    with table.open(encoding="utf-8", newline="") as file:
+        return [_probed(row) for row in csv.DictReader(file)]
+
+
+def report(runs: Sequence[Location], out: Location, title: str | None = None, note: str = "") -> Path:
+    """Draw tables and figures of finished runs and return the page, ``OUT/index.html``.
+
+    Args:
+        runs: folders, searched for runs of every kind.
+        out: folder of the page.
+        title: its heading.
+        note: what the reader should know first.
+
+    Raises:
+        AalbertError: a folder is missing, or nothing in it is usable.
+    """
+    from s3prl_aalbert.analysis.report import DEFAULT_TITLE, write_report
+
+    return write_report([Path(run) for run in runs], Path(out), title or DEFAULT_TITLE, note)
+
+
+def _command(name: str) -> ModuleType:
+    return importlib.import_module(f"s3prl_aalbert.commands.{name}")
+
+
+def _arguments(command: ModuleType, options: Mapping[str, Any]) -> argparse.Namespace:
+    """Return a command's options with their defaults, but for ``options``; None and False leave them alone."""
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    argv = []
+    for name, value in options.items():
+        if value is True:
+            argv.append(f"--{name}")
+        elif value is not None and value is not False:
+            argv.append(f"--{name}={value}")
+    return parser.parse_args(argv)
+
+
+def _override(settings: Mapping[str, Any] | None, written: Any) -> str | None:
+    """Return ``settings`` as ``-o`` has them, with values as ``written`` makes them."""
+    return ",,".join(f"{key}={written(value)}" for key, value in settings.items()) if settings else None
+
+
+def _probed(row: Mapping[str, str]) -> Probed:
+    test = float(row["test_acc"]) if row["test_acc"] else None
+    numbers = int(row["layer"]), float(row["dev_acc"]), int(row["best_step"])
+    return Probed(row["task"], numbers[0], row["classifier"], numbers[1], test, numbers[2])
