@@ -23,6 +23,10 @@ examples:
 PACKAGES = ("torch", "torchaudio", "s3prl", "huggingface_hub", "numpy", "soundfile", "safetensors", "lightning-fabric")
 FORMATS = {"wav": "WAV", "flac": "FLAC", "ogg": "OGG", "opus": "OGG", "mp3": "MP3"}
 TESTED_PAIRS = ("2.8", "2.11")
+LEAST_MEMORY, ENOUGH_MEMORY = 1e9, 4e9
+"""Bytes: importing torch and S3PRL takes almost the first; the full-width models train with the second."""
+LEAST_DISK, ENOUGH_DISK = 2e8, 3e9
+ENOUGH_SHARED, ENOUGH_FILES = 5e8, 1024
 
 
 @dataclass(frozen=True)
@@ -186,6 +190,55 @@ def check_writing() -> list[Finding]:
     return findings
 
 
+def check_room() -> list[Finding]:
+    """Whether there is enough memory and disk, and what to set where there is little."""
+    from s3prl_aalbert import machine
+
+    findings = []
+    memory = machine.available_memory()
+    if memory is not None:
+        fix = "" if memory >= ENOUGH_MEMORY else "take a smaller model (-g aalbert_small) or a smaller train_batch_size"
+        findings.append(Finding("memory", memory >= LEAST_MEMORY, f"{memory / 1e9:.1f} GB available", fix))
+    try:
+        disk = machine.free_disk(Path.cwd())
+    except OSError as error:
+        return [
+            *findings,
+            Finding("disk", False, f"{Path.cwd()} cannot be looked at ({error.strerror})", "cd elsewhere"),
+        ]
+    fix = (
+        ""
+        if disk >= ENOUGH_DISK
+        else "make room: a full-width model keeps 1 GB of training states, audio 115 MB an hour"
+    )
+    return [*findings, Finding("disk", disk >= LEAST_DISK, f"{disk / 1e9:.1f} GB free in {Path.cwd()}", fix)]
+
+
+def check_limits() -> list[Finding]:
+    """What slows several processes down, or lets memory grow; nothing here keeps training from working."""
+    from s3prl_aalbert import machine
+
+    findings = []
+    folder = Path("/dev/shm")
+    if folder.is_dir():
+        free = machine.free_disk(folder)
+        fix = (
+            ""
+            if free >= ENOUGH_SHARED
+            else "batches of loader processes then come by pipes; a container: --shm-size=8g"
+        )
+        findings.append(Finding("shared memory", True, f"{free / 1e9:.1f} GB free in {folder}", fix))
+    files = machine.open_files()
+    if files is not None:
+        fix = "" if files >= ENOUGH_FILES else "with many loader processes (num_workers): ulimit -n 4096"
+        findings.append(Finding("open files", True, f"up to {files}", fix))
+    allocator = machine.allocator()
+    fix = ""
+    if sys.platform == "linux" and allocator == "the system's":
+        fix = "for a service that lives long on a CPU: MALLOC_MMAP_THRESHOLD_=65536, or jemalloc (docs/robustness.md)"
+    return [*findings, Finding("memory allocator", True, allocator, fix)]
+
+
 class _quiet:
     """Keep what other packages print at import out of the report."""
 
@@ -210,4 +263,6 @@ CHECKS: tuple[Callable[[], list[Finding]], ...] = (
     check_audio,
     check_weights,
     check_writing,
+    check_room,
+    check_limits,
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from s3prl_aalbert import machine
 from s3prl_aalbert.commands import doctor
 from s3prl_aalbert.upstream import download
 
@@ -62,6 +63,76 @@ def test_weights_that_are_missing_or_altered(monkeypatch: pytest.MonkeyPatch, tm
     (tmp_path / "aalbert_6l_7h" / "model.safetensors").write_bytes(b"something else")
     (altered,) = doctor.check_weights()
     assert not altered.good and "has the SHA-256" in altered.found
+
+
+def finding(name: str) -> doctor.Finding:
+    return next(f for check in (doctor.check_room, doctor.check_limits) for f in check() if f.name == name)
+
+
+@pytest.mark.parametrize(
+    ("meminfo", "limit", "used", "expected"),
+    [
+        (9_000_000, None, None, 9_000_000 * 1024),
+        (9_000_000, "max", "5", 9_000_000 * 1024),
+        (9_000_000, "3000000000", "1000000000", 2_000_000_000),
+        (9_000_000, "3000000000", "3000000001", 0),
+        (None, None, None, None),
+    ],
+)
+def test_a_containers_memory_counts(
+    meminfo: int | None, limit: str | None, used: str | None, expected: int | None, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    files = {
+        "meminfo": f"MemTotal: 1 kB\nMemAvailable:  {meminfo} kB\n" if meminfo else None,
+        "limit": limit,
+        "used": used,
+    }
+    for name, text in files.items():
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    monkeypatch.setattr(machine, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(machine, "CONTROL_GROUPS", [(tmp_path / "limit", tmp_path / "used")])
+    assert machine.available_memory() == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "good", "hint"), [(0.5e9, False, True), (2e9, True, True), (8e9, True, False)]
+)  # fmt: skip
+def test_too_little_memory_is_bad_and_little_gets_a_hint(
+    size: float, good: bool, hint: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "available_memory", lambda: int(size))
+    memory = finding("memory")
+    assert (memory.good, bool(memory.fix), memory.found) == (good, hint, f"{size / 1e9:.1f} GB available")
+
+
+@pytest.mark.parametrize(("size", "good", "hint"), [(1e8, False, True), (1e9, True, True), (1e10, True, False)])
+def test_disk_likewise(size: float, good: bool, hint: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "free_disk", lambda folder: int(size))
+    assert (finding("disk").good, bool(finding("disk").fix)) == (good, hint)
+
+
+def test_little_shared_memory_and_few_open_files_are_hints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "free_disk", lambda folder: 64_000_000)
+    monkeypatch.setattr(machine, "open_files", lambda: 64)
+    shared, files = finding("shared memory"), finding("open files")
+    assert shared.good and "--shm-size" in shared.fix and shared.found == "0.1 GB free in /dev/shm"
+    assert files.good and "ulimit -n" in files.fix and files.found == "up to 64"
+
+
+def test_the_allocator_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in machine.MALLOC_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(machine, "MAPS", tmp_path / "maps")
+    (tmp_path / "maps").write_text("7f00 r-xp /usr/lib/libc.so.6\n")
+    assert "MALLOC_MMAP_THRESHOLD_=65536" in finding("memory allocator").fix
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
+    assert (finding("memory allocator").found, finding("memory allocator").fix) == (
+        "the system's MALLOC_MMAP_THRESHOLD_=65536", "",
+    )  # fmt: skip
+    (tmp_path / "maps").write_text("7f00 r-xp /usr/lib/x86_64-linux-gnu/libjemalloc.so.2\n")
+    assert (finding("memory allocator").found, finding("memory allocator").fix) == ("jemalloc", "")
 
 
 def test_this_machine_is_healthy(capsys: pytest.CaptureFixture) -> None:
