@@ -10,7 +10,7 @@ import numpy as np
 
 from s3prl_aalbert.checkpoint import write_text
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.speech.names import NameMatcher
+from s3prl_aalbert.speech.names import NameMatcher, plain
 from s3prl_aalbert.speech.text import read_lines
 
 logger = logging.getLogger(__name__)
@@ -155,9 +155,10 @@ def keep_fraction(split: Mapping[str, str], fraction: float, seed: int) -> dict[
 
 def exclude(names: Iterable[str], excluded: Sequence[str] | None) -> tuple[list[str], list[str]]:
     """Divide names into (kept, excluded) by datarc.exclude: whole names, or what follows the folder (sa1, also SA1)."""
-    entries = {entry.lower(): entry for entry in excluded or ()}
+    entries = {plain(entry).casefold(): entry for entry in excluded or ()}
     names = list(names)
-    hit = {name: entries.keys() & {name.lower(), name.lower().split("/")[-1]} for name in names}
+    spelt = {name: plain(name).casefold() for name in names}
+    hit = {name: entries.keys() & {spelt[name], spelt[name].split("/")[-1]} for name in names}
     unused = sorted(entries[entry] for entry in entries.keys() - set().union(*hit.values()))
     if unused:
         logger.warning("datarc.exclude has %s, which no utterance is called", ", ".join(unused))

@@ -11,6 +11,7 @@ import itertools
 import logging
 import os
 import stat
+import unicodedata
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ import numpy as np
 from s3prl_aalbert.checkpoint import write_atomically
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 from s3prl_aalbert.speech.finding import UNLISTABLE
+from s3prl_aalbert.speech.text import encoding_of
 
 try:
     import fcntl
@@ -38,8 +40,6 @@ ERRORS = "surrogateescape"
 """File names are bytes: what is no UTF-8 survives a round trip."""
 MAX_DIGITS = 19
 """Of sizes, times and lengths, which must fit 64 bits."""
-READ = "utf-8-sig"
-"""Spreadsheets put a byte order mark in front."""
 
 
 @dataclass
@@ -104,7 +104,7 @@ def read_listing(manifest: Path, look: bool = True) -> Listing:
         size, mtime, count = (_number(manifest, row, name) for name in ("bytes", "mtime_ns", "samples"))
         if look:
             try:
-                file = os.stat(path)  # noqa: PTH116
+                path, file = _on_disk(path)
             except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
                 listing.missing.append((path, f"cannot be looked at ({getattr(error, 'strerror', error)})"))
                 continue
@@ -114,13 +114,25 @@ def read_listing(manifest: Path, look: bool = True) -> Listing:
             if (size, mtime) != (file.st_size, file.st_mtime_ns):
                 size, mtime, count = file.st_size, file.st_mtime_ns, UNKNOWN
         listing.paths.append(path)
-        listing.speakers.append(row.get("speaker", ""))
+        listing.speakers.append(row.get("speaker", "").strip())
         listing.splits.append(_split(manifest, row))
         sizes.append(size)
         mtimes.append(mtime)
         samples.append(count)
     listing.sizes, listing.mtimes, listing.samples = (np.array(x, dtype=np.int64) for x in (sizes, mtimes, samples))
     return listing
+
+
+def _on_disk(path: str) -> tuple[str, os.stat_result]:
+    """Return a file's path and state; a path that was typed or copied may spell its accents or blanks otherwise."""
+    try:
+        return path, os.stat(path)  # noqa: PTH116
+    except FileNotFoundError:
+        for form in ("NFC", "NFD"):
+            with contextlib.suppress(OSError):
+                spelt = unicodedata.normalize(form, path.strip())  # type: ignore[arg-type]
+                return spelt, os.stat(spelt)  # noqa: PTH116
+        raise
 
 
 def apply_manifest(listing: Listing, manifest: Path) -> None:
@@ -223,7 +235,7 @@ def read_rows(file: Path, columns: Sequence[str], required: Sequence[str]) -> It
         AalbertError: it cannot be read, lacks a required column, or has a line of another width.
     """
     try:
-        with file.open(newline="", encoding=READ, errors=ERRORS) as lines:
+        with file.open(newline="", encoding=encoding_of(file), errors=ERRORS) as lines:
             header = lines.readline().rstrip("\r\n").split("\t")
             lacking = [name for name in required if name not in header]
             if lacking:
@@ -239,7 +251,7 @@ def read_rows(file: Path, columns: Sequence[str], required: Sequence[str]) -> It
 
 
 def _header(file: Path) -> tuple[str, ...]:
-    with file.open(encoding=READ, errors=ERRORS) as lines:
+    with file.open(encoding=encoding_of(file), errors=ERRORS) as lines:
         return tuple(lines.readline().rstrip("\r\n").split("\t"))
 
 

@@ -1,10 +1,11 @@
-"""What libsndfile passes over in a file: joined Ogg streams, and headers that state no length.
+"""What libsndfile passes over in a file: further recordings joined to the first, and headers that state no length.
 
 Recorders that write to a pipe cannot go back to fill in the length; they leave 0 or the largest number.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import BinaryIO
 
@@ -13,8 +14,27 @@ _PAGE_HEADER = 27  # bytes, before the table of segments
 _UNKNOWN_32 = 0xFFFFFFFF  # libsndfile reads to the end of the file
 
 
-def split_ogg(data: bytes) -> list[bytes]:
-    """Return the chained streams of an Ogg file, each whole.
+def split_joined(file: BinaryIO) -> list[bytes]:
+    """Return the recordings of a file that were joined by writing one after the other; none where there is only one."""
+    start = file.tell()
+    head = file.read(4)
+    file.seek(start)
+    if head[:4] == b"RIFF":
+        starts = _wav_starts(file, start)
+    elif head[:4] in (b"OggS", b"fLaC") or head[:3] == b"ID3" or head[:1] == b"\xff":
+        find = {b"OggS": _ogg_starts, b"fLaC": _flac_starts}.get(head, _mp3_starts)
+        starts = find(file.read())
+    else:
+        return []
+    if len(starts) < 2:
+        return []
+    file.seek(start)
+    data = file.read()
+    return [data[begin:end] for begin, end in zip(starts, [*starts, len(data)][1:], strict=True)]
+
+
+def _ogg_starts(data: bytes) -> list[int]:
+    """Return where the chained streams of an Ogg file begin.
 
     Source: RFC 3533, sections 4 and 6. Streams that run side by side begin together and stay in one part.
     """
@@ -26,7 +46,37 @@ def split_ogg(data: bytes) -> list[bytes]:
         in_head = begins
         segments = data[at + _PAGE_HEADER : at + _PAGE_HEADER + data[at + 26]]
         at += _PAGE_HEADER + len(segments) + sum(segments)
-    return [data[start:end] for start, end in zip(starts, [*starts[1:], len(data)], strict=True)]
+    return starts
+
+
+def _flac_starts(data: bytes) -> list[int]:
+    """FLAC begins with its name and a STREAMINFO of 34 bytes, whether or not other metadata follow."""
+    return [match.start() for match in re.finditer(rb"fLaC[\x00\x80]\x00\x00\x22", data)]
+
+
+def _mp3_starts(data: bytes) -> list[int]:
+    """An encoder's first frame holds the length of what it wrote, at which libsndfile stops."""
+    tag = 0
+    if data[:3] == b"ID3" and len(data) > 10:
+        tag = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(data[6:10], (21, 14, 7, 0), strict=True))
+    starts = [0]
+    for match in re.finditer(b"Xing|Info", data):
+        # Behind 4 bytes of frame header and 9, 17 or 32 of side information, by MPEG version and channels.
+        frames = [match.start() - place for place in (13, 21, 36)]
+        starts += [at for at in frames if at > tag and data[at] == 0xFF and data[at + 1] >= 0xE0][:1]
+    return starts
+
+
+def _wav_starts(file: BinaryIO, start: int) -> list[int]:
+    starts, at = [0], start
+    while True:
+        file.seek(at)
+        head = file.read(12)
+        if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"WAVE":
+            return starts
+        starts += [at - start] if at > start else []
+        size = struct.unpack("<I", head[4:8])[0]
+        at += 8 + size + size % 2
 
 
 def with_length(file: BinaryIO) -> bytes | None:

@@ -19,7 +19,7 @@ import torch
 import torchaudio
 
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.speech.containers import split_ogg, with_length
+from s3prl_aalbert.speech.containers import split_joined, with_length
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,13 @@ class SoundStream(soundfile.SoundFile):
         """Tell soundfile not to."""
         return False
 
+    def skip(self, count: int) -> int:
+        """Pass over so many samples, or as many as there are, and return how many."""
+        if self.frames < UNKNOWN_LENGTH:
+            count = min(max(0, count), self.frames)
+            return self.seek(count) if count else 0
+        return len(self.read_all(most=max(0, count)))
+
     def read_all(self, dtype: str = "float32", most: int = -1) -> np.ndarray:
         """Return the samples (S, C) from here on, all or at most so many."""
         blocks: list[np.ndarray] = []
@@ -65,7 +72,7 @@ class SoundStream(soundfile.SoundFile):
 
 
 def sound_streams(source: str | bytes | BinaryIO) -> Iterator[SoundStream]:
-    """Yield the recordings of a file one after the other: one, but for Ogg files that were joined.
+    """Yield the recordings of a file one after the other: one, but for files that were joined.
 
     Args:
         source: a path or an open binary file.
@@ -84,16 +91,13 @@ def _parts(source: str | bytes | BinaryIO) -> list[str | bytes | BinaryIO]:
     file: BinaryIO = opened or source  # type: ignore[assignment]
     try:
         start = file.tell()
-        head = file.read(4)
-        file.seek(start)
-        if head == b"OggS":
-            links = split_ogg(file.read())
-            parts: list[str | bytes | BinaryIO] = [io.BytesIO(link) for link in links] if len(links) > 1 else [source]
-        else:
+        joined = split_joined(file)
+        if not joined:
+            file.seek(start)
             mended = with_length(file)
-            parts = [source] if mended is None else [io.BytesIO(mended)]
+            joined = [] if mended is None else [mended]
         file.seek(start)
-        return parts
+        return [io.BytesIO(part) for part in joined] or [source]
     finally:
         if opened:
             opened.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import unicodedata
 from pathlib import Path
@@ -25,8 +26,7 @@ def read_lines(path: Path) -> list[str]:
         AalbertError: it cannot be read, or is not text in UTF-8 or UTF-16.
     """
     try:
-        raw = path.read_bytes()
-        text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8")
+        text = path.read_bytes().decode(encoding_of(path))
     except OSError as error:
         raise AalbertError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -34,6 +34,18 @@ def read_lines(path: Path) -> list[str]:
     # Files joined from several have a byte order mark in their middle.
     text = unicodedata.normalize("NFC", text.replace(BYTE_ORDER_MARK, "")).rstrip(f"{END_OF_FILE}\0")
     return [line.strip(" ") for line in _LINE_END.split(text)]
+
+
+def encoding_of(path: Path) -> str:
+    """Return how a file's text is written: UTF-16 by the mark that it begins with, else UTF-8 with or without one.
+
+    Spreadsheets write either.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
 def number(text: str) -> float:

@@ -78,12 +78,9 @@ def load(
     for stream in sound_streams(_plain(uri)):
         keep_type = not normalize and stream.format == "WAV"
         dtype = _RAW_DTYPES.get(stream.subtype, "float32") if keep_type else "float32"
-        skipped = min(max(0, frame_offset), stream.frames)
-        if skipped:
-            stream.seek(skipped)
+        frame_offset -= stream.skip(frame_offset)
         parts.append(torch.from_numpy(stream.read_all(dtype, num_frames)))  # (S, C)
         rates.add(stream.samplerate)
-        frame_offset -= skipped
         num_frames = num_frames if num_frames < 0 else num_frames - len(parts[-1])
     if len(rates | {part.size(1) for part in parts}) > 2:
         raise RuntimeError(f"{uri}: is joined from recordings of different rates or numbers of channels")

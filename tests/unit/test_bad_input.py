@@ -128,9 +128,9 @@ def test_an_empty_split_names_what_was_left_out(speech: Path) -> None:
 
 
 def test_an_excluded_name_that_is_nowhere_is_a_warning(speech: Path, caplog: pytest.LogCaptureFixture) -> None:
-    data = phones(speech, exclude=["u1", "c/u2", "sa1"])
+    data = phones(speech, exclude=["U1.wav", "data/c/u2", "c/u2", "sa1"])
     assert left_out(data) == {"excluded": ["a/u1", "b/u1", "c/u1", "c/u2", "d/u1"]}
-    assert "datarc.exclude has sa1, which no utterance is called" in caplog.text
+    assert "datarc.exclude has data/c/u2, sa1, which no utterance is called" in caplog.text
 
 
 def test_lists_that_do_not_fit_the_audio(speech: Path) -> None:
@@ -309,6 +309,29 @@ def test_a_speaker_table_of_file_names_or_of_another_corpus(speech: Path) -> Non
     message = r'utt2spk: none of its 2 names has audio; "A/U1" is listed \(did you mean "a/u1"\?\)'
     with pytest.raises(AalbertError, match=message):
         speakers(speech, speaker_from="utt2spk", speakers_file=str(table))
+
+
+def test_one_bad_line_of_a_speaker_table_loses_its_utterance_alone(speech: Path) -> None:
+    table = speech.parent / "utt2spk"
+    lines = [f"{s}/u{i} {s}" for s in "abcd" for i in range(10)]
+    lines[3], lines[15] = "a/u3", "b/u5 b\nb/u5.wav c\nb/u5 a"
+    table.write_text("\n".join([*lines, "a/u7 b", "a/u7 c"]) + "\n")
+    data = speakers(speech, speaker_from="utt2spk", speakers_file=str(table))
+    assert left_out(data) == {"no_speaker": ["a/u3", "a/u7", "b/u5"]}
+    details = (speech.parent / "left_out.tsv").read_text()
+    assert f'{table}: line 4 is "a/u3", expected UTTERANCE SPEAKER' in details
+    assert "gives a/u7 to b, an earlier one to a" in details
+
+
+def test_times_in_another_unit_are_suspected(speech: Path) -> None:
+    table = speech.parent / "labels.tsv"
+    table.write_text("".join(f"{s}/u{i}\t0\t500\taa\n" for s in "abcd" for i in range(10)))
+    with pytest.raises(AalbertError, match="40 utterances with labels past the end of the audio"):
+        phones(speech, alignments=str(table))
+    assert (
+        "labels end at 500.00 s, the audio at 0.50 s, if their times are seconds"
+        in (speech.parent / "left_out.tsv").read_text()
+    )
 
 
 def test_a_flat_folder_gets_a_hint(tmp_path: Path) -> None:

@@ -141,6 +141,24 @@ def test_kinds_that_are_not_read_and_cancelled_channels(
     assert reasons(load(speech, manifest=manifest)) == reasons(corpus) and decoded == []
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_manifest_in_other_encodings_and_spellings(tmp_path: Path, manifest: Path, encoding: str) -> None:
+    decomposed = record(tmp_path / "speech" / "e\u0301cole.wav")
+    record(tmp_path / "speech" / "two words.wav")
+    given = tmp_path / "given.tsv"
+    given.write_text("path\tspeaker\nspeech/\u00e9cole.wav\t s1 \nspeech/two words.wav \ts2\n", encoding=encoding)
+    corpus = load_given(given, manifest)
+    assert [(u.path, u.speaker) for u in corpus.utterances] == [
+        (str(decomposed), "s1"),
+        (str(tmp_path / "speech" / "two words.wav"), "s2"),
+    ]
+    assert corpus.skipped == () and len(load_given(given, manifest).utterances) == 2
+
+
+def load_given(given: Path, manifest: Path) -> Corpus:
+    return load_corpus(DataConfig(manifest=str(given), dev_fraction=0.0, cache_hours=0.0), manifest, SEED)
+
+
 def test_the_same_recording_in_two_formats_is_one_utterance(speech: Path, manifest: Path) -> None:
     for path in sorted(speech.rglob("*.wav")):
         sound, rate = soundfile.read(path)

@@ -57,6 +57,28 @@ def test_info_reads_the_header(stereo, tmp_path):
     assert audio_files.info(tmp_path / "a.flac") == audio_files.AudioMetaData(8000, 10, 1, 24, "FLAC")
 
 
+def test_a_piped_flac_and_joined_recordings_are_read_to_the_end(stereo, tmp_path):
+    path, samples = stereo
+    piped = tmp_path / "piped.flac"
+    soundfile.write(piped, samples, RATE)
+    raw = bytearray(piped.read_bytes())
+    raw[21] &= 0xF0  # no number of samples in STREAMINFO, and no digest
+    raw[22:42] = bytes(20)
+    piped.write_bytes(raw)
+    joined = tmp_path / "joined.wav"
+    joined.write_bytes(path.read_bytes() * 2)
+    for file, expected in ((piped, samples), (joined, np.concatenate([samples, samples]))):
+        assert np.array_equal(audio_files.load(file)[0].numpy() * 32768, expected.T)
+        assert audio_files.info(file).num_frames == len(expected)
+        for start, count in ((0, 30), (100, 700), (790, 20), (1000, -1)):
+            stretch = audio_files.load(file, start, count)[0].numpy() * 32768
+            assert np.array_equal(stretch, expected[start:][: count if count >= 0 else None].T), (file, start, count)
+    soundfile.write(tmp_path / "mono.wav", samples[:, 0], RATE)
+    joined.write_bytes(path.read_bytes() + (tmp_path / "mono.wav").read_bytes())
+    with pytest.raises(RuntimeError, match="different rates or numbers of channels"):
+        audio_files.load(joined)
+
+
 def test_save_keeps_float32_exactly_and_writes_asked_bits(tmp_path):
     wav = torch.randn(2, 100)
     audio_files.save(tmp_path / "f.wav", wav, RATE)

@@ -121,7 +121,8 @@ def _past_end(alignments: Mapping[str, Alignment], lengths: Mapping[str, int]) -
     for name, samples in lengths.items():
         end, seconds = max((s.end for s in alignments[name]), default=0.0), samples / SAMPLE_RATE
         if end > seconds + PAST_END_TOLERANCE:
-            late[name] = f"labels end at {end:.2f} s, the audio at {seconds:.2f} s"
+            unit = ", if their times are seconds" if end > 50 * seconds else ""  # not milliseconds, or samples
+            late[name] = f"labels end at {end:.2f} s, the audio at {seconds:.2f} s{unit}"
     return late
 
 

@@ -128,18 +128,30 @@ def _read_sources(config: SpeakerDataConfig, left_out: LeftOut) -> tuple[dict[st
         speakers = {name: speaker_of(path) for name, path in audio.items() if LIBRISPEECH_STEM.match(name)}
     else:
         table = Path(config.speakers_file or "").expanduser()
-        listed = _read_speakers(table, config.speaker_from == "tsv")
-        matched = match_audio(paths, list(listed))
-        audio, speakers = matched.audio, _speakers_of(matched, listed, table)
+        faults: dict[str, str] = {}
+        listed = _read_speakers(table, config.speaker_from == "tsv", faults)
+        matched = match_audio(paths, [*listed, *faults])
+        audio, speakers = matched.audio, _speakers_of(matched, listed, table, faults)
         left_out.add("no_audio", matched.missing)
-    left_out.add("no_speaker", set(audio) - set(speakers))
+        left_out.add("no_speaker", {matched.utterances.get(name, name): why for name, why in faults.items()})
+    left_out.add("no_speaker", set(audio) - set(speakers) - set(left_out.found.get("no_speaker", {})))
     kept, excluded = exclude([name for name in speakers if name in audio], config.exclude)
     left_out.add("excluded", excluded)
     return audio, {name: speakers[name] for name in kept}
 
 
-def _read_speakers(path: Path, tabs: bool) -> dict[str, str]:
-    """Read ``UTTERANCE SPEAKER`` lines: Kaldi's utt2spk, or a TSV with or without a header."""
+def _read_speakers(path: Path, tabs: bool, faults: dict[str, str] | None = None) -> dict[str, str]:
+    """Read ``UTTERANCE SPEAKER`` lines: Kaldi's utt2spk, or a TSV with or without a header.
+
+    Args:
+        path: the file.
+        tabs: whether it is a TSV.
+        faults: gets why a name has no speaker; a wrong line loses its utterance alone.
+
+    Raises:
+        AalbertError: it cannot be read, or no line of it can.
+    """
+    faults = {} if faults is None else faults
     speakers: dict[str, str] = {}
     for number, line in enumerate(read_lines(path), 1):
         # Names may hold blanks; Kaldi's speakers hold none.
@@ -147,20 +159,28 @@ def _read_speakers(path: Path, tabs: bool) -> dict[str, str]:
         fields = [cell.strip() for cell in cells]
         if not line.strip() or (tabs and number == 1 and fields[0].lower() in ("utterance", "utt")):
             continue
+        name = fields[0]
         if len(fields) < 2 or not all(fields[:2]):
             expected = "UTTERANCE SPEAKER" + (" by a tab" if tabs else "")
-            raise AalbertError(f'{path}: line {number} is "{line.strip()}", expected {expected}')
-        name, speaker = fields[:2]
-        if speakers.setdefault(name, speaker) != speaker:
-            raise AalbertError(f"{path}: line {number} gives {name} to {speaker}, an earlier one to {speakers[name]}")
+            faults.setdefault(name, f'{path}: line {number} is "{line.strip()}", expected {expected}')
+        elif speakers.setdefault(name, fields[1]) != fields[1]:
+            earlier = speakers[name]
+            faults.setdefault(name, f"{path}: line {number} gives {name} to {fields[1]}, an earlier one to {earlier}")
+    speakers = {name: speaker for name, speaker in speakers.items() if name not in faults}
+    if faults and not speakers:
+        raise AalbertError(next(iter(faults.values())))
     return speakers
 
 
-def _speakers_of(matched: Matched, listed: Mapping[str, str], table: Path) -> dict[str, str]:
+def _speakers_of(matched: Matched, listed: Mapping[str, str], table: Path, faults: dict[str, str]) -> dict[str, str]:
+    """Return the speaker by utterance; ``faults`` gets those to whom a table gives two under two names."""
     speakers: dict[str, str] = {}
     for name, utterance in matched.utterances.items():
-        if speakers.setdefault(utterance, listed[name]) != listed[name]:
-            raise AalbertError(f"{table}: gives {utterance} to {speakers[utterance]} and, as {name}, to {listed[name]}")
+        if name in listed and speakers.setdefault(utterance, listed[name]) != listed[name]:
+            faults[utterance] = f"{table}: gives {utterance} to {speakers[utterance]} and, as {name}, to {listed[name]}"
+    speakers = {utterance: speaker for utterance, speaker in speakers.items() if utterance not in faults}
+    if faults and not speakers:
+        raise AalbertError(next(iter(faults.values())))
     if listed and not speakers:
         raise AalbertError(
             f"{table}: none of its {len(listed)} names has audio; {next(iter(matched.missing.values()))}"

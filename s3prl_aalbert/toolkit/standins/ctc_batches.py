@@ -8,6 +8,7 @@ from pathlib import Path
 from torch.utils.data import Dataset
 
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.speech.text import read_lines
 
 Example = tuple[Path, list[int]]
 """An audio file and its tokens."""
@@ -20,7 +21,7 @@ def read_transcripts(path: Path) -> dict[str, str]:
         AalbertError: a line without a text; names it.
     """
     transcripts = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         name, _, text = line.strip().partition(" ")
         if name and not text:
             raise AalbertError(f'{path}:{number}: found "{name}", expected an utterance, a space and its text')

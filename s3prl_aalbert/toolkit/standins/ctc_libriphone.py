@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.speech.text import read_lines
 from s3prl_aalbert.toolkit.standins.ctc_batches import TranscribedFiles, read_transcripts
 
 
@@ -48,7 +49,7 @@ class LibriPhoneDataset(TranscribedFiles):
 def _read_lexicon(files: Sequence[str], tokenizer: Any) -> dict[str, list[str]]:
     words: dict[str, list[str]] = {}
     for name in files:
-        for number, line in enumerate(Path(name).read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(read_lines(Path(name)), start=1):
             if not line.strip():
                 continue
             word, *phonemes = line.split()
