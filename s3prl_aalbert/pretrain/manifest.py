@@ -130,7 +130,7 @@ def _on_disk(path: str) -> tuple[str, os.stat_result]:
     except FileNotFoundError:
         for form in ("NFC", "NFD"):
             with contextlib.suppress(OSError):
-                spelt = unicodedata.normalize(form, path.strip())  # type: ignore[arg-type]
+                spelt = unicodedata.normalize(form, path.strip())
                 return spelt, os.stat(spelt)  # noqa: PTH116
         raise
 
