@@ -20,6 +20,8 @@ MIN_UTTERANCES = 10
 """Fewest utterances of a speaker in the speaker tasks: 8:1:1 needs as many."""
 DIALECT_STEMS = ("sa1", "sa2")
 """TIMIT's two sentences that every speaker reads: in train and test they would measure memory."""
+NO_PHONES = "nothing has phone labels (UTTERANCE.phn beside the audio, as TIMIT has)"
+NO_SPEAKERS = f"fewer than two speakers have {MIN_UTTERANCES} utterances (by a file's folder, or LibriSpeech's number)"
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,10 @@ class DemoSpeech:
     """Folders of speech by purpose."""
 
     pretraining: tuple[Path, ...]
-    phones: Path
-    speakers: Path
+    phones: Path | None
+    """None: nothing has phone labels."""
+    speakers: Path | None
+    """None: fewer than two speakers have enough utterances."""
     description: str
 
 
@@ -42,31 +46,38 @@ def prepare_real(folders: Sequence[Path], target: Path, max_speakers: int) -> De
     """Sort real speech into pre-training, phone and speaker folders (links to the original files).
 
     Files with phone labels (UTTERANCE.phn) make the phone task and are kept out of pre-training if there is other
-    speech; the ``max_speakers`` speakers with most utterances among the rest make the speaker tasks.
+    speech; the ``max_speakers`` speakers with most utterances among the rest make the speaker tasks. A task without
+    speech is left out, and the description says why.
 
     Raises:
-        AalbertError: no audio, no phone labels, or too few utterances per speaker.
+        AalbertError: no audio, or no speech for any of the tasks.
     """
     files = [Path(path) for path in find_audio([str(folder) for folder in folders]).paths]
     labels = {path: label for path in files if (label := phn_beside(path))}
-    labelled = list(labels)
-    if not labelled:
-        where = ", ".join(map(str, folders))
-        raise AalbertError(
-            f"{where}: no phone labels (UTTERANCE.phn beside the audio, as TIMIT has); the demo needs some"
-        )
-    others = sorted(set(files) - set(labelled)) or labelled
+    others = sorted(set(files) - set(labels)) or files
     speakers = _largest_speakers(others, max_speakers)
-    chosen = [path for path in labelled if path.stem.lower() not in DIALECT_STEMS]
-    phones, speaker_files = target / "phones", [path for paths in speakers.values() for path in paths]
-    _link([*chosen, *(labels[path] for path in chosen)], phones)
-    _link(speaker_files, target / "speakers")
-    _link(others, target / "pretraining")
-    description = (
-        f"pre-training {len(others)} files; phones {len(chosen)} labelled files of {len(set(map(speaker_of, chosen)))} "
-        f"speakers; speaker tasks {len(speaker_files)} files of {len(speakers)} speakers"
+    chosen = [path for path in labels if path.stem.lower() not in DIALECT_STEMS]
+    if not chosen and not speakers:
+        where = ", ".join(map(str, folders))
+        raise AalbertError(f"{where}: has speech for no task of the demo: {NO_PHONES}; {NO_SPEAKERS}")
+    speaker_files = [path for paths in speakers.values() for path in paths]
+    parts = [f"pre-training {len(others)} files"]
+    parts.append(
+        f"phones {len(chosen)} labelled files of {len(set(map(speaker_of, chosen)))} speakers"
+        if chosen
+        else f"phone task left out, {NO_PHONES}"
     )
-    return DemoSpeech((target / "pretraining",), phones, target / "speakers", description)
+    parts.append(
+        f"speaker tasks {len(speaker_files)} files of {len(speakers)} speakers"
+        if speakers
+        else f"speaker tasks left out, {NO_SPEAKERS}"
+    )
+    return DemoSpeech(
+        (_linked(others, target / "pretraining"),),
+        _linked([*chosen, *(labels[path] for path in chosen)], target / "phones") if chosen else None,
+        _linked(speaker_files, target / "speakers") if speakers else None,
+        "; ".join(parts),
+    )
 
 
 def _largest_speakers(files: Sequence[Path], max_speakers: int) -> dict[str, list[Path]]:
@@ -75,16 +86,13 @@ def _largest_speakers(files: Sequence[Path], max_speakers: int) -> dict[str, lis
         by_speaker[speaker_of(path)].append(path)
     enough = {name: paths for name, paths in by_speaker.items() if len(paths) >= MIN_UTTERANCES}
     if len(enough) < 2:
-        raise AalbertError(
-            f"the speaker tasks need two speakers with {MIN_UTTERANCES} utterances each; "
-            f"found {len(enough)} (a speaker is the folder of a file, or LibriSpeech's number)"
-        )
+        return {}
     largest = sorted(enough, key=lambda name: (-len(enough[name]), name))[:max_speakers]
     return {name: enough[name] for name in largest}
 
 
-def _link(files: Sequence[Path], target: Path) -> None:
-    """Link files as target/SPEAKER/SPEAKER_NAME, and remove the links of an earlier demo to others.
+def _linked(files: Sequence[Path], target: Path) -> Path:
+    """Link files as target/SPEAKER/SPEAKER_NAME, remove the links of an earlier demo to others, and return ``target``.
 
     Utterances of one name in several folders are numbered; what belongs to one (audio, labels) keeps one name.
     """
@@ -107,3 +115,4 @@ def _link(files: Sequence[Path], target: Path) -> None:
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink():
             link.symlink_to(path)
+    return target

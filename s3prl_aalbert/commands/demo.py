@@ -22,7 +22,7 @@ from s3prl_aalbert.printable import printable, printable_lines
 EXAMPLES = """\
 examples:
   aalbert demo                              # embedded synthetic voices, no download
-  aalbert demo --speech ../shared/data      # your own speech: SPEAKER/*.wav, phone labels as *.phn beside some of it
+  aalbert demo --speech my_speech           # your own: SPEAKER/*.wav, phone labels as *.phn beside some of it or none
   aalbert demo --steps 2000 -o result/demo2
 """
 
@@ -113,9 +113,9 @@ def _check_same_demo(args: argparse.Namespace, output: Path) -> None:
 
 
 def plan(
-    args: argparse.Namespace, pretraining: Sequence[Path], phones: Path, speakers: Path, output: Path
+    args: argparse.Namespace, pretraining: Sequence[Path], phones: Path | None, speakers: Path | None, output: Path
 ) -> list[Step]:
-    """List the demo's commands."""
+    """List the demo's commands; a task without speech (None) is left out."""
     model = output / "pretrain"
     pretrain = Step(
         "pre-train a small AALBERT",
@@ -129,7 +129,7 @@ def plan(
     tasks = {"aalbert_phone": phones, "aalbert_speaker_utterance": speakers, "aalbert_speaker_frame": speakers}
     result = [pretrain]
     for task, folder in tasks.items():
-        for name, upstream in upstreams.items():
+        for name, upstream in upstreams.items() if folder else ():
             # CMVN takes from the features what tells speakers apart: their baseline takes the features without it.
             select = ("-s", "no_cmvn") if name == "features" and "speaker" in task else ()
             result.append(
@@ -142,10 +142,11 @@ def plan(
                     ),
                 )
             )
-    probe = ("probe", *upstreams["aalbert"], "--task", "phone,speaker", "-c", "aalbert_probe_demo")
-    probe += ("-p", str(output / "probe"), "-a", "--seed", str(args.seed))
+    probed = {name: folder for name, folder in (("phone", phones), ("speaker", speakers)) if folder}
     datarc = "config.downstream_expert.datarc"
-    probe += ("-o", f"{datarc}.phone.audio={str(phones)!r},,{datarc}.speaker.audio={str(speakers)!r}")
+    audio = ",,".join(f"{datarc}.{name}.audio={str(folder)!r}" for name, folder in probed.items())
+    probe = ("probe", *upstreams["aalbert"], "--task", ",".join(probed), "-c", "aalbert_probe_demo")
+    probe += ("-p", str(output / "probe"), "-a", "--seed", str(args.seed), "-o", audio)
     return [*result, Step("probe every layer", probe)]
 
 
@@ -193,14 +194,14 @@ def run_step(step: Step, output: Path, threads: int | None) -> None:
     print(f"  {step.name}: done in {time.monotonic() - started:.0f} s", flush=True)
 
 
-def _finish(output: Path, speakers: Path, description: str, started: float) -> int:
+def _finish(output: Path, speakers: Path | None, description: str, started: float) -> int:
     from s3prl_aalbert.analysis.report import summarise_runs, write_report
     from s3prl_aalbert.analysis.tsne import TsneRequest
 
     print("writing the report ...", flush=True)
     runs = [output / "pretrain", output / "tasks", output / "probe"]
     summary = summarise_runs(runs)
-    tsne = TsneRequest(checkpoint=output / "pretrain", speech=(speakers,))
+    tsne = TsneRequest(checkpoint=output / "pretrain", speech=(speakers,)) if speakers else None
     page = write_report(runs, output / "report", "AALBERT demo", f"Speech: {description}.", tsne, summary)
     print(f"\n{summary.table()}\n\nreport: {page}\ntotal: {(time.monotonic() - started) / 60:.1f} minutes")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from s3prl_aalbert.config import LARGEST_SIZE, shown
 from s3prl_aalbert.downstream.left_out import LeftOut
-from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.errors import AalbertError, did_you_mean
 from s3prl_aalbert.pretrain.audio_cache import SCALE, quantise
 from s3prl_aalbert.pretrain.config import MOST_WORKERS
 from s3prl_aalbert.speech.finding import existing_folders, find_files
@@ -38,6 +39,32 @@ def loading_problems(config: Any) -> list[str]:
     if not 0 <= config.num_workers <= MOST_WORKERS:
         found.append(f"datarc.num_workers is {shown(config.num_workers)}, expected 0 to {MOST_WORKERS}")
     return found
+
+
+PATH_KEYS = ("audio", "alignments", "speakers_file", "train_list", "dev_list", "test_list")
+"""Of a task's datarc: what names files or folders."""
+
+
+def check_paths(config: Any, where: str) -> None:
+    """Check that what a task's configuration names is there, before anything is read.
+
+    Args:
+        config: a task's datarc.
+        where: its dotted key, e.g. downstream_expert.datarc.
+
+    Raises:
+        AalbertError: something is not; names the key, and the nearest neighbour.
+    """
+    for key in PATH_KEYS:
+        value = getattr(config, key, None)
+        for path in value if isinstance(value, (list, tuple)) else [value] if value else []:
+            real = Path(path).expanduser()
+            if not os.path.lexists(real):
+                beside = [other.name for other in real.parent.glob("*")]
+                raise AalbertError(
+                    f"{where}.{key} is {shown(path)}: no such {'folder' if key == 'audio' else 'file or folder'}"
+                    f"{did_you_mean(real.name, beside)}; set it with -o \"config.{where}.{key}='PATH'\""
+                )
 
 
 def find_audio(folders: Sequence[str], left_out: LeftOut | None = None) -> list[Path]:

@@ -12,7 +12,7 @@ import soundfile
 from s3prl_aalbert.cli import COMMANDS
 from s3prl_aalbert.commands import demo
 from s3prl_aalbert.config import find_config
-from s3prl_aalbert.demo_speech import prepare_real
+from s3prl_aalbert.demo_speech import DemoSpeech, prepare_real
 from s3prl_aalbert.errors import AalbertError
 
 
@@ -39,6 +39,7 @@ def names(folder: Path) -> set[str]:
 def test_real_speech_is_sorted_by_purpose(tmp_path: Path) -> None:
     make_speech(tmp_path / "speech")
     found = prepare_real([tmp_path / "speech"], tmp_path / "out", max_speakers=5)
+    assert found.phones and found.speakers
     assert names(found.phones) == {
         f"{s}/{s}_u{i}.{suffix}" for s in ("lab1", "lab2") for i in range(3) for suffix in ("wav", "phn")
     }
@@ -96,13 +97,44 @@ def test_links_of_an_earlier_demo_are_replaced(tmp_path: Path) -> None:
     assert len(names(found.speakers)) == 23
 
 
-@pytest.mark.parametrize(("labelled", "plain", "message"), [(0, 12, "no phone labels"), (3, 2, "two speakers")])
-def test_unsuitable_speech_is_one_sentence(tmp_path: Path, labelled: int, plain: int, message: str) -> None:
-    make_speech(tmp_path / "speech", labelled or 1, plain)
-    if not labelled:
-        for path in (tmp_path / "speech").rglob("*.phn"):
-            path.unlink()
-    with pytest.raises(AalbertError, match=message):
+def remove_labels(speech: Path) -> None:
+    for path in speech.rglob("*.phn"):
+        path.unlink()
+
+
+def planned(found: DemoSpeech, output: Path) -> list[tuple[str, ...]]:
+    args = argparse.Namespace(speech=["speech"], steps=None, seed=1)
+    return [step.argv for step in demo.plan(args, found.pretraining, found.phones, found.speakers, output)]
+
+
+def test_without_phone_labels_the_phone_task_is_left_out(tmp_path: Path) -> None:
+    make_speech(tmp_path / "speech")
+    remove_labels(tmp_path / "speech")
+    found = prepare_real([tmp_path / "speech"], tmp_path / "out", max_speakers=5)
+    assert found.phones is None and found.speakers is not None
+    assert "phone task left out, nothing has phone labels" in found.description
+    assert len(names(found.pretraining[0])) == 27 + 8, "what would have been the phone task's is trained on"
+    commands = planned(found, tmp_path)
+    assert [argv[argv.index("-d") + 1] for argv in commands if "-d" in argv] == [
+        "aalbert_speaker_utterance", "aalbert_speaker_utterance", "aalbert_speaker_frame", "aalbert_speaker_frame",
+    ]  # fmt: skip
+    assert commands[-1][commands[-1].index("--task") + 1] == "speaker" and "phone.audio" not in commands[-1][-1]
+
+
+def test_with_too_few_utterances_a_speaker_those_tasks_are_left_out(tmp_path: Path) -> None:
+    make_speech(tmp_path / "speech", plain=2)
+    found = prepare_real([tmp_path / "speech"], tmp_path / "out", max_speakers=5)
+    assert found.speakers is None and found.phones is not None
+    assert "speaker tasks left out, fewer than two speakers have 10 utterances" in found.description
+    commands = planned(found, tmp_path)
+    assert {argv[argv.index("-d") + 1] for argv in commands if "-d" in argv} == {"aalbert_phone"}
+    assert commands[-1][commands[-1].index("--task") + 1] == "phone" and "speaker.audio" not in commands[-1][-1]
+
+
+def test_speech_for_no_task_is_one_sentence(tmp_path: Path) -> None:
+    make_speech(tmp_path / "speech", plain=2)
+    remove_labels(tmp_path / "speech")
+    with pytest.raises(AalbertError, match=r"no task of the demo: nothing has phone .*; fewer than two speakers"):
         prepare_real([tmp_path / "speech"], tmp_path / "out", max_speakers=5)
 
 

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from s3prl_aalbert.config import from_dict, packaged_configs, read_yaml
+from s3prl_aalbert.downstream.audio_dataset import check_paths
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.phone.expert import DownstreamExpert as PhoneExpert
 from s3prl_aalbert.downstream.phone.expert import collapse, edit_distance
@@ -312,13 +313,34 @@ def test_bad_files_among_good_ones_are_counted_and_named(tmp_path: Path) -> None
         ({"num_folds": 9}, "too few for 9"),
         ({"phone_set": "40"}, "phone_set"),
         ({"phone_sett": "39"}, 'did you mean "phone_set"'),
-        ({"audio": "/nowhere"}, "no such folder"),
+        (
+            {"audio": "/nowhere"},
+            "datarc.audio is '/nowhere': no such folder; set it with -o \"config.downstream_",
+        ),
+        ({"audio": ["/", "/nowhere"]}, "datarc.audio is '/nowhere': no such folder"),
+        ({"alignments": "/nowhere.tsv"}, "datarc.alignments is '/nowhere.tsv': no such file or folder; set it with -o"),
+        (
+            {"split": "lists", "train_list": "none.txt", "test_list": "none.txt"},
+            "train_list is 'none.txt': no such",
+        ),
         ({"split": "lists"}, "train_list"),
     ],
 )
 def test_wrong_phone_settings_are_one_sentence(corpus: Path, tmp_path: Path, datarc: dict, message: str) -> None:
     with pytest.raises(AalbertError, match=message):
         phone_expert(corpus, tmp_path, **datarc)
+
+
+def test_a_folder_that_is_not_there_is_named_by_its_key_with_the_nearest_one(tmp_path: Path) -> None:
+    (tmp_path / "timit").mkdir()
+    for task, config in (("phone", PhoneDataConfig), ("speaker", SpeakerDataConfig)):
+        where = f"downstream_expert.datarc.{task}"
+        with pytest.raises(AalbertError) as caught:
+            check_paths(config(audio=f"{tmp_path}/timti"), where)
+        assert str(caught.value) == (
+            f"{where}.audio is '{tmp_path}/timti': no such folder (did you mean \"timit\"?); "
+            f"set it with -o \"config.{where}.audio='PATH'\""
+        )
 
 
 def test_cpc_lists_with_dev_taken_out_of_train(corpus: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from s3prl_aalbert.checkpoint import write_text
 from s3prl_aalbert.config import from_dict
 from s3prl_aalbert.downstream.alignments import token_of_grid_frame
+from s3prl_aalbert.downstream.audio_dataset import check_paths
 from s3prl_aalbert.downstream.classifier import ClassifierConfig
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.phone.dataset import PhoneLabels, load_phone_data
@@ -29,6 +30,7 @@ class DownstreamExpert(TaskExpert):
 
     def __init__(self, upstream_dim: int, upstream_rate: int, downstream_expert: dict, expdir: str, **kwargs: Any):
         config = from_dict(PhoneDataConfig, downstream_expert.get("datarc"), "downstream_expert.datarc")
+        check_paths(config, "downstream_expert.datarc")
         model = from_dict(ClassifierConfig, downstream_expert.get("modelrc"), "downstream_expert.modelrc")
         seed = int(kwargs.get("seed") or 0)
         super().__init__(

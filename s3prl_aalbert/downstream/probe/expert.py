@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from s3prl_aalbert.config import LARGEST_SIZE, from_dict, shown
 from s3prl_aalbert.downstream.alignments import token_of_grid_frame
-from s3prl_aalbert.downstream.audio_dataset import loading_problems
+from s3prl_aalbert.downstream.audio_dataset import check_paths, loading_problems
 from s3prl_aalbert.downstream.classes import KnowsClasses
 from s3prl_aalbert.downstream.classifier import CLASSIFIERS, build_classifier
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
@@ -140,8 +140,12 @@ class DownstreamExpert(KnowsClasses):
             )
         folder = data_folder(self.expdir / task, kwargs)
         if task == "phone":
-            return load_phone_data(from_dict(PhoneDataConfig, values, where), self.rate, self.seed, folder)
-        return load_speaker_data(from_dict(SpeakerDataConfig, values, where), self.seed, folder)
+            phones = from_dict(PhoneDataConfig, values, where)
+            check_paths(phones, where)
+            return load_phone_data(phones, self.rate, self.seed, folder)
+        speakers = from_dict(SpeakerDataConfig, values, where)
+        check_paths(speakers, where)
+        return load_speaker_data(speakers, self.seed, folder)
 
     def _majority(self, task: str) -> dict[str, float]:
         data = self.data[task]

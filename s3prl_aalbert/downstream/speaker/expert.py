@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from s3prl_aalbert.config import SAMPLE_RATE, from_dict
+from s3prl_aalbert.downstream.audio_dataset import check_paths
 from s3prl_aalbert.downstream.classifier import ClassifierConfig
 from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data
 from s3prl_aalbert.downstream.task import TaskData, TaskExpert, data_folder, majority_of
@@ -17,6 +18,7 @@ class SpeakerExpert(TaskExpert):
 
     def __init__(self, upstream_dim: int, upstream_rate: int, downstream_expert: dict, expdir: str, **kwargs: Any):
         config = from_dict(SpeakerDataConfig, downstream_expert.get("datarc"), "downstream_expert.datarc")
+        check_paths(config, "downstream_expert.datarc")
         modelrc = downstream_expert.get("modelrc") or {}
         modelrc = {"classifier": "linear", **modelrc} if isinstance(modelrc, dict) else modelrc
         model = from_dict(ClassifierConfig, modelrc, "downstream_expert.modelrc")
