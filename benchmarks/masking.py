@@ -23,6 +23,7 @@ from s3prl_aalbert.analysis.reconstruct import load_objective
 from s3prl_aalbert.audio_io import read_audio
 from s3prl_aalbert.checkpoint import write_text
 from s3prl_aalbert.masking import ZERO, MaskPlan, length_mask
+from s3prl_aalbert.objective import Speech
 from s3prl_aalbert.pretrain.manifest import read_rows
 from s3prl_aalbert.upstream.expert import UpstreamExpert, pad_wavs
 
@@ -71,7 +72,9 @@ def losses(folder: Path, wavs: Sequence[Tensor]) -> tuple[float, float]:
     selected = drawn & length_mask(features.lengths, shape[1])
     shown = torch.arange(shape[1]).expand(shape)
     sources = (torch.where(selected, ZERO, shown), shown)
-    hidden, visible = (objective(padded, num_samples, MaskPlan(selected, source)).mean.item() for source in sources)
+    hidden, visible = (
+        objective(Speech(padded, num_samples, MaskPlan(selected, source))).mean.item() for source in sources
+    )
     return hidden, visible
 
 

@@ -7,8 +7,10 @@ an utterance's features are the same alone and in any batch.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as functional
 import torchaudio
@@ -45,6 +47,9 @@ class Acoustics(nn.Module):
 
     window: Tensor
     filters: Tensor
+    corpus_mean: Tensor
+    """(feature_dim,) with ``cmvn: corpus`` alone; a checkpoint keeps it, as ``corpus_std``."""
+    corpus_std: Tensor
 
     def __init__(self, config: AudioConfig, downsample_rate: int):
         super().__init__()
@@ -52,23 +57,29 @@ class Acoustics(nn.Module):
         self.stack = downsample_rate
         window = torch.hann_window(config.win_samples)
         filters = torchaudio.functional.melscale_fbanks(
-            config.target_dim, 0.0, config.sample_rate / 2, config.num_mel_bins, config.sample_rate
+            config.spectrum_bins, 0.0, config.sample_rate / 2, config.num_mel_bins, config.sample_rate
         )  # (K, M)
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("filters", filters, persistent=False)
+        if config.cmvn == "corpus":
+            self.register_buffer("corpus_mean", torch.zeros(config.feature_dim))
+            self.register_buffer("corpus_std", torch.ones(config.feature_dim))
 
     def token_lengths(self, num_samples: Tensor) -> Tensor:
         """Return the tokens (B,) of waveforms of num_samples (B,) samples: ceil(frames / stack)."""
         return -(-self.config.num_frames(num_samples) // self.stack)
 
     @torch.no_grad()
-    def forward(self, wavs: Tensor, num_samples: Tensor, with_target: bool = False) -> Features:
+    def forward(
+        self, wavs: Tensor, num_samples: Tensor, with_target: bool = False, warp: Tensor | None = None
+    ) -> Features:
         """Compute features, and targets if asked for.
 
         Args:
             wavs: (B, S) float waveforms at the configured rate; values past num_samples are ignored.
             num_samples: (B,) real samples, each at least 1.
             with_target: also compute the reconstruction target.
+            warp: (B,) stretches the frequency axis of each waveform, as another vocal tract would; None or 1: as it is.
         """
         with torch.autocast(wavs.device.type, enabled=False):
             wavs = wavs.float() * length_mask(num_samples, wavs.size(1))
@@ -76,8 +87,13 @@ class Acoustics(nn.Module):
                 wavs = to_level(wavs, num_samples, self.config.target_level_db)
             num_frames = self.config.num_frames(num_samples)
             power = self._power(wavs, num_samples)  # (B, F, K)
-            frames = self._input_features(power, num_frames)  # (B, F, feature_dim)
-            target = self._target(wavs, num_samples, power, num_frames) if with_target else None
+            features = self._features(power, num_frames, warp)  # (B, F, feature_dim)
+            frames = self._normalise(features, num_frames)
+            target = None
+            if with_target and self.config.target == "mel":
+                target = self._normalise_target(features, num_frames)
+            elif with_target:
+                target = self._spectrogram(wavs, num_samples, power, num_frames)
             mask = length_mask(num_frames, frames.size(1)).unsqueeze(-1)
             return Features(
                 tokens=self._stack(frames).flatten(2),
@@ -107,21 +123,36 @@ class Acoustics(nn.Module):
         )  # (B, K, F)
         return (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2)
 
-    def _input_features(self, power: Tensor, num_frames: Tensor) -> Tensor:
-        log_mel = self._log(power @ self.filters, self.config.cmvn)  # (B, F, M)
-        features = log_mel
-        if self.config.delta:
-            held = _hold_last_frame(log_mel, num_frames)
-            delta = torchaudio.functional.compute_deltas(held.transpose(1, 2)).transpose(1, 2)
-            features = torch.cat([log_mel, delta], dim=-1)  # (B, F, 2 M)
-        return self._cmvn(features, num_frames) if self.config.cmvn else _zero_padding(features, num_frames)
+    def _features(self, power: Tensor, num_frames: Tensor, warp: Tensor | None = None) -> Tensor:
+        """Return log-mel and delta (B, F, feature_dim) before any normalisation."""
+        filters = self.filters if warp is None else warped(self.filters, warp)
+        log_mel = self._log(power @ filters, self.config.cmvn != "none")  # (B, F, M)
+        if not self.config.delta:
+            return log_mel
+        held = _hold_last_frame(log_mel, num_frames)
+        return torch.cat([log_mel, self._deltas(held)], dim=-1)  # (B, F, 2 M)
+
+    def _deltas(self, frames: Tensor) -> Tensor:
+        return torchaudio.functional.compute_deltas(frames.transpose(1, 2)).transpose(1, 2)
+
+    def _normalise(self, features: Tensor, num_frames: Tensor) -> Tensor:
+        """Apply ``audio.cmvn`` to features (B, F, feature_dim); padding becomes 0."""
+        if self.config.cmvn == "utterance":
+            return self._cmvn(features, num_frames)
+        if self.config.cmvn == "corpus":
+            features = (features - self.corpus_mean) / self.corpus_std
+        return _zero_padding(features, num_frames)
 
     def _cmvn(self, features: Tensor, num_frames: Tensor) -> Tensor:
         if self.config.front_end == "s3prl":
             return cmvn(features, num_frames, unbiased=True, eps=self.config.log_floor)  # S3PRL has one eps
         return cmvn(features, num_frames)
 
-    def _target(self, wavs: Tensor, num_samples: Tensor, power: Tensor, num_frames: Tensor) -> Tensor:
+    def _normalise_target(self, target: Tensor, num_frames: Tensor) -> Tensor:
+        return self._cmvn(target, num_frames) if self.config.target_cmvn else _zero_padding(target, num_frames)
+
+    def _spectrogram(self, wavs: Tensor, num_samples: Tensor, power: Tensor, num_frames: Tensor) -> Tensor:
+        """Return the linear spectrogram to rebuild (B, F, K)."""
         if self.config.target_preemphasis:
             emphasised = wavs - self.config.target_preemphasis * functional.pad(wavs, (1, 0))[:, :-1]
             # The filter answers one sample past the end: a click that an unpadded waveform does not have.
@@ -131,7 +162,7 @@ class Acoustics(nn.Module):
         else:
             level_db = 10 * torch.log10(power.clamp_min(1e-10))
             target = ((level_db - REF_DB - MIN_DB) / -MIN_DB).clamp(0, 1)
-        return self._cmvn(target, num_frames) if self.config.target_cmvn else _zero_padding(target, num_frames)
+        return self._normalise_target(target, num_frames)
 
     def _log(self, power: Tensor, normalised: bool) -> Tensor:
         """Return log(power + log_floor), up to the constant log(log_floor) where CMVN removes it anyway.
@@ -146,6 +177,49 @@ class Acoustics(nn.Module):
         missing = -frames.size(1) % self.stack
         padded = functional.pad(frames, (0, 0, 0, missing))
         return padded.unflatten(1, (-1, self.stack))  # (B, T, stack, dim)
+
+
+def warped(filters: Tensor, warp: Tensor) -> Tensor:
+    """Return filters that hear each spectrum stretched: vocal tract length perturbation (Jaitly and Hinton, 2013).
+
+    Args:
+        filters: (K, M).
+        warp: (B,) factors of the frequency axis; what lies beyond the last bin is not heard.
+
+    Returns:
+        (B, K, M): the filters at warp times each frequency, linearly between the bins.
+    """
+    bins = filters.size(0)
+    place = torch.arange(bins, device=filters.device) * warp.to(filters).unsqueeze(1)  # (B, K)
+    below = place.floor().long()
+    share = (place - below).unsqueeze(-1)
+    padded = functional.pad(filters, (0, 0, 0, 2))  # zeros beyond the last bin
+    low, high = (padded[(below + step).clamp(max=bins + 1)] for step in (0, 1))  # (B, K, M)
+    return low * (1 - share) + high * share
+
+
+def corpus_statistics(acoustics: Acoustics, wavs: Iterable[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Return the mean and standard deviation of each feature dimension over all frames of some speech.
+
+    Args:
+        acoustics: whose features; its own normalisation is left aside.
+        wavs: waveforms (num_samples,) at 16 kHz, one after the other.
+
+    Returns:
+        (feature_dim,) each, float32, summed in float64; the deviation at least ``CMVN_EPS``.
+    """
+    count = 0
+    total = squares = torch.zeros(acoustics.config.feature_dim, dtype=torch.float64)
+    for samples in wavs:
+        num_samples = torch.tensor([len(samples)])
+        wav = torch.from_numpy(samples).unsqueeze(0)
+        if acoustics.config.target_level_db is not None:
+            wav = to_level(wav, num_samples, acoustics.config.target_level_db)
+        num_frames = acoustics.config.num_frames(num_samples)
+        frames = acoustics._features(acoustics._power(wav, num_samples), num_frames)[0].double()  # (F, feature_dim)
+        count, total, squares = count + len(frames), total + frames.sum(0), squares + frames.square().sum(0)
+    mean = total / count
+    return mean.float(), (squares / count - mean.square()).clamp_min(0).sqrt().clamp_min(CMVN_EPS).float()
 
 
 def to_level(wavs: Tensor, num_samples: Tensor, level_db: float) -> Tensor:

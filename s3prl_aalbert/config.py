@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +39,10 @@ SAMPLE_RATE = 16000
 """Hz, of all audio that is read here."""
 # No model comes near these; a slip of the keyboard does, and would fill the memory or run for ever.
 LARGEST_SIZE, MOST_LAYERS = 1 << 16, 1000
+CMVN_MODES = ("utterance", "corpus", "none")
+TARGETS = ("log", "db", "mel")
+POSITIONS = ("sinusoid", "convolutional", "rotary")
+MASK_LAYOUTS = ("grid", "overlap")
 LARGEST_AUDIO = {"win_ms": 10_000, "hop_ms": 10_000, "n_fft": 1 << 20, "num_mel_bins": 10_000}
 
 
@@ -57,12 +62,15 @@ class AudioConfig:
     """Log-mel bins."""
     delta: bool = True
     """Append first-order differences: 80 -> 160 dimensions."""
-    cmvn: bool = True
-    """Mean and variance normalisation per utterance and dimension, over real frames alone."""
+    cmvn: str = "utterance"
+    """Normalisation of the input features, by dimension: "utterance" (its own mean and variance, over real frames
+    alone: this removes most of the speaker), "corpus" (those of the training speech, kept in the checkpoint) or
+    "none". true and false, as in older files, are "utterance" and "none"."""
     log_floor: float = 1e-6
     """Added to mel energies (and to target power) before the logarithm."""
     target: str = "log"
-    """Target scale: "log" (log power) or "db" (decibels scaled and clipped to [0, 1])."""
+    """What reconstruction rebuilds: the linear spectrogram as "log" (log power) or "db" (decibels scaled and clipped
+    to [0, 1]), or "mel", the log-mel (and delta) frames themselves."""
     target_preemphasis: float = 0.0
     """First-order pre-emphasis of the waveform for the target alone; 0 is off."""
     target_cmvn: bool = True
@@ -72,6 +80,13 @@ class AudioConfig:
     for models converted from there: centred on the start of their hop, mirrored edges, CMVN with n - 1."""
     target_level_db: float | None = None
     """Scale every waveform to this level first (S3PRL: -25); null: leave it."""
+
+    @classmethod
+    def from_older(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return values as they are written today: ``cmvn`` was true or false."""
+        if isinstance(values.get("cmvn"), bool):
+            return {**values, "cmvn": "utterance" if values["cmvn"] else "none"}
+        return values
 
     @property
     def hop_samples(self) -> int:
@@ -95,9 +110,14 @@ class AudioConfig:
         return self.num_mel_bins * (2 if self.delta else 1)
 
     @property
-    def target_dim(self) -> int:
-        """Bins of one target frame."""
+    def spectrum_bins(self) -> int:
+        """Bins of the linear spectrogram."""
         return self.n_fft // 2 + 1
+
+    @property
+    def target_dim(self) -> int:
+        """Values of one target frame."""
+        return self.feature_dim if self.target == "mel" else self.spectrum_bins
 
     def problems(self) -> list[str]:
         """Return what makes these values unusable, one sentence each."""
@@ -115,8 +135,10 @@ class AudioConfig:
             return found
         if self.front_end not in ("aalbert", "s3prl"):
             found.append(f'audio.front_end is "{self.front_end}", expected "aalbert" or "s3prl"')
-        if self.target not in ("log", "db"):
-            found.append(f'audio.target is "{self.target}", expected "log" or "db"')
+        if self.target not in TARGETS:
+            found.append(f'audio.target is "{self.target}", expected one of {", ".join(TARGETS)}')
+        if self.cmvn not in CMVN_MODES:
+            found.append(f'audio.cmvn is "{self.cmvn}", expected one of {", ".join(CMVN_MODES)}')
         if self.n_fft < self.win_samples:
             found.append(f"audio.n_fft is {self.n_fft}, expected at least the window of {self.win_samples} samples")
         if self.hop_samples < 2 or self.hop_samples % 2 or self.n_fft % 2:
@@ -155,6 +177,14 @@ class TransformerConfig:
     """Factorises input and output projections through this width (ALBERT); null: none."""
     attention_head_size: int | None = None
     """Width of a head; null: hidden_size / num_attention_heads."""
+    positions: str = "sinusoid"
+    """How a token knows its place: "sinusoid" (absolute, added to the input; the paper), "convolutional" (a grouped
+    convolution over the input tokens, added to them; wav2vec 2.0, HuBERT) or "rotary" (queries and keys turned by
+    their position; RoFormer). The last two are relative: no position is ever unseen."""
+    conv_position_kernel: int = 31
+    """Tokens that the convolution spans; odd."""
+    conv_position_group_size: int = 16
+    """Channels of each of its groups. A sub-network keeps it, so that its channels see what they saw."""
     position_encoding_size: int | None = None
     """Width of the sinusoid table, whose first hidden_size columns are used; null: hidden_size. An extracted
     sub-network keeps its supernet's: a prefix of a wide sinusoid is no narrow one."""
@@ -209,6 +239,8 @@ class TransformerConfig:
             "embedding_size",
             "attention_head_size",
             "position_encoding_size",
+            "conv_position_kernel",
+            "conv_position_group_size",
         ):
             value, most = getattr(self, name), MOST_LAYERS if name == "num_hidden_layers" else LARGEST_SIZE
             if value is not None and not 1 <= value <= most:
@@ -222,6 +254,12 @@ class TransformerConfig:
         for name in ("initializer_range", "layer_norm_eps", "position_scale"):
             if not 0 <= getattr(self, name) < math.inf:
                 found.append(f"transformer.{name} is {getattr(self, name)}, expected at least 0 and finite")
+        if self.positions not in POSITIONS:
+            found.append(f'transformer.positions is "{self.positions}", expected one of {", ".join(POSITIONS)}')
+        if self.positions == "convolutional" and self.conv_position_kernel % 2 == 0:
+            found.append(f"transformer.conv_position_kernel is {self.conv_position_kernel}, expected an odd number")
+        if self.positions == "rotary" and not found and self.head_dim % 2:
+            found.append(f"transformer.positions: rotary needs heads of an even width, they have {self.head_dim}")
         if self.hidden_act not in ("gelu", "relu"):
             found.append(f'transformer.hidden_act is "{self.hidden_act}", expected "gelu" or "relu"')
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
@@ -279,7 +317,16 @@ def reuse_problems(reuses: tuple[bool, ...], heads: tuple[int, ...]) -> list[str
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """Masked reconstruction (paper section 3.1)."""
+    """What is predicted of masked speech: the spectrogram (paper section 3.1), discrete units (HuBERT), or both."""
+
+    reconstruction_weight: float = 1.0
+    """Of the L1 distance to the spectrogram; 0: the model has no spectrogram head."""
+    unit_weight: float = 0.0
+    """Of the cross-entropy of the units; 0: the model has no unit head."""
+    num_units: int = 100
+    """Clusters of the codebook that the units come from."""
+    units_per_token: int = 1
+    """1: a unit a token. transformer.downsample_rate: one a frame."""
 
     mask_proportion: float = 0.15
     """Share of tokens selected."""
@@ -289,6 +336,10 @@ class TaskConfig:
     """Of the selected: replaced by a random token of the utterance. The rest is kept."""
     mask_consecutive: int = 1
     """Width of a masked span, in tokens."""
+    mask_layout: str = "grid"
+    """"grid": spans side by side from a random start, never overlapping; mask_proportion is the share of tokens.
+    "overlap": spans begin anywhere and may overlap; mask_proportion is their number times their width over the number
+    of tokens, so that fewer tokens are masked (HuBERT: 0.8 of width 10, about half of the tokens)."""
     dice: str = "token"
     """"token": zero / random / keep is drawn per span (the paper's text); "utterance": once per utterance (as run)."""
 
@@ -304,6 +355,15 @@ class TaskConfig:
             found.append("task.zero_proportion and task.random_proportion must be positive and sum to at most 1")
         if self.mask_consecutive < 1:
             found.append(f"task.mask_consecutive is {self.mask_consecutive}, expected at least 1")
+        if self.mask_layout not in MASK_LAYOUTS:
+            found.append(f'task.mask_layout is "{self.mask_layout}", expected one of {", ".join(MASK_LAYOUTS)}')
+        weights = self.reconstruction_weight, self.unit_weight
+        if min(weights) < 0 or not 0 < max(weights) < math.inf:
+            found.append("task.reconstruction_weight and unit_weight must not be negative, nor both zero")
+        if not 2 <= self.num_units <= LARGEST_SIZE:
+            found.append(f"task.num_units is {shown(self.num_units)}, expected 2 to {LARGEST_SIZE}")
+        if self.units_per_token < 1:
+            found.append(f"task.units_per_token is {self.units_per_token}, expected at least 1")
         if self.dice not in ("token", "utterance"):
             found.append(f'task.dice is "{self.dice}", expected "token" or "utterance"')
         return found
@@ -316,6 +376,13 @@ class ModelConfig:
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
+
+    def problems(self) -> list[str]:
+        """Return what does not fit together."""
+        per_token, stack = self.task.units_per_token, self.transformer.downsample_rate
+        if self.task.unit_weight and per_token not in (1, stack):
+            return [f"task.units_per_token is {per_token}, expected 1 or transformer.downsample_rate {stack}"]
+        return []
 
     @property
     def input_dim(self) -> int:

@@ -63,6 +63,48 @@ def sinusoid_positions(num_positions: int, hidden_size: int, device: torch.devic
     return torch.where(column % 2 == 0, angle.sin(), angle.cos()).float().to(device)
 
 
+def rotations(num_positions: int, head_dim: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    """Return the cosines and sines of rotary position encoding (RoFormer, arXiv 2104.09864).
+
+    Returns:
+        (num_positions, head_dim / 2) float32 each.
+    """
+    position = torch.arange(num_positions, device=device, dtype=torch.float32).unsqueeze(1)
+    exponent = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim
+    angle = position * torch.pow(10000.0, -exponent)
+    return angle.cos(), angle.sin()
+
+
+def rotate(heads: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn queries or keys (B, H, T, E) by their angles: cosines and sines, (T, E / 2) or (B, 1, T, E / 2) each."""
+    cosine, sine = (part.to(heads.dtype) for part in rotation)
+    first, second = heads.chunk(2, dim=-1)
+    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
+
+
+class ConvolutionalPositions(nn.Module):
+    """A grouped convolution over the tokens: what stands around a token tells its place (wav2vec 2.0, section 2).
+
+    Groups have a fixed number of channels, so that a prefix of the channels sees the prefix of the groups.
+    """
+
+    def __init__(self, size: int, group_size: int, kernel: int):
+        super().__init__()
+        self.group_size, self.kernel = group_size, kernel
+        self.weight = nn.Parameter(torch.zeros(size, group_size, kernel))  # drawn by ``initialise``
+        self.bias = nn.Parameter(torch.zeros(size))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Convolve (B, T, D); D may be a prefix of the channels."""
+        size = hidden.size(-1)
+        groups = -(-size // self.group_size)
+        missing = groups * self.group_size - size  # of the last group: zeros
+        weight = F.pad(self.weight[:size], (0, 0, 0, 0, 0, missing))
+        bias, hidden = F.pad(self.bias[:size], (0, missing)), F.pad(hidden, (0, missing))
+        convolved = F.conv1d(hidden.transpose(1, 2), weight, bias, padding=self.kernel // 2, groups=groups)
+        return F.gelu(convolved).transpose(1, 2)[..., :size]
+
+
 class EncoderLayer(nn.Module):
     """One post-LayerNorm Transformer layer, as BERT's."""
 
@@ -97,6 +139,7 @@ class EncoderLayer(nn.Module):
         arch: LayerArchitecture,
         lent: Tensor | None,
         queries: Tensor | None = None,
+        rotation: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Transform hidden states.
 
@@ -106,12 +149,13 @@ class EncoderLayer(nn.Module):
             arch: this layer's sizes.
             lent: (B, H', T, T) attention probabilities of the layer before, where this one reuses them; H' >= H.
             queries: (B, Q) the tokens whose output is wanted; None is all of them (Q = T).
+            rotation: cosines and sines (T, head_dim / 2) of rotary positions; None where positions are others.
 
         Returns:
             (B, Q, D), and the attention probabilities before dropout where the next layer reuses them, else None.
         """
         size = hidden.size(-1)
-        context, probabilities = self._attention(hidden, attend, arch, lent, queries)
+        context, probabilities = self._attention(hidden, attend, arch, lent, queries, rotation)
         if queries is not None:
             hidden = take_tokens(hidden, queries)
         attended = sliced_linear(self.attention_output, context, size)
@@ -127,6 +171,7 @@ class EncoderLayer(nn.Module):
         arch: LayerArchitecture,
         lent: Tensor | None,
         queries: Tensor | None,
+        rotation: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the context (B, Q, H * head_dim) and the map to lend."""
         dropout = self.attention_dropout if self.training else 0.0
@@ -137,6 +182,11 @@ class EncoderLayer(nn.Module):
         else:
             asking = hidden if queries is None else take_tokens(hidden, queries)
             query, key = self._heads(self.query, asking, arch), self._heads(self.key, hidden, arch)
+            if rotation is not None:
+                key = rotate(key, rotation)
+                if queries is not None:
+                    rotation = rotation[0][queries].unsqueeze(1), rotation[1][queries].unsqueeze(1)  # (B, 1, Q, ...)
+                query = rotate(query, rotation)
             if not arch.lends:
                 context = F.scaled_dot_product_attention(query, key, value, attn_mask=attend, dropout_p=dropout)
                 return context.transpose(1, 2).flatten(2), None
@@ -182,11 +232,13 @@ class Encoder(nn.Module):
             padded positions carry no meaning.
         """
         attend = None if lengths is None else length_mask(lengths, hidden.size(1))[:, None, None, :]
-        outputs, lent = [], None
+        outputs, lent, rotation = [], None, None
+        if self.config.positions == "rotary":
+            rotation = rotations(hidden.size(1), self.config.head_dim, hidden.device)
         layers = (arch or self.full).layers(self.config)
         for index, layer in enumerate(layers):
             wanted = queries if index + 1 == len(layers) else None
-            hidden, lent = self.groups[self.config.group_of_layer[index]](hidden, attend, layer, lent, wanted)
+            hidden, lent = self.groups[self.config.group_of_layer[index]](hidden, attend, layer, lent, wanted, rotation)
             outputs.append(hidden)
         return outputs
 
@@ -200,22 +252,42 @@ class InputEmbedding(nn.Module):
         super().__init__()
         size, narrow = config.hidden_size, config.embedding_size
         self.hidden_size = size
-        self.position_scale = config.position_scale
+        self.kind, self.position_scale = config.positions, config.position_scale
         self.projection = nn.Linear(input_dim, narrow or size)
         self.expansion = nn.Linear(narrow, size) if narrow else None
         self.norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        if config.positions == "convolutional":
+            self.position_convolution = ConvolutionalPositions(
+                size, config.conv_position_group_size, config.conv_position_kernel
+            )
         self.register_buffer("positions", torch.empty(0, config.position_encoding_size or size), persistent=False)
 
-    def forward(self, tokens: Tensor, arch: Architecture | None = None) -> Tensor:
-        """Embed tokens (B, T, input_dim) as (B, T, D)."""
+    def forward(self, tokens: Tensor, lengths: Tensor | None = None, arch: Architecture | None = None) -> Tensor:
+        """Embed tokens (B, T, input_dim) as (B, T, D).
+
+        Args:
+            tokens: see above.
+            lengths: (B,) real tokens of each row; None when none is padded.
+            arch: a sub-network; None is the whole model.
+        """
         size = arch.hidden_size if arch else self.hidden_size
         if self.expansion is None:
             projected = sliced_linear(self.projection, tokens, size)
         else:
             projected = sliced_linear(self.expansion, self.projection(tokens), size)
-        positions = self._positions(tokens.size(1), tokens.device)[:, :size]
-        return self.dropout(sliced_norm(self.norm, projected + self.position_scale * positions))
+        return self.dropout(sliced_norm(self.norm, self._placed(projected, lengths)))
+
+    def _placed(self, projected: Tensor, lengths: Tensor | None) -> Tensor:
+        """Add what tells the place of each token to (B, T, D)."""
+        if self.kind == "rotary":
+            return projected
+        if self.kind == "sinusoid":
+            positions = self._positions(projected.size(1), projected.device)[:, : projected.size(-1)]
+            return projected + self.position_scale * positions
+        if lengths is not None:  # the convolution must see the same beyond the end, alone and in any batch: zeros
+            projected = projected.masked_fill(~length_mask(lengths, projected.size(1)).unsqueeze(-1), 0)
+        return projected + self.position_convolution(projected)
 
     def _positions(self, num_tokens: int, device: torch.device) -> Tensor:
         table = self.positions
@@ -226,9 +298,9 @@ class InputEmbedding(nn.Module):
 
 
 def initialise(module: nn.Module, std: float) -> None:
-    """Draw every linear weight below ``module`` from N(0, std), zero its bias, reset LayerNorms (as BERT)."""
+    """Draw the weights of linear layers and convolutions from N(0, std), zero biases, reset LayerNorms (as BERT)."""
     for child in module.modules():
-        if isinstance(child, nn.Linear):
+        if isinstance(child, (nn.Linear, ConvolutionalPositions)):
             nn.init.normal_(child.weight, std=std)
             nn.init.zeros_(child.bias)
         elif isinstance(child, nn.LayerNorm):

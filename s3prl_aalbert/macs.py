@@ -52,14 +52,21 @@ def _features(config: ModelConfig, num_samples: int) -> int:
     audio = config.audio
     frames = audio.num_frames(num_samples)
     delta = DELTA_TAPS * audio.num_mel_bins if audio.delta else 0
-    return frames * (audio.target_dim * audio.num_mel_bins + delta)  # F * (K * mel bins + deltas)
+    return frames * (audio.spectrum_bins * audio.num_mel_bins + delta)  # F * (K * mel bins + deltas)
 
 
 def _embedding(config: ModelConfig, arch: Architecture) -> int:
-    narrow = config.transformer.embedding_size
+    transformer = config.transformer
+    narrow = transformer.embedding_size
+    projection = config.input_dim * arch.hidden_size
     if narrow:
-        return config.input_dim * narrow + narrow * arch.hidden_size
-    return config.input_dim * arch.hidden_size
+        projection = config.input_dim * narrow + narrow * arch.hidden_size
+    if transformer.positions != "convolutional":
+        return projection
+    # Each output channel sees the channels of its group, the last of which may be there in part.
+    group = transformer.conv_position_group_size
+    whole, rest = divmod(arch.hidden_size, group)
+    return projection + (whole * group**2 + rest**2) * transformer.conv_position_kernel
 
 
 def _layers(config: ModelConfig, arch: Architecture, tokens: int) -> list[tuple[int, int, int]]:

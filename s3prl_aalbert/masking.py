@@ -38,8 +38,8 @@ class MaskPlan(NamedTuple):
 def sample_mask(num_tokens: int, config: TaskConfig, generator: torch.Generator) -> MaskPlan:
     """Draw one utterance's mask: 15 % of the tokens; of these 80 % zero, 10 % random, 10 % kept (paper section 3.1).
 
-    The share is drawn without replacement from spans of ``mask_consecutive`` tokens laid out from a random start, so
-    that spans never overlap and the proportion of them is exact up to rounding; at least one is always selected.
+    Spans of ``mask_consecutive`` tokens are laid out as ``mask_layout`` has it. On the grid they are drawn without
+    replacement, so that their proportion is exact up to rounding; at least one is always selected.
 
     Args:
         num_tokens: tokens of the utterance, at least 1.
@@ -50,13 +50,11 @@ def sample_mask(num_tokens: int, config: TaskConfig, generator: torch.Generator)
         selected and source, each (num_tokens,).
     """
     width = min(config.mask_consecutive, num_tokens)
-    phase = int(torch.randint(width, (1,), generator=generator)) if width > 1 else 0
-    span = (torch.arange(num_tokens) + phase) // width  # (T,) the span of each token
-    num_spans = int(span[-1]) + 1
-    wanted = max(1, round(config.mask_proportion * num_spans))
-    chosen = torch.zeros(num_spans, dtype=torch.bool)
-    chosen[torch.randperm(num_spans, generator=generator)[:wanted]] = True
-
+    if config.mask_layout == "overlap":
+        span, chosen = _overlapping_spans(num_tokens, width, config.mask_proportion, generator)
+    else:
+        span, chosen = _spans_of_a_grid(num_tokens, width, config.mask_proportion, generator)
+    num_spans = len(chosen)
     dice = torch.rand(num_spans if config.dice == "token" else 1, generator=generator).expand(num_spans)
     other = torch.randint(num_tokens, (num_tokens,), generator=generator)
     own = torch.arange(num_tokens)
@@ -65,6 +63,37 @@ def sample_mask(num_tokens: int, config: TaskConfig, generator: torch.Generator)
     replaced = selected & ~zeroed & (dice < config.zero_proportion + config.random_proportion)
     source = torch.where(zeroed, ZERO, torch.where(replaced, other, own))
     return MaskPlan(selected, source)
+
+
+def _spans_of_a_grid(
+    num_tokens: int, width: int, proportion: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return the span of each token (T,), side by side from a random start, and which spans are chosen."""
+    phase = int(torch.randint(width, (1,), generator=generator)) if width > 1 else 0
+    span = (torch.arange(num_tokens) + phase) // width  # (T,)
+    num_spans = int(span[-1]) + 1
+    chosen = torch.zeros(num_spans, dtype=torch.bool)
+    chosen[torch.randperm(num_spans, generator=generator)[: max(1, round(proportion * num_spans))]] = True
+    return span, chosen
+
+
+def _overlapping_spans(
+    num_tokens: int, width: int, proportion: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return the span of each token (T,), the last that covers it, and which spans are chosen; span 0 is none.
+
+    As HuBERT and wav2vec 2.0: proportion * T / width spans, rounded up or down by chance, begin at different tokens.
+    """
+    places = num_tokens - width + 1
+    expected = proportion * num_tokens / width
+    count = min(places, max(1, int(expected + float(torch.rand(1, generator=generator)))))
+    starts = torch.randperm(places, generator=generator)[:count].sort().values
+    span = torch.zeros(num_tokens, dtype=torch.long)
+    for number, start in enumerate(starts.tolist(), 1):
+        span[start : start + width] = number
+    chosen = torch.ones(count + 1, dtype=torch.bool)
+    chosen[0] = False
+    return span, chosen
 
 
 def collate_plans(plans: Sequence[MaskPlan]) -> MaskPlan:

@@ -1,6 +1,6 @@
-"""AALBERT and Mockingjay: acoustics -> input embedding -> ONE encoder, and the spectrogram head of pre-training.
+"""AALBERT and Mockingjay: acoustics -> input embedding -> ONE encoder, and the heads of pre-training.
 
-Legend: B batch, S samples, T tokens, D hidden size, L layers, K spectrogram bins.
+Legend: B batch, S samples, T tokens, D hidden size, L layers, K values of a target frame.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from s3prl_aalbert.acoustics import Acoustics
 from s3prl_aalbert.architecture import Architecture
-from s3prl_aalbert.config import ModelConfig
+from s3prl_aalbert.config import ModelConfig, TransformerConfig
 from s3prl_aalbert.encoder import ACTIVATIONS, Encoder, InputEmbedding, initialise, sliced_linear, sliced_norm
 
 
@@ -53,33 +53,56 @@ class AalbertModel(nn.Module):
 
         ``arch`` and ``queries`` as in ``Encoder.forward``.
         """
-        embedded = self.embedding(tokens, arch)
-        padded = bool((lengths < tokens.size(1)).any())
-        return [embedded, *self.encoder(embedded, lengths if padded else None, arch, queries)]
+        padded = lengths if bool((lengths < tokens.size(1)).any()) else None
+        embedded = self.embedding(tokens, padded, arch)
+        return [embedded, *self.encoder(embedded, padded, arch, queries)]
 
 
-class SpectrogramHead(nn.Module):
-    """Predict the stacked linear spectrogram of a token: dense, activation, LayerNorm, projection (as run)."""
+class PredictionHead(nn.Module):
+    """Map hidden states to what is predicted of a token: dense, activation, LayerNorm, projection (as run)."""
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: TransformerConfig, outputs: int):
+        """Build the head of ``outputs`` values a token."""
         super().__init__()
-        transformer = config.transformer
-        self.stack = transformer.downsample_rate
-        self.activation = ACTIVATIONS[transformer.hidden_act]
-        self.dense = nn.Linear(transformer.hidden_size, transformer.hidden_size)
-        self.norm = nn.LayerNorm(transformer.hidden_size, eps=transformer.layer_norm_eps)
-        narrow, outputs = transformer.embedding_size, config.audio.target_dim * self.stack
-        self.reduction = nn.Linear(transformer.hidden_size, narrow) if narrow else None
-        self.output = nn.Linear(narrow or transformer.hidden_size, outputs)
-        initialise(self, transformer.initializer_range)
+        size, narrow = config.hidden_size, config.embedding_size
+        self.activation = ACTIVATIONS[config.hidden_act]
+        self.dense = nn.Linear(size, size)
+        self.norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
+        self.reduction = nn.Linear(size, narrow) if narrow else None
+        self.output = nn.Linear(narrow or size, outputs)
+        initialise(self, config.initializer_range)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Map hidden states (N, D), those of a sub-network included, to spectrogram frames (N, stack, K)."""
+        """Map hidden states (N, D), those of a sub-network included, to (N, outputs)."""
         dense = sliced_linear(self.dense, hidden, hidden.size(-1))
         predicted = sliced_norm(self.norm, self.activation(dense))
         if self.reduction is not None:
             predicted = sliced_linear(self.reduction, predicted, self.reduction.out_features)
-        return sliced_linear(self.output, predicted, self.output.out_features).unflatten(-1, (self.stack, -1))
+        return sliced_linear(self.output, predicted, self.output.out_features)
+
+
+class SpectrogramHead(PredictionHead):
+    """Predict the stacked target frames of a token: (N, D) -> (N, stack, K)."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(config.transformer, config.audio.target_dim * config.transformer.downsample_rate)
+        self.stack = config.transformer.downsample_rate
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map hidden states (N, D) to spectrogram frames (N, stack, K)."""
+        return super().forward(hidden).unflatten(-1, (self.stack, -1))
+
+
+class UnitHead(PredictionHead):
+    """Predict the units of a token: (N, D) -> logits (N, units_per_token, num_units)."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(config.transformer, config.task.num_units * config.task.units_per_token)
+        self.units_per_token = config.task.units_per_token
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map hidden states (N, D) to logits (N, units_per_token, num_units)."""
+        return super().forward(hidden).unflatten(-1, (self.units_per_token, -1))
 
 
 def count_parameters(module: nn.Module) -> int:

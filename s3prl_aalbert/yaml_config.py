@@ -66,6 +66,7 @@ def _build(cls: type, values: Any, prefix: str, problems: list[str]) -> Any:
     if not isinstance(values, Mapping):
         problems.append(f"{prefix.rstrip('.') or 'the file'} is {shown(values)}, expected a mapping of keys")
         return None
+    values = getattr(cls, "from_older", lambda given: given)(values)
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     before = len(problems)

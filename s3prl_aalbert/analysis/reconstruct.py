@@ -14,7 +14,7 @@ from s3prl_aalbert.audio_io import read_audio
 from s3prl_aalbert.checkpoint import load_checkpoint, load_training_state, load_weights
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.masking import collate_plans, sample_mask
-from s3prl_aalbert.objective import MaskedPrediction, Reconstruction
+from s3prl_aalbert.objective import MaskedPrediction, Picture, Speech
 
 MAX_SECONDS = 4.0
 MASK_SEED = 0
@@ -35,7 +35,7 @@ class ReconstructedUtterance:
     """(tokens,) mean absolute error of each token's real frames."""
     loss: float
     """Mean absolute error of the selected tokens, as pre-training minimises it."""
-    stages: Reconstruction
+    stages: Picture
 
 
 @torch.no_grad()
@@ -56,10 +56,11 @@ def reconstruct_one(folder: Path) -> ReconstructedUtterance:
     real = objective.model.acoustics(wavs, num_samples).frame_mask[0]  # (T, stack)
     plan = sample_mask(len(real), objective.config.task, torch.Generator().manual_seed(MASK_SEED))
     batch_plan = collate_plans([plan])
-    loss = float(objective(wavs, num_samples, batch_plan).mean)
-    stages = objective.reconstruct(wavs, num_samples, batch_plan)
+    stages = objective.picture(Speech(wavs, num_samples, batch_plan))
+    assert stages is not None
     frame_errors = (stages.predicted - stages.target)[0].abs().mean(dim=2)  # (T, stack, K) -> (T, stack)
     errors = (frame_errors * real).sum(dim=1) / real.sum(dim=1)
+    loss = float((frame_errors * real)[plan.selected].sum() / real[plan.selected].sum())
     return ReconstructedUtterance(path, split, step, plan.selected, errors, loss, stages)
 
 

@@ -89,8 +89,8 @@ def compute_speaker_maps(request: TsneRequest) -> SpeakerMaps:
     wavs = [torch.from_numpy(wav) for _, _, wav in chosen]
     speakers = [speaker for _, speaker, _ in chosen]
     layers = pool(wavs, lambda wav: model([wav])["hidden_states"])
-    (normalised,) = pool(wavs, input_features(model.model.config, cmvn=True))
-    (raw,) = pool(wavs, input_features(model.model.config, cmvn=False))
+    (normalised,) = pool(wavs, input_features(model.model.config, cmvn="utterance"))
+    (raw,) = pool(wavs, input_features(model.model.config, cmvn="none"))
     spaces = {
         "input features with CMVN": normalised,
         "input features without CMVN": raw,
@@ -101,7 +101,7 @@ def compute_speaker_maps(request: TsneRequest) -> SpeakerMaps:
     return SpeakerMaps(tuple(str(path) for path, _, _ in chosen), tuple(speakers), maps, layer, scores)
 
 
-def input_features(config: ModelConfig, cmvn: bool) -> Callable[[Tensor], list[Tensor]]:
+def input_features(config: ModelConfig, cmvn: str) -> Callable[[Tensor], list[Tensor]]:
     """Return a function from a waveform (num_samples,) to the model's input tokens [(1, T, D)]."""
     acoustics = Acoustics(replace(config.audio, cmvn=cmvn), config.transformer.downsample_rate)
     return lambda wav: [acoustics(wav.unsqueeze(0), torch.tensor([wav.numel()])).tokens]

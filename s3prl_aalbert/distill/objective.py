@@ -19,7 +19,7 @@ from s3prl_aalbert.encoder import initialise, sliced_linear, take_tokens
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.masking import MaskPlan, apply_mask, length_mask
 from s3prl_aalbert.model import AalbertModel
-from s3prl_aalbert.objective import Loss, Reconstruction
+from s3prl_aalbert.objective import Loss, Speech
 
 
 class Teacher(Protocol):
@@ -84,28 +84,19 @@ class MaskedDistillation(nn.Module):
                 f"distill.average_top_k is {self.distill.average_top_k}; the teacher has {layers} layers"
             )
 
-    def weight(self, num_samples: Tensor, selected_values: float) -> float:
+    def weight(self, num_samples: Tensor, selected_frames: float) -> float:
         """Return what the loss of a batch is divided by: its real tokens."""
         return float(self.config.num_tokens(num_samples).sum())
 
-    def forward(
-        self,
-        wavs: Tensor,
-        num_samples: Tensor,
-        plan: MaskPlan,
-        arch: Architecture | None = None,
-        heard: Tensor | None = None,
-    ) -> Loss:
-        """Compute the distillation loss of a padded batch.
+    def forward(self, speech: Speech, arch: Architecture | None = None) -> Loss:
+        """Compute the distillation loss of a padded batch; the teacher always hears the clean speech.
 
         Args:
-            wavs: (B, S) waveforms at 16 kHz.
-            num_samples: (B,).
-            plan: (B, T) what is hidden from the student.
+            speech: the batch; its plan says what is hidden from the student.
             arch: a sub-network of the student.
-            heard: (B, S) what the student hears; the teacher always hears ``wavs``, and so does the student with None.
         """
-        features = self.model.acoustics(wavs if heard is None else heard, num_samples)
+        wavs, num_samples, plan, noisy_wavs, _, warp = speech
+        features = self.model.acoustics(wavs if noisy_wavs is None else noisy_wavs, num_samples, warp=warp)
         tokens = apply_mask(features.tokens, plan) if self.distill.mask_student else features.tokens
         hidden = self.model.encode(tokens, features.lengths, arch)
         real = length_mask(features.lengths, tokens.size(1))  # (B, T)
@@ -119,8 +110,8 @@ class MaskedDistillation(nn.Module):
         for region_weight, region, hears in regions:
             if region_weight and region.any():
                 if hears not in said:
-                    speech = wavs if hears == "clean" else self._mask_speech(wavs, plan)
-                    unpadded = [wav[:length] for wav, length in zip(speech, num_samples.tolist(), strict=True)]
+                    given = wavs if hears == "clean" else self._mask_speech(wavs, plan)
+                    unpadded = [wav[:length] for wav, length in zip(given, num_samples.tolist(), strict=True)]
                     said[hears] = self._teacher_states(unpadded, wavs.device)
                 total = total + region_weight * self._region_loss(hidden, said[hears], num_samples, region)
         return Loss(total, real.sum().float())
@@ -156,9 +147,11 @@ class MaskedDistillation(nn.Module):
         hidden = plan.selected.repeat_interleave(self.config.samples_per_token, dim=1)[:, : wavs.size(1)]
         return wavs.masked_fill(F.pad(hidden, (0, wavs.size(1) - hidden.size(1))), 0)
 
-    def reconstruct(self, wavs: Tensor, num_samples: Tensor, plan: MaskPlan) -> Reconstruction | None:
+    def picture(self, speech: Speech) -> None:
         """Return None: a student rebuilds no spectrogram."""
-        return None
+
+    def count_units(self, speech: Speech) -> None:
+        """Return None: a student predicts no units."""
 
 
 def align(states: Tensor, teacher_rate: int, student_rate: int, num_tokens: int, num_samples: Tensor) -> Tensor:

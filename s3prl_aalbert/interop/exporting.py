@@ -102,8 +102,10 @@ def _audio_problems(audio: AudioConfig) -> list[str]:
         found.append(f"audio.hop_ms is {audio.hop_ms:g}, S3PRL reports a frame every 10 ms whatever it is")
     if audio.n_fft != S3PRL_FFT:
         found.append(f"audio.n_fft is {audio.n_fft}, S3PRL's mel filters are made for {S3PRL_FFT}")
-    if not audio.cmvn and audio.target_level_db is None:
-        found.append("audio.cmvn is false without a target_level_db, and S3PRL always scales waveforms to one level")
+    if audio.cmvn == "corpus":
+        found.append("audio.cmvn is corpus, and S3PRL keeps no statistics of a corpus")
+    if audio.cmvn == "none" and audio.target_level_db is None:
+        found.append("audio.cmvn is none without a target_level_db, and S3PRL always scales waveforms to one level")
     return found
 
 
@@ -119,7 +121,7 @@ def _audio_section(checkpoint: Checkpoint) -> tuple[dict[str, Any], list[str]]:
     original = checkpoint.info.get("s3prl_audio")
     if original is not None and s3prl_audio(original, checkpoint.path)[0] == audio:
         return {**original, "target": original.get("target", original["input"])}, []
-    features = {"channel": 0, "log": True, "cmvn": audio.cmvn}
+    features = {"channel": 0, "log": True, "cmvn": audio.cmvn == "utterance"}
     ours = audio.target == "log" and audio.target_cmvn and not audio.target_preemphasis
     linear = {**features, "cmvn": True, "channel": 1, "feat_type": "linear", "delta": 0}
     section = {

@@ -181,7 +181,7 @@ def s3prl_audio(audio: Any, path: Path) -> tuple[AudioConfig, bool, list[str]]:
         n_fft=(audio.get("n_freq", 201) - 1) * 2,
         num_mel_bins=audio.get("n_mels", 40),
         delta=bool(feature.get("delta", 0)),
-        cmvn=bool(feature.get("cmvn", False)),
+        cmvn="utterance" if feature.get("cmvn", False) else "none",
         log_floor=float(audio.get("eps", 1e-10)),
         front_end="s3prl",
         target_level_db=None if audio.get("target_level") is None else float(audio["target_level"]),

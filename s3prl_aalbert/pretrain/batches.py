@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 from s3prl_aalbert.audio_io import AudioError, read_audio
 from s3prl_aalbert.config import SAMPLE_RATE, ModelConfig
 from s3prl_aalbert.masking import MaskPlan, collate_plans, sample_mask
+from s3prl_aalbert.objective import NO_UNIT, Speech
 from s3prl_aalbert.pretrain.corpus import Utterance, Utterances
 from s3prl_aalbert.pretrain.loading import Keys, load
 from s3prl_aalbert.pretrain.noise import add_noise
@@ -48,8 +49,17 @@ class Batch:
     plan: MaskPlan
     """(B, T)."""
     weight: float
-    """Values that the loss covers: selected real frames times bins."""
+    """Selected real frames."""
     paths: tuple[str, ...]
+    units: Tensor | None = None
+    """(B, T, U) units of each token, NO_UNIT where padded; None where the task has none."""
+    warp: Tensor | None = None
+    """(B,) by which the frequency axis of what the model is given is stretched; None: not."""
+
+    @property
+    def speech(self) -> Speech:
+        """What an objective is given."""
+        return Speech(self.wavs, self.num_samples, self.plan, self.heard, self.units, self.warp)
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on another device."""
@@ -61,6 +71,8 @@ class Batch:
             self.plan.to(device),
             self.weight,
             self.paths,
+            None if self.units is None else self.units.to(device, non_blocking=True),
+            None if self.warp is None else self.warp.to(device, non_blocking=True),
         )
 
     def pin_memory(self) -> Batch:
@@ -68,7 +80,9 @@ class Batch:
         plan = MaskPlan(*(tensor.pin_memory() for tensor in self.plan))
         wavs = self.wavs.pin_memory()
         heard = wavs if self.heard is self.wavs else self.heard.pin_memory()
-        return Batch(wavs, heard, self.num_samples.pin_memory(), plan, self.weight, self.paths)
+        units = None if self.units is None else self.units.pin_memory()
+        warp = None if self.warp is None else self.warp.pin_memory()
+        return Batch(wavs, heard, self.num_samples.pin_memory(), plan, self.weight, self.paths, units, warp)
 
 
 def utterance_seed(seed: int, epoch: int, index: int) -> int:
@@ -94,6 +108,9 @@ class Item(NamedTuple):
     """(num_samples,) with noise, or ``wav`` itself."""
     plan: MaskPlan
     path: str
+    units: np.ndarray | None = None
+    """(T, U)."""
+    warp: float = 1.0
 
 
 class SpeechDataset(Dataset):
@@ -107,6 +124,7 @@ class SpeechDataset(Dataset):
         seed: int,
         cache: bool = True,
         noise: Noise | None = None,
+        vocal_tract_perturbation: float = 0.0,
     ):
         """Set up the data.
 
@@ -117,13 +135,19 @@ class SpeechDataset(Dataset):
             seed: of crops and masks.
             cache: read the corpus's decoded audio where there is some, instead of the files.
             noise: mixed into what the model hears; None for none.
+            vocal_tract_perturbation: largest change of the factor that stretches an utterance's frequency axis.
         """
         self.utterances = utterances if isinstance(utterances, Utterances) else Utterances.of(utterances)
         self.config = config
-        self.max_samples = int(max_seconds * SAMPLE_RATE)
+        self.max_samples = int(min(max_seconds * SAMPLE_RATE, 1 << 62))
         self.seed = seed
         self.noise = noise
+        self.vocal_tract_perturbation = vocal_tract_perturbation
         self._cache = self.utterances.cache if cache else None
+        self._units = self.utterances.units if config.task.unit_weight else None
+        # A crop begins where a token does, so that it has the units of whole tokens.
+        self._grid = config.samples_per_token if self._units is not None else 1
+        self.max_samples = max(self.max_samples // self._grid, 1) * self._grid
 
     @property
     def lengths(self) -> np.ndarray:
@@ -138,27 +162,47 @@ class SpeechDataset(Dataset):
         """
         epoch, index = key
         generator = torch.Generator().manual_seed(utterance_seed(self.seed, epoch, index))
-        wav = self._crop(index, generator)
+        start, wav = self._crop(index, generator)
         plan = sample_mask(self.config.num_tokens(len(wav)), self.config.task, generator)
-        return Item(wav, self._heard(wav, generator), plan, self.utterances.path(index))
+        units = self._units_of(index, start // self._grid, len(wav))
+        heard, warp = self._heard(wav, generator), 1.0
+        if self.vocal_tract_perturbation:
+            warp += self.vocal_tract_perturbation * (2 * float(torch.rand(1, generator=generator)) - 1)
+        return Item(wav, heard, plan, self.utterances.path(index), units, warp)
+
+    def _units_of(self, index: int, first_token: int, num_samples: int) -> np.ndarray | None:
+        """Return the units (T, U) of a crop, NO_UNIT at frames past its end; None where the task has none."""
+        if self._units is None:
+            return None
+        units = self._units.read(index, first_token, self.config.num_tokens(num_samples))
+        if units.shape[1] > 1:
+            units.reshape(-1)[self.config.audio.num_frames(num_samples) :] = NO_UNIT
+        return units
 
     def __len__(self) -> int:
         """Return the number of utterances."""
         return len(self.utterances)
 
-    def _crop(self, index: int, generator: torch.Generator) -> np.ndarray:
-        """Read an utterance, or a random part of a long one."""
+    def wav(self, index: int) -> np.ndarray:
+        """Return a whole utterance (num_samples,)."""
+        if self._cache is not None and self._cache.holds(index):
+            return self._cache.read(index, 0, int(self.utterances.samples[index]))
+        return self._decode(index)
+
+    def _crop(self, index: int, generator: torch.Generator) -> tuple[int, np.ndarray]:
+        """Read an utterance, or a random part of a long one: its first sample, and the waveform."""
         cached = self._cache is not None and self._cache.holds(index)
         wav = None if cached else self._decode(index)
         length = int(self.utterances.samples[index]) if wav is None else len(wav)
         start = 0
         if length > self.max_samples:
-            start = int(torch.randint(length - self.max_samples + 1, (1,), generator=generator))
+            places = (length - self.max_samples) // self._grid + 1
+            start = int(torch.randint(places, (1,), generator=generator)) * self._grid
             length = self.max_samples
         if wav is None:
             assert self._cache is not None
-            return self._cache.read(index, start, length)
-        return wav[start : start + length]
+            return start, self._cache.read(index, start, length)
+        return start, wav[start : start + length]
 
     def _heard(self, wav: np.ndarray, generator: torch.Generator) -> np.ndarray:
         """Return an utterance with noise, or as it is."""
@@ -166,7 +210,7 @@ class SpeechDataset(Dataset):
             return wav
 
         def other_speech() -> np.ndarray:
-            return self._crop(int(torch.randint(len(self), (1,), generator=generator)), generator)
+            return self._crop(int(torch.randint(len(self), (1,), generator=generator)), generator)[1]
 
         return add_noise(wav, self.noise.snr_db, other_speech, generator)
 
@@ -185,8 +229,10 @@ class SpeechDataset(Dataset):
         noisy = any(item.heard is not item.wav for item in items)
         heard = _padded([item.heard for item in items]) if noisy else wavs
         plan = collate_plans([item.plan for item in items])
-        weight = _selected_frames(plan, num_samples, self.config) * self.config.audio.target_dim
-        return Batch(wavs, heard, num_samples, plan, float(weight), tuple(item.path for item in items))
+        weight = _selected_frames(plan, num_samples, self.config)
+        units = None if self._units is None else _padded_units([item.units for item in items])
+        warp = torch.tensor([item.warp for item in items]) if self.vocal_tract_perturbation else None
+        return Batch(wavs, heard, num_samples, plan, float(weight), tuple(item.path for item in items), units, warp)
 
 
 def _padded(wavs: Sequence[np.ndarray]) -> Tensor:
@@ -195,6 +241,11 @@ def _padded(wavs: Sequence[np.ndarray]) -> Tensor:
         padded[row, : len(wav)] = wav
         padded[row, len(wav) :] = 0
     return torch.from_numpy(padded)
+
+
+def _padded_units(units: Sequence[np.ndarray | None]) -> Tensor:
+    rows = [torch.from_numpy(row) for row in units if row is not None]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=NO_UNIT)  # (B, T, U)
 
 
 def _selected_frames(plan: MaskPlan, num_samples: Tensor, config: ModelConfig) -> int:

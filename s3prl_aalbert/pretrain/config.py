@@ -16,12 +16,39 @@ MOST_WORKERS = 512
 """Processes; each costs hundreds of megabytes."""
 
 
+MFCC = "mfcc"
+
+
+@dataclass(frozen=True)
+class UnitsConfig:
+    """What the discrete units of ``task.unit_weight`` are made of."""
+
+    source: str = MFCC
+    """"mfcc", or a checkpoint whose hidden states are clustered: a path or a packaged name."""
+    layer: int | None = None
+    """Which of its hidden states; 0 is the input embedding."""
+    fit_hours: float = 2.0
+    """Hours of training speech that k-means sees."""
+
+    def problems(self) -> list[str]:
+        """Return what makes these values unusable."""
+        found = []
+        if (self.source == MFCC) != (self.layer is None):
+            found.append(f"units.layer is {shown(self.layer)} with units.source {self.source}: a checkpoint needs one")
+        if not 0 < self.fit_hours < math.inf:
+            found.append(f"units.fit_hours is {self.fit_hours}, expected more than 0 and finite")
+        return found
+
+
 @dataclass(frozen=True)
 class RunnerConfig:
     """The loop."""
 
     total_steps: int = 100000
     """Optimiser steps of this run."""
+    max_hours: float | None = None
+    """The whole run, release included, ends within this time (interruptions left out): the learning rate follows the
+    larger of the shares of steps and of time; null: steps alone."""
     gradient_accumulate_steps: int = 1
     """Micro-batches per step."""
     gradient_clipping: float = 5.0
@@ -43,6 +70,8 @@ class RunnerConfig:
         """Return what makes these values unusable."""
         names = ("total_steps", "gradient_accumulate_steps", "log_step", "eval_step", "save_step", "max_keep")
         found = [f"runner.{n} is {getattr(self, n)}, expected at least 1" for n in names if getattr(self, n) < 1]
+        if self.max_hours is not None and not 0 < self.max_hours < math.inf:
+            found.append(f"runner.max_hours is {self.max_hours}, expected more than 0 and finite")
         if self.divergence_factor < 0:
             found.append(f"runner.divergence_factor is {self.divergence_factor}, expected at least 0")
         if self.precision not in ("auto", "fp32", "bf16", "fp16"):
@@ -120,6 +149,9 @@ class DataConfig:
     """Share of the training utterances that the model hears with noise mixed in; what it rebuilds stays clean."""
     noise_snr_db: tuple[float, float] = (0.0, 15.0)
     """Their signal-to-noise ratio is drawn between these."""
+    vocal_tract_perturbation: float = 0.0
+    """The frequency axis of each training utterance that the model is given is stretched by a factor drawn between 1
+    minus and 1 plus this, as a shorter or longer vocal tract would (0.1 to 0.2 are usual); targets stay."""
     num_workers: int = 0
     """Processes that read audio while training; 0: a thread of the training process."""
     cache_hours: float = 24.0
@@ -150,6 +182,11 @@ class DataConfig:
             found.append(f"pretrain_expert.datarc.prepare_workers is {self.prepare_workers}, expected at least 1")
         if self.trust_manifest and not self.manifest:
             found.append("pretrain_expert.datarc.trust_manifest needs a manifest")
+        if not 0 <= self.vocal_tract_perturbation < 1:
+            found.append(
+                f"pretrain_expert.datarc.vocal_tract_perturbation is {self.vocal_tract_perturbation}, "
+                "expected within [0, 1)"
+            )
         if not 0 <= self.noise_proportion <= 1:
             found.append(f"pretrain_expert.datarc.noise_proportion is {self.noise_proportion}, expected within [0, 1]")
         if not -math.inf < self.noise_snr_db[0] <= self.noise_snr_db[1] < math.inf:
@@ -174,6 +211,7 @@ class PretrainConfig:
     runner: RunnerConfig = field(default_factory=RunnerConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     pretrain_expert: PretrainExpertConfig = field(default_factory=PretrainExpertConfig)
+    units: UnitsConfig = field(default_factory=UnitsConfig)
     supernet: SearchSpace | None = None
     """Train sub-networks instead of the whole model alone."""
     distill: DistillConfig | None = None

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from s3prl_aalbert.objective import Reconstruction
+from s3prl_aalbert.objective import Picture
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Monitor:
         if not self._bar.disable:
             self._bar.write(text)
 
-    def picture(self, step: int, reconstruction: Reconstruction) -> None:
+    def picture(self, step: int, reconstruction: Picture) -> None:
         """Write a picture of the first utterance: input, masked input, target, reconstruction."""
         if self._writer is not None:
             self._writer.add_figure("pretrain/reconstruction", draw_reconstruction(reconstruction), step)
@@ -127,7 +127,7 @@ def pass_over_unwritten(events: Any, methods: tuple[str, ...] = ("write", "flush
         setattr(events, name, guarded(getattr(events, name)))
 
 
-def draw_reconstruction(reconstruction: Reconstruction):  # type: ignore[no-untyped-def]
+def draw_reconstruction(reconstruction: Picture):  # type: ignore[no-untyped-def]
     """Draw a batch's first utterance as four spectrograms over time and return the matplotlib figure."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -142,7 +142,7 @@ def draw_reconstruction(reconstruction: Reconstruction):  # type: ignore[no-unty
     panels = {
         "input (log-mel and delta)": frames(reconstruction.tokens, dim),
         "masked input": frames(reconstruction.masked_tokens, dim),
-        "target (linear spectrogram)": frames(reconstruction.target, bins),
+        "target": frames(reconstruction.target, bins),
         "reconstruction": frames(reconstruction.predicted, bins),
     }
     figure = Figure(figsize=(9, 9), layout="constrained")

@@ -32,8 +32,11 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.O
     )
 
 
-def lr_factor(step: int, schedule_steps: int, warmup_proportion: float) -> float:
-    """Return the share of the peak learning rate used at ``step`` (the first is 1): linear up, then linear to zero."""
+def lr_factor(step: float, schedule_steps: int, warmup_proportion: float) -> float:
+    """Return the share of the peak learning rate used at ``step``: linear up, then linear to zero.
+
+    The first step is 1; under a time budget a step is a place in the schedule and no whole number.
+    """
     warmup = max(1, round(schedule_steps * warmup_proportion))
     if step <= warmup:
         return step / warmup

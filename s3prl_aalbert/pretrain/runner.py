@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from s3prl_aalbert.acoustics import corpus_statistics
 from s3prl_aalbert.architecture import Architecture
 from s3prl_aalbert.checkpoint import (
     CARD_FILE,
@@ -27,7 +31,9 @@ from s3prl_aalbert.config import ModelConfig, from_dict, to_dict
 from s3prl_aalbert.distill.objective import Teacher
 from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
 from s3prl_aalbert.model import count_parameters
+from s3prl_aalbert.objective import Objective
 from s3prl_aalbert.pretrain.batches import Batch, Noise, SpeechDataset, TrainingBatches, dev_loader
+from s3prl_aalbert.pretrain.budget import TimeBudget
 from s3prl_aalbert.pretrain.card import model_card
 from s3prl_aalbert.pretrain.config import PretrainConfig
 from s3prl_aalbert.pretrain.corpus import Corpus, load_corpus, manifest_path
@@ -35,12 +41,17 @@ from s3prl_aalbert.pretrain.launch import RunOptions, StopSignal, launch
 from s3prl_aalbert.pretrain.monitor import Monitor
 from s3prl_aalbert.pretrain.objectives import build_objective, initialise_from
 from s3prl_aalbert.pretrain.optim import build_optimizer, lr_factor
+from s3prl_aalbert.pretrain.units import label_corpus, random_units, unit_features
 from s3prl_aalbert.supernet.space import architectures_of_step
 
 logger = logging.getLogger(__name__)
 
 BEST_STATE = "dev-best.ckpt"
 DRY_RUN_STEPS = 2
+STATISTICS_UTTERANCES = 1000
+"""Whose features give the statistics of ``audio.cmvn: corpus``."""
+UNIT_BATCH, UNIT_BATCHES = 8, 16
+"""Dev utterances on which the accuracy of units is measured: so many at a time, so many times."""
 
 
 class Pretrainer:
@@ -61,6 +72,7 @@ class Pretrainer:
             AalbertError: unusable speech, checkpoint or folder.
         """
         self.model_config, self.config, self.options = model_config, config, options
+        self.budget = TimeBudget(config.runner.max_hours)
         self.fabric = launch(config, options)
         self.step, self.best_dev, self.lowest_loss = 0, math.inf, math.inf
         torch.manual_seed(options.seed)
@@ -68,6 +80,8 @@ class Pretrainer:
         if options.init and not options.resume_from:
             initialise_from(objective, options.init)
         self.corpus = self._load_corpus()  # after the weights: it may decode for an hour before a mistyped --init
+        self._add_units()
+        self._add_corpus_statistics(objective)
         self.objective = objective.to(self.fabric.device)
         optimizer = build_optimizer(self.objective, config.optimizer)
         self.module, self.optimizer = self.fabric.setup(self.objective, optimizer)
@@ -86,11 +100,48 @@ class Pretrainer:
             save = self.fabric.is_global_zero and not options.dry_run
             return load_corpus(datarc, manifest, options.seed, options.strict, save)
 
+    def _add_units(self) -> None:
+        """Give the corpus the discrete units that the task needs."""
+        if self.config.distill is not None or not self.model_config.task.unit_weight:
+            return
+        utterances, options = self.corpus.utterances, self.options
+        if options.dry_run:
+            unit_features(self.model_config, self.config.units, self.fabric.device)  # is there such a source?
+            logger.info("dry run: the units are arbitrary, those of a run are computed at its start")
+            utterances.units = random_units(utterances, self.model_config, options.seed)
+            return
+        manifest = manifest_path(self.config.datarc, options.expdir)
+        with self.fabric.rank_zero_first():
+            read, device = SpeechDataset(utterances, self.model_config, math.inf, 0).wav, self.fabric.device
+            utterances.units = label_corpus(
+                utterances, read, self.model_config, self.config.units, manifest, options.seed, device
+            )
+
+    def _add_corpus_statistics(self, objective: Objective) -> None:
+        """Give the model the statistics of the training speech, unless a checkpoint will bring its own."""
+        acoustics = objective.model.acoustics
+        if self.model_config.audio.cmvn != "corpus" or self.options.init or self.options.resume_from:
+            return
+        dataset = SpeechDataset(self.corpus.split("train"), self.model_config, math.inf, 0)
+        rows = np.random.default_rng(self.options.seed).permutation(len(dataset))[:STATISTICS_UTTERANCES]
+        mean, std = corpus_statistics(acoustics, map(dataset.wav, rows.tolist()))
+        acoustics.corpus_mean.copy_(mean)
+        acoustics.corpus_std.copy_(std)
+        logger.info("audio.cmvn: the statistics of %d utterances", len(rows))
+
     def _dataset(self, split: str) -> SpeechDataset:
         datarc = self.config.datarc
         noise = Noise(datarc.noise_proportion, datarc.noise_snr_db) if split == "train" else None
         utterances, seconds = self.corpus.split(split), datarc.max_seconds
-        return SpeechDataset(utterances, self.model_config, seconds, self.options.seed, noise=noise)
+        perturbation = datarc.vocal_tract_perturbation if split == "train" else 0.0
+        return SpeechDataset(
+            utterances,
+            self.model_config,
+            seconds,
+            self.options.seed,
+            noise=noise,
+            vocal_tract_perturbation=perturbation,
+        )
 
     def _training_batches(self) -> TrainingBatches:
         datarc, fabric = self.config.datarc, self.fabric
@@ -138,6 +189,7 @@ class Pretrainer:
     def _loop(self, monitor: Monitor, last: int, stop: StopSignal) -> bool:
         runner = self.config.runner
         self.module.train()
+        self.budget.training_begins()
         for micro_batches in self.batches:
             self.step += 1
             loss, grad_norm, lr = self.train_step(micro_batches)
@@ -147,12 +199,17 @@ class Pretrainer:
                 values = {"loss": loss, "lr": lr, "grad_norm": grad_norm, "steps_per_second": monitor.speed(self.step)}
                 monitor.scalars(self.step, values)
             stopping = self._stop_requested(stop)
+            ending = self.step >= last or self._time_share() >= 1
             if not self.options.dry_run:
-                due = self.step == last or self.step % runner.eval_step == 0
+                start = time.monotonic()
+                due = ending or self.step % runner.eval_step == 0
                 best = due and self._evaluate(monitor)
-                if stopping or best or self.step == last or self.step % runner.save_step == 0:
+                if stopping or best or ending or self.step % runner.save_step == 0:
                     self._save(monitor, best)
-            if self.step >= last:
+                    self.budget.ended_in(time.monotonic() - start)
+            if ending:
+                if self.step < last and not self.options.dry_run:
+                    monitor.message(f"step {self.step}: runner.max_hours {runner.max_hours:g} is used up")
                 return False
             if stopping:
                 monitor.message(f"stopped at step {self.step}; the same command with -a goes on from here")
@@ -164,8 +221,9 @@ class Pretrainer:
         fabric, optimizer = self.fabric, self.config.optimizer
         # Seeding each step anew makes dropout the same after a resume, without any generator state to save.
         torch.manual_seed(hash((self.options.seed, self.step, fabric.global_rank)) & 0x7FFFFFFFFFFFFFFF)
-        schedule_steps = optimizer.schedule_steps or self.config.runner.total_steps
-        lr = optimizer.lr * lr_factor(self.step, schedule_steps, optimizer.warmup_proportion)
+        total_steps = self.config.runner.total_steps
+        place = max(self.step, self._time_share() * total_steps)
+        lr = optimizer.lr * lr_factor(place, optimizer.schedule_steps or total_steps, optimizer.warmup_proportion)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         archs = architectures_of_step(self.config.supernet, self.model_config.transformer, self.options.seed, self.step)
@@ -176,7 +234,7 @@ class Pretrainer:
         for index, (batch, arch) in enumerate(passes):
             batch = batch.to(fabric.device)
             with fabric.no_backward_sync(self.module, enabled=index + 1 < len(passes)):
-                loss = self.module(batch.wavs, batch.num_samples, batch.plan, arch, batch.heard)
+                loss = self.module(batch.speech, arch)
                 # Gradients are averaged over processes: multiply by their number to divide by the global weight alone.
                 fabric.backward(loss.total * (fabric.world_size / weight))
             total += loss.total.detach()
@@ -188,6 +246,12 @@ class Pretrainer:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return mean, norm.item() if isinstance(norm, Tensor) else math.nan, lr
+
+    def _time_share(self) -> float:
+        """Return the used share of runner.max_hours, by the clock of the first process; 0 without."""
+        if not self.budget.limited:
+            return 0.0
+        return self._sum(self.budget.share if self.fabric.is_global_zero else 0.0)
 
     def _sum(self, value: float) -> float:
         """Sum a number over processes."""
@@ -229,7 +293,7 @@ class Pretrainer:
         batch_size = self.config.datarc.train_batch_size
         for batch in dev_loader(dataset, batch_size, 0, fabric.global_rank, fabric.world_size):
             batch = batch.to(fabric.device)
-            loss = self.module(batch.wavs, batch.num_samples, batch.plan, arch)
+            loss = self.module(batch.speech, arch)
             total, weight = total + loss.total.item(), weight + loss.weight.item()
         self.module.train()
         return self._sum(total) / self._sum(weight)
@@ -240,7 +304,7 @@ class Pretrainer:
         if math.isnan(dev_loss):
             return False
         self._draw(monitor)
-        monitor.scalars(self.step, {"dev_loss": dev_loss})
+        monitor.scalars(self.step, {"dev_loss": dev_loss, **self._unit_scalars()})
         monitor.message(f"step {self.step}: dev loss {dev_loss:.4f}")
         best = dev_loss < self.best_dev
         self.best_dev = min(self.best_dev, dev_loss)
@@ -254,10 +318,32 @@ class Pretrainer:
         batch = next(iter(dev_loader(self._dev_dataset(), 1))).to(self.fabric.device)
         self.objective.eval()
         with self.fabric.autocast():
-            picture = self.objective.reconstruct(batch.wavs, batch.num_samples, batch.plan)
+            picture = self.objective.picture(batch.speech)
         self.objective.train()
         if picture is not None:
             monitor.picture(self.step, picture)
+
+    @torch.no_grad()
+    def _unit_scalars(self) -> dict[str, float]:
+        """Return what the dev split says of unit prediction; nothing where there are no units."""
+        if not self.fabric.is_global_zero or not self.model_config.task.unit_weight or self.config.distill:
+            return {}
+        self.objective.eval()
+        found = []
+        for batch in itertools.islice(dev_loader(self._dev_dataset(), UNIT_BATCH), UNIT_BATCHES):
+            with self.fabric.autocast():
+                counts = self.objective.count_units(batch.to(self.fabric.device).speech)
+            assert counts is not None
+            found.append([values.double().cpu() for values in counts])
+        self.objective.train()
+        masked, unmasked, units = (torch.stack(values).sum(0) for values in zip(*found, strict=True))
+        shares = units / units.sum()
+        return {
+            "unit_accuracy_masked": (masked[0] / masked[1].clamp_min(1)).item(),
+            "unit_accuracy_unmasked": (unmasked[0] / unmasked[1].clamp_min(1)).item(),
+            "units_in_use": (units > 0).sum().item(),
+            "unit_perplexity": torch.special.entr(shares).sum().exp().item(),
+        }
 
     def _dev_dataset(self) -> SpeechDataset:
         if not hasattr(self, "_dev"):
@@ -282,6 +368,7 @@ class Pretrainer:
             "optimizer": self.optimizer.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
             "batches": self.batches.state_dict(),
+            "budget": self.budget.state_dict(),
             "best_dev": self.best_dev,
             "lowest_loss": self.lowest_loss,
             "seed": self.options.seed,
@@ -315,6 +402,8 @@ class Pretrainer:
         self._restore_optimizer(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.batches.load_state_dict(state["batches"])
+        if "budget" in state:  # states of before 0.3 have none
+            self.budget.load_state_dict(state["budget"])
         numbers = int(state["step"]), float(state["best_dev"]), float(state["lowest_loss"])
         self.step, self.best_dev, self.lowest_loss = numbers
 

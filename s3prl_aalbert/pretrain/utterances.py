@@ -28,6 +28,30 @@ class Utterance:
     """"train" or "dev"."""
 
 
+class UnitLabels:
+    """The discrete units of utterances, by row; see pretrain/units.py."""
+
+    def __init__(self, values: np.ndarray, starts: np.ndarray, units_per_token: int):
+        """Keep labels.
+
+        Args:
+            values: (total,) uint16, one utterance's after the other's.
+            starts: (N,) where each utterance's begin.
+            units_per_token: U.
+        """
+        self._values, self._starts, self.units_per_token = values, starts, units_per_token
+
+    def read(self, row: int, first_token: int, num_tokens: int) -> np.ndarray:
+        """Return the units of some tokens of an utterance, (tokens, U) int64."""
+        start = int(self._starts[row]) + first_token * self.units_per_token
+        values = self._values[start : start + num_tokens * self.units_per_token]
+        return values.astype(np.int64).reshape(num_tokens, self.units_per_token)
+
+    def select(self, rows: np.ndarray) -> UnitLabels:
+        """Return those of some rows."""
+        return UnitLabels(self._values, self._starts[rows], self.units_per_token)
+
+
 class Utterances(Sequence[Utterance]):
     """Utterances in columns: a hundred bytes each, and nothing for forked workers to copy."""
 
@@ -58,6 +82,7 @@ class Utterances(Sequence[Utterance]):
         self._is_dev = np.array([split == "dev" for split in splits], dtype=bool)
         self.samples = np.asarray(samples, dtype=np.int64)
         self.cache = cache
+        self.units: UnitLabels | None = None
 
     @classmethod
     def of(cls, utterances: Sequence[Utterance]) -> Utterances:
@@ -94,6 +119,7 @@ class Utterances(Sequence[Utterance]):
         chosen._names, chosen._speakers = self._names, self._speakers[rows]
         chosen._is_dev, chosen.samples = self._is_dev[rows], self.samples[rows]
         chosen.cache = self.cache and self.cache.select(rows)
+        chosen.units = self.units and self.units.select(rows)
         return chosen
 
     def of_split(self, name: str) -> Utterances:

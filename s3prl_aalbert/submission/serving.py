@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from s3prl_aalbert.acoustics import Acoustics, _hold_last_frame, _zero_padding
+from s3prl_aalbert.acoustics import Acoustics
 from s3prl_aalbert.checkpoint import Checkpoint, write_atomically, write_text
 from s3prl_aalbert.config import ModelConfig
 from s3prl_aalbert.encoder import InputEmbedding, sinusoid_positions
@@ -47,6 +47,7 @@ class ServingModel(nn.Module):
         config = model.config
         self.token_samples = config.samples_per_token
         self.acoustics = GraphAcoustics(config.audio, config.transformer.downsample_rate)
+        self.acoustics.load_state_dict(model.acoustics.state_dict())
         self.embedding = GraphEmbedding(config.input_dim, config.transformer)
         self.embedding.load_state_dict(model.embedding.state_dict(), assign=True)
         self.encoder = model.encoder
@@ -68,7 +69,7 @@ class ServingModel(nn.Module):
         # torch.export would rule out that there is only one.
         whole = (wavs.size(1) + size - 1) // size * size
         features = self.acoustics(functional.pad(wavs, (0, whole + size - wavs.size(1))), num_samples)
-        embedded = self.embedding(features.tokens)
+        embedded = self.embedding(features.tokens, features.lengths)
         states = [embedded, *self.encoder(embedded, features.lengths)]
         padding = ~length_mask(features.lengths, embedded.size(1)).unsqueeze(-1)
         longest: Any = features.lengths.max().item()
@@ -81,12 +82,8 @@ class ServingModel(nn.Module):
 class GraphAcoustics(Acoustics):
     """The features, with deltas as differences: ONNX has no convolution of as many groups as there are utterances."""
 
-    def _input_features(self, power: Tensor, num_frames: Tensor) -> Tensor:
-        if not self.config.delta:
-            return super()._input_features(power, num_frames)
-        log_mel = self._log(power @ self.filters, self.config.cmvn)  # (B, F, mel bins)
-        features = torch.cat([log_mel, deltas(_hold_last_frame(log_mel, num_frames))], dim=-1)
-        return self._cmvn(features, num_frames) if self.config.cmvn else _zero_padding(features, num_frames)
+    def _deltas(self, frames: Tensor) -> Tensor:
+        return deltas(frames)
 
 
 def deltas(frames: Tensor, reach: int = 2) -> Tensor:

@@ -68,6 +68,9 @@ def extract(state: Mapping[str, Tensor], config: ModelConfig, arch: Architecture
     result = {}
     for name, tensor in state.items():
         match = LAYER.match(name)
+        if "acoustics." in name:  # statistics of the corpus, the same for every sub-network
+            result[name] = tensor.clone()
+            continue
         if match is None:
             result[name] = _cut(tensor, _sizes_outside_layers(name, tensor, small))
             continue
@@ -96,12 +99,14 @@ def _layer_sizes(part: str, config: TransformerConfig) -> tuple[int, int]:
 
 
 def _sizes_outside_layers(name: str, tensor: Tensor, config: TransformerConfig) -> tuple[int, ...]:
-    """Return the sizes of a weight of the input embedding or the spectrogram head."""
+    """Return the sizes of a weight of the input embedding or of a head."""
     rows, columns = tensor.shape[0], tensor.shape[-1]
     hidden, narrow = config.hidden_size, config.embedding_size
     module, part, _ = name.rsplit(".", 2)
     if (module.endswith("embedding"), part) == (True, "projection"):
         sizes = (rows if narrow else hidden, columns)  # what the input has is kept
+    elif part == "position_convolution":
+        sizes = (hidden, *tensor.shape[1:])
     elif part == "expansion":
         sizes = (hidden, columns)
     elif part == "reduction":

@@ -149,8 +149,8 @@ class FeaturesExpert(nn.Module):
         config = load_model_config(model_config) if model_config else ModelConfig()
         self.config = config
         stack = config.transformer.downsample_rate
-        self.normalised = Acoustics(_with_cmvn(config, True).audio, stack)
-        self.raw = Acoustics(_with_cmvn(config, False).audio, stack)
+        self.normalised = Acoustics(_with_cmvn(config, "utterance").audio, stack)
+        self.raw = Acoustics(_with_cmvn(config, "none").audio, stack)
 
     def get_downsample_rates(self, key: str) -> int:
         """Return the samples per token."""
@@ -167,5 +167,5 @@ class FeaturesExpert(nn.Module):
         }
 
 
-def _with_cmvn(config: ModelConfig, cmvn: bool) -> ModelConfig:
+def _with_cmvn(config: ModelConfig, cmvn: str) -> ModelConfig:
     return replace(config, audio=replace(config.audio, cmvn=cmvn))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from s3prl_aalbert.acoustics import Acoustics, Features, cmvn
+from s3prl_aalbert.acoustics import Acoustics, Features, cmvn, corpus_statistics, warped
 from s3prl_aalbert.config import AudioConfig, load_model_config
 
 DEFAULT = AudioConfig()
@@ -87,7 +87,7 @@ def compute(wave: Tensor, audio: AudioConfig, stack: int = 3, with_target: bool 
 
 
 def raw(audio: AudioConfig) -> AudioConfig:
-    return replace(audio, cmvn=False, target_cmvn=False)
+    return replace(audio, cmvn="none", target_cmvn=False)
 
 
 # ------------------------------------------------------------------------------------------------ features
@@ -265,3 +265,45 @@ def test_features_stay_float32_under_autocast(voice) -> None:
 
 def test_filterbanks_are_not_saved() -> None:
     assert not Acoustics(DEFAULT, 3).state_dict()
+
+
+# ------------------------------------------------------------------- corpus statistics and warped frequencies
+
+
+def test_corpus_statistics_are_those_of_all_frames(voice) -> None:
+    audio = replace(AudioConfig(), cmvn="corpus")
+    wavs = [voice(length, seed) for seed, length in enumerate((16000, 4801, 9000))]
+    plain = [frames_of(compute(wav, replace(audio, cmvn="none"))) for wav in wavs]
+    # Without CMVN the logarithm keeps its floor; with statistics that constant is in the mean of the log-mel.
+    frames = np.concatenate(plain).astype(np.float64)
+    frames[:, : audio.num_mel_bins] -= np.log(audio.log_floor)
+    acoustics = Acoustics(audio, 3)
+    mean, std = corpus_statistics(acoustics, [wav.numpy() for wav in wavs])
+    np.testing.assert_allclose(mean, frames.mean(0), atol=1e-4)
+    np.testing.assert_allclose(std, frames.std(0), atol=1e-4)
+    acoustics.corpus_mean.copy_(mean)
+    acoustics.corpus_std.copy_(std)
+    assert {"corpus_mean", "corpus_std"} == set(acoustics.state_dict())
+    tokens = acoustics(wavs[1].unsqueeze(0), torch.tensor([4801])).tokens[0].view(-1, audio.feature_dim)[:31]
+    expected = (frames[100:131] - frames.mean(0)) / frames.std(0)
+    np.testing.assert_allclose(tokens, expected, atol=2e-3)
+
+
+def test_a_warp_of_two_hears_a_tone_at_half_its_frequency() -> None:
+    """A filter at frequency f then answers to f / 2: a tone of 1 kHz looks as one of 2 kHz."""
+    time = torch.arange(16000) / 16000
+    tone = {frequency: 0.1 * torch.sin(2 * torch.pi * frequency * time).unsqueeze(0) for frequency in (1000, 2000)}
+    acoustics, length = Acoustics(replace(AudioConfig(), cmvn="none", delta=False), 1), torch.tensor([16000])
+    peaks = {f: int(acoustics(wav, length).tokens[0, 50].argmax()) for f, wav in tone.items()}
+    moved = acoustics(tone[1000], length, warp=torch.tensor([2.0])).tokens[0, 50]
+    assert abs(int(moved.argmax()) - peaks[2000]) <= 1 and peaks[1000] < peaks[2000] - 10
+    both = acoustics(torch.cat(list(tone.values())), length.expand(2), warp=torch.tensor([2.0, 1.0])).tokens
+    torch.testing.assert_close(both[0, 50], moved)
+    torch.testing.assert_close(both[1], acoustics(tone[2000], length).tokens[0])
+
+
+def test_warped_filters_by_hand() -> None:
+    filters = torch.tensor([[0.0], [1.0], [4.0], [2.0]])
+    found = warped(filters, torch.tensor([1.0, 1.5, 0.5]))[..., 0]
+    expected = [[0, 1, 4, 2], [0, (1 + 4) / 2, 2, 0], [0, 0.5, 1, (1 + 4) / 2]]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float32))

@@ -75,7 +75,7 @@ def test_the_original_preset_is_the_run_as_it_was() -> None:
     audio = config.audio
     assert (audio.n_fft, audio.win_samples, audio.hop_samples, audio.target_dim) == (2048, 800, 200, 1025)
     assert (audio.target, audio.target_preemphasis, audio.log_floor) == ("db", 0.97, 1e-6)
-    assert (audio.cmvn, audio.target_cmvn, audio.delta) == (True, True, True)
+    assert (audio.cmvn, audio.target_cmvn, audio.delta) == ("utterance", True, True)
     assert config.samples_per_token == 600  # 37.5 ms
     assert (config.task.dice, config.task.mask_consecutive) == ("utterance", 1)
     assert config.transformer.hidden_dropout_prob == config.transformer.attention_probs_dropout_prob == 0
@@ -158,7 +158,12 @@ def test_a_value_of_another_type_is_named(section: str, key: str, value: object)
         ("audio", "sample_rate", 8000),
         ("audio", "num_mel_bins", 0),
         ("audio", "log_floor", 0),
-        ("audio", "target", "mel"),
+        ("audio", "target", "mels"),
+        ("audio", "cmvn", "speaker"),
+        ("transformer", "positions", "relative"),
+        ("task", "mask_layout", "random"),
+        ("task", "num_units", 1),
+        ("task", "units_per_token", 2),
         ("task", "mask_proportion", 0),
         ("task", "mask_proportion", 1.5),
         ("task", "zero_proportion", 0.95),
@@ -170,13 +175,18 @@ def test_a_value_of_another_type_is_named(section: str, key: str, value: object)
 def test_a_value_out_of_range_is_named(section: str, key: str, value: object) -> None:
     from_dict(ModelConfig, {section: {}})
     with pytest.raises(ConfigError, match=key):
-        from_dict(ModelConfig, {section: {key: value}})
+        from_dict(ModelConfig, {section: {key: value, **({"unit_weight": 1} if key == "units_per_token" else {})}})
+
+
+def test_older_files_say_cmvn_with_true_and_false() -> None:
+    configs = [from_dict(ModelConfig, {"audio": {"cmvn": value}}) for value in (True, False)]
+    assert [config.audio.cmvn for config in configs] == ["utterance", "none"]
 
 
 def test_all_problems_are_reported_at_once() -> None:
     values = {
         "transformer": {"hiden_size": 1, "share_layer": "yes"},
-        "audio": {"target": "mel", "log_floor": -1},
+        "audio": {"target": "mels", "log_floor": -1},
         "task": {"mask_proportion": 2, "dice": "batch"},
         "taks": {},
     }

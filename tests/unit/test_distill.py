@@ -15,6 +15,7 @@ from s3prl_aalbert.distill.config import DistillConfig
 from s3prl_aalbert.distill.objective import MaskedDistillation, align, distance
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.masking import MaskPlan, apply_mask
+from s3prl_aalbert.objective import Speech
 from s3prl_aalbert.pretrain.config import PretrainConfig
 from s3prl_aalbert.pretrain.objectives import build_objective
 from s3prl_aalbert.supernet.space import SearchSpace
@@ -64,7 +65,7 @@ def test_the_loss_is_that_of_the_paper(config: ModelConfig, masked: float, unmas
     )
     objective = MaskedDistillation(config, settings, LoudnessTeacher()).eval()
     wavs, lengths, plan = batch()
-    loss = objective(wavs, lengths, plan)
+    loss = objective(Speech(wavs, lengths, plan))
 
     features = objective.model.acoustics(wavs, lengths)
     student = objective.model.encode(apply_mask(features.tokens, plan), features.lengths)
@@ -85,7 +86,7 @@ def test_the_loss_is_that_of_the_paper(config: ModelConfig, masked: float, unmas
                 predicted = projection(student[layer][row, token]).double().detach().numpy()
                 expected += weight * layer_weight * np.mean((predicted - scale * target) ** 2)
     assert loss.total.item() == pytest.approx(expected, rel=1e-4)
-    assert loss.weight.item() == 10 == objective.weight(lengths, selected_values=-1)
+    assert loss.weight.item() == 10 == objective.weight(lengths, selected_frames=-1)
 
 
 def test_losses_by_hand() -> None:
@@ -123,7 +124,7 @@ def test_one_clean_teacher_for_all_tokens(config: ModelConfig) -> None:
     objective = MaskedDistillation(config, settings, teacher).eval()
     wavs, lengths, plan = batch()
     teacher.calls.clear()
-    loss = objective(wavs, lengths, plan)
+    loss = objective(Speech(wavs, lengths, plan))
     assert teacher.calls == [[2880, 1920]]
     features = objective.model.acoustics(wavs, lengths)
     student = objective.model.encode(apply_mask(features.tokens, plan), features.lengths)[-1]
@@ -145,16 +146,16 @@ def test_no_masked_teacher_without_its_term_and_padding_never_reaches_it(config:
     teacher = LoudnessTeacher()
     objective = MaskedDistillation(config, DistillConfig(unmasked_weight=0), teacher)
     teacher.calls.clear()
-    objective(*batch())
+    objective(Speech(*batch()))
     assert teacher.calls == [[2880, 1920]]
 
 
 def test_padding_is_in_neither_region(config: ModelConfig) -> None:
     objective = MaskedDistillation(config, DistillConfig(), LoudnessTeacher()).eval()
     wavs, lengths, plan = batch()
-    alone = objective(wavs[1:, :1920], lengths[1:], MaskPlan(plan.selected[1:, :4], plan.source[1:, :4]))
-    first = objective(wavs[:1], lengths[:1], MaskPlan(plan.selected[:1], plan.source[:1]))
-    together = objective(wavs, lengths, plan)
+    alone = objective(Speech(wavs[1:, :1920], lengths[1:], MaskPlan(plan.selected[1:, :4], plan.source[1:, :4])))
+    first = objective(Speech(wavs[:1], lengths[:1], MaskPlan(plan.selected[:1], plan.source[:1])))
+    together = objective(Speech(wavs, lengths, plan))
     assert together.total.item() == pytest.approx(alone.total.item() + first.total.item(), rel=1e-5)
 
 
@@ -172,7 +173,7 @@ def test_sub_networks_of_the_student_learn_too(config: ModelConfig) -> None:
     objective = MaskedDistillation(config, DistillConfig(), LoudnessTeacher())
     size = config.transformer.hidden_size // 2
     arch = Architecture(size, (1,), (config.transformer.intermediate_size,))
-    objective(*batch(), arch).total.backward()
+    objective(Speech(*batch()), arch).total.backward()
     gradient = objective.projections[0].weight.grad
     assert gradient is not None and gradient[:, :size].abs().sum() > 0 and gradient[:, size:].abs().sum() == 0
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from s3prl_aalbert.architecture import Architecture, architecture_yaml, full_architecture, load_architecture
 from s3prl_aalbert.checkpoint import CheckpointError, save_release
 from s3prl_aalbert.cli import main
-from s3prl_aalbert.config import ConfigError, ModelConfig, TransformerConfig, from_dict
+from s3prl_aalbert.config import AudioConfig, ConfigError, ModelConfig, TaskConfig, TransformerConfig, from_dict
 from s3prl_aalbert.encoder import Encoder, EncoderLayer, sinusoid_positions
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model import count_parameters
@@ -180,7 +180,12 @@ def random_config(dice: random.Random) -> ModelConfig:
     groups = [0]
     for _ in range(layers - 1):
         groups.append(dice.randint(0, max(groups) + 1))
+    head_size = dice.choice([None, 5])
+    positions = dice.choice(["sinusoid", "convolutional", *(["rotary"] if head_size is None else [])])
     transformer = TransformerConfig(
+        positions=positions,
+        conv_position_kernel=5,
+        conv_position_group_size=dice.choice([4, 7, 30]),
         hidden_size=24,
         num_hidden_layers=layers,
         num_attention_heads=4,
@@ -188,10 +193,13 @@ def random_config(dice: random.Random) -> ModelConfig:
         layer_groups=tuple(groups),
         reuse_pattern=dice.choice([None, tuple([0] + [dice.randint(0, 1) for _ in range(layers - 1)])]),
         embedding_size=dice.choice([None, 6]),
-        attention_head_size=dice.choice([None, 5]),
+        attention_head_size=head_size,
         initializer_range=0.3,
     )
-    return ModelConfig(transformer)
+    unit_weight = dice.choice([0.0, 1.0])
+    return ModelConfig(
+        transformer, AudioConfig(cmvn=dice.choice(["utterance", "corpus"])), TaskConfig(unit_weight=unit_weight)
+    )
 
 
 def random_architecture(dice: random.Random, config: TransformerConfig) -> Architecture:
@@ -219,9 +227,11 @@ def assert_extraction_is_exact(seed: int) -> None:
     with torch.no_grad():
         slices = supernet.model.encode(tokens, lengths, arch)
         own = alone.model.encode(tokens, lengths)
-        heads = supernet.head(slices[-1].flatten(0, 1)), alone.head(own[-1].flatten(0, 1))
+        heads = [(supernet.head(slices[-1].flatten(0, 1)), alone.head(own[-1].flatten(0, 1)))]
+        if supernet.unit_head is not None:
+            heads.append((supernet.unit_head(slices[-1].flatten(0, 1)), alone.unit_head(own[-1].flatten(0, 1))))
     assert len(slices) == len(own) == arch.num_hidden_layers + 1
-    for one, other in [*zip(slices, own, strict=True), heads]:
+    for one, other in [*zip(slices, own, strict=True), *heads]:
         assert torch.equal(one, other), (config.transformer, arch)
     # The whole of an extracted model is itself a sub-network: of the right sizes, hence idempotent.
     assert extracted_config(small, full_architecture(small.transformer)) == small

@@ -403,7 +403,7 @@ def own_release(folder: Path, transformer: dict[str, Any], audio: AudioConfig = 
         ({"layer_groups": (0, 1, 0)}, replace(PLAIN, delta=True, num_mel_bins=40)),
         ({"hidden_act": "relu", "hidden_dropout_prob": 0.1}, replace(PLAIN, target="db", win_ms=20)),
         ({}, THEIRS),
-        ({}, replace(THEIRS, cmvn=False, delta=True, log_floor=1e-6, target_level_db=-20.0)),
+        ({}, replace(THEIRS, cmvn="none", delta=True, log_floor=1e-6, target_level_db=-20.0)),
     ],
     ids=["shared", "unshared", "two groups", "alternating, delta", "other options", "front end", "its options"],
 )
@@ -451,7 +451,7 @@ REFUSED = [
     ({"layer_intermediate_sizes": (64, 32, 64)}, PLAIN, "transformer.layer_intermediate_sizes"),
     ({}, replace(PLAIN, hop_ms=12.5), "audio.hop_ms is 12.5"),
     ({}, replace(PLAIN, n_fft=512), "audio.n_fft is 512"),
-    ({}, replace(PLAIN, cmvn=False), "audio.cmvn is false without"),
+    ({}, replace(PLAIN, cmvn="none"), "audio.cmvn is none without"),
 ]
 
 

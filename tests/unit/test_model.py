@@ -83,7 +83,10 @@ MODES = {
     "unshared": tiny(share_layer=False),
     "not stacked": tiny(downsample_rate=1),
     "no delta": tiny(delta=False),
-    "no cmvn": tiny(cmvn=False),
+    "no cmvn": tiny(cmvn="none"),
+    "corpus cmvn": tiny(cmvn="corpus"),
+    "convolutional positions": tiny(positions="convolutional", conv_position_kernel=5, conv_position_group_size=8),
+    "rotary positions": tiny(positions="rotary"),
     "relu": tiny(hidden_act="relu"),
     "original front end": tiny(win_ms=50.0, hop_ms=12.5, n_fft=2048),
 }

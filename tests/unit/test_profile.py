@@ -48,6 +48,8 @@ OPTIONS = {
     "plain": {},
     "unshared": {"share_layer": False},
     "reuse": {"reuse_pattern": (0, 1)},
+    "convolutional positions": {"positions": "convolutional", "conv_position_group_size": 8},
+    "rotary positions": {"positions": "rotary"},
     "factorised": {"embedding_size": 5},
     "heads of their own size": {"attention_head_size": 7},
 }

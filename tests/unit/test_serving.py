@@ -44,9 +44,16 @@ CONFIGS = {
         ),
         AudioConfig(num_mel_bins=20, front_end="s3prl", target_level_db=-25.0, n_fft=400),
     ),
+    "convolutional positions": ModelConfig(
+        TransformerConfig(num_hidden_layers=2, positions="convolutional", conv_position_group_size=24, **SIZES),
+        AudioConfig(num_mel_bins=20, cmvn="corpus"),
+    ),
+    "rotary positions": ModelConfig(
+        TransformerConfig(num_hidden_layers=2, positions="rotary", **SIZES), AudioConfig(num_mel_bins=20)
+    ),
     "plain features": ModelConfig(
         TransformerConfig(num_hidden_layers=2, downsample_rate=1, share_layer=False, hidden_act="relu", **SIZES),
-        AudioConfig(num_mel_bins=20, delta=False, cmvn=False, win_ms=50.0, hop_ms=12.5, n_fft=2048),
+        AudioConfig(num_mel_bins=20, delta=False, cmvn="none", win_ms=50.0, hop_ms=12.5, n_fft=2048),
     ),
 }
 Graph = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]

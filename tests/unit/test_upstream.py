@@ -229,7 +229,7 @@ def test_features_with_and_without_cmvn(voice, tiny_config: ModelConfig) -> None
     assert set(found) == {"hidden_states", "last_hidden_state", "no_cmvn"}
     assert expert.get_downsample_rates("no_cmvn") == 480 and not list(expert.parameters())
     default = ModelConfig().audio
-    for key, audio in (("hidden_states", default), ("no_cmvn", replace(default, cmvn=False))):
+    for key, audio in (("hidden_states", default), ("no_cmvn", replace(default, cmvn="none"))):
         (states,) = found[key]
         expected = Acoustics(audio, 3)(*pad_wavs(wavs)).tokens
         assert states.shape == (2, 50, 480) and torch.equal(states, expected)

@@ -1,0 +1,349 @@
+"""Discrete units of a corpus: clusters of acoustic features or of a model's layer (HuBERT, arXiv 2106.07447, 3.1).
+
+The codebook and the labels lie beside the manifest and are named after what they were made of, so that a changed
+source, setting or corpus never meets the labels of another.
+
+Legend: S samples, F frames, T tokens, U units a token, N rows, C features of a unit, K clusters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import safetensors.torch
+import torch
+import torchaudio
+from torch import Tensor
+from tqdm import tqdm
+
+from s3prl_aalbert.acoustics import Acoustics
+from s3prl_aalbert.checkpoint import content_digest, load_checkpoint, load_weights, write_atomically
+from s3prl_aalbert.config import SAMPLE_RATE, ModelConfig
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model import AalbertModel
+from s3prl_aalbert.pretrain.config import MFCC, UnitsConfig
+from s3prl_aalbert.pretrain.utterances import UnitLabels, Utterances
+
+logger = logging.getLogger(__name__)
+
+NUM_MFCC = 13
+FIT_BATCH, FIT_STARTS, FIT_PATIENCE = 10_000, 5, 50
+"""Of k-means, as HuBERT's where speech of some hours allows."""
+SAVE_UTTERANCES = 500
+"""Labels reach the disk every so many utterances; a kill loses no more."""
+Facts = dict[str, str | int | float]
+"""What something was made of, by name."""
+UNSET = np.iinfo(np.uint16).max
+"""A label that is still to be computed."""
+
+
+class UnitFeatures(Protocol):
+    """What is clustered."""
+
+    def __call__(self, wav: np.ndarray) -> Tensor:
+        """Return the features (N, C) of a waveform (S,), a row for each unit."""
+
+    @property
+    def description(self) -> Facts:
+        """Everything that decides their values."""
+
+
+class MfccFeatures:
+    """Thirteen MFCC and their deltas of each frame, of log-mel with CMVN; of a token, those of its frames."""
+
+    def __init__(self, config: ModelConfig):
+        audio = replace(config.audio, cmvn="utterance")
+        self.acoustics = Acoustics(audio, 1)
+        self.frames = config.transformer.downsample_rate // config.task.units_per_token
+        self.mels = audio.num_mel_bins
+        self.cosines = torchaudio.functional.create_dct(NUM_MFCC, self.mels, "ortho")  # (mel bins, 13)
+        self._audio = audio
+
+    @property
+    def description(self) -> Facts:
+        """The front end and how many frames a unit spans."""
+        return {"source": MFCC, "audio": json.dumps(asdict(self._audio), sort_keys=True), "frames": self.frames}
+
+    @torch.no_grad()
+    def __call__(self, wav: np.ndarray) -> Tensor:
+        """Return (N, 26 * frames)."""
+        features = self.acoustics(torch.from_numpy(wav).unsqueeze(0), torch.tensor([len(wav)]))
+        mfcc = features.tokens[:, :, : self.mels] @ self.cosines  # (1, F, 13)
+        delta = torchaudio.functional.compute_deltas(mfcc.transpose(1, 2)).transpose(1, 2)
+        frames = torch.cat([mfcc, delta], dim=-1)[0]  # (F, 26)
+        missing = -len(frames) % self.frames
+        return torch.nn.functional.pad(frames, (0, 0, 0, missing)).view(-1, self.frames * frames.size(1))
+
+
+class LayerFeatures:
+    """A hidden state of a model of this project, frozen."""
+
+    def __init__(self, path: Path, layer: int, config: ModelConfig, device: torch.device):
+        """Load the model.
+
+        Raises:
+            AalbertError: no such checkpoint or layer, or its tokens are not as long as a unit.
+        """
+        checkpoint = load_checkpoint(path)
+        layers = checkpoint.config.transformer.num_hidden_layers
+        if not 0 <= layer <= layers:
+            raise AalbertError(f"units.layer is {layer}; {path} has the hidden states 0 to {layers}")
+        theirs = checkpoint.config.samples_per_token
+        ours = config.samples_per_token // config.task.units_per_token
+        if theirs != ours:
+            raise AalbertError(
+                f"{path}: a token has {theirs} samples and a unit {ours}; expected task.units_per_token "
+                f"{config.samples_per_token / theirs:g}"
+            )
+        state = {name.removeprefix("model."): v.float() for name, v in checkpoint.state.items() if "head." not in name}
+        self.model = AalbertModel(checkpoint.config).to(device).eval()
+        load_weights(self.model, {n: v for n, v in state.items() if not n.startswith("projections.")}, checkpoint.path)
+        self.layer, self.device = layer, device
+
+    @property
+    def description(self) -> Facts:
+        """The weights themselves, and the layer."""
+        digest = content_digest({}, {name: tensor.cpu() for name, tensor in self.model.state_dict().items()})
+        return {"source": f"model {digest}", "layer": self.layer}
+
+    @torch.no_grad()
+    def __call__(self, wav: np.ndarray) -> Tensor:
+        """Return (T, hidden size)."""
+        wavs = torch.from_numpy(wav).unsqueeze(0).to(self.device)
+        states = self.model(wavs, torch.tensor([len(wav)], device=self.device)).hidden_states
+        return states[self.layer][0].float().cpu()
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """Clusters of standardised features."""
+
+    mean: Tensor
+    """(C,)."""
+    std: Tensor
+    """(C,)."""
+    centroids: Tensor
+    """(K, C) of standardised features."""
+    made_of: Facts
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Return the nearest centroid of each row (N, C): (N,)."""
+        rows = (features - self.mean) / self.std
+        return (self.centroids.square().sum(1) - 2 * rows @ self.centroids.T).argmin(1)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Its values by name, as they are saved."""
+        return {"mean": self.mean, "std": self.std, "centroids": self.centroids.contiguous()}
+
+    @property
+    def digest(self) -> str:
+        """A hash of everything."""
+        return content_digest({"made_of": json.dumps(self.made_of, sort_keys=True)}, self.tensors)
+
+
+def fit_codebook(rows: np.ndarray, num_units: int, seed: int, made_of: Facts) -> Codebook:
+    """Cluster features (N, C) by k-means.
+
+    Raises:
+        AalbertError: there are fewer rows than units.
+    """
+    from sklearn.cluster import MiniBatchKMeans
+
+    if len(rows) < num_units:
+        raise AalbertError(f"{len(rows)} rows of features are too few for task.num_units {num_units}")
+    mean, std = rows.mean(0), rows.std(0) + 1e-6
+    kmeans = MiniBatchKMeans(
+        num_units,
+        batch_size=FIT_BATCH,
+        n_init=FIT_STARTS,
+        max_no_improvement=FIT_PATIENCE,
+        reassignment_ratio=0.0,
+        random_state=seed,
+    )
+    kmeans.fit((rows - mean) / std)
+    mean, std, centroids = (
+        torch.from_numpy(np.asarray(values, dtype=np.float32)) for values in (mean, std, kmeans.cluster_centers_)
+    )
+    return Codebook(mean, std, centroids, made_of)
+
+
+def save_codebook(codebook: Codebook, path: Path) -> None:
+    """Write a codebook with what it was made of."""
+    metadata = {"made_of": json.dumps(codebook.made_of)}
+    write_atomically(path, lambda temporary: safetensors.torch.save_file(codebook.tensors, temporary, metadata))
+
+
+def load_codebook(path: Path, made_of: Facts) -> Codebook:
+    """Read a codebook back.
+
+    Raises:
+        AalbertError: it is damaged, or was made of something else.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            found = json.loads((file.metadata() or {})["made_of"])
+            mean, std, centroids = (file.get_tensor(name) for name in ("mean", "std", "centroids"))
+    except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
+        raise AalbertError(f"{path}: is a damaged codebook; remove it to make it anew ({error})") from error
+    if found != made_of:
+        raise AalbertError(f"{path}: was made of something else; remove it to make it anew")
+    return Codebook(mean, std, centroids, found)
+
+
+# ------------------------------------------------------------------------------------------------ a corpus
+
+
+def label_corpus(
+    utterances: Utterances,
+    read: Callable[[int], np.ndarray],
+    config: ModelConfig,
+    units: UnitsConfig,
+    manifest: Path,
+    seed: int,
+    device: torch.device,
+) -> UnitLabels:
+    """Return the units of all utterances, computing what is not there yet.
+
+    Args:
+        utterances: of every split.
+        read: returns the waveform (S,) of a row.
+        config: the model to be trained; its task says how many units, and how many a token.
+        units: what they are made of.
+        manifest: beside which they are kept.
+        seed: of the clustering.
+        device: for a model whose layer is clustered.
+
+    Raises:
+        AalbertError: an unusable source, or a damaged file.
+    """
+    features = unit_features(config, units, device)
+    made_of = {**features.description, "num_units": config.task.num_units, "seed": seed, "fit_hours": units.fit_hours}
+    key = _digest(json.dumps(made_of, sort_keys=True))
+    path = manifest.with_name(f"{manifest.stem}.units-{key}.safetensors")
+    if path.is_file():
+        codebook = load_codebook(path, made_of)
+    else:
+        rows = _some_features(utterances, read, features, units.fit_hours, seed)
+        logger.info("clustering %d rows of %d features into %d units", *rows.shape, config.task.num_units)
+        codebook = fit_codebook(rows, config.task.num_units, seed, made_of)
+        save_codebook(codebook, path)
+    labels = manifest.with_name(f"{path.stem}-{_digest(codebook.digest + _corpus_digest(utterances))}.npy")
+    return _labels(utterances, read, lambda wav: codebook(features(wav)), config, labels)
+
+
+def random_units(utterances: Utterances, config: ModelConfig, seed: int) -> UnitLabels:
+    """Return arbitrary units in the shape of real ones, for a dry run."""
+    starts, total = _starts(utterances, config)
+    values = np.random.default_rng(seed).integers(0, config.task.num_units, total, dtype=np.uint16)
+    return UnitLabels(values, starts, config.task.units_per_token)
+
+
+def unit_features(config: ModelConfig, units: UnitsConfig, device: torch.device) -> UnitFeatures:
+    """Return what ``units.source`` names.
+
+    Raises:
+        AalbertError: it names nothing usable.
+    """
+    if units.source == MFCC:
+        return MfccFeatures(config)
+    from s3prl_aalbert.upstream.download import fetch_published, packaged_names
+
+    path = Path(units.source).expanduser()
+    if units.source in packaged_names() and not path.exists():
+        path = fetch_published(units.source)
+    assert units.layer is not None
+    return LayerFeatures(path, units.layer, config, device)
+
+
+def _some_features(
+    utterances: Utterances, read: Callable[[int], np.ndarray], features: UnitFeatures, hours: float, seed: int
+) -> np.ndarray:
+    """Return the features (N, C) of some training utterances drawn at random."""
+    found, seconds = [], 0.0
+    train = np.flatnonzero([u.split == "train" for u in utterances])
+    for row in np.random.default_rng(seed).permutation(train).tolist():
+        found.append(features(read(row)).numpy())
+        seconds += int(utterances.samples[row]) / SAMPLE_RATE
+        if seconds >= hours * 3600:
+            break
+    return np.concatenate(found)
+
+
+def _labels(
+    utterances: Utterances,
+    read: Callable[[int], np.ndarray],
+    units_of: Callable[[np.ndarray], Tensor],
+    config: ModelConfig,
+    path: Path,
+) -> UnitLabels:
+    """Return the labels kept in ``path``, computed first where they are not."""
+    starts, total = _starts(utterances, config)
+    if not path.is_file():
+        _compute(utterances, read, units_of, (starts, total), path)
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise AalbertError(f"{path}: is damaged; remove it to compute the units anew ({error})") from error
+    if values.shape != (total,) or values.dtype != np.uint16:
+        raise AalbertError(f"{path}: holds {values.shape} units, the manifest's utterances have {total}; remove it")
+    return UnitLabels(values, starts, config.task.units_per_token)
+
+
+def _compute(
+    utterances: Utterances,
+    read: Callable[[int], np.ndarray],
+    units_of: Callable[[np.ndarray], Tensor],
+    layout: tuple[np.ndarray, int],
+    path: Path,
+) -> None:
+    starts, total = layout
+    part = path.with_name(f".{path.name}.part")
+    going_on = part.is_file() and part.stat().st_size == total * 2
+    values = np.memmap(part, np.uint16, "r+" if going_on else "w+", shape=(total,))
+    if not going_on:
+        values[:] = UNSET
+    ends = [*starts[1:].tolist(), total]
+    disable = "TQDM_DISABLE" in os.environ
+    for row in tqdm(range(len(utterances)), desc="units", unit="utterance", dynamic_ncols=True, disable=disable):
+        start, end = int(starts[row]), ends[row]
+        if values[start] != UNSET:
+            continue
+        units = units_of(read(row)).numpy()
+        values[start + 1 : end] = 0  # frames that only fill the last token
+        values[start : start + len(units)] = units[: end - start]
+        if row % SAVE_UTTERANCES == 0:
+            values.flush()
+    whole = np.array(values)
+    write_atomically(path, lambda temporary: _save_array(whole, temporary))
+    part.unlink()
+
+
+def _save_array(values: np.ndarray, path: Path) -> None:
+    with path.open("wb") as file:  # by name, numpy would add a suffix
+        np.save(file, values)
+
+
+def _starts(utterances: Utterances, config: ModelConfig) -> tuple[np.ndarray, int]:
+    """Return where the units of each utterance begin (N,), and how many there are in all."""
+    counts = config.num_tokens(utterances.samples) * config.task.units_per_token
+    return np.cumsum(counts) - counts, int(counts.sum())
+
+
+def _corpus_digest(utterances: Utterances) -> str:
+    digest = hashlib.sha256(utterances.samples.tobytes())
+    for row in range(len(utterances)):
+        digest.update(utterances.path(row).encode("utf-8", "surrogateescape") + b"\n")
+    return digest.hexdigest()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,183 @@
+"""Discrete units of a corpus: nearest clusters, kept beside the manifest, checked, and gone on with after a kill."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from s3prl_aalbert.checkpoint import save_release
+from s3prl_aalbert.config import ModelConfig, from_dict
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.objective import NO_UNIT, MaskedPrediction
+from s3prl_aalbert.pretrain import units as units_module
+from s3prl_aalbert.pretrain.batches import SpeechDataset
+from s3prl_aalbert.pretrain.config import PretrainConfig, UnitsConfig
+from s3prl_aalbert.pretrain.units import Codebook, LayerFeatures, MfccFeatures, fit_codebook, label_corpus
+from s3prl_aalbert.pretrain.utterances import Utterance, Utterances
+
+CPU = torch.device("cpu")
+LENGTHS = [9000, 4801, 16000, 7000]
+
+
+def with_units(config: ModelConfig, per_token: int = 1, num_units: int = 5) -> ModelConfig:
+    task = replace(config.task, unit_weight=1.0, num_units=num_units, units_per_token=per_token)
+    return replace(config, task=task)
+
+
+@pytest.fixture
+def speech(voice) -> list[np.ndarray]:
+    return [voice(length, seed).numpy() for seed, length in enumerate(LENGTHS)]
+
+
+def utterances() -> Utterances:
+    splits = ["train", "dev", "train", "train"]
+    rows = zip(LENGTHS, splits, strict=True)
+    return Utterances.of([Utterance(f"/{i}.wav", n, "s", split) for i, (n, split) in enumerate(rows)])
+
+
+def label(config: ModelConfig, speech: list[np.ndarray], folder: Path, **units: object):
+    return label_corpus(utterances(), speech.__getitem__, config, UnitsConfig(**units), folder / "manifest.tsv", 0, CPU)
+
+
+def test_the_nearest_centroid_by_hand() -> None:
+    book = Codebook(torch.tensor([1.0, 1.0]), torch.tensor([2.0, 1.0]), torch.tensor([[0.0, 0.0], [1.0, 1.0]]), {})
+    # Standardised: (0, 0), (0.9, 0.9), (-1, 0.2), (0.5, 0.6).
+    rows = torch.tensor([[1.0, 1.0], [2.8, 1.9], [-1.0, 1.2], [2.0, 1.6]])
+    assert book(rows).tolist() == [0, 1, 0, 1]
+
+
+def test_clusters_that_lie_apart_are_found() -> None:
+    generator = np.random.default_rng(0)
+    truth = generator.integers(0, 4, 2000)
+    rows = (10 * np.eye(4)[truth] + generator.normal(size=(2000, 4))).astype(np.float32)
+    found = fit_codebook(rows, 4, 0, {})(torch.from_numpy(rows)).numpy()
+    pairs = set(zip(truth.tolist(), found.tolist(), strict=True))
+    assert len(pairs) == 4 == len({unit for _, unit in pairs})
+    with pytest.raises(AalbertError, match=r"too few for task\.num_units 3000"):
+        fit_codebook(rows, 3000, 0, {})
+
+
+def test_mfcc_are_the_cosine_transform_of_the_normalised_log_mel(tiny_config: ModelConfig, speech) -> None:
+    features = MfccFeatures(with_units(tiny_config, per_token=3))
+    found = features(speech[0]).numpy()
+    tokens = features.acoustics(torch.from_numpy(speech[0]).unsqueeze(0), torch.tensor([LENGTHS[0]])).tokens[0].numpy()
+    mels = tiny_config.audio.num_mel_bins
+    n = np.arange(mels)
+    for k in range(13):
+        scale = np.sqrt((1 if k == 0 else 2) / mels)
+        expected = tokens[:, :mels] @ (scale * np.cos(np.pi / mels * (n + 0.5) * k))
+        np.testing.assert_allclose(found[:, k], expected, atol=1e-4)
+    assert found.shape == (-(-LENGTHS[0] // 160), 26)
+
+
+@pytest.mark.parametrize("per_token", [1, 3])
+def test_every_token_has_the_units_of_its_frames(tiny_config: ModelConfig, speech, tmp_path, per_token) -> None:
+    config = with_units(tiny_config, per_token)
+    labels = label(config, speech, tmp_path)
+    features = MfccFeatures(config)
+    (path,) = tmp_path.glob("*.safetensors")
+    book = units_module.load_codebook(path, {**features.description, "num_units": 5, "seed": 0, "fit_hours": 2.0})
+    for row, wav in enumerate(speech):
+        tokens = config.num_tokens(len(wav))
+        units = labels.read(row, 0, tokens)
+        assert units.shape == (tokens, per_token)
+        expected = book(features(wav)).numpy()
+        np.testing.assert_array_equal(units.reshape(-1)[: len(expected)], expected)
+        assert len(expected) == (tokens if per_token == 1 else config.audio.num_frames(len(wav)))
+
+
+def test_units_of_a_crop_are_those_of_its_place(tiny_config: ModelConfig, speech, tmp_path) -> None:
+    config = with_units(tiny_config, 3)
+    corpus = utterances()
+    corpus.units = label(config, speech, tmp_path)
+    dataset = SpeechDataset(corpus, config, 0.25, seed=0, cache=False)
+    dataset._decode = speech.__getitem__  # type: ignore[method-assign]
+    assert dataset.max_samples == 3840  # 0.25 s are 4,000 samples, 8 whole tokens 3,840
+    starts = set()
+    for epoch in range(20):
+        item = dataset[(epoch, 2)]
+        (start,) = [s for s in range(0, 16000 - 3840 + 1, 480) if np.array_equal(speech[2][s : s + 3840], item.wav)]
+        starts.add(start)
+        np.testing.assert_array_equal(item.units, corpus.units.read(2, start // 480, 8))
+    assert len(starts) > 5
+    # A whole utterance of 31 frames: its eleventh token has one, the others of it have no unit.
+    short = SpeechDataset(corpus, config, 10, seed=0, cache=False)
+    short._decode = speech.__getitem__  # type: ignore[method-assign]
+    units = short[(0, 1)].units
+    assert (units == NO_UNIT).sum() == 2 and units[10].tolist()[1:] == [NO_UNIT] * 2
+    batch = short.collate([short[(0, 1)], short[(0, 0)]])
+    assert batch.units.shape == (2, 19, 3) and (batch.units[0, 11:] == NO_UNIT).all()
+
+
+def test_labels_are_computed_once_and_gone_on_with(tiny_config, speech, tmp_path, monkeypatch) -> None:
+    config, read = with_units(tiny_config), []
+
+    def reading(row: int) -> np.ndarray:
+        read.append(row)
+        if len(read) == 6:  # after the three of clustering and two labels
+            raise KeyboardInterrupt
+        return speech[row]
+
+    def run(reader) -> object:
+        return label_corpus(utterances(), reader, config, UnitsConfig(), tmp_path / "manifest.tsv", 0, CPU)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(reading)
+    assert not list(tmp_path.glob("*.npy")) and list(tmp_path.glob(".*.part"))
+    read.clear()
+    labels = run(lambda row: read.append(row) or speech[row])
+    assert read == [2, 3]
+    read.clear()
+    again = run(lambda row: read.append(row) or speech[row])
+    assert not read and not list(tmp_path.glob(".*.part"))
+    fresh = label(config, speech, tmp_path / "elsewhere")
+    for row in range(4):
+        tokens = config.num_tokens(LENGTHS[row])
+        np.testing.assert_array_equal(labels.read(row, 0, tokens), again.read(row, 0, tokens))
+        np.testing.assert_array_equal(labels.read(row, 0, tokens), fresh.read(row, 0, tokens))
+
+
+def test_another_corpus_or_setting_gets_labels_of_its_own(tiny_config, speech, tmp_path) -> None:
+    label(with_units(tiny_config), speech, tmp_path)
+    label(with_units(tiny_config, num_units=6), speech, tmp_path)
+    assert len(list(tmp_path.glob("*.npy"))) == len(list(tmp_path.glob("*.safetensors"))) == 2
+    (damaged, _) = sorted(tmp_path.glob("*.npy"))
+    damaged.write_bytes(damaged.read_bytes()[:-10])
+    with pytest.raises(AalbertError, match="remove it"):
+        for units in (5, 6):
+            label(with_units(tiny_config, num_units=units), speech, tmp_path)
+
+
+def test_a_damaged_codebook_is_named(tiny_config, speech, tmp_path) -> None:
+    label(with_units(tiny_config), speech, tmp_path)
+    (path,) = tmp_path.glob("*.safetensors")
+    path.write_bytes(b"nonsense")
+    with pytest.raises(AalbertError, match="is a damaged codebook"):
+        label(with_units(tiny_config), speech, tmp_path)
+
+
+def test_a_layer_of_a_checkpoint_is_clustered(tiny_config, speech, tmp_path) -> None:
+    torch.manual_seed(0)
+    teacher = MaskedPrediction(tiny_config).eval()
+    save_release(tmp_path / "teacher", tiny_config, teacher.state_dict(), "")
+    config = with_units(tiny_config)
+    features = LayerFeatures(tmp_path / "teacher", 1, config, CPU)
+    with torch.no_grad():
+        states = teacher.model(torch.from_numpy(speech[0]).unsqueeze(0), torch.tensor([LENGTHS[0]])).hidden_states
+    torch.testing.assert_close(features(speech[0]), states[1][0])
+    labels = label(config, speech, tmp_path, source=str(tmp_path / "teacher"), layer=1)
+    assert set(np.unique(labels.read(2, 0, 34))) <= set(range(5))
+    with pytest.raises(AalbertError, match=r"units\.layer is 9"):
+        label(config, speech, tmp_path, source=str(tmp_path / "teacher"), layer=9)
+    with pytest.raises(AalbertError, match=r"expected task\.units_per_token 1"):
+        label(with_units(tiny_config, 3), speech, tmp_path, source=str(tmp_path / "teacher"), layer=1)
+
+
+def test_a_source_and_its_layer_go_together() -> None:
+    for values in ({"source": "mfcc", "layer": 2}, {"source": "some/checkpoint"}):
+        with pytest.raises(AalbertError, match=r"units\.layer"):
+            from_dict(PretrainConfig, {"units": values})
