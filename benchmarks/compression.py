@@ -211,7 +211,7 @@ def _write_yaml(path: Path, content: dict[str, Any]) -> Path:
 
 def probe_all(args: argparse.Namespace) -> None:
     """Probe what is not probed yet; one JSON file each: task -> [[layer, dev, test], ...]."""
-    from linear_probes import load_data, probe_phones, probe_speakers
+    from four_folds import load_data, probe_phones, probe_speakers
 
     data = None
     for name, seed, build in subjects(args):

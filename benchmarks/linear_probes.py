@@ -1,153 +1,252 @@
-"""Linear probes of frozen models, each fitted to its optimum: phones on TIMIT's folds, speakers on speechocean762.
+"""Phones of TIMIT in frozen states, one speaker left out at a time: a linear classifier and a small network.
 
-Logistic regression on standardised hidden states has one solution, so that nothing but the model differs between rows;
-states are computed once for all folds. Data, labels and scoring are those of the tasks aalbert_phone and
-aalbert_speaker_utterance.
+    python benchmarks/linear_probes.py --timit data/timit -u aalbert_6l_7h fbank -k result/pretrain/NAME --out p.csv
+
+Each of the 16 speakers is tested once, by classifiers that were trained on the others, so that models are compared in
+16 pairs. Every 10 ms frame has its label, in training as in scoring: a token of 30 ms has an output for each of its
+three frames. The linear classifier is logistic regression at its optimum (nothing but the states differs between rows),
+fitted to all other speakers; the network (one hidden layer of 256, dropout) takes its best step by a dev speaker. What
+--out holds already is not run again. States are computed once for all folds.
 """
 
 from __future__ import annotations
 
+import argparse
+import csv
+import logging
 import tempfile
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from torch import nn
+from classifiers import IGNORED, Fold, Softmax, answers_of_networks
+from subjects import FEATURES, Subject, add_arguments, subjects
+from torch import Tensor, nn
 
-from s3prl_aalbert.downstream.alignments import token_of_grid_frame
+from s3prl_aalbert.config import SAMPLE_RATE
+from s3prl_aalbert.downstream.alignments import outputs_of_grid_frames
+from s3prl_aalbert.downstream.paired import Values, differences, percent
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.phone.dataset import load_phone_data
-from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data
-from s3prl_aalbert.downstream.splits import split_within_speakers
+from s3prl_aalbert.downstream.phone.expert import write_csv
+from s3prl_aalbert.downstream.splits import split_by_speaker
+from s3prl_aalbert.downstream.states import hidden_states, samples_per_token
 from s3prl_aalbert.downstream.task import TaskData
 
-RATE = 480
-"""Samples a token."""
-FOLDS = 4
-SPEAKER_SPLITS = 3
-SPEAKERS = 100
-BATCH = 16
-ITERATIONS = 100
-INVERSE_PENALTY = {"phone": 0.1, "speaker": 0.01}
-"""C of the logistic regression."""
+CLASSIFIERS = ("linear", "network")
+INVERSE_PENALTY = {"grid": 0.01, "token": 0.1}
+"""C of the logistic regression by the labels: chosen by dev speakers, and as it was before."""
+COLUMNS = ("model", "layer", "classifier", "folds", "labels", "speaker", "correct", "frames")
 
 
-class Accuracy(NamedTuple):
-    """Of one layer (0 is the input embedding), over all folds or splits."""
+class Setting(NamedTuple):
+    """How to divide and to train."""
 
-    layer: int
-    dev: float
-    test: float
-
-
-class ProbeData(NamedTuple):
-    """Loaded once for all models."""
-
-    phones: list[TaskData]
-    """One a fold; the same utterances in all of them."""
-    speakers: list[TaskData]
-    """One a split."""
+    folds: int | None = None
+    """Speaker-disjoint parts; None leaves one speaker out at a time."""
+    labels: str = "grid"
+    """"grid": a label for each 10 ms frame of a token; "token": one a token, as before."""
+    classifiers: tuple[str, ...] = CLASSIFIERS
+    layers: tuple[int, ...] | None = None
+    """None takes all."""
+    seed: int = 0
+    """Of the network."""
 
 
-def load_data(timit: Path, speechocean: Path) -> ProbeData:
-    """Read audio and labels of both tasks."""
+class Score(NamedTuple):
+    """Frames of one speaker."""
+
+    correct: int
+    frames: int
+
+
+class Frames(NamedTuple):
+    """All labelled speech of a corpus at one rate. N tokens, H outputs a token, G frames of 10 ms."""
+
+    utterances: list[str]
+    speakers: list[str]
+    """Of each utterance."""
+    tokens: list[int]
+    """Of each utterance."""
+    targets: Tensor
+    """(N, H)."""
+    token: np.ndarray
+    """(G,): which token answers for a frame."""
+    output: np.ndarray
+    """(G,): with which of its outputs."""
+    label: np.ndarray
+    """(G,)."""
+    classes: int
+
+
+# --------------------------------------------------------------------------------------------------- data
+
+
+def load_phones(timit: Path, rate: int = 480) -> TaskData:
+    """Read audio and labels: 39 phones, without the two sentences that all speakers read."""
+    config = PhoneDataConfig(str(timit), phone_set="39", exclude=["sa1", "sa2"])
     with tempfile.TemporaryDirectory() as folder:
-        config = SpeakerDataConfig(str(speechocean), max_speakers=SPEAKERS)
-        first = load_speaker_data(config, 0, Path(folder))
-    return ProbeData(load_phones(timit), [_split_anew(first, seed) for seed in range(SPEAKER_SPLITS)])
+        return load_phone_data(config, rate, 0, Path(folder))
 
 
-def load_phones(timit: Path) -> list[TaskData]:
-    """Read audio and labels of the phones, a fold each."""
-    phone = PhoneDataConfig(str(timit), phone_set="39", num_folds=FOLDS, exclude=["sa1", "sa2"])
-    with tempfile.TemporaryDirectory() as folder:
-        return [load_phone_data(replace(phone, fold=fold), RATE, 0, Path(folder)) for fold in range(FOLDS)]
+def all_states(upstream: nn.Module, data: TaskData) -> list[list[np.ndarray]]:
+    """Return for every utterance, by name, its layers (tokens, D)."""
+    return [hidden_states(upstream, data.store.read(name)) for name in sorted(data.num_samples)]
 
 
-def _split_anew(data: TaskData, seed: int) -> TaskData:
-    """Divide the same decoded utterances 8:1:1 by another seed."""
-    utterances = [name for names in data.names.values() for name in names]
-    split, _ = split_within_speakers({name: data.classes[data.label_of(name)] for name in utterances}, seed)
-    return replace(data, names={part: sorted(n for n in split if split[n] == part) for part in data.names})
+def label_frames(data: TaskData, rate: int, tokens: Sequence[int], labels: str) -> Frames:
+    """Say which output of which token answers for each 10 ms frame, and what training tells them."""
+    names = sorted(data.num_samples)
+    targets, token, output, label, start = [], [], [], [], 0
+    for name, count in zip(names, tokens, strict=True):
+        found = data.label_of(name)
+        which, head, heads = outputs_of_grid_frames(len(found.grid), rate, count)
+        if labels == "token":
+            wanted = np.full((count, 1), IGNORED)
+            wanted[: len(found.token), 0] = found.token[:count]
+            head = np.zeros_like(head)
+        else:
+            wanted = np.full((count, heads), IGNORED)
+            wanted[which, head] = found.grid
+        targets.append(wanted)
+        token.append(which + start)
+        output.append(head)
+        label.append(found.grid)
+        start += count
+    speakers = [name.split("/")[0] for name in names]
+    joined = (np.concatenate(parts) for parts in (token, output, label))
+    return Frames(names, speakers, list(tokens), torch.from_numpy(np.concatenate(targets)), *joined, len(data.classes))
 
 
-def probe_phones(upstream: nn.Module, folds: Sequence[TaskData]) -> list[Accuracy]:
-    """Return the accuracy of every layer on the 10 ms grid, over the utterances of all folds."""
-    states = hidden_states(upstream, folds[0])
-    return [Accuracy(layer, *_phones(states, layer, folds)) for layer in range(_layers(states))]
-
-
-def probe_speakers(upstream: nn.Module, splits: Sequence[TaskData]) -> list[Accuracy]:
-    """Return the accuracy of every layer's mean over time, over the utterances of all splits."""
-    states = hidden_states(upstream, splits[0])
-    means = {name: [layer.mean(0) for layer in layers] for name, layers in states.items()}
-    return [Accuracy(layer, *_speakers(means, layer, splits)) for layer in range(_layers(states))]
-
-
-def hidden_states(upstream: nn.Module, data: TaskData) -> dict[str, list[np.ndarray]]:
-    """Return the layers (tokens, hidden) of every utterance."""
-    names = sorted({name for split in data.names.values() for name in split}, key=lambda name: data.num_samples[name])
-    found = {}
-    for start in range(0, len(names), BATCH):
-        batch = names[start : start + BATCH]
-        with torch.inference_mode():
-            layers = upstream([torch.from_numpy(data.store.read(name)) for name in batch])["hidden_states"]
-        for row, name in enumerate(batch):
-            tokens = -(-data.num_samples[name] // RATE)
-            found[name] = [layer[row, :tokens].numpy() for layer in layers]
+def folds_of(frames: Frames, folds: int | None) -> list[Fold]:
+    """Divide the tokens by speaker; without ``folds`` each speaker is a fold."""
+    speakers = dict(zip(frames.utterances, frames.speakers, strict=True))
+    number = folds or len(set(frames.speakers))
+    found = []
+    for fold in range(number):
+        split = split_by_speaker(speakers, 0, fold, number)
+        role = np.repeat([split[name] for name in frames.utterances], frames.tokens)
+        found.append(Fold(*(torch.from_numpy(np.flatnonzero(role == part)) for part in ("train", "dev", "test"))))
     return found
 
 
-def _layers(states: Mapping[str, list[np.ndarray]]) -> int:
-    return len(next(iter(states.values())))
+# ------------------------------------------------------------------------------------------------ probing
 
 
-def _phones(states: Mapping[str, list[np.ndarray]], layer: int, folds: Sequence[TaskData]) -> tuple[float, float]:
-    """Return (dev, test) accuracy; every utterance is tested once."""
-    right, all_frames = dict.fromkeys(("dev", "test"), 0), dict.fromkeys(("dev", "test"), 0)
-    for data in folds:
-        inputs = np.concatenate([states[name][layer] for name in data.names["train"]])
-        wanted = np.concatenate([data.label_of(name).token for name in data.names["train"]])
-        classifier = Classifier(inputs[wanted >= 0], wanted[wanted >= 0], "phone")
-        for split in right:
-            for name in data.names[split]:
-                answers, grid = classifier(states[name][layer]), data.label_of(name).grid
-                answers = answers[token_of_grid_frame(len(grid), RATE, len(answers))]
-                right[split] += int((answers == grid)[grid >= 0].sum())
-                all_frames[split] += int((grid >= 0).sum())
-    return right["dev"] / all_frames["dev"], right["test"] / all_frames["test"]
+def probe(
+    upstream: nn.Module, timit: Path, setting: Setting, done: Collection[tuple[int, str]] = ()
+) -> Iterator[tuple[int, str, dict[str, Score]]]:
+    """Yield layer (0 is the input embedding), classifier and the score of every speaker, but for what is done."""
+    rate, number = samples_per_token(upstream), len(hidden_states(upstream, np.full(SAMPLE_RATE, 0.1, np.float32)))
+    layers = [layer for layer in range(number) if setting.layers is None or number == 1 or layer in setting.layers]
+    wanted = [(layer, name) for layer in layers for name in setting.classifiers if (layer, name) not in done]
+    if not wanted:
+        return
+    data = load_phones(timit, rate)
+    states = all_states(upstream, data)
+    frames = label_frames(data, rate, [len(each[0]) for each in states], setting.labels)
+    folds = folds_of(frames, setting.folds)
+    for layer, classifier in wanted:
+        inputs = torch.from_numpy(np.concatenate([each[layer] for each in states]))
+        yield layer, classifier, _by_speaker(_answers(inputs, frames, folds, classifier, setting), frames)
 
 
-def _speakers(means: Mapping[str, list[np.ndarray]], layer: int, splits: Sequence[TaskData]) -> tuple[float, float]:
-    """Return (dev, test) accuracy, averaged over the splits."""
-    found = []
-    for data in splits:
-        inputs = {split: np.stack([means[name][layer] for name in data.names[split]]) for split in data.names}
-        wanted = {split: np.array([data.label_of(name) for name in data.names[split]]) for split in data.names}
-        classifier = Classifier(inputs["train"], wanted["train"], "speaker")
-        found.append([float((classifier(inputs[split]) == wanted[split]).mean()) for split in ("dev", "test")])
-    dev, test = np.mean(found, axis=0)
-    return float(dev), float(test)
+def _answers(inputs: Tensor, frames: Frames, folds: Sequence[Fold], classifier: str, setting: Setting) -> np.ndarray:
+    """Return what every token is taken for (N, H), each by the fold that tests it."""
+    if classifier == "network":
+        found: Iterable[Tensor] = answers_of_networks(inputs, frames.targets, folds, frames.classes, setting.seed)
+    else:
+        found = (_linear(inputs, frames, fold, setting)(inputs[fold.test]) for fold in folds)
+    answers = torch.empty_like(frames.targets)
+    for fold, tested in zip(folds, found, strict=True):
+        answers[fold.test] = tested
+    return answers.numpy()
 
 
-class Classifier:
-    """Logistic regression on standardised inputs."""
+def _linear(inputs: Tensor, frames: Frames, fold: Fold, setting: Setting) -> Softmax:
+    """Fit to all speakers but the tested one; with few folds to the training part alone, as before."""
+    rows = fold.train if setting.folds else torch.cat([fold.train, fold.dev])
+    rows = rows[(frames.targets[rows] >= 0).any(1)]
+    return Softmax(inputs[rows], frames.targets[rows], frames.classes, INVERSE_PENALTY[setting.labels])
 
-    def __init__(self, inputs: np.ndarray, wanted: np.ndarray, task: str):
-        """Fit to inputs (N, D) and classes (N,)."""
-        self.mean, self.scale = inputs.mean(0), inputs.std(0) + 1e-6
-        self.model = LogisticRegression(C=INVERSE_PENALTY[task], max_iter=ITERATIONS)
-        with warnings.catch_warnings():
-            # The last iterations change nothing that accuracy shows.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            self.model.fit((inputs - self.mean) / self.scale, wanted)
 
-    def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        """Return the classes (N,) of inputs (N, D)."""
-        return self.model.predict((inputs - self.mean) / self.scale)
+def _by_speaker(answers: np.ndarray, frames: Frames) -> dict[str, Score]:
+    """Count the labelled 10 ms frames of each speaker and those answered correctly."""
+    right = answers[frames.token, frames.output] == frames.label
+    starts = np.cumsum([0, *frames.tokens])
+    utterance = np.searchsorted(starts, frames.token, side="right") - 1
+    speaker = np.array(frames.speakers)[utterance]
+    labelled = frames.label >= 0
+    members = {name: labelled & (speaker == name) for name in sorted(set(frames.speakers))}
+    return {name: Score(int(right[mask].sum()), int(mask.sum())) for name, mask in members.items()}
+
+
+# ------------------------------------------------------------------------------------------------ command
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return what an earlier run wrote."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def table(rows: Sequence[dict[str, str]], compared: Sequence[Subject]) -> str:
+    """Return one line a model, classifier and layer: mean over speakers, and paired differences."""
+    values: dict[tuple[str, str, str], dict[str, float]] = {}
+    for row in rows:
+        key = row["model"], row["classifier"], row["layer"]
+        values.setdefault(key, {})[row["speaker"]] = int(row["correct"]) / int(row["frames"])
+    twins = {subject.name: subject.twin for subject in compared if subject.twin}
+    lines = [
+        f"{'phone accuracy (%)':34} {'layer':>5}  {'mean ± se':>12}  {'less features':>12}  {'less untrained':>12}"
+    ]
+    for classifier in dict.fromkeys(key[1] for key in values):
+        for (model, own, layer), found in values.items():
+            if own == classifier:
+                less = [values.get((FEATURES, own, "0")), values.get((twins.get(model, ""), own, layer))]
+                lines.append(f"{model + ', ' + own:34} {layer:>5}  {percent(found):>14}" + _less(found, less))
+    return "\n".join(lines)
+
+
+def _less(found: Values, baselines: Sequence[Values | None]) -> str:
+    """Return the columns of the paired differences."""
+    cells = [percent(differences(found, other), True) if other and other is not found else "" for other in baselines]
+    return "".join(f"  {cell:>14}" for cell in cells).rstrip()
+
+
+def main() -> None:
+    """Probe what is not probed yet, write the values, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--timit", type=Path, required=True, help="the TIMIT sample")
+    add_arguments(parser)
+    add("--folds", type=int, metavar="N", help="speaker-disjoint folds, e.g. 4; default: one a speaker")
+    add("--labels", choices=tuple(INVERSE_PENALTY), default="grid", help="of a token: one a 10 ms frame, or one in all")
+    add("--layers", type=int, nargs="+", metavar="N", help="some of the hidden states; default: all")
+    add("--classifiers", nargs="+", choices=CLASSIFIERS, default=list(CLASSIFIERS))
+    add("--out", type=Path, required=True, metavar="CSV", help="correct frames of every model, layer and speaker")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    setting = Setting(args.folds, args.labels, tuple(args.classifiers), args.layers and tuple(args.layers))
+    protocol = {"folds": str(args.folds or "speakers"), "labels": args.labels}
+    rows, compared = read_rows(args.out), subjects(args)
+    for subject in compared:
+        own = [row for row in rows if row["model"] == subject.name and protocol.items() <= row.items()]
+        done = {(int(row["layer"]), row["classifier"]) for row in own}
+        for layer, classifier, by_speaker in probe(subject.build().eval(), args.timit, setting, done):
+            logging.info("%s, layer %d, %s: done", subject.name, layer, classifier)
+            for speaker, score in by_speaker.items():
+                cells = (subject.name, str(layer), classifier, *protocol.values(), speaker, *map(str, score))
+                rows.append(dict(zip(COLUMNS, cells, strict=True)))
+            write_csv(args.out, [COLUMNS, *([row[column] for column in COLUMNS] for row in rows)])
+    names = {subject.name for subject in compared}
+    shown = [row for row in rows if row["model"] in names and protocol.items() <= row.items()]
+    print(table([row for row in shown if row["classifier"] in setting.classifiers], compared))
+
+
+if __name__ == "__main__":
+    main()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from commands import run_once
-from linear_probes import load_phones, probe_phones
+from four_folds import load_phones, probe_phones
 from torch import Tensor
 
 from s3prl_aalbert.analysis.reconstruct import load_objective

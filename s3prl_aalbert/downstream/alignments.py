@@ -274,3 +274,20 @@ def token_of_grid_frame(num_grid_frames: int, rate: int, num_tokens: int) -> np.
     """
     centres = (np.arange(num_grid_frames) + 0.5) * GRID_SECONDS * SAMPLE_RATE
     return np.minimum(centres // rate, num_tokens - 1).astype(np.int64)
+
+
+def outputs_of_grid_frames(num_grid_frames: int, rate: int, num_tokens: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return for each 10 ms frame the token that covers its centre, and which of the token's outputs is its own.
+
+    Args:
+        num_grid_frames: frames of the common grid.
+        rate: samples a token.
+        num_tokens: tokens the upstream gave, at least 1.
+
+    Returns:
+        token (frames,), output (frames,), and how many outputs a token has: one a 10 ms frame that it can cover.
+    """
+    outputs = -(-rate // round(GRID_SECONDS * SAMPLE_RATE))
+    token = token_of_grid_frame(num_grid_frames, rate, num_tokens)
+    first = np.searchsorted(token, token, side="left")  # of the frames of the same token
+    return token, np.minimum(np.arange(num_grid_frames) - first, outputs - 1), outputs

@@ -1,0 +1,93 @@
+"""The models that a benchmark compares: any upstreams, our checkpoints, untrained ones, and twins of checkpoints."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from s3prl_aalbert.checkpoint import load_checkpoint
+from s3prl_aalbert.model import AalbertModel
+from s3prl_aalbert.upstream import hubconf
+from s3prl_aalbert.upstream.download import PUBLISHED
+from s3prl_aalbert.upstream.expert import UpstreamExpert
+
+FEATURES = "aalbert_features"
+
+
+class Subject(NamedTuple):
+    """One model."""
+
+    name: str
+    build: Callable[[], nn.Module]
+    twin: str | None = None
+    """The same model untrained, by its name."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that name models."""
+    add = parser.add_argument
+    add("-u", "--upstream", nargs="+", default=[], metavar="NAME", help="upstreams, ours or S3PRL's")
+    add("-k", "--ckpt", nargs="+", default=[], metavar="CKPT", help="checkpoints of ours")
+    add("-g", "--model_config", nargs="+", default=[], metavar="YAML", help="models of ours, untrained")
+    add("--seed", type=int, default=0, help="of untrained models; default: %(default)s")
+    add("--no-twins", action="store_true", help="do not add the untrained model of each checkpoint")
+
+
+def subjects(args: argparse.Namespace) -> list[Subject]:
+    """Return the input features, what was asked for, and its untrained twins."""
+    found = [Subject(FEATURES, partial(_upstream, FEATURES))]
+    twins: dict[str, str] = {}  # by configuration
+    for yaml in args.model_config:
+        name = f"untrained {Path(yaml).stem}"
+        found.append(Subject(name, partial(_untrained, args.seed, model_config=yaml)))
+        twins[str(_untrained(args.seed, model_config=yaml).model.config)] = name
+    wanted: list[tuple[str, str | None]] = [(name, None) for name in args.upstream if name != FEATURES]
+    for name, ckpt in [*wanted, *((_name(ckpt), ckpt) for ckpt in args.ckpt)]:
+        build = partial(UpstreamExpert, ckpt) if ckpt else partial(_upstream, name)
+        if args.no_twins or (ckpt is None and name not in PUBLISHED):
+            found.append(Subject(name, build))
+            continue
+        config = str(build().model.config)
+        if config not in twins:
+            twins[config] = f"untrained {name}"
+            found.append(Subject(twins[config], partial(_twin, args.seed, build)))
+        found.append(Subject(name, build, twins[config]))
+    return found
+
+
+def _name(ckpt: str) -> str:
+    """Name a checkpoint by its folder and step, so that a run that goes on is another model."""
+    path = Path(ckpt)
+    step = load_checkpoint(ckpt).info.get("step")
+    return f"{path.name if path.is_dir() else path.parent.name}@{step}"
+
+
+def _upstream(name: str) -> nn.Module:
+    if name in hubconf.__all__:
+        return getattr(hubconf, name)(refresh=False)
+    from s3prl_aalbert.toolkit.upstreams import build_upstream
+
+    return build_upstream(name)
+
+
+def _untrained(seed: int, model_config: str) -> UpstreamExpert:
+    logging.getLogger("s3prl_aalbert.upstream.expert").setLevel(logging.ERROR)  # it warns that there are no weights
+    torch.manual_seed(seed)
+    return UpstreamExpert(model_config=model_config)
+
+
+def _twin(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
+    """Return the model with its weights as they are drawn for a new one, and its acoustics as they are."""
+    upstream = build()
+    torch.manual_seed(seed)
+    fresh = AalbertModel(upstream.model.config)
+    fresh.acoustics = upstream.model.acoustics
+    upstream.model = fresh
+    return upstream
