@@ -117,7 +117,8 @@ def speaker_map(request: TsneRequest | None) -> list[Part]:
         f"{request.checkpoint}: {len(result.paths)} utterances of {speakers} speakers, each averaged over its tokens. "
         f"t-SNE by scikit-learn, seed {request.seed}. Silhouette scores, from -1 to 1 (apart): in the "
         "representation's own space and of the picture. With CMVN the average of a feature is zero by "
-        "construction: next to nothing is left to tell speakers by. The table scores every layer in its own space."
+        "construction (of the frames stacked in a token together, not each): little is left to tell speakers by. "
+        "The table scores every layer in its own space."
     )
     scores = "; ".join(
         f"{one.name}: {describe_silhouette(one.raw_silhouette, one.flat_silhouette)}" for one in result.maps

@@ -136,7 +136,10 @@ def speakers(findings: Findings) -> list[Part]:
     spread = say_spread([row.test for row in rows], "whiskers and brackets reach")
     caption = f"Test accuracy (%) of the speaker tasks. {spread}"
     if any(row.model.key.upstream == FEATURES and row.setting.startswith("with CMVN") for row in rows):
-        caption += " With CMVN a feature's mean over an utterance is zero: at utterance level nothing is left to tell."
+        caption += (
+            " With CMVN a feature's mean over an utterance is zero: at utterance level little is left to tell speakers "
+            "by, most in short utterances (the frames stacked in a token average to zero together, not each)."
+        )
     picture = draw_speakers(rows, findings.styles)
     cells = [(*_row_cells(row), _blank(row.classes)) for row in rows]
     alt = f"Speaker accuracy. {_say_rows(rows)}."
