@@ -18,7 +18,7 @@ from tqdm import tqdm
 from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.audio_cache import quantise
-from s3prl_aalbert.speech.reading import AudioError, read_audio
+from s3prl_aalbert.speech.reading import SILENT_REASON, AudioError, is_silent, read_audio
 
 logger = logging.getLogger(__name__)
 
@@ -95,4 +95,6 @@ def _decode(path: str, want_audio: bool) -> Decoded:
         wav = read_audio(path, SAMPLE_RATE, notes)
     except AudioError as error:
         return Decoded(0, None, " ".join(str(error).removeprefix(f"{path}: ").split()))
+    if is_silent(wav):
+        return Decoded(0, None, SILENT_REASON)
     return Decoded(len(wav), quantise(wav) if want_audio else None, None, tuple(notes))

@@ -125,15 +125,19 @@ def test_unusable_files_are_left_out_by_name_and_reason(speech: Path, manifest: 
         load(speech, manifest=manifest, strict=True)
 
 
-def test_kinds_that_are_not_read_and_cancelled_channels(
+def test_silence_kinds_that_are_not_read_and_cancelled_channels(
     speech: Path, manifest: Path, decoded: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    soundfile.write(speech / "a" / "1.wav", np.zeros(8000), 16000)
     noise = np.random.default_rng(0).uniform(-0.3, 0.3, 8000)
     soundfile.write(speech / "b" / "1.wav", np.stack([noise, -noise], 1), 16000)
     (speech / "c" / "phone.m4a").write_bytes(b"x")
     corpus = load(speech, manifest=manifest)
-    assert reasons(corpus) == {"phone.m4a": "is .m4a, which is not decoded here: convert it to .flac or .wav"}
-    assert len(corpus.utterances) == 12
+    assert reasons(corpus) == {
+        "1.wav": "is silent from beginning to end",
+        "phone.m4a": "is .m4a, which is not decoded here: convert it to .flac or .wav",
+    }
+    assert len(corpus.utterances) == 11
     note = f"1 audio files: channels cancel each other, the loudest is taken: {speech / 'b' / '1.wav'}"
     assert note in [record.getMessage() for record in caplog.records]
     assert "phone.m4a\tis .m4a" in manifest.with_suffix(".skipped.tsv").read_text()
@@ -157,6 +161,13 @@ def test_a_manifest_in_other_encodings_and_spellings(tmp_path: Path, manifest: P
 
 def load_given(given: Path, manifest: Path) -> Corpus:
     return load_corpus(DataConfig(manifest=str(given), dev_fraction=0.0, cache_hours=0.0), manifest, SEED)
+
+
+def test_a_corpus_of_silence_is_an_error(speech: Path, manifest: Path) -> None:
+    for path in speech.rglob("*.wav"):
+        soundfile.write(path, np.zeros(8000), 16000)
+    with pytest.raises(AalbertError, match=r"none of 12 audio files is usable; is silent from .* end \(12 of them\)"):
+        load(speech, manifest=manifest)
 
 
 def test_the_same_recording_in_two_formats_is_one_utterance(speech: Path, manifest: Path) -> None:
