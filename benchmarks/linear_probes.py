@@ -12,7 +12,6 @@ fitted to all other speakers; the network (one hidden layer of 256, dropout) tak
 from __future__ import annotations
 
 import argparse
-import csv
 import logging
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -22,15 +21,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from classifiers import IGNORED, Fold, Softmax, answers_of_networks
-from subjects import FEATURES, Subject, add_arguments, subjects
+from subjects import add_arguments, subjects
+from tables import Records, table
 from torch import Tensor, nn
 
 from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.downstream.alignments import outputs_of_grid_frames
-from s3prl_aalbert.downstream.paired import Values, differences, percent
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.phone.dataset import load_phone_data
-from s3prl_aalbert.downstream.phone.expert import write_csv
 from s3prl_aalbert.downstream.splits import split_by_speaker
 from s3prl_aalbert.downstream.states import hidden_states, samples_per_token
 from s3prl_aalbert.downstream.task import TaskData
@@ -38,7 +36,7 @@ from s3prl_aalbert.downstream.task import TaskData
 CLASSIFIERS = ("linear", "network")
 INVERSE_PENALTY = {"grid": 0.01, "token": 0.1}
 """C of the logistic regression by the labels: chosen by dev speakers, and as it was before."""
-COLUMNS = ("model", "layer", "classifier", "folds", "labels", "speaker", "correct", "frames")
+COLUMNS = ("model", "layer", "classifier", "folds", "labels", "speaker", "correct", "count")
 
 
 class Setting(NamedTuple):
@@ -59,7 +57,7 @@ class Score(NamedTuple):
     """Frames of one speaker."""
 
     correct: int
-    frames: int
+    count: int
 
 
 class Frames(NamedTuple):
@@ -186,38 +184,6 @@ def _by_speaker(answers: np.ndarray, frames: Frames) -> dict[str, Score]:
 # ------------------------------------------------------------------------------------------------ command
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return what an earlier run wrote."""
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def table(rows: Sequence[dict[str, str]], compared: Sequence[Subject]) -> str:
-    """Return one line a model, classifier and layer: mean over speakers, and paired differences."""
-    values: dict[tuple[str, str, str], dict[str, float]] = {}
-    for row in rows:
-        key = row["model"], row["classifier"], row["layer"]
-        values.setdefault(key, {})[row["speaker"]] = int(row["correct"]) / int(row["frames"])
-    twins = {subject.name: subject.twin for subject in compared if subject.twin}
-    lines = [
-        f"{'phone accuracy (%)':34} {'layer':>5}  {'mean ± se':>12}  {'less features':>12}  {'less untrained':>12}"
-    ]
-    for classifier in dict.fromkeys(key[1] for key in values):
-        for (model, own, layer), found in values.items():
-            if own == classifier:
-                less = [values.get((FEATURES, own, "0")), values.get((twins.get(model, ""), own, layer))]
-                lines.append(f"{model + ', ' + own:34} {layer:>5}  {percent(found):>14}" + _less(found, less))
-    return "\n".join(lines)
-
-
-def _less(found: Values, baselines: Sequence[Values | None]) -> str:
-    """Return the columns of the paired differences."""
-    cells = [percent(differences(found, other), True) if other and other is not found else "" for other in baselines]
-    return "".join(f"  {cell:>14}" for cell in cells).rstrip()
-
-
 def main() -> None:
     """Probe what is not probed yet, write the values, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -232,20 +198,16 @@ def main() -> None:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     setting = Setting(args.folds, args.labels, tuple(args.classifiers), args.layers and tuple(args.layers))
-    protocol = {"folds": str(args.folds or "speakers"), "labels": args.labels}
-    rows, compared = read_rows(args.out), subjects(args)
+    records = Records(args.out, COLUMNS, {"folds": str(args.folds or "speakers"), "labels": args.labels})
+    compared = subjects(args)
     for subject in compared:
-        own = [row for row in rows if row["model"] == subject.name and protocol.items() <= row.items()]
-        done = {(int(row["layer"]), row["classifier"]) for row in own}
-        for layer, classifier, by_speaker in probe(subject.build().eval(), args.timit, setting, done):
+        upstream, done = subject.build().eval(), records.done(subject.name)
+        for layer, classifier, by_speaker in probe(upstream, args.timit, setting, done):
             logging.info("%s, layer %d, %s: done", subject.name, layer, classifier)
-            for speaker, score in by_speaker.items():
-                cells = (subject.name, str(layer), classifier, *protocol.values(), speaker, *map(str, score))
-                rows.append(dict(zip(COLUMNS, cells, strict=True)))
-            write_csv(args.out, [COLUMNS, *([row[column] for column in COLUMNS] for row in rows)])
-    names = {subject.name for subject in compared}
-    shown = [row for row in rows if row["model"] in names and protocol.items() <= row.items()]
-    print(table([row for row in shown if row["classifier"] in setting.classifiers], compared))
+            own = {"model": subject.name, "layer": layer, "classifier": classifier}
+            records.add([{**own, "speaker": name, **score._asdict()} for name, score in by_speaker.items()])
+    shown = [row for row in records.own() if row["classifier"] in setting.classifiers]
+    print(table("phone accuracy (%)", shown, compared))
 
 
 if __name__ == "__main__":

@@ -13,12 +13,14 @@ import torch
 from torch import nn
 
 from s3prl_aalbert.checkpoint import load_checkpoint
+from s3prl_aalbert.downstream.states import HIDDEN_STATES
 from s3prl_aalbert.model import AalbertModel
 from s3prl_aalbert.upstream import hubconf
 from s3prl_aalbert.upstream.download import PUBLISHED
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 FEATURES = "aalbert_features"
+FEATURES_WITHOUT_CMVN = "aalbert_features without CMVN"
 
 
 class Subject(NamedTuple):
@@ -28,6 +30,8 @@ class Subject(NamedTuple):
     build: Callable[[], nn.Module]
     twin: str | None = None
     """The same model untrained, by its name."""
+    selection: str = HIDDEN_STATES
+    """What of its outputs."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +64,11 @@ def subjects(args: argparse.Namespace) -> list[Subject]:
             found.append(Subject(twins[config], partial(_twin, args.seed, build)))
         found.append(Subject(name, build, twins[config]))
     return found
+
+
+def features_without_cmvn() -> Subject:
+    """Return the features whose means over time can tell speakers."""
+    return Subject(FEATURES_WITHOUT_CMVN, partial(_upstream, FEATURES), selection="no_cmvn")
 
 
 def _name(ckpt: str) -> str:

@@ -1,0 +1,70 @@
+"""What the benchmarks record of every model, layer, classifier and speaker, and the table of it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from subjects import FEATURES, Subject
+
+from s3prl_aalbert.downstream.paired import Values, differences, percent
+from s3prl_aalbert.downstream.phone.expert import write_csv
+
+Row = dict[str, str]
+
+
+class Records:
+    """A CSV file that grows with every result, so that nothing in it is run again.
+
+    Args:
+        path: the file.
+        columns: its columns; model, layer, classifier, speaker, correct and count are among them.
+        protocol: values of some columns that tell what is run from what an earlier run with other options wrote.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str], protocol: Mapping[str, str]):
+        self.path, self.columns, self.protocol = path, tuple(columns), dict(protocol)
+        self.rows: list[Row] = []
+        if path.exists():
+            with path.open(encoding="utf-8", newline="") as file:
+                self.rows = list(csv.DictReader(file))
+
+    def own(self) -> list[Row]:
+        """Return the rows of this protocol."""
+        return [row for row in self.rows if self.protocol.items() <= row.items()]
+
+    def done(self, model: str) -> set[tuple[int, str]]:
+        """Return the layers and classifiers of a model that are there."""
+        return {(int(row["layer"]), row["classifier"]) for row in self.own() if row["model"] == model}
+
+    def add(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Write more rows, without the protocol's columns."""
+        self.rows += [{key: str(value) for key, value in {**row, **self.protocol}.items()} for row in rows]
+        write_csv(self.path, [self.columns, *([row[column] for column in self.columns] for row in self.rows)])
+
+
+def table(title: str, rows: Sequence[Row], compared: Sequence[Subject]) -> str:
+    """Return one line a model, classifier and layer: mean over speakers, and paired differences."""
+    counts: dict[tuple[str, str, str], dict[str, tuple[int, int]]] = {}
+    for row in rows:
+        by_speaker = counts.setdefault((row["model"], row["classifier"], row["layer"]), {})
+        correct, count = by_speaker.get(row["speaker"], (0, 0))
+        by_speaker[row["speaker"]] = correct + int(row["correct"]), count + int(row["count"])
+    values = {key: {name: c / n for name, (c, n) in found.items()} for key, found in counts.items()}
+    twins = {subject.name: subject.twin for subject in compared}
+    heads = ("mean ± se", "less features", "less untrained")
+    lines = [f"{title:44} {'layer':>5}" + "".join(f"  {head:>14}" for head in heads)]
+    for classifier in dict.fromkeys(key[1] for key in values):
+        for subject in compared:
+            for (model, own, layer), found in values.items():
+                if (model, own) == (subject.name, classifier):
+                    less = [values.get((FEATURES, own, "0")), values.get((twins[model] or "", own, layer))]
+                    lines.append(f"{model + ', ' + own:44} {layer:>5}  {percent(found):>14}" + _less(found, less))
+    return "\n".join(lines)
+
+
+def _less(found: Values, baselines: Sequence[Values | None]) -> str:
+    """Return the columns of the paired differences."""
+    cells = [percent(differences(found, other), True) if other and other is not found else "" for other in baselines]
+    return "".join(f"  {cell:>14}" for cell in cells).rstrip()
