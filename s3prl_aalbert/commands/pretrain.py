@@ -6,14 +6,17 @@ import argparse
 import copy
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s3prl_aalbert.errors import AalbertError, near_folder
 
 if TYPE_CHECKING:
+    from s3prl_aalbert.config import ModelConfig
+    from s3prl_aalbert.pretrain.config import PretrainConfig
     from s3prl_aalbert.pretrain.runner import Pretrainer
+    from s3prl_aalbert.pretrain.stages import Stage
 
 logger = logging.getLogger(__name__)
 
@@ -68,16 +71,82 @@ def run(
     load_teacher: Callable[[argparse.Namespace, Any], Any],
     default_config: str = DEFAULT_CONFIG,
 ) -> int:
-    """Run pre-training or, with a teacher, distillation."""
-    return build(args, load_teacher, default_config).run()
+    """Run pre-training or, with a teacher, distillation; of a recipe every stage that is not done yet."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    stages = _stages(args)
+    if not stages:
+        return build(args, load_teacher, default_config).run()
+    for number, stage in enumerate(stages, 1):
+        place = f"stage {number} of {len(stages)}, {stage.name}"
+        if (stage.expdir / "model.safetensors").is_file():
+            logger.info("%s: done, in %s", place, stage.expdir)
+            continue
+        logger.info("%s: %s", place, stage.expdir)
+        code = build(_stage_arguments(args, stage, number), load_teacher, default_config, stage).run()
+        if args.dry_run:
+            logger.info("dry run: the other stages were checked as far as their configuration goes")
+            return code
+        if code:
+            return code
+    return 0
+
+
+def _stages(args: argparse.Namespace) -> list[Stage]:
+    """Return the stages of a recipe: of the one that -c names, or that -a goes on with; none for a plain run."""
+    import yaml
+
+    from s3prl_aalbert.checkpoint import write_text
+    from s3prl_aalbert.config import find_config, read_yaml
+    from s3prl_aalbert.pretrain.config import apply_overrides, section_of
+    from s3prl_aalbert.pretrain.stages import RECIPE_FILE, STAGES, recipe_stages
+
+    kept = _expdir(args) / RECIPE_FILE if args.expname or args.expdir else None
+    if args.auto_resume and kept is not None and kept.is_file():
+        recipe = read_yaml(kept)
+        model, config, where = recipe.get("model") or {}, recipe.get("config") or {}, str(kept)
+    elif args.config:
+        path = find_config(args.config, "upstream_configs")
+        config, where = read_yaml(path), str(path)
+        if STAGES not in config:
+            return []
+        model = read_yaml(find_config(args.upstream_config or DEFAULT_MODELS[args.upstream], "upstream_configs"))
+    else:
+        return []
+    if args.past_exp:
+        raise AalbertError(f"{where}: has stages; go on with -n NAME -a, which finds the one that was interrupted")
+    apply_overrides(model, config, args.override)
+    if args.speech:
+        section_of(section_of(config, "pretrain_expert"), "datarc")["paths"] = _absolute(args.speech)
+    stages = recipe_stages(model, config, _expdir(args), where)
+    if kept is not None and not args.dry_run:
+        if kept.is_file() and not args.auto_resume:
+            raise AalbertError(f"{kept.parent}: holds a recipe already; go on with -a, or choose another -n")
+        write_text(kept, yaml.safe_dump({"model": model, "config": config}, sort_keys=False))
+    return stages
+
+
+def _stage_arguments(args: argparse.Namespace, stage: Stage, number: int) -> argparse.Namespace:
+    """Return the options of one stage: everything that the recipe holds is taken out of them."""
+    init = str(stage.init) if stage.init else args.init if number == 1 else None
+    return argparse.Namespace(
+        **{**vars(args), "expdir": str(stage.expdir), "init": init, "override": None, "speech": None}
+    )
 
 
 def build(
     args: argparse.Namespace,
     load_teacher: Callable[[argparse.Namespace, Any], Any],
     default_config: str = DEFAULT_CONFIG,
+    stage: Stage | None = None,
 ) -> Pretrainer:
-    """Return the run that the options describe; ``default_config`` is that of a new run without -c."""
+    """Return the run that the options describe.
+
+    Args:
+        args: the options.
+        load_teacher: returns the teacher of a distillation, or None.
+        default_config: the runner of a new run without -c.
+        stage: of a recipe, whose configurations go before -g and -c.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     from s3prl_aalbert.checkpoint import load_training_state
     from s3prl_aalbert.pretrain.launch import RunOptions
@@ -88,7 +157,7 @@ def build(
     past = load_training_state(resume_from) if resume_from else {}
     if resume_from and not args.auto_resume and not args.dry_run:
         _check_nothing_newer(expdir, resume_from, past.get("step") or 0)
-    model_config, config, seed = _configs(args, past, resume_from, default_config)
+    model_config, config, seed = _configs(args, past, resume_from, default_config, stage)
     device = _device(args.device)
     devices, num_nodes = _processes(os.environ, args.multi_gpu, device)
     options = RunOptions(
@@ -157,35 +226,42 @@ def _check_nothing_newer(expdir: Path, resume_from: Path, step: int) -> None:
         )
 
 
-def _configs(args: argparse.Namespace, past: Mapping[str, Any], resume_from: Path | None, default_config: str):  # type: ignore[no-untyped-def]
+def _configs(
+    args: argparse.Namespace,
+    past: Mapping[str, Any],
+    resume_from: Path | None,
+    default_config: str,
+    stage: Stage | None,
+) -> tuple[ModelConfig, PretrainConfig, int]:
     from s3prl_aalbert.config import ModelConfig, find_config, from_dict, read_yaml, to_dict
     from s3prl_aalbert.pretrain.config import PretrainConfig, apply_overrides, section_of
 
     model, where_model = past.get("config"), str(resume_from)
     config, where_config = past.get("pretrain_config"), str(resume_from)
     initial = None if resume_from or not args.init else _model_of(args.init)
-    if initial and not args.upstream_config:
+    if stage and not past:
+        model, where_model = copy.deepcopy(stage.model), f"stage {stage.name}"
+        config, where_config = copy.deepcopy(stage.config), where_model
+    elif initial and not args.upstream_config:
         model, where_model = copy.deepcopy(initial), args.init
         logger.info("no -g given: the model is that of --init %s", args.init)
-    if args.upstream_config or model is None:
+    if model is None or (args.upstream_config and not stage):
         path = find_config(args.upstream_config or DEFAULT_MODELS[args.upstream], "upstream_configs")
         model, where_model = read_yaml(path), str(path)
-    if args.config or config is None:
+    if config is None or (args.config and not stage):
         path = find_config(args.config or default_config, "upstream_configs")
         config, where_config = read_yaml(path), str(path)
     defaults = {"upstream_config": f"-g {DEFAULT_MODELS[args.upstream]}", "config": f"-c {default_config}"}
     if initial:
         del defaults["upstream_config"]
     for option, name in defaults.items():
-        if not getattr(args, option) and not resume_from:
+        if not getattr(args, option) and not resume_from and not stage:
             logger.info("chosen by default: %s", name)
     apply_overrides(model, config, args.override)
     if args.override:
         where_model, where_config = f"{where_model} with -o", f"{where_config} with -o"
     if args.speech:
-        # Kept absolute: a resumed run may start in another folder.
-        folders = [str(Path(folder).expanduser().absolute()) for folder in args.speech]
-        section_of(section_of(config, "pretrain_expert"), "datarc")["paths"] = folders
+        section_of(section_of(config, "pretrain_expert"), "datarc")["paths"] = _absolute(args.speech)
     seed = args.seed if args.seed is not None else past.get("seed", SEED)
     if not 0 <= seed < 1 << 63:
         raise AalbertError(f"--seed {seed}: expected a whole number from 0 to {(1 << 63) - 1}")
@@ -193,6 +269,11 @@ def _configs(args: argparse.Namespace, past: Mapping[str, Any], resume_from: Pat
     if initial:
         _say_differences(args.init, to_dict(model_config), initial)
     return model_config, from_dict(PretrainConfig, config, where_config), seed
+
+
+def _absolute(folders: Sequence[str]) -> list[str]:
+    """Return folders as they are kept: a resumed run may start in another one."""
+    return [str(Path(folder).expanduser().absolute()) for folder in folders]
 
 
 def _model_of(init: str) -> dict[str, Any]:

@@ -1,0 +1,116 @@
+"""Recipes: what each stage makes of the configurations, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+import yaml
+
+from s3prl_aalbert.cli import main
+from s3prl_aalbert.config import load_model_config
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.pretrain.stages import merged, recipe_stages
+
+MODEL: dict[str, Any] = {"transformer": {"hidden_size": 64, "num_attention_heads": 4}, "task": {"unit_weight": 1}}
+
+
+def recipe(*stages: dict[str, Any], **config: Any) -> dict[str, Any]:
+    return {"runner": {"total_steps": 10}, **config, "stages": list(stages)}
+
+
+def test_changes_go_into_sections_and_leave_the_originals_alone() -> None:
+    values = {"a": {"b": 1, "c": [1]}, "d": 2}
+    assert merged(values, {"a": {"b": 3}, "d": {"e": 4}}) == {"a": {"b": 3, "c": [1]}, "d": {"e": 4}}
+    assert values == {"a": {"b": 1, "c": [1]}, "d": 2}
+
+
+def test_stages_change_their_own_keys_and_know_earlier_ones(tmp_path: Path) -> None:
+    first = {"name": "mfcc", "model": {"task": {"num_units": 10}}}
+    second = {
+        "name": "layer",
+        "init": "mfcc",
+        "model": {"task": {"num_units": 20}},
+        "config": {"units": {"source": "mfcc", "layer": 1}, "runner": {"total_steps": 20}},
+    }
+    # "mfcc" is the name of the acoustic features unless a stage has it.
+    one, two = recipe_stages(MODEL, recipe(first, second), tmp_path / "run", "recipe.yaml")
+    assert (one.expdir, two.expdir) == (tmp_path / "run" / "mfcc", tmp_path / "run")
+    assert (one.init, two.init) == (None, tmp_path / "run" / "mfcc")
+    assert (one.model["task"]["num_units"], two.model["task"]["num_units"]) == (10, 20)
+    assert one.model["task"]["unit_weight"] == two.model["task"]["unit_weight"] == 1
+    assert (one.config["runner"], two.config["runner"]) == ({"total_steps": 10}, {"total_steps": 20})
+    assert two.config["units"] == {"source": str(tmp_path / "run" / "mfcc"), "layer": 1}
+    manifests = {stage.config["pretrain_expert"]["datarc"]["manifest"] for stage in (one, two)}
+    assert manifests == {str(tmp_path / "run" / "manifest.tsv")}
+
+
+def test_a_runner_without_stages_is_no_recipe(tmp_path: Path) -> None:
+    assert recipe_stages(MODEL, {"runner": {"total_steps": 10}}, tmp_path, "plain.yaml") == []
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([], "stages is empty"),
+        ([{"nam": "a"}], 'stage 1: unknown key "nam"'),
+        ([{"name": "a/b"}], '"a/b" is no name of a stage'),
+        ([{"name": "a"}, {"name": "a"}], 'two stages are called "a"'),
+        ([{"name": "first"}, {"name": "b", "init": "frist"}], 'did you mean "first"'),
+        ([{"name": "a", "init": "a"}], "expected an earlier stage"),
+        ([{"name": "a", "model": {"transformer": {"hiden_size": 3}}}], 'stage a: unknown key "transformer.hiden_size"'),
+        ([{"name": "a"}, {"name": "b", "config": {"runner": {"total_steps": 0}}}], "stage b: runner.total_steps is 0"),
+        ([{"name": "a", "config": {"units": {"source": "b", "layer": None}}}], "units.layer is null"),
+    ],
+)
+def test_a_recipe_is_checked_as_a_whole(tmp_path: Path, stages: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(AalbertError) as error:
+        recipe_stages(MODEL, recipe(*stages), tmp_path, "recipe.yaml")
+    assert message in str(error.value) and str(error.value).startswith("recipe.yaml")
+
+
+def write_recipe(folder: Path, speech: Path) -> Path:
+    """Two stages of a few steps; the second learns the units of the first one's layer."""
+    content = recipe(
+        {"name": "first"},
+        {"name": "second", "config": {"units": {"source": "first", "layer": 1}}},
+        runner={"total_steps": 3, "eval_step": 2, "save_step": 1, "log_step": 1, "precision": "fp32"},
+        pretrain_expert={"datarc": {"paths": [str(speech)], "train_batch_size": 2}},
+    )
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content))
+    (folder / "model.yaml").write_text(yaml.safe_dump({**MODEL, "task": {**MODEL["task"], "num_units": 8}}))
+    return path
+
+
+@pytest.fixture
+def speech_folder(tmp_path: Path, voice) -> Path:
+    folder = tmp_path / "speech"
+    for speaker in range(4):
+        (folder / f"s{speaker}").mkdir(parents=True)
+        for index in range(3):
+            wav = voice(9000 + 900 * index, 3 * speaker + index).numpy()
+            soundfile.write(folder / f"s{speaker}" / f"{index}.wav", wav, 16000)
+    return folder
+
+
+def test_one_command_runs_the_iterations_and_goes_on_after_a_stop(tmp_path, speech_folder, monkeypatch, capsys) -> None:
+    path = write_recipe(tmp_path, speech_folder)
+    monkeypatch.chdir(tmp_path)
+    command = ["pretrain", "-g", "model.yaml", "-c", str(path), "-p", "run", "--device", "cpu"]
+    assert main([*command, "--dry-run"]) == 0
+    assert not (tmp_path / "run").exists()
+    assert main([*command, "-o", "config.runner.max_hours=1"]) == 0
+    run = tmp_path / "run"
+    assert (run / "first" / "model.safetensors").is_file() and (run / "model.safetensors").is_file()
+    assert len(list(run.glob("manifest.units-*.npy"))) == 2
+    first = (run / "first" / "model.safetensors").read_bytes()
+    for left in ("model.safetensors", "README.md", "states-3.ckpt", "dev-best.ckpt"):
+        (run / left).unlink()  # as if the second stage had been stopped after its second step
+    assert main(["pretrain", "-p", "run", "-a", "--device", "cpu"]) == 0
+    assert (run / "first" / "model.safetensors").read_bytes() == first and (run / "model.safetensors").is_file()
+    assert main(command) == 2
+    assert "go on with -a" in capsys.readouterr().err
+    assert load_model_config(str(run / "config.yaml")).task.num_units == 8
