@@ -169,7 +169,7 @@ def check_weights() -> list[Finding]:
         try:
             size = fetch_published(name).stat().st_size
         except AalbertError as error:
-            return [Finding("weights", False, str(error), "pip install --force-reinstall --no-deps s3prl-aalbert")]
+            return [Finding("weights", False, str(error), "in the clone: git checkout s3prl_aalbert/pretrained")]
         found.append(f"{name} ({size / 1e6:.1f} MB)")
     return [Finding("weights", True, ", ".join(found))]
 

@@ -147,7 +147,7 @@ def write_onnx(model: ServingModel, path: Path) -> None:
     """
     missing = [name for name in EXTRA if importlib.util.find_spec(name) is None]
     if missing:
-        raise AalbertError(f"ONNX needs {' and '.join(missing)}: pip install 's3prl-aalbert[serving]'")
+        raise AalbertError(f"ONNX needs {' and '.join(missing)}: pip install {' '.join(missing)}")
     from onnxscript import optimizer
 
     options: dict[str, Any] = {"input_names": INPUTS, "output_names": OUTPUTS, "dynamic_shapes": free_shapes()}

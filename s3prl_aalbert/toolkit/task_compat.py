@@ -56,8 +56,8 @@ def prepare(task: str) -> None:
     missing = [package for name, package in PACKAGES.get(task, {}).items() if importlib.util.find_spec(name) is None]
     if missing:
         raise AalbertError(
-            f"-d {task} needs {' and '.join(missing)}: pip install {' '.join(missing)}, "
-            'or "s3prl-aalbert[superb]" for all tasks of SUPERB'
+            f"-d {task} needs {' and '.join(missing)}: pip install {' '.join(missing)}"
+            ' (or, in a clone, pip install -e ".[superb]" for all tasks of SUPERB)'
         )
     for mend in _MENDS.get(task, ()):
         mend()

@@ -1,4 +1,4 @@
-"""The commands of docs/tasks.md and docs/probing.md, as they are written: files exist, keys exist, and they run."""
+"""The commands of the pages on tasks, probing and data, as they are written: files exist, keys exist, and they run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ pytest.importorskip("s3prl")
 
 
 def commands() -> list[list[str]]:
-    """All commands of both pages in their order."""
-    return [*commands_of("docs/tasks.md"), *commands_of("docs/probing.md")]
+    """All commands of the pages in their order."""
+    return [*commands_of("docs/tasks.md"), *commands_of("docs/probing.md"), *commands_of("docs/data.md")]
 
 
 def overrides(command: list[str]) -> dict[str, str]:

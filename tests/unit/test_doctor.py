@@ -58,7 +58,7 @@ def test_weights_that_are_missing_or_altered(monkeypatch: pytest.MonkeyPatch, tm
     assert here.good and here.found.endswith("aalbert_6l_7h (17.3 MB), aalbert_tiny (1.8 MB)")
     monkeypatch.setattr(download, "PACKAGED_WEIGHTS", tmp_path)
     (gone,) = doctor.check_weights()
-    assert not gone.good and "are missing" in gone.found and "--force-reinstall" in gone.fix
+    assert not gone.good and "are missing" in gone.found and "git checkout s3prl_aalbert/pretrained" in gone.fix
     (tmp_path / "aalbert_6l_7h").mkdir()
     (tmp_path / "aalbert_6l_7h" / "model.safetensors").write_bytes(b"something else")
     (altered,) = doctor.check_weights()
