@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s3prl_aalbert.downstream.alignments import phn_beside
+from s3prl_aalbert.downstream.audio_dataset import find_audio
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.pretrain.corpus import find_audio, speaker_of
+from s3prl_aalbert.speech.speakers import speaker_of
 from s3prl_aalbert.synthesis import synthesise_corpus
 
 MIN_UTTERANCES = 10
@@ -52,7 +53,7 @@ def prepare_real(folders: Sequence[Path], target: Path, max_speakers: int) -> De
     Raises:
         AalbertError: no audio, or no speech for any of the tasks.
     """
-    files = [Path(path) for path in find_audio([str(folder) for folder in folders]).paths]
+    files = find_audio([str(folder) for folder in folders])
     labels = {path: label for path in files if (label := phn_beside(path))}
     others = sorted(set(files) - set(labels)) or files
     speakers = _largest_speakers(others, max_speakers)

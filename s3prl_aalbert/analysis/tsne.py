@@ -20,8 +20,9 @@ from torch import Tensor
 from s3prl_aalbert.acoustics import Acoustics
 from s3prl_aalbert.audio_io import AudioError, read_audio
 from s3prl_aalbert.config import SAMPLE_RATE, ModelConfig
+from s3prl_aalbert.downstream.audio_dataset import find_audio
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.pretrain.corpus import find_audio, speaker_of
+from s3prl_aalbert.speech.speakers import speaker_of
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def compute_speaker_maps(request: TsneRequest) -> SpeakerMaps:
     layer = num_layers if request.layer is None else request.layer
     if not 0 <= layer <= num_layers:
         raise AalbertError(f"--tsne-layer is {layer}, expected 0 to {num_layers} for {request.checkpoint}")
-    files = [Path(path) for path in find_audio([str(path) for path in request.speech]).paths]
+    files = find_audio([str(path) for path in request.speech])
     chosen = choose_utterances(files, request)
     wavs = [torch.from_numpy(wav) for _, _, wav in chosen]
     speakers = [speaker for _, speaker, _ in chosen]

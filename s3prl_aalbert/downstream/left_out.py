@@ -31,6 +31,8 @@ REASONS = {
 }
 ASKED_FOR = frozenset({"excluded", "in_no_list"})
 """By the user: no cause for a warning."""
+UNMATCHED = frozenset({"no_audio", "listed_but_unusable"})
+"""Names of lists and tables; their detail is a hint at those of the audio."""
 MAX_RECORDED = 100
 
 
@@ -51,7 +53,8 @@ class LeftOut:
         """Say how many were left out for each reason and name the first few."""
         for reason, details in self.found.items():
             level = logging.INFO if reason in ASKED_FOR else logging.WARNING
-            logger.log(level, "%s task: left out %s: %s", task, _count(reason, len(details)), first_names(details))
+            what = _count(reason, len(details))
+            logger.log(level, "%s task: left out %s: %s%s", task, what, first_names(details), _hint(reason, details))
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """Return count and first names by reason, for results.json."""
@@ -69,7 +72,13 @@ class LeftOut:
 
     def summary(self) -> str:
         """Return all counts in words, e.g. for an error that nothing is left."""
-        return "; ".join(_count(reason, len(details)) for reason, details in self.found.items())
+        return "; ".join(_count(reason, len(d)) + _hint(reason, d) for reason, d in self.found.items())
+
+
+def _hint(reason: str, details: Mapping[str, str]) -> str:
+    """Return how listed names differ from those of the audio, where names fit nothing."""
+    hints = [hint for hint in details.values() if hint] if reason in UNMATCHED else []
+    return f" ({hints[0]})" if hints else ""
 
 
 def _count(reason: str, count: int) -> str:

@@ -33,7 +33,7 @@ from s3prl_aalbert.speech.speakers import speaker_of, speakers_in_names
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["Corpus", "Utterance", "Utterances", "find_audio", "load_corpus", "manifest_path", "speaker_of"]
+__all__ = ["Corpus", "Utterance", "Utterances", "load_corpus", "manifest_path"]
 
 SAVE_SECONDS = 20.0
 """At least this long between two saves while the corpus is checked; a kill loses no more."""

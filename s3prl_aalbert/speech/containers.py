@@ -45,7 +45,9 @@ def _ogg_starts(data: bytes) -> list[int]:
             starts.append(at)
         in_head = begins
         segments = data[at + _PAGE_HEADER : at + _PAGE_HEADER + data[at + 26]]
-        at += _PAGE_HEADER + len(segments) + sum(segments)
+        end = at + _PAGE_HEADER + len(segments) + sum(segments)
+        # A recorder that was killed in the middle of a page left it incomplete: the next one is to be sought inside.
+        at = end if end == len(data) or data[end : end + 4] == b"OggS" else at + 4
     return starts
 
 

@@ -29,7 +29,7 @@ def commonest(reasons: Iterable[str]) -> str:
 def plain(name: str) -> str:
     """Return a name or path without what spelling adds: kind of accents, blanks around it, \\ for /, audio suffix."""
     name = unicodedata.normalize("NFC", name).strip().replace("\\", "/").removeprefix("./")
-    return without_audio_suffix(name)
+    return without_audio_suffix(name).strip()
 
 
 class NameMatcher:

@@ -154,7 +154,7 @@ def _reason(path: Path | str, error: Exception) -> str:
         return "no such file"
     if Path(path).is_file() and not Path(path).stat().st_size:
         return "is empty (0 bytes)"
-    return f"cannot be decoded ({error})"
+    return f"cannot be decoded ({getattr(error, 'error_string', error)})"
 
 
 def _mono(path: Path | str, samples: np.ndarray, notes: list[str] | None) -> np.ndarray:

@@ -255,6 +255,21 @@ def test_joined_recordings_are_read_one_after_the_other(tmp_path: Path, kind: st
             read_audio(joined)
 
 
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+@pytest.mark.parametrize("share", [0.65, 0.8, 0.97])
+def test_a_recording_that_was_cut_off_in_a_page_and_resumed(tmp_path: Path, subtype: str, share: float) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 32000)
+    soundfile.write(tmp_path / "whole.ogg", noise, 16000, format="OGG", subtype=subtype)
+    whole, samples = (tmp_path / "whole.ogg").read_bytes(), read_audio(tmp_path / "whole.ogg")
+    cut = whole[: int(len(whole) * share)]
+    (tmp_path / "cut.ogg").write_bytes(cut)
+    (tmp_path / "resumed.ogg").write_bytes(cut + whole)
+    before = read_audio(tmp_path / "cut.ogg")
+    np.testing.assert_allclose(before, samples[: len(before)], atol=1e-6)
+    np.testing.assert_array_equal(read_audio(tmp_path / "resumed.ogg"), np.concatenate([before, samples]))
+    assert len(before) > 8000
+
+
 def test_an_ogg_page_in_the_samples_begins_nothing() -> None:
     def page(flags: int, body: bytes) -> bytes:
         return b"OggS\0" + bytes([flags]) + bytes(20) + bytes([1, len(body)]) + body
