@@ -29,7 +29,8 @@ import yaml
 from torch import Tensor, nn
 
 from s3prl_aalbert.config import ModelConfig, from_dict, read_yaml, to_dict
-from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.errors import AalbertError, disk_fault
+from s3prl_aalbert.yaml_config import leaves
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,10 @@ RELEASE_VERSION = 2
 CHECKSUM = "sha256"
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.yaml", "README.md"
 STATES_PATTERN = "states-*.ckpt"
+LARGEST_FILE = 64 * 1024**3
+"""Bytes of a checkpoint."""
+MOST_VALUES = 2_000_000
+"""Single values of a checkpoint."""
 PROJECTIONS = "projections."
 """Prefix of the weights between a student and its teacher."""
 # What torch.load raises on a damaged or foreign file: its restricted unpickler answers stray bytes with any of these.
@@ -94,11 +99,26 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.replace(path)
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         # torch reports a failed write as RuntimeError; anything else wrong with the tensors would be our own bug.
-        raise CheckpointError(f"{path}: could not be written, the previous version is kept ({error})") from error
+        reason = _why_not_written(error, temporary)
+        raise CheckpointError(f"{path}: could not be written, the previous version is kept ({reason})") from error
     finally:
         if temporary is not None:
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
+
+
+def _why_not_written(error: Exception, temporary: Path | None) -> str:
+    """Return what the disk did; torch and safetensors do not pass it on, so the same file is written to once more."""
+    if isinstance(error, OSError) or temporary is None:
+        return disk_fault(error)
+    try:
+        with temporary.open("ab") as file:
+            file.write(bytes(1 << 20))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as fault:
+        return disk_fault(fault)
+    return str(error)
 
 
 def _umask() -> int:
@@ -124,8 +144,7 @@ def load_training_state(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: missing, truncated, or a checkpoint of another kind.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint")
+    check_regular(path)
     if is_safetensors(path):
         raise CheckpointError(f"{path}: is a release; expected a training state, {STATES_PATTERN}")
     try:
@@ -147,7 +166,62 @@ def load_training_state(path: Path) -> dict[str, Any]:
     if step is not None and not (isinstance(step, int) and step >= 0):
         raise CheckpointError(f"{path}: is damaged: its step is {step!r}")
     _check_tensors(path, content["model"])
+    check_content(path, content)
     return content
+
+
+def check_regular(path: Path) -> None:
+    """Raise CheckpointError unless this is a regular file of a sane size: a pipe waits, and /dev/zero never ends."""
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: is a {'folder' if path.is_dir() else 'device or a pipe'}, expected a file")
+    size = path.stat().st_size
+    if size > LARGEST_FILE:
+        raise CheckpointError(f"{path}: has {size:,} bytes, expected a checkpoint of at most {LARGEST_FILE:,}")
+
+
+def check_content(path: Path, content: Any) -> None:
+    """Check what a checkpoint holds: plain values of a sane number, texts, and tensors of weights.
+
+    Args:
+        path: of the checkpoint.
+        content: nested mappings and sequences.
+
+    Raises:
+        CheckpointError: nested or repeated beyond reason, a text that is none, or a tensor that is sparse, quantised,
+            nested, without data, a view of fewer numbers than it shows, or not a number somewhere.
+    """
+    try:
+        for place, value in leaves(content, MOST_VALUES):
+            problem = _tensor_problem(value) if isinstance(value, Tensor) else _text_problem(value)
+            if problem:
+                raise CheckpointError(f"{path}: is damaged: {place or 'a key'} {problem}")
+    except ValueError as error:
+        raise CheckpointError(f"{path}: is damaged: {error}") from error
+
+
+def _tensor_problem(tensor: Tensor) -> str:
+    if tensor.is_nested or tensor.is_quantized or tensor.layout is not torch.strided:
+        kind = "nested" if tensor.is_nested else "quantised" if tensor.is_quantized else "sparse"
+        return f"is a {kind} tensor, expected a plain one"
+    if tensor.is_meta:
+        return "is a tensor without data"
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        return f"shows {tensor.numel():,} numbers and holds fewer"
+    small = tensor.is_floating_point() and tensor.element_size() == 1  # float8, of which torch cannot ask it
+    if torch.isnan(tensor.float() if small else tensor).any():
+        return "holds values that are no numbers (NaN): the training that wrote it had failed"
+    return ""
+
+
+def _text_problem(value: Any) -> str:
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return "is a text with half a character"
+    return ""
 
 
 def save_release(
@@ -262,7 +336,8 @@ def _find_in_folder(folder: Path) -> Path:
 
 def _step_of_release(path: Path) -> float:
     """Return the step of a release; infinity where it does not tell, so that loading it says what is wrong."""
-    with contextlib.suppress(safetensors.SafetensorError, OSError, ValueError, TypeError, AttributeError):
+    unreadable = (safetensors.SafetensorError, OSError, ValueError, TypeError, AttributeError, RecursionError)
+    with contextlib.suppress(*unreadable):
         with safetensors.safe_open(path, framework="pt") as file:
             step = json.loads((file.metadata() or {}).get("info", "{}")).get("step")
         return math.inf if step is None else float(step)
@@ -270,6 +345,7 @@ def _step_of_release(path: Path) -> float:
 
 
 def _load_release(path: Path) -> Checkpoint:
+    check_regular(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -281,8 +357,9 @@ def _load_release(path: Path) -> Checkpoint:
     try:
         version, values = int(metadata["format_version"]), json.loads(metadata["config"])
         info = json.loads(metadata.get("info", "{}"))
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its metadata is damaged ({error})") from error
+    check_content(path, {"config": values, "info": info, "weights": state})
     _check_version(path, version, RELEASE_VERSION)
     # A damaged checksum or a missing one: only version 1 was written without.
     if version > 1 and metadata.get(CHECKSUM) != content_digest(metadata, state):

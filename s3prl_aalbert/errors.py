@@ -18,6 +18,12 @@ EXIT_INTERRUPTED = 130
 # What the disk, its permissions or a path did; other operating system errors are bugs of ours.
 _ENVIRONMENT = "EACCES EPERM EROFS ENOSPC EDQUOT EFBIG ENOENT EISDIR ENOTDIR EEXIST ENAMETOOLONG EMFILE EIO ELOOP"
 
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota of the disk is used up",
+    errno.EFBIG: "the file would be larger than files may be here",
+}
+
 
 class AalbertError(Exception):
     """A mistake in input, configuration or environment, told in one clear sentence.
@@ -55,8 +61,16 @@ def environment_fault(error: OSError | RuntimeError) -> str | None:
         return f"a download failed: {error}"
     if errno.errorcode.get(error.errno or 0) not in _ENVIRONMENT.split():
         return None
-    reason = os.strerror(error.errno or 0)
+    reason = disk_fault(error)
     return reason if error.filename is None else f"{error.filename}: {reason}"
+
+
+def disk_fault(error: Exception) -> str:
+    """Return why a file could not be read or written, in a few words."""
+    if not isinstance(error, OSError) or not error.errno:
+        return str(error)
+    known, reason = _REASONS.get(error.errno), os.strerror(error.errno)
+    return f"{known} ({reason})" if known else reason
 
 
 def lost_worker(error: RuntimeError) -> str | None:

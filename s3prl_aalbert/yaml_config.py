@@ -7,7 +7,7 @@ import math
 import reprlib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +31,12 @@ INVALID_YAML = (
     AttributeError,
     RecursionError,
 )
+
+
+LARGEST_YAML = 10_000_000
+"""Bytes of a file."""
+MOST_VALUES, DEEPEST = 100_000, 50
+"""Of a YAML file, with what its aliases and merges stand for; the same bounds hold for a checkpoint's configuration."""
 
 
 class ConfigError(AalbertError):
@@ -172,10 +178,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file holding a mapping.
 
     Raises:
-        ConfigError: the file is missing, is no YAML, or holds something else.
+        ConfigError: the file is missing, is no regular file, no YAML, expands beyond reason, or holds something else.
     """
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ConfigError(f"{path}: is a device or a pipe, expected a regular file")
+        if path.is_file() and path.stat().st_size > LARGEST_YAML:
+            raise ConfigError(f"{path}: has {path.stat().st_size:,} bytes, expected at most {LARGEST_YAML:,}")
+        loaded = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except INVALID_YAML as error:
@@ -185,6 +195,70 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: holds {type(loaded).__name__}, expected a mapping of keys")
     return loaded
+
+
+def load_yaml(text: str) -> Any:
+    """Return the plain values of a YAML text.
+
+    Raises:
+        One of INVALID_YAML: it is none, or its aliases and merges stand for more than MOST_VALUES.
+    """
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _check_extent(node)
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _check_extent(root: yaml.Node) -> None:
+    """Raise ValueError where aliases make a few lines stand for gigabytes, or for themselves."""
+    sizes: dict[int, int] = {}  # each node is measured once, however many aliases name it
+
+    def size(node: yaml.Node, depth: int) -> int:
+        if id(node) in sizes:
+            return sizes[id(node)]
+        if depth > DEEPEST:
+            raise ValueError(f"nested more than {DEEPEST} deep")
+        items: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            items = node.value
+        elif isinstance(node, yaml.MappingNode):
+            items = [part for pair in node.value for part in pair]
+        total = 1 + sum(size(item, depth + 1) for item in items)
+        if total > MOST_VALUES:
+            raise ValueError(f"its aliases stand for more than {MOST_VALUES:,} values")
+        sizes[id(node)] = total
+        return total
+
+    size(root, 0)
+
+
+def leaves(value: Any, most: int = MOST_VALUES) -> Iterator[tuple[str, Any]]:
+    """Yield the keys and the single values of nested mappings and sequences, each with its dotted place.
+
+    Raises:
+        ValueError: it is nested more than DEEPEST deep, or there are more than ``most``.
+    """
+    count = 0
+    waiting: list[tuple[str, Any, int]] = [("", value, 0)]
+    while waiting:
+        place, current, depth = waiting.pop()
+        count += 1
+        if depth > DEEPEST:
+            raise ValueError(f"nested more than {DEEPEST} deep")
+        if count > most:
+            raise ValueError(f"more than {most:,} values")
+        if isinstance(current, Mapping):
+            yield from ((place, key) for key in current)
+            waiting += [(f"{place}.{key}" if place else str(key), item, depth + 1) for key, item in current.items()]
+        elif isinstance(current, (list, tuple, set, frozenset)):
+            waiting += [(place, item, depth + 1) for item in current]
+        else:
+            yield place, current
 
 
 def packaged_configs(folder: str) -> Path:

@@ -61,7 +61,8 @@ from s3prl_aalbert.pretrain.corpus import load_corpus
 from s3prl_aalbert.pretrain.launch import RunOptions
 from s3prl_aalbert.pretrain.runner import Pretrainer
 from s3prl_aalbert.synthesis import synthesise_corpus
-from s3prl_aalbert.toolkit.checks import check_config, parse_override
+from s3prl_aalbert.toolkit.config_checks import check_config
+from s3prl_aalbert.toolkit.overrides import parse_override
 from s3prl_aalbert.toolkit.resume import load_experiment, resumed_settings
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 
@@ -444,7 +445,7 @@ def task_configs(folder: Path) -> Case:
             )
         (folder / "task.yaml").write_text(yaml.safe_dump(tree))
         tree = read_yaml(folder / "task.yaml")
-        check_config(tree, "task.yaml")
+        check_config(tree, "task.yaml", "train", {})
         torch.manual_seed(0)
         section = tree["downstream_expert"]
         expert = tasks[name](8, 480, section, str(folder / "exp"), runner=tree["runner"], mode="train", seed=1)

@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from s3prl_aalbert.checkpoint import STATES_PATTERN, WEIGHTS_FILE
 from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.yaml_config import INVALID_YAML, load_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -335,8 +334,8 @@ def _newest_yaml(folder: Path, pattern: str) -> dict[str, Any]:
     if not files:
         return {}
     try:
-        content = yaml.safe_load(files[-1].read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        content = load_yaml(files[-1].read_text(encoding="utf-8"))
+    except (OSError, *INVALID_YAML) as error:
         raise DamagedRun(f"{files[-1].name} is damaged ({' '.join(str(error).split())})") from error
     return content if isinstance(content, dict) else {}
 

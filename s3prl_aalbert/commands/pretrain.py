@@ -149,6 +149,7 @@ def build(
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     from s3prl_aalbert.checkpoint import load_training_state
+    from s3prl_aalbert.device import checked_device
     from s3prl_aalbert.pretrain.launch import RunOptions
     from s3prl_aalbert.pretrain.runner import Pretrainer
 
@@ -158,7 +159,7 @@ def build(
     if resume_from and not args.auto_resume and not args.dry_run:
         _check_nothing_newer(expdir, resume_from, past.get("step") or 0)
     model_config, config, seed = _configs(args, past, resume_from, default_config, stage)
-    device = _device(args.device)
+    device = checked_device(args.device)
     devices, num_nodes = _processes(os.environ, args.multi_gpu, device)
     options = RunOptions(
         expdir=expdir,
@@ -313,16 +314,3 @@ def _processes(environment: Mapping[str, str], multi_gpu: bool, device: str) -> 
             raise AalbertError(f"--multi_gpu needs GPUs, the device is {device}; several CPU processes: torchrun")
         return torch.cuda.device_count(), 1
     return 1, 1
-
-
-def _device(name: str | None) -> str:
-    import torch
-
-    if name is None:
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-        logger.info("--device: %s chosen", name)
-    if name not in ("cuda", "cpu"):
-        raise AalbertError(f"--device {name}: expected cuda or cpu (one GPU of several: CUDA_VISIBLE_DEVICES)")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise AalbertError(f"--device {name}: torch sees no GPU; use --device cpu")
-    return name

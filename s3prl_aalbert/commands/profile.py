@@ -93,11 +93,9 @@ def _check(args: argparse.Namespace) -> None:
             raise AalbertError(f"--{name} is {value}, expected at least 1")
     if not args.measure and (args.seconds or args.threads or args.device != "cpu"):
         raise AalbertError("--seconds, --threads and --device tell how to measure: add --measure")
-    if args.device.startswith("cuda"):
-        import torch
+    from s3prl_aalbert.device import checked_device
 
-        if not torch.cuda.is_available():
-            raise AalbertError(f"--device {args.device}: this machine has no usable GPU; expected cpu")
+    checked_device(args.device, numbered=True)
 
 
 def _subjects(args: argparse.Namespace) -> list[Subject]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from s3prl_aalbert.checkpoint import UNREADABLE, CheckpointError
+from s3prl_aalbert.checkpoint import UNREADABLE, CheckpointError, check_content, check_regular
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +25,7 @@ def read_foreign(path: Path, trust: bool) -> dict[str, Any]:
     Raises:
         CheckpointError: missing, damaged, or it holds such objects and is not trusted.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
+    check_regular(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
@@ -39,6 +38,7 @@ def read_foreign(path: Path, trust: bool) -> dict[str, Any]:
         content = _unpickle(path)
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds {type(content).__name__}, expected a checkpoint's dictionary")
+    check_content(path, content)
     return content
 
 

@@ -6,27 +6,22 @@ S3PRL's own parser reads the options; this module adds the two defaults that use
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
-
-import torch
+from typing import Any
 
 from s3prl_aalbert.config import ConfigError, find_config, packaged_configs, read_yaml
-from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.device import checked_device
 from s3prl_aalbert.toolkit import checks, resume
 from s3prl_aalbert.toolkit.all_layers import register_all_layers
+from s3prl_aalbert.toolkit.config_checks import check_config
+from s3prl_aalbert.toolkit.options import check_overridden, given_options
+from s3prl_aalbert.toolkit.overrides import overridden, parse_override, warn_of_new_keys
 from s3prl_aalbert.toolkit.register import ALL_LAYERS_PREFIX, DOWNSTREAMS
-from s3prl_aalbert.toolkit.replace import replaced
 
 logger = logging.getLogger(__name__)
-
-PROGRAM = "aalbert downstream"
-Options = dict[str, Any]
 
 
 def complete(argv: Sequence[str]) -> list[str]:
@@ -41,7 +36,8 @@ def complete(argv: Sequence[str]) -> list[str]:
     """
     argv = _with_launcher_rank(list(argv))
     given = given_options(argv)
-    overrides = checks.parse_override(given.get("override"))
+    overrides = parse_override(given.get("override"))
+    check_overridden(overrides.args)
     past = resume.find_past_experiment(given)
     if past:
         states = resume.load_experiment(past)
@@ -49,53 +45,19 @@ def complete(argv: Sequence[str]) -> list[str]:
         checks.check_settings(settings, trained=True)
         if settings["upstream"].startswith(ALL_LAYERS_PREFIX):  # of a probing run, which `aalbert probe` made known
             register_all_layers(settings["upstream"].removeprefix(ALL_LAYERS_PREFIX))
-        config, added, where, checked = states["Config"], [], past, overrides.config.keys()
+        config, added, where = states["Config"], [], past
     else:
         checks.check_new_experiment(given)
+        settings = {**given, **overrides.args}
         if given["mode"] == "train" and not given.get("auto_resume"):
-            checks.check_unused_folder(checks.place_of({**given, **overrides.args}))
-        checks.check_settings({**given, **overrides.args}, trained=bool(given.get("init_ckpt")))
+            checks.check_unused_folder(checks.place_of(settings))
+        checks.check_settings(settings, trained=bool(given.get("init_ckpt")))
         path = _config_path(given)
-        config, added, where, checked = read_yaml(path), ["-c", str(path)], path, None
-    checks.warn_of_new_keys(overrides, config)
-    if given["mode"] == "train":
-        changed = " with -o" if overrides.config else ""
-        checks.check_config(checks.overridden(config, given.get("override")), f"{where}{changed}", checked)
-    return [*argv, *added, *_device_option(given)]
-
-
-def given_options(argv: Sequence[str]) -> Options:
-    """Return the options that ``argv`` really names, by S3PRL's own names for them, without defaults."""
-    parser = _s3prl_parser()
-    for action in parser._actions:
-        action.required = False
-        if action.dest != "help":
-            action.default = argparse.SUPPRESS
-    options = vars(parser.parse_args(list(argv)))
-    if "mode" not in options:
-        raise AalbertError("-m is missing: expected train, evaluate or inference")
-    return options
-
-
-class _ParserFound(Exception):
-    """Carries S3PRL's parser out of the function that builds it."""
-
-
-def _s3prl_parser() -> argparse.ArgumentParser:
-    """Return the parser that S3PRL's ``run_downstream.py`` builds inside its ``get_downstream_args``."""
-    from s3prl import run_downstream
-
-    def surrender(parser: argparse.ArgumentParser, *args: object) -> NoReturn:
-        raise _ParserFound(parser)
-
-    typed = replaced(sys, "argv", [PROGRAM])
-    try:
-        with typed, replaced(argparse.ArgumentParser, "parse_args", surrender):
-            run_downstream.get_downstream_args()
-    except _ParserFound as found:
-        parser: argparse.ArgumentParser = found.args[0]
-        return parser
-    raise AalbertError("S3PRL's run_downstream.py no longer parses its options; expected S3PRL 0.4.18")
+        config, added, where = read_yaml(path), ["-c", str(path)], path
+    warn_of_new_keys(overrides, config)
+    changed = " with -o" if overrides.config else ""
+    check_config(overridden(config, overrides), f"{where}{changed}", given["mode"], settings)
+    return [*argv, *added, *_device_option({**given, **overrides.args})]
 
 
 def _with_launcher_rank(argv: list[str]) -> list[str]:
@@ -137,18 +99,12 @@ def _default_config(task: str) -> Path:
 
 
 def _device_option(given: Mapping[str, Any]) -> list[str]:
-    """Choose the GPU if there is one; hide the GPUs where the user asks for the CPU.
+    """Return ``--device`` where it was not typed; hide the GPUs where the user asks for the CPU.
 
     S3PRL's ``evaluate`` empties the cache of ``--device`` as soon as any GPU is visible, which fails on
     ``--device cpu``.
     """
-    device = given.get("device")
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        logger.info("device (no --device given): %s", device)
-        return ["--device", device]
-    if device == "cpu":
+    device = checked_device(given.get("device"), numbered=True)
+    if device == "cpu" and "device" in given:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    elif device.startswith("cuda") and not torch.cuda.is_available():
-        raise AalbertError(f"--device {device}: this machine has no usable GPU; expected cpu")
-    return []
+    return [] if "device" in given else ["--device", device]

@@ -19,6 +19,9 @@ import numpy as np
 import torch
 import torchaudio
 
+from s3prl_aalbert.toolkit import names
+from s3prl_aalbert.toolkit.replace import Changed
+
 
 def apply() -> None:
     """Apply every workaround that the installed versions need; call before importing ``s3prl.hub``."""
@@ -27,6 +30,7 @@ def apply() -> None:
     provide_audio_files()
     provide_sox_effects()
     allow_s3prl_checkpoints()
+    keep_names_from_running_code()
     keep_checkpoints_from_running_code()
 
 
@@ -133,17 +137,22 @@ def keep_checkpoints_from_running_code() -> None:
     for name in ("mockingjay", "distiller"):
         builder = importlib.import_module(f"s3prl.upstream.{name}.builder")
         if builder.torch is torch:
-            builder.torch = _CarefulTorch()  # type: ignore[attr-defined]
+            builder.torch = Changed(torch, load=_load_carefully)  # type: ignore[attr-defined]
 
 
-class _CarefulTorch:
-    """The module torch, but ``load`` never unpickles objects."""
+def _load_carefully(*args: Any, **options: Any) -> Any:
+    return torch.load(*args, **{**options, "weights_only": True})
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(torch, name)
 
-    def load(self, *args: Any, **options: Any) -> Any:
-        return torch.load(*args, **{**options, "weights_only": True})
+def keep_names_from_running_code() -> None:
+    """Let S3PRL evaluate names that exist and plain values alone.
+
+    Reason: it calls ``eval`` on names of optimisers, models and metrics, and on sizes of convolutions, that stand in a
+    configuration or in a checkpoint, and its speaker tasks unpickle files that a configuration may name.
+    Symptom: none, until a file is not what it seems; a misspelt name is ``NameError: name 'get_adm' is not defined``.
+    Remove when: S3PRL looks names up.
+    """
+    names.install()
 
 
 def _numpy_number_globals() -> list[Any]:

@@ -1,9 +1,10 @@
-"""Replaces an attribute for the length of a ``with`` block."""
+"""Replaces an attribute for the length of a ``with`` block, or functions of a module for those who hold it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 
@@ -16,3 +17,15 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(owner, name, original)
+
+
+class Changed:
+    """A module of which a few functions are others."""
+
+    def __init__(self, module: ModuleType, **functions: Callable[..., Any]):
+        self._module = module
+        self.__dict__.update(functions)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the module has of that name."""
+        return getattr(self._module, name)

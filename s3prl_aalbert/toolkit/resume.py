@@ -6,23 +6,33 @@ contradicts the checkpoint is therefore an error where it changes what is measur
 
 from __future__ import annotations
 
+import argparse
+import copy
 import logging
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from s3prl_aalbert.checkpoint import UNREADABLE
+from s3prl_aalbert.checkpoint import UNREADABLE, CheckpointError, check_content, check_regular
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.toolkit.checks import Overrides, place_of
+from s3prl_aalbert.toolkit.checks import place_of
+from s3prl_aalbert.toolkit.options import kind_of, problem_of
+from s3prl_aalbert.toolkit.overrides import Overrides
+from s3prl_aalbert.toolkit.replace import Changed, replaced
+from s3prl_aalbert.yaml_config import leaves, shown
 
 logger = logging.getLogger(__name__)
 
 # S3PRL keeps these as typed; they cannot contradict the checkpoint.
 _AS_TYPED = {"mode", "evaluate_split", "override", "backend", "local_rank", "past_exp", "device"}
 _AS_TYPED |= {"auto_resume", "init_ckpt"}
+# What a checkpoint records and nobody takes from it: where it writes, what it uploads, whose code it fetches and runs.
+_NOT_TAKEN = {"cache_dir", "push_to_hf_hub", "hf_hub_org", "from_hf_hub"}
+_AS_TYPED |= _NOT_TAKEN
 # Compared as files; a packaged configuration is recorded with its whole path.
 _PATHS = {"config", "expdir", "upstream_ckpt", "upstream_model_config"}
 # A run with another of these would be another experiment.
@@ -91,34 +101,102 @@ def resumed_settings(
     for name, value in given.items():
         if name not in _AS_TYPED and name not in overrides.args:
             _compare(past, name, value, recorded.get(name))
-    _warn_about_place(past, overrides.args.get("expdir") or recorded["expdir"])
-    return {**recorded, "evaluate_split": "test", "init_ckpt": None, **typed, **overrides.args}
+    settings = {**recorded, "evaluate_split": "test", "init_ckpt": None, **typed, **overrides.args}
+    if settings.get("hub") == "huggingface" != {**given, **overrides.args}.get("hub"):
+        raise AalbertError(
+            f"{past}: its upstream {shown(settings['upstream'])} comes from the Hugging Face Hub with code that "
+            "would run; type --hub huggingface if you trust it"
+        )
+    return settings
 
 
 def load_experiment(path: Path) -> dict[str, Any]:
     """Load a checkpoint of S3PRL's downstream runner onto the CPU, without running code from it.
 
+    Its options are those that S3PRL has, each of the right kind; ``expdir`` is where the checkpoint lies.
+
     Raises:
         AalbertError: the file is not one.
     """
-    if not zipfile.is_zipfile(path):
-        raise AalbertError(f"-e {path}: not a file written by torch.save")
-    try:
-        states = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except UNREADABLE as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise AalbertError(f"-e {path}: not a readable checkpoint ({reason})") from error
-    if not isinstance(states, dict) or not {"Args", "Config"} <= states.keys():
+    states = load_states(path, "-e")
+    if not {"Args", "Config"} <= states.keys():
         raise AalbertError(
             f"-e {path}: not an experiment of S3PRL's downstream runner "
             "(expected the keys Args and Config); a pre-trained model goes to -k"
         )
-    recorded = getattr(states["Args"], "__dict__", {})
-    wrong = [name for name in ("upstream", "downstream", "expdir") if not isinstance(recorded.get(name), str)]
-    wrong += [name for name, value in recorded.items() if isinstance(value, str) and "\0" in value]  # no path has one
-    if wrong or not isinstance(states["Config"], Mapping):
-        raise AalbertError(f"-e {path}: is damaged: {wrong[0] if wrong else 'Config'} is not what S3PRL saves there")
+    if not isinstance(states["Config"], dict):
+        raise CheckpointError(f"-e {path}: is damaged: Config is not what S3PRL saves there")
+    try:
+        list(leaves(states["Config"]))
+    except ValueError as error:
+        raise CheckpointError(f"-e {path}: is damaged: Config is {error}") from error
+    return {**states, "Args": argparse.Namespace(**_recorded_options(path, states["Args"]))}
+
+
+def load_states(path: Path, flag: str) -> dict[str, Any]:
+    """Load what S3PRL's runner saved: weights and states by name.
+
+    Raises:
+        AalbertError: the file is none, or holds something that S3PRL does not save there.
+    """
+    try:
+        check_regular(path)
+        if not zipfile.is_zipfile(path):
+            raise CheckpointError(f"{path}: not a file written by torch.save")
+        states = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if not isinstance(states, dict):
+            raise CheckpointError(f"{path}: not an experiment of S3PRL's downstream runner")
+        check_content(path, {name: vars(v) if isinstance(v, argparse.Namespace) else v for name, v in states.items()})
+    except CheckpointError as error:
+        raise CheckpointError(f"{flag} {error}") from error
+    except UNREADABLE as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{flag} {path}: not a readable checkpoint ({reason})") from error
     return states
+
+
+def _recorded_options(path: Path, args: Any) -> dict[str, Any]:
+    """Return the options that a checkpoint records, of those that S3PRL has and that are taken from it."""
+    recorded = getattr(args, "__dict__", {})
+    kept = {name: value for name, value in recorded.items() if kind_of(name) and name not in _NOT_TAKEN}
+    wrong = [name for name in ("upstream", "downstream", "expdir") if not isinstance(recorded.get(name), str)]
+    wrong += [name for name, value in kept.items() if problem_of(name, value)]
+    if wrong:
+        raise CheckpointError(f"-e {path}: is damaged: {wrong[0]} is not what S3PRL saves there")
+    if Path(kept["expdir"]).resolve() != path.parent.resolve():
+        logger.warning(
+            "results go to %s, where the checkpoint is (it records %s); -o args.expdir=DIR writes elsewhere",
+            path.parent,
+            shown(kept["expdir"]),
+        )
+    return {"local_rank": None, **kept, "expdir": str(path.parent)}
+
+
+@contextmanager
+def checked_checkpoints() -> Iterator[None]:
+    """Let S3PRL read the checkpoints of ``-e``, ``-a`` and ``-i`` as ``load_experiment`` gives them, each once."""
+    from s3prl import run_downstream
+    from s3prl.downstream import runner
+
+    loaded: dict[str, dict[str, Any]] = {}
+
+    def reader(load: Callable[[Path], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+        def read(path: str, **_: Any) -> dict[str, Any]:
+            if path not in loaded:
+                loaded[path] = load(Path(path))
+            return {  # S3PRL changes options and configuration in place
+                name: copy.deepcopy(value) if name in ("Args", "Config") else value
+                for name, value in loaded[path].items()
+            }
+
+        return read
+
+    past, initial = reader(load_experiment), reader(lambda path: load_states(path, "-i"))
+    with (
+        replaced(run_downstream, "torch", Changed(run_downstream.torch, load=past)),
+        replaced(runner, "torch", Changed(runner.torch, load=initial)),
+    ):
+        yield
 
 
 def _compare(past: Path, name: str, typed: Any, recorded: Any) -> None:
@@ -135,13 +213,3 @@ def _compare(past: Path, name: str, typed: Any, recorded: Any) -> None:
 
 def _same_file(typed: str, recorded: Any) -> bool:
     return Path(typed).resolve() == Path(str(recorded)).resolve() or typed == Path(str(recorded)).stem
-
-
-def _warn_about_place(past: Path, expdir: str) -> None:
-    if Path(expdir).resolve() != past.parent.resolve():
-        logger.warning(
-            "results go to %s, as recorded in %s; -o args.expdir=%s writes beside it",
-            expdir,
-            past,
-            past.parent,
-        )

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -20,9 +19,13 @@ from s3prl_aalbert.checkpoint import write_atomically
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.monitor import pass_over_unwritten
 from s3prl_aalbert.toolkit.bars import counting_bars
+from s3prl_aalbert.toolkit.building import checked_building
 from s3prl_aalbert.toolkit.feature_cache import cached_features
+from s3prl_aalbert.toolkit.options import PROGRAM
+from s3prl_aalbert.toolkit.overrides import apply_override
 from s3prl_aalbert.toolkit.precision import upstream_precision
-from s3prl_aalbert.toolkit.replace import replaced
+from s3prl_aalbert.toolkit.replace import Changed, replaced
+from s3prl_aalbert.toolkit.resume import checked_checkpoints
 from s3prl_aalbert.toolkit.selection import checked_selection
 
 
@@ -42,14 +45,17 @@ def run(argv: Sequence[str]) -> int:
     from s3prl_aalbert.toolkit import arguments
 
     logging.basicConfig(level=logging.INFO)  # as S3PRL's main() does a moment later
-    typed = [arguments.PROGRAM, *arguments.complete(argv)]
+    typed = [PROGRAM, *arguments.complete(argv)]
     # main() replaces the builtin isinstance, for torch before 1.8; it is put back afterwards.
     own_isinstance = replaced(builtins, "isinstance", isinstance)
     with (
         replaced(sys, "argv", typed),
+        replaced(run_downstream, "override", apply_override),
         own_isinstance,
         closed_writers(),
         whole_checkpoints(),
+        checked_checkpoints(),
+        checked_building(),
         counting_bars(),
         upstream_precision(),
         checked_selection(),
@@ -96,21 +102,10 @@ def whole_checkpoints() -> Iterator[None]:
 
     files = _Checkpoints()
     with (
-        replaced(runner, "torch", _Changed(torch, save=files.save)),
-        replaced(runner, "os", _Changed(os, remove=files.remove)),
+        replaced(runner, "torch", Changed(runner.torch, save=files.save)),
+        replaced(runner, "os", Changed(os, remove=files.remove)),
     ):
         yield
-
-
-class _Changed:
-    """A module of which a few functions are others."""
-
-    def __init__(self, module: ModuleType, **functions: Callable[..., Any]):
-        self._module = module
-        self.__dict__.update(functions)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._module, name)
 
 
 class _Checkpoints:

@@ -359,7 +359,7 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
     save(tmp_path / "list", [1])
     save(tmp_path / "unknown", {"weights": {}, "epoch": 3})
     for name, message in [
-        ("missing", "no such file"),
+        ("missing", "no such checkpoint"),
         ("text", "damaged"),
         ("cut", "damaged"),
         ("list", "holds list"),

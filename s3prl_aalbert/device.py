@@ -1,0 +1,36 @@
+"""``--device``, checked alike by every command."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import torch
+
+from s3prl_aalbert.errors import AalbertError
+
+logger = logging.getLogger(__name__)
+
+
+def checked_device(name: str | None, numbered: bool = False) -> str:
+    """Return the device to compute on: the one named, or else the GPU where there is one.
+
+    Args:
+        name: as typed; None logs what is chosen.
+        numbered: whether ``cuda:1`` is understood as well.
+
+    Raises:
+        AalbertError: it is no device that we compute on, or this machine has no such GPU.
+    """
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+        logger.info("--device: %s chosen", name)
+    number = re.fullmatch(r"cuda:(\d{1,3})", name) if numbered else None
+    if name not in ("cuda", "cpu") and not number:
+        hint = ", or cuda:N for one GPU of several" if numbered else " (one GPU of several: CUDA_VISIBLE_DEVICES)"
+        raise AalbertError(f"--device {name}: expected cuda or cpu{hint}")
+    if name != "cpu" and not torch.cuda.is_available():
+        raise AalbertError(f"--device {name}: this machine has no usable GPU; expected cpu")
+    if number and int(number[1]) >= torch.cuda.device_count():
+        raise AalbertError(f"--device {name}: this machine has {torch.cuda.device_count()} GPU(s), counted from 0")
+    return name

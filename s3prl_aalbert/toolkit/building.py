@@ -1,0 +1,96 @@
+"""What S3PRL's runner builds out of a configuration or restores from a checkpoint: a misfit is one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from s3prl_aalbert.config import shown
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.toolkit.names import UnknownNameError, key_of
+from s3prl_aalbert.toolkit.register import DOWNSTREAMS
+from s3prl_aalbert.toolkit.replace import replaced
+
+# What Python and torch answer a configuration with that a task of S3PRL did not expect.
+MISFITS = (
+    *(TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError, ImportError, OSError),
+    RuntimeError,
+)
+
+
+@contextmanager
+def checked_building() -> Iterator[None]:
+    """Let S3PRL's runner say in one sentence which part does not fit: task, data, or weights of a checkpoint."""
+    from s3prl.downstream.runner import Runner
+
+    with ExitStack() as stack:
+        stack.enter_context(replaced(Runner, "_get_upstream", _naming_the_key(Runner._get_upstream)))
+        stack.enter_context(replaced(Runner, "_get_downstream", _naming_the_key(_building_tasks(Runner))))
+        stack.enter_context(replaced(Runner, "_load_weight", _loading(Runner._load_weight)))
+        yield
+
+
+def _naming_the_key(build: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Name the key of the configuration where S3PRL found an unknown name."""
+
+    def checked(runner: Any) -> Any:
+        try:
+            return build(runner)
+        except UnknownNameError as error:
+            key = key_of(error.text, runner.config)
+            raise AalbertError(f"{key}: {error}" if key else str(error)) from error
+
+    return checked
+
+
+def _building_tasks(runner_class: Any) -> Callable[[Any], Any]:
+    build = runner_class._get_downstream
+
+    def checked(runner: Any) -> Any:
+        task = runner.args.downstream
+        if task in DOWNSTREAMS:  # ours check their configuration; what else they raise is a bug
+            return build(runner)
+        with _misfits_told(f"-d {task}: cannot work with its configuration"):
+            entry = build(runner)
+        model = getattr(entry.model, "module", entry.model)
+        model.get_dataloader = _loading_data(model.get_dataloader, task)
+        return entry
+
+    return checked
+
+
+def _loading_data(get_dataloader: Callable[..., Any], task: str) -> Callable[..., Any]:
+    def checked(split: str, **options: Any) -> Any:
+        try:
+            loader = get_dataloader(split, **options)
+        except MISFITS as error:
+            if "unexpected keyword argument 'epoch'" in str(error):  # S3PRL asks again without
+                raise
+            raise AalbertError(_sentence(f"-d {task}: cannot give the split {shown(split)}", error)) from error
+        if loader is None:
+            raise AalbertError(f"-d {task}: has no split {shown(split)}")
+        return loader
+
+    return checked
+
+
+def _loading(load: Callable[[Any, Any, str], None]) -> Callable[[Any, Any, str], None]:
+    def checked(runner: Any, model: Any, name: str) -> None:
+        with _misfits_told(f"{runner.args.init_ckpt}: its {name} does not fit this run"):
+            load(runner, model, name)
+
+    return checked
+
+
+@contextmanager
+def _misfits_told(beginning: str) -> Iterator[None]:
+    try:
+        yield
+    except MISFITS as error:
+        raise AalbertError(_sentence(beginning, error)) from error
+
+
+def _sentence(beginning: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    return f"{beginning} ({type(error).__name__}: {reason[:300]})"

@@ -1,0 +1,190 @@
+"""Checks of the configuration of ``run_downstream.py``: what S3PRL would answer with a stack trace, or not use."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from s3prl_aalbert.config import shown
+from s3prl_aalbert.errors import AalbertError, did_you_mean
+
+logger = logging.getLogger(__name__)
+
+SECTIONS = ("runner", "optimizer", "downstream_expert")
+OPTIONAL_SECTIONS = ("scheduler", "specaug")
+COUNTS = ("total_steps", "gradient_accumulate_steps", "log_step", "eval_step", "save_step", "max_keep")
+_COUNT, _AMOUNT = (int, "a whole number of at least 1"), ((int, float), "a number above 0 (with a point: 1.0e-4)")
+RUNNER_KEYS: dict[str, tuple[Any, str]] = {
+    **{f"runner.{name}": _COUNT for name in COUNTS},
+    "runner.gradient_clipping": _AMOUNT,
+    "runner.eval_dataloaders": (list, "a list of splits"),
+    "optimizer.name": (str, "the name of an optimiser"),
+    "optimizer.lr": _AMOUNT,
+}
+"""What S3PRL's runner reads, with its type."""
+OPTIONAL_RUNNER_KEYS: dict[str, tuple[Any, str]] = {
+    "runner.evaluate_ratio": _AMOUNT,
+    "runner.train_dataloader": (str, "the name of a split"),
+    "runner.fp16": (bool, "true or false"),
+}
+# What S3PRL's own code, torch and what we register answer a wrong value with.
+_REFUSALS = (TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError, RuntimeError)
+
+
+def check_config(config: Mapping[str, Any], where: str, mode: str, settings: Mapping[str, Any]) -> None:
+    """Check what S3PRL's runner reads, which it would answer with a stack trace, perhaps hours later.
+
+    Args:
+        config: with ``-o`` applied.
+        where: it comes from.
+        mode: train, or one that reads fewer keys.
+        settings: the options by S3PRL's names.
+
+    Raises:
+        AalbertError: with every problem.
+    """
+    train = mode == "train"
+    needed = SECTIONS if train else ("runner", "downstream_expert")
+    problems = [
+        f'"{name}" is {shown(config.get(name))}, expected a mapping of keys'
+        for name in (*needed, *(name for name in OPTIONAL_SECTIONS if train and config.get(name) is not None))
+        if not isinstance(config.get(name), Mapping)
+    ]
+    problems += _wrong_keys(config, RUNNER_KEYS if train else {}, optional=False)
+    problems += _wrong_keys(config, OPTIONAL_RUNNER_KEYS, optional=True)
+    if train:
+        problems += _misspelt(config, (*SECTIONS, *OPTIONAL_SECTIONS), "")
+        problems += _names(config)
+        found = config.get("runner")
+        runner: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
+        problems += _misspelt(runner, [key.partition(".")[2] for key in RUNNER_KEYS], "runner.")
+        problems = problems or _last_steps(runner, where) or _refused(config, where, settings)
+    if problems:
+        raise AalbertError(f"{where}: " + "; ".join(problems))
+
+
+def _wrong_keys(config: Mapping[str, Any], keys: Mapping[str, tuple[Any, str]], optional: bool) -> list[str]:
+    """Return what is wrong with these keys of sections that are there."""
+    problems = []
+    for name, (kind, expected) in keys.items():
+        section, _, key = name.partition(".")
+        values = config.get(section)
+        if not isinstance(values, Mapping) or (optional and values.get(key) is None):
+            continue
+        if not _fits(values.get(key), kind):
+            problems.append(f'"{name}" is {shown(values.get(key))}, expected {expected}')
+    return problems
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    if kind is list:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return isinstance(value, kind) and (isinstance(value, str) or value > 0)
+
+
+def _misspelt(values: Mapping[str, Any], known: Any, prefix: str) -> list[str]:
+    """Return a problem for each unknown key that is nearly a known one, which S3PRL would pass over."""
+    near = {
+        str(key): did_you_mean(str(key), [name for name in known if name not in values])
+        for key in values
+        if key not in known and f"{prefix}{key}" not in OPTIONAL_RUNNER_KEYS
+    }
+    return [f'unknown key "{prefix}{key}"{hint}' for key, hint in near.items() if hint]
+
+
+def _names(config: Mapping[str, Any]) -> list[str]:
+    """Check the names that S3PRL looks up for the optimiser and the scheduler."""
+    from s3prl import optimizers, schedulers
+
+    problems = []
+    for section, module in (("optimizer", optimizers), ("scheduler", schedulers)):
+        values = config.get(section)
+        if not isinstance(values, Mapping) or not values or (section == "optimizer" and values.get("name") is None):
+            continue
+        known = _known(module)
+        name = values.get("name")
+        if name not in known:
+            hint = did_you_mean(name, known) if isinstance(name, str) else ""
+            problems.append(f'"{section}.name" is {shown(name)}, which S3PRL does not know{hint}')
+        elif name == "TorchOptim" and not _is_torch_optimizer(values.get("torch_optim_name")):
+            found = values.get("torch_optim_name")
+            known = [name for name in vars(torch.optim) if _is_torch_optimizer(name)]
+            hint = did_you_mean(found, known) if isinstance(found, str) else ""
+            problems.append(f'"optimizer.torch_optim_name" is {shown(found)}, which torch.optim does not have{hint}')
+    return problems
+
+
+def _known(module: Any) -> list[str]:
+    """Return NAME of each get_NAME that builds one optimiser or scheduler."""
+    no_builders = ("get_optimizer", "get_scheduler", "get_grouped_parameters")
+    return [name.removeprefix("get_") for name in vars(module) if name.startswith("get_") and name not in no_builders]
+
+
+def _is_torch_optimizer(name: Any) -> bool:
+    found = getattr(torch.optim, name, None) if isinstance(name, str) else None
+    return inspect.isclass(found) and issubclass(found, torch.optim.Optimizer) and found is not torch.optim.Optimizer
+
+
+def _refused(config: Mapping[str, Any], where: str, settings: Mapping[str, Any]) -> list[str]:
+    """Build optimiser, scheduler and SpecAugment for a toy model, take a step, and return what they refuse."""
+    from s3prl.optimizers import get_optimizer
+    from s3prl.schedulers import get_scheduler
+
+    parts = [nn.Linear(2, 2) for _ in range(3 if settings.get("upstream_trainable") else 2)]
+    torch.stack([part(torch.ones(2)).sum() for part in parts]).sum().backward()
+    steps = config["runner"]["total_steps"]
+    section = "optimizer"
+    try:
+        optimizer = get_optimizer(parts, steps, dict(config["optimizer"]))
+        _warn_of_unused(config["optimizer"], optimizer, where)
+        optimizer.step()
+        if config.get("scheduler"):
+            section = "scheduler"
+            get_scheduler(optimizer, steps, dict(config["scheduler"])).step()
+        if config.get("specaug"):
+            section = "specaug"
+            from s3prl.downstream.specaug import SpecAug
+
+            SpecAug(**config["specaug"])([torch.randn(300, 80)])
+    except AalbertError as error:
+        return [str(error)]
+    except ImportError as error:
+        return [f'"{section}" needs the package {error.name}']
+    except _REFUSALS as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return [f'"{section}" is {shown(dict(config[section]))}, which S3PRL and torch refuse ({reason[:200]})']
+    return []
+
+
+def _warn_of_unused(section: Mapping[str, Any], optimizer: torch.optim.Optimizer, where: str) -> None:
+    """Warn of each setting that S3PRL's own optimisers take and drop: its AdamW has no weight_decay."""
+    from s3prl import optimizers
+
+    named = inspect.signature(getattr(optimizers, f"get_{section['name']}")).parameters
+    for key, value in section.items():
+        used = any(group.get(key) == value for group in optimizer.param_groups)
+        if key != "name" and key not in named and not used:
+            logger.warning("%s: optimizer.%s is not used by S3PRL's %s", where, key, section["name"])
+
+
+def _last_steps(runner: Mapping[str, Any], where: str) -> list[str]:
+    """Return the problem that no step at all is kept, and warn of those after the last that is."""
+    total, each = runner.get("total_steps"), {name: runner.get(name) for name in ("eval_step", "save_step")}
+    if total is None or None in each.values():
+        return []
+    late = [f'"runner.{name}" is {step}' for name, step in each.items() if step > total]
+    if late:
+        return [f'{" and ".join(late)}, expected at most "runner.total_steps", {total}: nothing would be left']
+    for (name, step), effect in zip(each.items(), ("end unused", "are not saved: -a would repeat them"), strict=True):
+        if total % step:
+            logger.warning(
+                "%s: runner.%s is %d: the last %d of %d steps %s", where, name, step, total % step, total, effect
+            )
+    return []

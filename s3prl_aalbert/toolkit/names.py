@@ -1,0 +1,255 @@
+"""Holds S3PRL's ``eval`` to what it is meant for: names that exist, and plain values.
+
+S3PRL evaluates the names of optimisers, schedulers, models and metrics, and some sizes, as they stand in a
+configuration or in a checkpoint: any text there would be a program.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.abc
+import importlib.machinery
+import inspect
+import math
+import operator
+import pickle
+import sys
+import types
+from collections.abc import Callable, Mapping, Sequence
+from importlib.machinery import ModuleSpec
+from types import CodeType, FrameType, ModuleType
+from typing import Any
+
+from torch import nn
+
+from s3prl_aalbert.config import shown
+from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.toolkit.replace import Changed
+
+LONGEST_TEXT = 2000
+LONGEST_LIST = 10_000
+"""Entries of a list that an expression may give: ``[0] * 10**12`` is none."""
+_KALDI = "torchaudio.compliance.kaldi"
+_OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Pow: operator.pow,
+}
+
+
+class UnknownNameError(AalbertError):
+    """A text that S3PRL would evaluate and that names nothing there."""
+
+    def __init__(self, text: str, module: str, known: Sequence[str]):
+        names = did_you_mean(text, known) or (f", such as {', '.join(sorted(known)[:5])}" if known else "")
+        super().__init__(
+            f"{shown(text)} is no name that {module} knows{names}; S3PRL would run any other text as a program"
+        )
+        self.text = text
+
+
+def literal(text: str) -> Any:
+    """Return the plain value that a text stands for: numbers, texts, lists, dictionaries and arithmetic with numbers.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    return _evaluated(text, None)
+
+
+def evaluate(text: Any, *_scopes: Any) -> Any:
+    """Stand in for ``eval`` in S3PRL's modules: return what ``text`` names there, or the plain value that it is.
+
+    A name is one of the module's models, losses or own functions, or a method or part of the caller's ``self``.
+
+    Raises:
+        UnknownNameError: the text is anything else.
+    """
+    frame = sys._getframe(1)
+    try:
+        return _evaluated(text, frame)
+    except ValueError as error:
+        known = [name for name, value in frame.f_globals.items() if not name.startswith("_") and _is_usable(value)]
+        raise UnknownNameError(str(text), frame.f_globals.get("__name__", "S3PRL"), known) from error
+
+
+def _evaluated(text: Any, frame: FrameType | None) -> Any:
+    if not isinstance(text, str) or len(text) > LONGEST_TEXT:
+        raise ValueError("no short text")
+    try:
+        return _value(ast.parse(text.strip(), mode="eval").body, frame)
+    except (SyntaxError, MemoryError, RecursionError, ArithmeticError, TypeError, LookupError) as error:
+        raise ValueError(f"no plain value ({type(error).__name__})") from error
+
+
+def _value(node: ast.expr, frame: FrameType | None) -> Any:
+    match node:
+        case ast.Constant(value=bool() | int() | float() | str() | None):
+            return node.value
+        case ast.List(elts=items):
+            return [_value(item, frame) for item in items]
+        case ast.Tuple(elts=items):
+            return tuple(_value(item, frame) for item in items)
+        case ast.Dict(keys=keys, values=values):
+            pairs = zip(keys, values, strict=True)
+            return {_value(key, frame): _value(value, frame) for key, value in pairs if key is not None}
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
+            number = _value(operand, frame)
+            return -number if isinstance(node.op, ast.USub) else +number
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
+            return _combined(op, _value(left, frame), _value(right, frame))
+        case ast.Name() | ast.Attribute() | ast.Subscript() if frame is not None:
+            return _named(node, frame)
+    raise ValueError(f"{type(node).__name__} is no plain value")
+
+
+def _combined(op: ast.operator, left: Any, right: Any) -> Any:
+    """Return ``left op right`` of numbers, or of lists that stay short."""
+    numbers = all(isinstance(value, (int, float)) for value in (left, right))
+    if numbers and (not isinstance(op, ast.Pow) or (abs(left) <= 1e6 and 0 <= right <= 10)):
+        return _OPERATORS[type(op)](left, right)
+    lists = [value for value in (left, right) if isinstance(value, (list, tuple))]
+    length = sum(map(len, lists)) if isinstance(op, ast.Add) else math.prod(map(len, lists)) * _factor(left, right)
+    if isinstance(op, (ast.Add, ast.Mult)) and lists and length <= LONGEST_LIST:
+        return _OPERATORS[type(op)](left, right)
+    raise ValueError("no arithmetic with numbers or short lists")
+
+
+def _factor(left: Any, right: Any) -> int:
+    return next((value for value in (left, right) if isinstance(value, int)), LONGEST_LIST + 1)
+
+
+def _named(node: ast.expr, frame: FrameType) -> Any:
+    """Return what a dotted name stands for in the frame that evaluates it."""
+    if isinstance(node, ast.Name):
+        found = frame.f_globals.get(node.id)
+        if _is_usable(found) and not node.id.startswith("_"):
+            return found
+        raise ValueError("no such name")
+    first, *steps = _steps(node)
+    if first in ("self", "runner"):
+        return _part(frame.f_locals.get(first), steps)
+    found = frame.f_globals.get(first)
+    for step in steps:
+        if not isinstance(found, ModuleType) or step.startswith("_"):
+            raise ValueError("no part of a module")
+        found = getattr(found, step, None)
+    of_kaldi = isinstance(found, types.FunctionType) and found.__module__ == _KALDI
+    if of_kaldi or isinstance(found, float) or (inspect.isclass(found) and issubclass(found, nn.Module)):
+        return found
+    raise ValueError("no such name")
+
+
+def _steps(node: ast.expr) -> list[str]:
+    """Return a.b[3].c as ["a", "b", "3", "c"]."""
+    match node:
+        case ast.Name(id=name):
+            return [name]
+        case ast.Attribute(value=owner, attr=name):
+            return [*_steps(owner), name]
+        case ast.Subscript(value=owner, slice=ast.Constant(value=int() as index)):
+            return [*_steps(owner), str(index)]
+    raise ValueError("no dotted name")
+
+
+def _part(owner: Any, steps: Sequence[str]) -> Any:
+    """Return a part or a method of S3PRL's own of an object; what lies between is a module of torch."""
+    for position, step in enumerate(steps):
+        if step.startswith("_") or (position and not isinstance(owner, nn.Module)):
+            raise ValueError("no part of a model")
+        owner = owner[int(step)] if step.isdecimal() else getattr(owner, step, None)
+    own_method = isinstance(owner, types.MethodType) and _is_of_s3prl(owner.__func__.__module__)
+    if isinstance(owner, nn.Module) or own_method:
+        return owner
+    raise ValueError("no part of a model")
+
+
+def _is_usable(value: Any) -> bool:
+    """Tell whether S3PRL means such a thing where it evaluates a name: a model or loss, or a function of its own."""
+    if inspect.isclass(value):
+        return issubclass(value, nn.Module)
+    return isinstance(value, types.FunctionType) and _is_of_s3prl(value.__module__) and value is not evaluate
+
+
+def _is_of_s3prl(module: str) -> bool:
+    return module.partition(".")[0] in ("s3prl", "s3prl_aalbert")
+
+
+def install() -> None:
+    """Give each module of S3PRL that evaluates names ``evaluate`` for it, and each that unpickles ``load_plain``.
+
+    Those imported already as well as those to come; calling it twice changes nothing more.
+    """
+    if any(isinstance(finder, _Guard) for finder in sys.meta_path):
+        return
+    for name, module in list(sys.modules.items()):
+        spec = getattr(module, "__spec__", None)
+        if name.partition(".")[0] == "s3prl" and spec is not None and spec.loader is not None:
+            _guard(module, spec.loader)
+            _guard_pickle(module)
+    sys.meta_path.insert(0, _Guard())
+
+
+class _Guard(importlib.abc.MetaPathFinder):
+    """Finds S3PRL's modules where they are, and guards them before they run."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if not fullname.startswith("s3prl."):
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+            spec.loader = _GuardedLoader(spec.loader.name, str(spec.loader.path))
+        return spec
+
+
+class _GuardedLoader(importlib.machinery.SourceFileLoader):
+    def exec_module(self, module: ModuleType) -> None:
+        _guard(module, self)
+        super().exec_module(module)
+        _guard_pickle(module)
+
+
+def _guard(module: ModuleType, loader: Any) -> None:
+    code = loader.get_code(module.__name__) if hasattr(loader, "get_code") else None
+    if code is not None and _mentions_eval(code):
+        vars(module)["eval"] = evaluate
+
+
+def _mentions_eval(code: CodeType) -> bool:
+    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return "eval" in code.co_names or any(map(_mentions_eval, inner))
+
+
+def _guard_pickle(module: ModuleType) -> None:
+    if vars(module).get("pickle") is pickle:
+        vars(module)["pickle"] = Changed(pickle, load=load_plain)
+
+
+def load_plain(file: Any) -> Any:
+    """Stand in for ``pickle.load`` in S3PRL's tasks, whose configuration may name the file: plain values and paths."""
+    return _PlainUnpickler(file).load()
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in (("pathlib", "PosixPath"), ("pathlib", "Path"), ("collections", "defaultdict")):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"GLOBAL {module}.{name}")
+
+
+def key_of(text: str, values: Any, prefix: str = "") -> str:
+    """Return the dotted key under which ``text``, or a part of it, stands in a configuration; "" where it does not."""
+    items = values.items() if isinstance(values, Mapping) else enumerate(values) if isinstance(values, list) else ()
+    for key, value in items:
+        name = f"{prefix}.{key}" if prefix else str(key)
+        if isinstance(value, str) and value and value in text:
+            return name
+        found = key_of(text, value, name)
+        if found:
+            return found
+    return ""

@@ -1,0 +1,132 @@
+"""``-o``: assignments to options and to the configuration, read once for our checks and for S3PRL's runner."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import logging
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.toolkit.names import literal
+
+logger = logging.getLogger(__name__)
+
+OPTIONAL_KEYS = (
+    *("runner.precision", "runner.feature_cache", "runner.fp16", "runner.evaluate_ratio", "runner.train_dataloader"),
+    *("downstream_expert.modelrc.tasks", "downstream_expert.modelrc.layer_dims"),  # set by `aalbert probe`
+)
+"""What is read where it stands: a configuration may lack them."""
+_QUOTED_OR_COMMAS = re.compile(r"""=\s*(?:'[^']*'|"[^"]*")\s*(?=,,|$)|,,""")
+_ANOTHER = re.compile(r",\s*(args|config)\.[\w.]+\s*=")
+
+
+@dataclass
+class Overrides:
+    """What ``-o`` sets: command-line options by name, and configuration values by dotted key."""
+
+    args: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+def parse_override(text: str | None) -> Overrides:
+    """Read ``-o``: assignments separated by ``,,``, each ``args.X=V`` or ``config.X.Y=V``.
+
+    A value is a number, a list and the like as Python writes it, or else a text; one that holds ``,,`` is quoted.
+
+    Raises:
+        AalbertError: an assignment is none.
+    """
+    overrides = Overrides()
+    if text is None or text.lower() == "none":
+        return overrides
+    for assignment in _assignments(text):
+        key, equals, value = (part.strip() for part in assignment.partition("="))
+        where, _, name = key.partition(".")
+        if not equals or not name or not value or where not in ("args", "config") or (where == "args" and "." in name):
+            raise AalbertError(
+                '-o: expected "args.NAME=VALUE" or "config.SECTION.KEY=VALUE", several joined by ",," '
+                f'(a value that holds ",," in quotes), found "{assignment.strip()}"'
+            )
+        if value[0] not in "'\"" and _ANOTHER.search(value):
+            raise AalbertError(f'-o: two assignments are joined by ",,", found one comma in "{assignment.strip()}"')
+        getattr(overrides, where)[name] = _value(value)
+    return overrides
+
+
+def _assignments(text: str) -> Iterator[str]:
+    """Split at each ``,,`` that is in no quoted value."""
+    start = 0
+    for found in _QUOTED_OR_COMMAS.finditer(text):
+        if found.group() == ",,":
+            yield text[start : found.start()]
+            start = found.end()
+    yield text[start:]
+
+
+def _value(text: str) -> Any:
+    try:
+        return literal(text)
+    except ValueError:
+        return text.strip("'\"")
+
+
+def apply_override(text: str, args: argparse.Namespace, config: dict[str, Any]) -> None:
+    """Stand in for S3PRL's ``override``, which evaluates each value as a program and splits it at every ``=``.
+
+    Raises:
+        AalbertError: it sets a key below a value that is no section.
+    """
+    overrides = parse_override(text)
+    for name, value in overrides.args.items():
+        setattr(args, name, value)
+    _set_all(config, overrides)
+    for where in ("args", "config"):
+        for name, value in getattr(overrides, where).items():
+            print(f"[Override] - {where}.{name} = {value}", file=sys.stderr)  # as S3PRL says it
+
+
+def overridden(config: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
+    """Return a configuration with ``-o``.
+
+    Raises:
+        AalbertError: it sets a key below a value that is no section.
+    """
+    changed = copy.deepcopy(dict(config))
+    _set_all(changed, overrides)
+    return changed
+
+
+def _set_all(config: dict[str, Any], overrides: Overrides) -> None:
+    for key, value in overrides.config.items():
+        section: Any = config
+        *path, last = key.split(".")
+        for name in path:
+            section = section.setdefault(name, {}) if isinstance(section, dict) else None
+        if not isinstance(section, dict):
+            raise AalbertError(f"-o config.{key}: sets a key below a value of the configuration that is no section")
+        section[last] = value
+
+
+def warn_of_new_keys(overrides: Overrides, config: Mapping[str, Any]) -> None:
+    """Warn of each key that ``-o`` adds to the configuration: it may be a misspelt one.
+
+    Raises:
+        AalbertError: it is nearly one of the runner's, whose keys are known.
+    """
+    for key in overrides.config:
+        if key in OPTIONAL_KEYS:
+            continue
+        section: Any = config
+        for name in key.split("."):
+            if not isinstance(section, Mapping) or name not in section:
+                near = did_you_mean(name, section) if isinstance(section, Mapping) else ""
+                if near and key.startswith("runner."):
+                    raise AalbertError(f"-o config.{key}: the configuration has no {name}{near}")
+                logger.warning("-o config.%s: the configuration has no %s%s", key, name, near)
+                break
+            section = section[name]
