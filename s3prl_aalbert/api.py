@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from s3prl_aalbert.audio_io import read_audio
+from s3prl_aalbert.device import checked_device
 from s3prl_aalbert.downstream.features import FeatureOptions, represent
 from s3prl_aalbert.toolkit.upstreams import build_upstream
 
@@ -46,9 +47,10 @@ def load(
         seed: of an untrained model's weights.
 
     Raises:
-        AalbertError: no upstream or checkpoint of that name.
+        AalbertError: no upstream or checkpoint of that name, or no such device.
     """
     name, ckpt = ("aalbert_local", name) if ckpt is None and Path(name).exists() else (str(name), ckpt)
+    device = checked_device(device, numbered=True)
     torch.manual_seed(seed)
     upstream = build_upstream(name, *(None if each is None else str(each) for each in (ckpt, model_config)))
     return upstream.eval().to(device)

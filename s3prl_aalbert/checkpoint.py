@@ -288,8 +288,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path).expanduser()
     if path.is_dir():
         path = _find_in_folder(path)
-    elif not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint")
+    check_regular(path)
     if is_safetensors(path):
         return _load_release(path)
     content = load_training_state(path)

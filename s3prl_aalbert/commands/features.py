@@ -38,12 +38,12 @@ def main(args: argparse.Namespace) -> int:
     layer = _layer(args.layer)
     import torch
 
-    from s3prl_aalbert.commands.pretrain import _device
+    from s3prl_aalbert.device import checked_device
     from s3prl_aalbert.downstream.features import FeatureOptions, name_utterances, write_features
     from s3prl_aalbert.toolkit.upstreams import build_upstream
 
+    device = checked_device(args.device, numbered=True)
     utterances = name_utterances([path.expanduser() for path in args.speech])
-    device = _device(args.device)
     torch.manual_seed(args.seed)
     upstream = build_upstream(args.upstream, args.upstream_ckpt, args.upstream_model_config).eval().to(device)
     options = FeatureOptions(layer, args.upstream_feature_selection, args.format)

@@ -38,6 +38,7 @@ def test_what_this_machine_has_is_taken(monkeypatch: pytest.MonkeyPatch) -> None
         "distill --teacher fbank -g debug -n x --speech .",
         "downstream -m train -n x -u fbank -d example",
         "probe -u fbank -n x",
+        "features . out -u fbank",
         "profile --measure -u aalbert_tiny",
     ],
 )
