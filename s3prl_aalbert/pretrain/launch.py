@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,16 @@ class RunOptions:
     init: Path | None = None
 
 
-class StopSignal:
-    """Remembers SIGINT and SIGTERM so that the loop stops between steps; a second one interrupts at once."""
+# SIGUSR1 is what batch systems send some minutes before the time is up.
+OF_BATCH_SYSTEMS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
-    def __init__(self) -> None:
+
+class StopSignal:
+    """Remembers a signal to stop so that the loop stops between steps; a second one interrupts at once."""
+
+    def __init__(self, numbers: Sequence[int] = (signal.SIGINT, *OF_BATCH_SYSTEMS)) -> None:
         self.received: int | None = None
-        self._previous = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
+        self._previous = {number: signal.signal(number, self._handle) for number in numbers}
 
     def _handle(self, number: int, frame: Any) -> None:
         if self.received is not None:

@@ -53,8 +53,7 @@ def _building_tasks(runner_class: Any) -> Callable[[Any], Any]:
             return build(runner)
         with _misfits_told(f"-d {task}: cannot work with its configuration"):
             entry = build(runner)
-        model = getattr(entry.model, "module", entry.model)
-        model.get_dataloader = _loading_data(model.get_dataloader, task)
+        entry.model.get_dataloader = _loading_data(entry.model.get_dataloader, task)
         return entry
 
     return checked

@@ -15,11 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from s3prl_aalbert.checkpoint import UNREADABLE, CheckpointError, check_content, check_regular
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.toolkit.checks import place_of
+from s3prl_aalbert.toolkit.continuation import POSITION, checked_position
 from s3prl_aalbert.toolkit.options import kind_of, problem_of
 from s3prl_aalbert.toolkit.overrides import Overrides
 from s3prl_aalbert.toolkit.replace import Changed, replaced
@@ -147,12 +149,20 @@ def load_states(path: Path, flag: str) -> dict[str, Any]:
         if not isinstance(states, dict):
             raise CheckpointError(f"{path}: not an experiment of S3PRL's downstream runner")
         check_content(path, {name: vars(v) if isinstance(v, argparse.Namespace) else v for name, v in states.items()})
+        wrong = [name for name in ("Step", "Epoch") if not _is_count(states.get(name, 0))]
+        wrong += [POSITION] if POSITION in states and not checked_position(states[POSITION]) else []
+        if wrong:
+            raise CheckpointError(f"{path}: is damaged: {wrong[0]} is not what the runner saves there")
     except CheckpointError as error:
         raise CheckpointError(f"{flag} {error}") from error
     except UNREADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{flag} {path}: not a readable checkpoint ({reason})") from error
     return states
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= 0
 
 
 def _recorded_options(path: Path, args: Any) -> dict[str, Any]:

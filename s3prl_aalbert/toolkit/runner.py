@@ -10,16 +10,19 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 
 from s3prl_aalbert import toolkit
 from s3prl_aalbert.checkpoint import write_atomically
-from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
+from s3prl_aalbert.pretrain.launch import OF_BATCH_SYSTEMS, StopSignal
 from s3prl_aalbert.pretrain.monitor import pass_over_unwritten
 from s3prl_aalbert.toolkit.bars import counting_bars
 from s3prl_aalbert.toolkit.building import checked_building
+from s3prl_aalbert.toolkit.continuation import Stopped, exact_continuation
 from s3prl_aalbert.toolkit.feature_cache import cached_features
 from s3prl_aalbert.toolkit.options import PROGRAM
 from s3prl_aalbert.toolkit.overrides import apply_override
@@ -28,41 +31,59 @@ from s3prl_aalbert.toolkit.replace import Changed, replaced
 from s3prl_aalbert.toolkit.resume import checked_checkpoints
 from s3prl_aalbert.toolkit.selection import checked_selection
 
+logger = logging.getLogger(__name__)
+
 
 def run(argv: Sequence[str]) -> int:
-    """Train, evaluate or run inference with S3PRL's own options, and return the exit code 0.
+    """Train, evaluate or run inference with S3PRL's own options.
 
     Args:
         argv: the options of ``run_downstream.py``, without the program name.
+
+    Returns:
+        0, or EXIT_STOPPED where SIGTERM or SIGUSR1 ended a training, which has saved.
 
     Raises:
         AalbertError: a mistake in the options, or one that a task reported.
         SystemExit: the option parser refused the options, or ``--help`` was asked for.
     """
-    toolkit.activate()
-    from s3prl import run_downstream
+    stop = StopSignal(OF_BATCH_SYSTEMS if "train" in argv else ())
+    try:
+        toolkit.activate()
+        from s3prl import run_downstream
 
-    from s3prl_aalbert.toolkit import arguments
+        from s3prl_aalbert.toolkit import arguments
 
-    logging.basicConfig(level=logging.INFO)  # as S3PRL's main() does a moment later
-    typed = [PROGRAM, *arguments.complete(argv)]
-    # main() replaces the builtin isinstance, for torch before 1.8; it is put back afterwards.
-    own_isinstance = replaced(builtins, "isinstance", isinstance)
+        logging.basicConfig(level=logging.INFO)  # as S3PRL's main() does a moment later
+        typed = [PROGRAM, *arguments.complete(argv)]
+        with replaced(sys, "argv", typed), _changed_runner(run_downstream, stop):
+            _run_main(run_downstream.main)
+    except Stopped as stopped:
+        logger.warning("%s", stopped)
+        return EXIT_STOPPED
+    finally:
+        stop.restore()
+    return 0
+
+
+@contextmanager
+def _changed_runner(run_downstream: ModuleType, stop: StopSignal) -> Iterator[None]:
+    """Apply what this package changes in S3PRL's runner; what comes later goes around what came before."""
     with (
-        replaced(sys, "argv", typed),
+        # main() replaces the builtin isinstance, for torch before 1.8; it is put back afterwards.
+        replaced(builtins, "isinstance", isinstance),
         replaced(run_downstream, "override", apply_override),
-        own_isinstance,
         closed_writers(),
         whole_checkpoints(),
         checked_checkpoints(),
         checked_building(),
         counting_bars(),
+        exact_continuation(stop),
         upstream_precision(),
         checked_selection(),
         cached_features(),
     ):
-        _run_main(run_downstream.main)
-    return 0
+        yield
 
 
 @contextmanager
