@@ -14,12 +14,19 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 import torchaudio
-from torch import Tensor, nn
+from torch import Tensor
 
 from s3prl_aalbert.config import AudioConfig
 from s3prl_aalbert.masking import length_mask
+from s3prl_aalbert.precise_buffers import PreciseBuffers
 
 CMVN_EPS, LEVEL_EPS = 1e-5, 1e-10
+LIBROSA_CMVN_EPS = 1e-9
+"""The paper's code has 1e-16. This keeps float32's rounding errors in a constant dimension from becoming speech."""
+LIBROSA_REACH = 4
+"""Frames to either side that librosa's delta takes."""
+NO_VARIANCE = 1e-30
+"""Less counts as this: the gradient of a square root at 0 is none."""
 # Decibel range of the original's target: level = (20 log10 |X| - REF_DB - MIN_DB) / -MIN_DB, clipped to [0, 1].
 REF_DB, MIN_DB = 20.0, -100.0
 
@@ -37,12 +44,15 @@ class Features(NamedTuple):
     """(B, T, stack) bool, true at real frames (the last token may be partly padding)."""
 
 
-class Acoustics(nn.Module):
+class Acoustics(PreciseBuffers):
     """80 log-mel + delta, CMVN, three frames stacked; linear spectrogram target (paper section 3.1).
 
     Frame i is centred on the middle of its hop, sample hop * (i + 1/2), so that a waveform of n samples has exactly
-    ceil(n / hop) frames, and token t covers samples [stack * hop * t, stack * hop * (t + 1)). With S3PRL's front end,
-    frame i is centred on sample hop * i, and there are n // hop + 1.
+    ceil(n / hop) frames, and token t covers samples [stack * hop * t, stack * hop * (t + 1)). With the front ends of
+    S3PRL and of librosa, frame i is centred on sample hop * i, and there are n // hop + 1.
+
+    Computes in float32 whatever the weights around it have, and in float64 after ``double()``. Differentiable where the
+    waveforms ask for a gradient.
     """
 
     window: Tensor
@@ -56,9 +66,12 @@ class Acoustics(nn.Module):
         self.config = config
         self.stack = downsample_rate
         window = torch.hann_window(config.win_samples)
-        filters = torchaudio.functional.melscale_fbanks(
-            config.spectrum_bins, 0.0, config.sample_rate / 2, config.num_mel_bins, config.sample_rate
-        )  # (K, M)
+        if config.front_end == "librosa":
+            filters = slaney_filters(config)
+        else:
+            filters = torchaudio.functional.melscale_fbanks(
+                config.spectrum_bins, 0.0, config.sample_rate / 2, config.num_mel_bins, config.sample_rate
+            )  # (K, M)
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("filters", filters, persistent=False)
         if config.cmvn == "corpus":
@@ -69,7 +82,6 @@ class Acoustics(nn.Module):
         """Return the tokens (B,) of waveforms of num_samples (B,) samples: ceil(frames / stack)."""
         return -(-self.config.num_frames(num_samples) // self.stack)
 
-    @torch.no_grad()
     def forward(
         self, wavs: Tensor, num_samples: Tensor, with_target: bool = False, warp: Tensor | None = None
     ) -> Features:
@@ -81,8 +93,9 @@ class Acoustics(nn.Module):
             with_target: also compute the reconstruction target.
             warp: (B,) stretches the frequency axis of each waveform, as another vocal tract would; None or 1: as it is.
         """
-        with torch.autocast(wavs.device.type, enabled=False):
-            wavs = wavs.float() * length_mask(num_samples, wavs.size(1))
+        wanted = torch.is_grad_enabled() and wavs.requires_grad
+        with torch.set_grad_enabled(wanted), torch.autocast(wavs.device.type, enabled=False):
+            wavs = wavs.to(self.window.dtype).masked_fill(~length_mask(num_samples, wavs.size(1)), 0)
             if self.config.target_level_db is not None:
                 wavs = to_level(wavs, num_samples, self.config.target_level_db)
             num_frames = self.config.num_frames(num_samples)
@@ -106,7 +119,7 @@ class Acoustics(nn.Module):
         """Return the power spectrogram (B, F, K) of zero-padded waveforms (B, S)."""
         n_fft, hop = self.config.n_fft, self.config.hop_samples
         num_frames = self.config.num_frames(wavs.size(1))
-        if self.config.front_end == "s3prl":
+        if self.config.mirrored_edges:
             padded = _mirrored(wavs, num_samples, n_fft // 2, hop * (num_frames - 1) + n_fft)
         else:
             left = (n_fft - hop) // 2
@@ -117,11 +130,17 @@ class Acoustics(nn.Module):
             n_fft,
             hop,
             self.config.win_samples,
-            self.window,
+            self._window(),
             center=False,
             return_complex=True,
         )  # (B, K, F)
         return (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2)
+
+    def _window(self) -> Tensor:
+        """Return the window as exact as its type is: ``double()`` left the digits of float32."""
+        if self.window.dtype == torch.float32:
+            return self.window
+        return torch.hann_window(self.config.win_samples, dtype=self.window.dtype, device=self.window.device)
 
     def _features(self, power: Tensor, num_frames: Tensor, warp: Tensor | None = None) -> Tensor:
         """Return log-mel and delta (B, F, feature_dim) before any normalisation."""
@@ -130,10 +149,15 @@ class Acoustics(nn.Module):
         if not self.config.delta:
             return log_mel
         held = _hold_last_frame(log_mel, num_frames)
-        return torch.cat([log_mel, self._deltas(held)], dim=-1)  # (B, F, 2 M)
+        if self.config.front_end == "librosa":
+            delta = _with_fitted_edges(self._deltas(held, LIBROSA_REACH), held, num_frames)
+        else:
+            delta = self._deltas(held)
+        return torch.cat([log_mel, delta], dim=-1)  # (B, F, 2 M)
 
-    def _deltas(self, frames: Tensor) -> Tensor:
-        return torchaudio.functional.compute_deltas(frames.transpose(1, 2)).transpose(1, 2)
+    def _deltas(self, frames: Tensor, reach: int = 2) -> Tensor:
+        """Return the slope over ``reach`` frames to either side, (B, F, M); the edges are held."""
+        return torchaudio.functional.compute_deltas(frames.transpose(1, 2), 2 * reach + 1).transpose(1, 2)
 
     def _normalise(self, features: Tensor, num_frames: Tensor) -> Tensor:
         """Apply ``audio.cmvn`` to features (B, F, feature_dim); padding becomes 0."""
@@ -146,6 +170,8 @@ class Acoustics(nn.Module):
     def _cmvn(self, features: Tensor, num_frames: Tensor) -> Tensor:
         if self.config.front_end == "s3prl":
             return cmvn(features, num_frames, unbiased=True, eps=self.config.log_floor)  # S3PRL has one eps
+        if self.config.front_end == "librosa":
+            return cmvn(features, num_frames, eps=LIBROSA_CMVN_EPS)
         return cmvn(features, num_frames)
 
     def _normalise_target(self, target: Tensor, num_frames: Tensor) -> Tensor:
@@ -198,6 +224,20 @@ def warped(filters: Tensor, warp: Tensor) -> Tensor:
     return low * (1 - share) + high * share
 
 
+def slaney_filters(config: AudioConfig) -> Tensor:
+    """Return mel filters (K, M) as librosa's: triangles of unit area, linear below 1 kHz and logarithmic above.
+
+    Computed in float64; torchaudio's come from float32 and are off by 1e-5 where the triangles are narrow.
+    """
+    top = 15 + 27 * math.log(config.sample_rate / 2 / 1000) / math.log(6.4)  # of 8 kHz, in mels
+    mels = np.linspace(0, top, config.num_mel_bins + 2)
+    corners = np.where(mels < 15, mels * 200 / 3, 1000 * 6.4 ** ((mels - 15) / 27))  # Hz
+    low, centre, high = corners[:-2], corners[1:-1], corners[2:]
+    frequency = np.arange(config.spectrum_bins)[:, None] * config.sample_rate / config.n_fft
+    triangles = np.minimum((frequency - low) / (centre - low), (high - frequency) / (high - centre)).clip(0)
+    return torch.from_numpy(triangles * 2 / (high - low)).float()
+
+
 def corpus_statistics(acoustics: Acoustics, wavs: Iterable[np.ndarray]) -> tuple[Tensor, Tensor]:
     """Return the mean and standard deviation of each feature dimension over all frames of some speech.
 
@@ -224,7 +264,7 @@ def corpus_statistics(acoustics: Acoustics, wavs: Iterable[np.ndarray]) -> tuple
 
 def to_level(wavs: Tensor, num_samples: Tensor, level_db: float) -> Tensor:
     """Scale each of the zero-padded waveforms (B, S) so that its root mean square is ``level_db`` decibels."""
-    rms = (wavs.square().sum(1) / num_samples).sqrt()
+    rms = (wavs.square().sum(1) / num_samples).clamp_min(NO_VARIANCE).sqrt()
     return wavs * (10 ** (level_db / 20) / (rms + LEVEL_EPS)).unsqueeze(1)
 
 
@@ -251,12 +291,35 @@ def cmvn(features: Tensor, num_frames: Tensor, unbiased: bool = False, eps: floa
     # Differences to the first frame keep float32 exact for constant dimensions such as digital silence.
     shifted = (features - features[:, :1]).masked_fill(~mask, 0)
     centred = (shifted - shifted.sum(1, keepdim=True) / count).masked_fill(~mask, 0)
-    std = (centred.square().sum(1, keepdim=True) / (count - int(unbiased)).clamp_min(1)).sqrt()
+    variance = centred.square().sum(1, keepdim=True) / (count - int(unbiased)).clamp_min(1)
+    std = variance.clamp_min(NO_VARIANCE).sqrt()
     return centred / (std + eps)
 
 
 def _zero_padding(features: Tensor, num_frames: Tensor) -> Tensor:
     return features.masked_fill(~length_mask(num_frames, features.size(1)).unsqueeze(-1), 0)
+
+
+def _with_fitted_edges(deltas: Tensor, frames: Tensor, num_frames: Tensor) -> Tensor:
+    """Give the first and last frames the slope of a line through the nearest 2 * LIBROSA_REACH + 1, as librosa does.
+
+    librosa refuses shorter utterances; here they have the slope of a line through all their frames.
+
+    Args:
+        deltas: (B, F, M) slopes around each frame.
+        frames: (B, F, M) what they are slopes of.
+        num_frames: (B,).
+    """
+    width = 2 * LIBROSA_REACH + 1
+    count = num_frames.unsqueeze(1)
+    index = torch.arange(frames.size(1), device=frames.device).clamp_min(LIBROSA_REACH).unsqueeze(0)
+    index = torch.minimum(index, (count - 1 - LIBROSA_REACH).clamp_min(0))
+    inner = deltas.gather(1, index.unsqueeze(-1).expand_as(deltas))
+    place = torch.arange(min(width, frames.size(1)), device=frames.device).unsqueeze(0)
+    offset = (place - (count - 1) / 2).masked_fill(place >= count, 0).to(frames.dtype)  # (B, width) from the middle
+    rise = (offset.unsqueeze(-1) * frames[:, :width]).sum(1, keepdim=True)
+    slope = rise / offset.square().sum(1).clamp_min(0.5)[:, None, None]  # 0 of a single frame, else from 0.5 up
+    return torch.where((count < width).unsqueeze(-1), slope, inner)
 
 
 def _hold_last_frame(features: Tensor, num_frames: Tensor) -> Tensor:

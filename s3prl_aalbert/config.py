@@ -40,6 +40,7 @@ SAMPLE_RATE = 16000
 # No model comes near these; a slip of the keyboard does, and would fill the memory or run for ever.
 LARGEST_SIZE, MOST_LAYERS = 1 << 16, 1000
 CMVN_MODES = ("utterance", "corpus", "none")
+FRONT_ENDS = ("aalbert", "s3prl", "librosa")
 TARGETS = ("log", "db", "mel")
 POSITIONS = ("sinusoid", "convolutional", "rotary")
 MASK_LAYOUTS = ("grid", "overlap")
@@ -77,7 +78,9 @@ class AudioConfig:
     """Normalise the target per utterance and bin."""
     front_end: str = "aalbert"
     """"aalbert": frames centred on the middle of their hop, zeros at the edges; "s3prl": as S3PRL's own preprocessor,
-    for models converted from there: centred on the start of their hop, mirrored edges, CMVN with n - 1."""
+    for models converted from there: centred on the start of their hop, mirrored edges, CMVN with n - 1; "librosa": as
+    the code behind the paper: centred and mirrored so, mel filters on Slaney's scale and of unit area, delta over nine
+    frames."""
     target_level_db: float | None = None
     """Scale every waveform to this level first (S3PRL: -25); null: leave it."""
 
@@ -100,9 +103,14 @@ class AudioConfig:
 
     def num_frames(self, num_samples: Any) -> Any:
         """Return the frames of so many samples, a number or a tensor."""
-        if self.front_end == "s3prl":
+        if self.mirrored_edges:
             return num_samples // self.hop_samples + 1
         return -(-num_samples // self.hop_samples)
+
+    @property
+    def mirrored_edges(self) -> bool:
+        """Whether frame i is centred on sample hop * i, and the waveform mirrored at its ends."""
+        return self.front_end in ("s3prl", "librosa")
 
     @property
     def feature_dim(self) -> int:
@@ -133,8 +141,8 @@ class AudioConfig:
                 found.append(f"audio.{name} is infinite")
         if found:
             return found
-        if self.front_end not in ("aalbert", "s3prl"):
-            found.append(f'audio.front_end is "{self.front_end}", expected "aalbert" or "s3prl"')
+        if self.front_end not in FRONT_ENDS:
+            found.append(f'audio.front_end is "{self.front_end}", expected one of {", ".join(FRONT_ENDS)}')
         if self.target not in TARGETS:
             found.append(f'audio.target is "{self.target}", expected one of {", ".join(TARGETS)}')
         if self.cmvn not in CMVN_MODES:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from s3prl_aalbert.architecture import Architecture, LayerArchitecture, full_architecture
 from s3prl_aalbert.config import TransformerConfig
 from s3prl_aalbert.masking import length_mask
+from s3prl_aalbert.precise_buffers import PreciseBuffers
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
 
@@ -243,7 +244,7 @@ class Encoder(nn.Module):
         return outputs
 
 
-class InputEmbedding(nn.Module):
+class InputEmbedding(PreciseBuffers):
     """Project tokens to the hidden size, add positions, normalise: the first of the hidden states."""
 
     positions: Tensor
@@ -272,6 +273,7 @@ class InputEmbedding(nn.Module):
             arch: a sub-network; None is the whole model.
         """
         size = arch.hidden_size if arch else self.hidden_size
+        tokens = tokens.to(self.norm.weight.dtype)  # the features of a model in 16 bits have 32
         if self.expansion is None:
             projected = sliced_linear(self.projection, tokens, size)
         else:
@@ -284,7 +286,7 @@ class InputEmbedding(nn.Module):
             return projected
         if self.kind == "sinusoid":
             positions = self._positions(projected.size(1), projected.device)[:, : projected.size(-1)]
-            return projected + self.position_scale * positions
+            return projected + self.position_scale * positions.to(self.norm.weight.dtype)
         if lengths is not None:  # the convolution must see the same beyond the end, alone and in any batch: zeros
             projected = projected.masked_fill(~length_mask(lengths, projected.size(1)).unsqueeze(-1), 0)
         return projected + self.position_convolution(projected)

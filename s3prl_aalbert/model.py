@@ -35,27 +35,38 @@ class AalbertModel(nn.Module):
         self.encoder = Encoder(config.transformer)
         initialise(self, config.transformer.initializer_range)
 
-    def forward(self, wavs: Tensor, num_samples: Tensor, arch: Architecture | None = None) -> Representation:
+    def forward(
+        self, wavs: Tensor, num_samples: Tensor, arch: Architecture | None = None, padded: bool | None = None
+    ) -> Representation:
         """Represent a padded batch.
 
         Args:
             wavs: (B, S) float waveforms at 16 kHz; values past num_samples are ignored.
             num_samples: (B,) real samples, each at least 1.
             arch: a sub-network; None is the whole model.
+            padded: whether some row has fewer tokens than the longest; None looks it up, which waits for a GPU.
         """
         features = self.acoustics(wavs, num_samples)
-        return Representation(self.encode(features.tokens, features.lengths, arch), features.lengths)
+        states = self.encode(features.tokens, features.lengths, arch, padded=padded)
+        return Representation(states, features.lengths)
 
     def encode(
-        self, tokens: Tensor, lengths: Tensor, arch: Architecture | None = None, queries: Tensor | None = None
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        arch: Architecture | None = None,
+        queries: Tensor | None = None,
+        padded: bool | None = None,
     ) -> list[Tensor]:
         """Run embedding and encoder on tokens (B, T, input_dim) with real lengths (B,): L + 1 tensors (B, T, D).
 
-        ``arch`` and ``queries`` as in ``Encoder.forward``.
+        ``arch`` and ``queries`` as in ``Encoder.forward``, ``padded`` as in ``forward``.
         """
-        padded = lengths if bool((lengths < tokens.size(1)).any()) else None
-        embedded = self.embedding(tokens, padded, arch)
-        return [embedded, *self.encoder(embedded, padded, arch, queries)]
+        if padded is None:
+            padded = bool((lengths < tokens.size(1)).any())
+        real = lengths if padded else None
+        embedded = self.embedding(tokens, real, arch)
+        return [embedded, *self.encoder(embedded, real, arch, queries)]
 
 
 class PredictionHead(nn.Module):

@@ -102,6 +102,8 @@ def _audio_problems(audio: AudioConfig) -> list[str]:
         found.append(f"audio.hop_ms is {audio.hop_ms:g}, S3PRL reports a frame every 10 ms whatever it is")
     if audio.n_fft != S3PRL_FFT:
         found.append(f"audio.n_fft is {audio.n_fft}, S3PRL's mel filters are made for {S3PRL_FFT}")
+    if audio.front_end == "librosa":
+        found.append("audio.front_end is librosa, whose mel filters and deltas S3PRL does not have")
     if audio.cmvn == "corpus":
         found.append("audio.cmvn is corpus, and S3PRL keeps no statistics of a corpus")
     if audio.cmvn == "none" and audio.target_level_db is None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from s3prl_aalbert.checkpoint import FORMAT, UNREADABLE, CheckpointError, load_weights
+from s3prl_aalbert.checkpoint import FORMAT, UNREADABLE, CheckpointError, is_safetensors, load_weights
 from s3prl_aalbert.config import AudioConfig, ModelConfig, from_dict, load_model_config, to_dict
 from s3prl_aalbert.interop.names import (
     ALBERT_NEW_SHARED,
@@ -51,18 +51,30 @@ def import_checkpoint(path: Path, trust: bool = False) -> Imported:
     Raises:
         CheckpointError: unreadable, of none of these programs, or a model that cannot be represented here.
     """
-    if path.is_dir() or path.suffix == ".safetensors":
+    if path.is_dir() or (path.is_file() and is_safetensors(path)):
         raise CheckpointError(f"{path}: is a release already, or no file; -u aalbert_local reads releases as they are")
     content = read_foreign(path, trust)
     if content.get("format") == FORMAT:
         raise CheckpointError(f"{path}: is a training state of this project; -u aalbert_local reads it as it is")
     try:
-        imported = _of_program(content, path)
+        imported = _of_program(_unwrapped(content), path)
     except UNREADABLE as error:  # a value of another type anywhere in the file
         raise CheckpointError(f"{path}: is damaged: {type(error).__name__}: {error}") from error
     model = {n.removeprefix(MODEL): tensor for n, tensor in imported.state.items() if n.startswith(MODEL)}
     load_weights(AalbertModel(imported.config), model, path)  # every tensor there and of the right shape
     return imported
+
+
+def _unwrapped(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint without the ``module.`` that DataParallel and its kin put before every name of a model."""
+    wrapper = "module."
+    plain: dict[str, Any] = {}
+    for key, value in content.items():
+        names = list(value) if isinstance(value, Mapping) else []
+        if names and all(isinstance(name, str) and name.startswith(wrapper) for name in names):
+            value = _below(value, wrapper)
+        plain[key] = value
+    return plain
 
 
 def _of_program(content: Mapping[str, Any], path: Path) -> Imported:
@@ -91,9 +103,10 @@ def _from_s3prl(content: Mapping[str, Any], path: Path) -> Imported:
     audio, predicts_ours, differences = s3prl_audio(found[0].get("audio"), path)
     transformer = {key: theirs[key] for key in TRANSFORMER_KEYS if key in theirs}
     transformer |= {"share_layer": bool(theirs.get("share_layer", False)), "downsample_rate": 1}
-    config = _model_config(transformer, audio, path)
+    task = _section(found[0], "task", path)
+    config = _model_config(transformer, audio, s3prl_masks(task), path)
     state = _encoder_state(content["Transformer"], S3PRL, config, path)
-    length = _section(found[0], "task", path).get("sequence_length", 0)
+    length = task.get("sequence_length", 0)
     if length:
         differences.append(f"S3PRL cuts longer utterances into pieces of at most {length} frames; here they stay whole")
     state |= _head_state(content.get("SpecHead"), config, predicts_ours, differences, path)
@@ -110,14 +123,11 @@ def _from_albert_new(content: Mapping[str, Any], path: Path) -> Imported:
     theirs = _section(_section(settings, "Config", path), "albertmockingjay" if shared else "mockingjay", path)
     transformer = {key: theirs[key] for key in TRANSFORMER_KEYS if key in theirs}
     transformer |= {"share_layer": shared, "downsample_rate": theirs["downsample_rate"]}
-    audio = load_model_config("original").audio
-    config = _model_config(transformer, _with_delta(audio, weights, "input_representations", transformer, path), path)
+    original = load_model_config("original")  # dice a whole utterance at a time
+    audio = _with_delta(original.audio, weights, "input_representations", transformer, path)
+    config = _model_config(transformer, audio, to_dict(original.task), path)
     differences = [
         "AlbertNew's files do not record their front end; that of its utils/audio.py is assumed (preset original)",
-        "its mel filters (librosa: Slaney scale, unit area) and its delta (Savitzky-Golay over 9 frames) differ from "
-        "the ones here (HTK scale, unit height; regression over 5 frames)",
-        "it centres frame i on sample hop * i and mirrors the edges; here the centre is hop * (i + 1/2) and edges are "
-        "zero",
         "it drops the frames of an incomplete last token; here they are padded with zeros",
     ]
     state = _encoder_state(weights, ALBERT_NEW_SHARED if shared else S3PRL, config, path)
@@ -138,7 +148,7 @@ def _from_lightning(content: Mapping[str, Any], path: Path) -> Imported:
     weights = _below(content["state_dict"], "pretrained_model.extractor.")
     weights.pop("input_reps.position_embed.weight", None)  # the fixed sinusoid
     audio = AudioConfig(n_fft=2046, log_floor=1e-10, front_end="s3prl")
-    config = _model_config(transformer, _with_delta(audio, weights, "input_reps", transformer, path), path)
+    config = _model_config(transformer, _with_delta(audio, weights, "input_reps", transformer, path), {}, path)
     differences = [
         "pohanchi/AALBERT's files do not record their front end; that of its input_config.yaml is assumed "
         "(25/10 ms, 1024 bins, 80 log-mel)",
@@ -151,6 +161,20 @@ def _from_lightning(content: Mapping[str, Any], path: Path) -> Imported:
     state |= _head_state(_below(content["state_dict"], "pretrained_heads.0."), config, True, differences, path)
     info = {"step": content.get("global_step"), "converted_from": "pohanchi/AALBERT"}
     return Imported("pohanchi/AALBERT", config, state, info, differences)
+
+
+def s3prl_masks(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Represent how S3PRL masks, by its section ``task``: its dice are thrown once for each utterance."""
+    masks: dict[str, Any] = {"dice": "utterance"}
+    share = task.get("mask_proportion", 0)
+    if 0 < share <= 1:  # 0: the model was trained without masks in time
+        masks["mask_proportion"] = share
+    width = task.get("mask_consecutive_min", 1)
+    if width >= 1 and width == task.get("mask_consecutive_max"):
+        masks["mask_consecutive"] = width
+    if task.get("mask_allow_overlap"):
+        masks["mask_layout"] = "overlap"
+    return masks
 
 
 def s3prl_audio(audio: Any, path: Path) -> tuple[AudioConfig, bool, list[str]]:
@@ -201,8 +225,11 @@ def _section(content: Mapping[str, Any], key: str, path: Path) -> Mapping[str, A
     return section
 
 
-def _model_config(transformer: Mapping[str, Any], audio: AudioConfig, path: Path) -> ModelConfig:
-    return from_dict(ModelConfig, {"transformer": dict(transformer), "audio": to_dict(audio)}, str(path))
+def _model_config(
+    transformer: Mapping[str, Any], audio: AudioConfig, task: Mapping[str, Any], path: Path
+) -> ModelConfig:
+    sections = {"transformer": dict(transformer), "audio": to_dict(audio), "task": dict(task)}
+    return from_dict(ModelConfig, sections, str(path))
 
 
 def _with_delta(

@@ -120,6 +120,8 @@ def _source(module: str) -> tuple[str, str] | None:
     top, *parts = module.split(".")
     if top != PRODUCT:
         return None
+    if not parts:  # offers the whole package, most of which is no part of inference
+        return "__init__.py", f'"""What inference needs of s3prl-aalbert."""\n\n__version__ = "{__version__}"\n'
     root = files(PRODUCT)
     for path in ("/".join([*parts, "__init__.py"]), "/".join(parts) + ".py"):
         file = root.joinpath(path)

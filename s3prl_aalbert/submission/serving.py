@@ -82,8 +82,8 @@ class ServingModel(nn.Module):
 class GraphAcoustics(Acoustics):
     """The features, with deltas as differences: ONNX has no convolution of as many groups as there are utterances."""
 
-    def _deltas(self, frames: Tensor) -> Tensor:
-        return deltas(frames)
+    def _deltas(self, frames: Tensor, reach: int = 2) -> Tensor:
+        return deltas(frames, reach)
 
 
 def deltas(frames: Tensor, reach: int = 2) -> Tensor:

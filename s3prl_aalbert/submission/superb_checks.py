@@ -177,7 +177,7 @@ def _check_probabilities(path: Path) -> None:
     try:
         import h5py
     except ImportError as error:
-        raise AalbertError('checking --sd needs h5py: pip install h5py') from error
+        raise AalbertError("checking --sd needs h5py: pip install h5py") from error
     try:
         with h5py.File(path, "r") as file:
             # A link may lead to another file, which would not be handed in.

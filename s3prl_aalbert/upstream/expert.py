@@ -28,8 +28,10 @@ LARGEST_SAMPLE = 1e9
 """Beyond it the power spectrum leaves float32's range. Full scale is 1; samples on the scale of 16 bits still pass."""
 
 
-def pad_wavs(wavs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def pad_wavs(wavs: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """Pad a list of (num_samples,) waveforms to (batch, longest) and return it with their lengths (batch,).
+
+    Their values are checked once a batch: a GPU is waited for once.
 
     Raises:
         AalbertError: the list is empty, or a waveform is empty, not one-dimensional, not of a floating-point type, or
@@ -42,7 +44,11 @@ def pad_wavs(wavs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     for index, wav in enumerate(wavs):
         _check_wav(index, wav)
     lengths = torch.tensor([wav.numel() for wav in wavs], device=wavs[0].device)
-    return pad_sequence([wav.float() for wav in wavs], batch_first=True), lengths
+    padded = pad_sequence([wav.to(dtype) for wav in wavs], batch_first=True)
+    if torch.compiler.is_compiling():
+        return padded, _checked_lengths(padded.detach(), lengths)
+    _check_samples(padded)
+    return padded, lengths
 
 
 def _check_wav(index: int, wav: Any) -> None:
@@ -56,11 +62,30 @@ def _check_wav(index: int, wav: Any) -> None:
             f"waveform {index} is of type {wav.dtype}, expected floating-point samples within [-1, 1]; "
             "divide 16-bit samples by 32768"
         )
-    largest = wav.abs().max().item()
-    if not math.isfinite(largest):
-        raise AalbertError(f"waveform {index} holds NaN or infinite samples")
-    if largest > LARGEST_SAMPLE:
-        raise AalbertError(f"waveform {index} has samples up to {largest:g}, expected them within [-1, 1]")
+
+
+def _check_samples(padded: Tensor) -> None:
+    for index, largest in enumerate(padded.detach().abs().amax(dim=1).tolist()):
+        if not math.isfinite(largest):
+            raise AalbertError(f"waveform {index} holds NaN or infinite samples")
+        if largest > LARGEST_SAMPLE:
+            raise AalbertError(f"waveform {index} has samples up to {largest:g}, expected them within [-1, 1]")
+
+
+def _check_in_graph(padded: Tensor, lengths: Tensor) -> Tensor:
+    """Check the samples, and return the lengths so that no compiler leaves the check out."""
+    _check_samples(padded)
+    return lengths.clone()
+
+
+_checked_lengths = torch.library.custom_op(
+    "s3prl_aalbert::checked_lengths",
+    _check_in_graph,
+    mutates_args=(),
+    schema="(Tensor padded, Tensor lengths) -> Tensor",
+)
+"""``_check_in_graph`` as one operation, which torch.compile takes into its graph."""
+_checked_lengths.register_fake(lambda _, lengths: torch.empty_like(lengths))
 
 
 class UpstreamExpert(nn.Module):
@@ -111,9 +136,13 @@ class UpstreamExpert(nn.Module):
             ``layer_states``: the L layers alone, for the paper's weighted sum (section 3.2.1).
             ``last_hidden_state``: (batch, tokens, hidden). Padded tokens are zero everywhere.
         """
-        representation = self.model(*pad_wavs(wavs), self.arch)
+        padded, lengths = pad_wavs(wavs, self.model.acoustics.window.dtype)
+        tokens = {self.model.config.num_tokens(wav.numel()) for wav in wavs}
+        # A compiled graph is for batches of any lengths.
+        representation = self.model(padded, lengths, self.arch, torch.compiler.is_compiling() or len(tokens) > 1)
         padding = ~length_mask(representation.lengths, representation.hidden_states[0].size(1)).unsqueeze(-1)
-        states = [state.float().masked_fill(padding, 0) for state in representation.hidden_states]
+        precise = torch.promote_types(representation.hidden_states[0].dtype, torch.float32)
+        states = [state.to(precise).masked_fill(padding, 0) for state in representation.hidden_states]
         return {
             "hidden_states": states,
             "layer_states": states[1:],
@@ -158,7 +187,7 @@ class FeaturesExpert(nn.Module):
 
     def forward(self, wavs: Sequence[Tensor]) -> dict[str, Any]:
         """Return ``hidden_states`` [with CMVN] and ``no_cmvn`` [without], each (batch, tokens, stack * feature_dim)."""
-        padded, lengths = pad_wavs(wavs)
+        padded, lengths = pad_wavs(wavs, self.raw.window.dtype)
         normalised = self.normalised(padded, lengths).tokens
         return {
             "hidden_states": [normalised],

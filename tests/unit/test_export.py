@@ -162,14 +162,15 @@ def test_every_import_of_the_copies_is_a_copy_or_required(place: Path, repositor
                 imported.add(node.module.partition(".")[0])
     lines = (place / "shared" / "requirements.txt").read_text().splitlines()
     required = {re.split(r"[<>=]", line)[0].replace("pyyaml", "yaml") for line in lines}
-    # numpy is used through torch: tensor.numpy().
-    assert imported - set(sys.stdlib_module_names) == required - {"numpy"} | {"aalbert_inference"}
+    assert imported - set(sys.stdlib_module_names) == required | {"aalbert_inference"}
     declared = set(re.findall(r'^  "([^"]+)",', (repository / "pyproject.toml").read_text(), flags=re.MULTILINE))
     assert set(lines) == set(REQUIREMENTS) <= declared, "as the package itself requires them"
 
 
 def test_the_copies_are_our_sources_but_for_the_name(repository: Path) -> None:
     for path, source in copied_sources().items():
+        if path == "aalbert_inference/__init__.py":  # ours offers the whole package
+            continue
         own = (repository / "s3prl_aalbert" / path.removeprefix("aalbert_inference/")).read_text(encoding="utf-8")
         lines = source.splitlines()[2:]
         changed = [line for line, before in zip(lines, own.splitlines(), strict=True) if line != before]

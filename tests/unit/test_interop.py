@@ -25,7 +25,7 @@ from torch import Tensor
 from s3prl_aalbert.acoustics import Acoustics
 from s3prl_aalbert.checkpoint import CheckpointError, load_checkpoint, save_release, save_training_state
 from s3prl_aalbert.cli import main
-from s3prl_aalbert.config import AudioConfig, ConfigError, ModelConfig, TransformerConfig
+from s3prl_aalbert.config import AudioConfig, ConfigError, ModelConfig, TaskConfig, TransformerConfig, load_model_config
 from s3prl_aalbert.interop.exporting import export_s3prl
 from s3prl_aalbert.interop.importing import Imported, import_checkpoint, s3prl_audio
 from s3prl_aalbert.model import AalbertModel, SpectrogramHead
@@ -186,7 +186,8 @@ def test_the_configuration_and_facts_that_come_along(peer, tmp_path: Path) -> No
     theirs = {"front_end": "s3prl", "target_level_db": -25.0}
     audio = AudioConfig(n_fft=400, num_mel_bins=80, delta=False, log_floor=1e-10, **theirs)
     transformer = TransformerConfig(**SIZES, **DROPOUT, downsample_rate=1)
-    assert imported.config == ModelConfig(transformer, audio) and imported.config.samples_per_token == 160
+    task = TaskConfig(dice="utterance")
+    assert imported.config == ModelConfig(transformer, audio, task) and imported.config.samples_per_token == 160
     assert imported.info["step"] == 1000 and imported.info["converted_from"] == "S3PRL"
     text = "\n".join(imported.differences)
     for subject in ("padding of a batch", "1500 frames", "pre-training head"):
@@ -543,6 +544,8 @@ def test_albert_new_by_its_layout(peer, tmp_path: Path, shared: bool) -> None:
     imported = import_checkpoint(path, trust=True)
     assert imported.program == "AlbertNew" and imported.info["step"] == 500000
     assert imported.config.samples_per_token == 600 and imported.config.transformer.share_layer is shared
+    original = load_model_config("original")
+    assert (imported.config.audio, imported.config.task) == (original.audio, original.task)
     features = stacked_features(LENGTHS)
     positions, mask = positions_and_mask(peer)
     with torch.no_grad():
@@ -694,3 +697,45 @@ def test_the_command_writes_other_features_only_when_accepted(tmp_path: Path, ca
     assert main(arguments) == 2 and "--accept-differences" in capsys.readouterr().err and not output.exists()
     assert main([*arguments, "--accept-differences"]) == 0
     assert output.is_file() and "centres frame i" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("program", ["S3PRL", "AlbertNew", "pohanchi/AALBERT"])
+def test_names_of_a_wrapped_model_are_read(peer, tmp_path: Path, program: str) -> None:
+    """DataParallel and DistributedDataParallel put ``module.`` before every name of what they wrap."""
+    plain, wrapped = tmp_path / "plain.ckpt", tmp_path / "wrapped.ckpt"
+    if program == "S3PRL":
+        save(plain, s3prl_content(peer, s3prl_config()))
+        parts = ["Transformer"]
+    elif program == "AlbertNew":
+        albert_new_file(plain, peer_model(peer, s3prl_config(share_layer=False), 480).state_dict(), None)
+        parts = ["Mockingjay"]
+    else:
+        weights = peer_model(peer, s3prl_config(), 480).state_dict()
+        names = {name: EXTRACTOR + name.replace("input_representations", "input_reps") for name in weights}
+        lightning_file(plain, {names[name]: tensor for name, tensor in weights.items()}, shared=True)
+        parts = ["state_dict"]
+    content = torch.load(plain, weights_only=False)
+    for part in parts:
+        content[part] = {f"module.{name}": tensor for name, tensor in content[part].items()}
+    torch.save(content, wrapped)
+    expected, found = import_checkpoint(plain, trust=True), import_checkpoint(wrapped, trust=True)
+    assert expected.state.keys() == found.state.keys()
+    assert all(torch.equal(tensor, found.state[name]) for name, tensor in expected.state.items())
+    assert found.config.task.dice == ("token" if program == "pohanchi/AALBERT" else "utterance")
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({}, {}),
+        ({"mask_proportion": 0.2, "mask_consecutive_min": 7, "mask_consecutive_max": 7}, (0.2, 7, "grid")),
+        ({"mask_consecutive_min": 3, "mask_consecutive_max": 7, "mask_allow_overlap": True}, (0.15, 1, "overlap")),
+        ({"mask_proportion": 0}, (0.15, 1, "grid")),
+    ],
+)
+def test_how_s3prl_masked_comes_along(peer, tmp_path: Path, section: dict[str, Any], expected: Any) -> None:
+    config = s3prl_config()
+    config["task"] = {**config["task"], **section}
+    task = import_checkpoint(save(tmp_path / "states-1.ckpt", s3prl_content(peer, config)), trust=True).config.task
+    proportion, width, layout = expected or (0.15, 1, "grid")
+    assert task == TaskConfig(dice="utterance", mask_proportion=proportion, mask_consecutive=width, mask_layout=layout)

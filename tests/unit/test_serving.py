@@ -55,6 +55,10 @@ CONFIGS = {
         TransformerConfig(num_hidden_layers=2, downsample_rate=1, share_layer=False, hidden_act="relu", **SIZES),
         AudioConfig(num_mel_bins=20, delta=False, cmvn="none", win_ms=50.0, hop_ms=12.5, n_fft=2048),
     ),
+    "the paper's front end": ModelConfig(
+        TransformerConfig(num_hidden_layers=2, **SIZES),
+        AudioConfig(num_mel_bins=20, front_end="librosa", win_ms=50.0, hop_ms=12.5, n_fft=2048),
+    ),
 }
 Graph = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
