@@ -168,7 +168,7 @@ class Pretrainer:
         runner, options = self.config.runner, self.options
         self._announce()
         last = self.step + DRY_RUN_STEPS if options.dry_run else runner.total_steps
-        if self.step >= last:
+        if self.step >= last or (self.step and self._time_share() >= 1):
             logger.info("nothing to do: step %d of %d is done", self.step, last)
             if not self._released():  # it ended between its last state and the release
                 self._release()

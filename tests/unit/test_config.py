@@ -19,6 +19,7 @@ from s3prl_aalbert.config import (
     to_dict,
 )
 from s3prl_aalbert.pretrain.config import PretrainConfig
+from s3prl_aalbert.pretrain.stages import recipe_stages
 
 SHIPPED = sorted(packaged_configs("upstream_configs").glob("*.yaml"))
 PRETRAIN_YAMLS = [path for path in SHIPPED if path.stem.startswith(("pretrain_", "distill_"))]
@@ -41,6 +42,10 @@ def test_every_model_yaml_parses(path: Path) -> None:
 @pytest.mark.parametrize("path", PRETRAIN_YAMLS, ids=lambda path: path.stem)
 def test_every_pretraining_yaml_parses(path: Path) -> None:
     values = read_yaml(path)
+    if stages := values.pop("stages", None):
+        model = read_yaml(find_config(path.stem.replace("pretrain", "aalbert"), "upstream_configs"))
+        last = recipe_stages(model, {**values, "stages": stages}, Path("run"), str(path))[-1]
+        assert last.model == model  # what the recipe ends with is the model of its name
     assert from_dict(PretrainConfig, values).runner.total_steps == values["runner"]["total_steps"]
 
 

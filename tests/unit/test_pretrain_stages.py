@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
 import soundfile
+import torch
 import yaml
 
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.config import load_model_config
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.pretrain import runner
+from s3prl_aalbert.pretrain.budget import TimeBudget
+from s3prl_aalbert.pretrain.monitor import Monitor
 from s3prl_aalbert.pretrain.stages import merged, recipe_stages
 
 MODEL: dict[str, Any] = {"transformer": {"hidden_size": 64, "num_attention_heads": 4}, "task": {"unit_weight": 1}}
@@ -114,3 +119,30 @@ def test_one_command_runs_the_iterations_and_goes_on_after_a_stop(tmp_path, spee
     assert main(command) == 2
     assert "go on with -a" in capsys.readouterr().err
     assert load_model_config(str(run / "config.yaml")).task.num_units == 8
+
+
+def test_a_time_budget_ends_a_run_whole(tmp_path, speech_folder, monkeypatch, capsys) -> None:
+    """By a clock that goes on by a minute each time it is read: 2 hours are some steps of a million."""
+    minutes = itertools.count()
+    monkeypatch.setattr(runner, "TimeBudget", lambda hours: TimeBudget(hours, lambda: 60.0 * next(minutes)))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.yaml").write_text(yaml.safe_dump({"transformer": MODEL["transformer"]}))
+    override = (
+        "config.runner.total_steps=1000000,,config.runner.max_hours=2,,config.runner.precision=fp32,,"
+        "config.runner.eval_step=1000000,,config.runner.save_step=1000000,,config.runner.log_step=1,,"
+        "config.pretrain_expert.datarc.train_batch_size=4"
+    )
+    rates = []
+    monkeypatch.setattr(Monitor, "scalars", lambda self, step, values: rates.append(values.get("lr")))
+    command = ["pretrain", "-g", "model.yaml", "--speech", "speech", "-p", "run", "--device", "cpu"]
+    assert main([*command, "-o", override]) == 0
+    state = torch.load(next((tmp_path / "run").glob("states-*.ckpt")), weights_only=True)
+    assert (tmp_path / "run" / "README.md").is_file()  # the release is whole
+    assert 5 < state["step"] < 120 and state["budget"]["spent"] <= 2 * 3600
+    rates = [rate for rate in rates if rate is not None]
+    peak = rates.index(max(rates))
+    assert rates[:peak] == sorted(rates[:peak]) and rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert rates[-1] < 0.1 * max(rates)  # the schedule has come to its end, which a millionth of the steps has not
+    assert "is used up" in capsys.readouterr().out
+    assert main(["pretrain", "-p", "run", "-a", "--device", "cpu"]) == 0  # nothing is left to do
+    assert len(list((tmp_path / "run").glob("states-*.ckpt"))) == 1
