@@ -67,7 +67,7 @@ def load_data(timit: Path, speechocean: Path) -> ProbeData:
 
 def load_phones(timit: Path) -> list[TaskData]:
     """Read audio and labels of the phones, a fold each."""
-    phone = PhoneDataConfig(str(timit), phone_set="39", num_folds=FOLDS, exclude=["sa1", "sa2"])
+    phone = PhoneDataConfig(str(timit), phone_set="39", num_folds=FOLDS, exclude=["sa1", "sa2"], token_label="centre")
     with tempfile.TemporaryDirectory() as folder:
         return [load_phone_data(replace(phone, fold=fold), RATE, 0, Path(folder)) for fold in range(FOLDS)]
 

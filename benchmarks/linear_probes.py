@@ -26,7 +26,7 @@ from tables import Records, table
 from torch import Tensor, nn
 
 from s3prl_aalbert.config import SAMPLE_RATE
-from s3prl_aalbert.downstream.alignments import outputs_of_grid_frames
+from s3prl_aalbert.downstream.alignments import labels_of_outputs, outputs_of_grid_frames
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.phone.dataset import load_phone_data
 from s3prl_aalbert.downstream.splits import split_by_speaker
@@ -84,7 +84,7 @@ class Frames(NamedTuple):
 
 def load_phones(timit: Path, rate: int = 480) -> TaskData:
     """Read audio and labels: 39 phones, without the two sentences that all speakers read."""
-    config = PhoneDataConfig(str(timit), phone_set="39", exclude=["sa1", "sa2"])
+    config = PhoneDataConfig(str(timit), phone_set="39", exclude=["sa1", "sa2"], token_label="centre")
     with tempfile.TemporaryDirectory() as folder:
         return load_phone_data(config, rate, 0, Path(folder))
 
@@ -100,14 +100,13 @@ def label_frames(data: TaskData, rate: int, tokens: Sequence[int], labels: str) 
     targets, token, output, label, start = [], [], [], [], 0
     for name, count in zip(names, tokens, strict=True):
         found = data.label_of(name)
-        which, head, heads = outputs_of_grid_frames(len(found.grid), rate, count)
+        which, head, _ = outputs_of_grid_frames(len(found.grid), rate, count)
         if labels == "token":
             wanted = np.full((count, 1), IGNORED)
             wanted[: len(found.token), 0] = found.token[:count]
             head = np.zeros_like(head)
         else:
-            wanted = np.full((count, heads), IGNORED)
-            wanted[which, head] = found.grid
+            wanted = labels_of_outputs(found.grid, rate, count)
         targets.append(wanted)
         token.append(which + start)
         output.append(head)

@@ -276,6 +276,37 @@ def token_of_grid_frame(num_grid_frames: int, rate: int, num_tokens: int) -> np.
     return np.minimum(centres // rate, num_tokens - 1).astype(np.int64)
 
 
+def outputs_per_token(rate: int) -> int:
+    """Return how many 10 ms frames a token of ``rate`` samples can cover."""
+    return -(-rate // round(GRID_SECONDS * SAMPLE_RATE))
+
+
+def answers_on_grid(answers: np.ndarray, num_grid_frames: int, rate: int) -> np.ndarray:
+    """Return the answer (frames,) for each 10 ms frame.
+
+    Args:
+        answers: (tokens, outputs), with an output for each frame of a token, or (tokens, 1) with one for all.
+        num_grid_frames: frames of the common grid.
+        rate: samples a token.
+    """
+    token, output, _ = outputs_of_grid_frames(num_grid_frames, rate, len(answers))
+    return answers[token, np.minimum(output, answers.shape[1] - 1)]
+
+
+def labels_of_outputs(grid: np.ndarray, rate: int, num_tokens: int) -> np.ndarray:
+    """Return what each output of each token is to say (tokens, outputs), IGNORED where there is no frame for it.
+
+    Args:
+        grid: (frames,) labels of the 10 ms grid.
+        rate: samples a token.
+        num_tokens: at least 1.
+    """
+    token, output, outputs = outputs_of_grid_frames(len(grid), rate, num_tokens)
+    labels = np.full((num_tokens, outputs), IGNORED)
+    labels[token, output] = grid
+    return labels
+
+
 def outputs_of_grid_frames(num_grid_frames: int, rate: int, num_tokens: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Return for each 10 ms frame the token that covers its centre, and which of the token's outputs is its own.
 
@@ -287,7 +318,7 @@ def outputs_of_grid_frames(num_grid_frames: int, rate: int, num_tokens: int) -> 
     Returns:
         token (frames,), output (frames,), and how many outputs a token has: one a 10 ms frame that it can cover.
     """
-    outputs = -(-rate // round(GRID_SECONDS * SAMPLE_RATE))
+    outputs = outputs_per_token(rate)
     token = token_of_grid_frame(num_grid_frames, rate, num_tokens)
     first = np.searchsorted(token, token, side="left")  # of the frames of the same token
     return token, np.minimum(np.arange(num_grid_frames) - first, outputs - 1), outputs

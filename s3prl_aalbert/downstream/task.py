@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from s3prl_aalbert.downstream.audio_dataset import AudioStore, ItemDataset, make_loader
 from s3prl_aalbert.downstream.classes import KnowsClasses
 from s3prl_aalbert.downstream.classifier import CLASSIFIERS, ClassifierConfig, build_classifier
+from s3prl_aalbert.downstream.pretraining_overlap import check_overlap
 from s3prl_aalbert.downstream.results import Results
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 
@@ -37,6 +38,8 @@ class TaskData:
     """Length of each utterance."""
     counts: Mapping[str, Any]
     """What was used and left out, for results.json."""
+    speakers: Mapping[str, str] = field(default_factory=dict)
+    """Speaker by utterance."""
 
 
 class TaskExpert(KnowsClasses):
@@ -49,6 +52,7 @@ class TaskExpert(KnowsClasses):
         classifier: its kind and sizes.
         expdir: where results go.
         kwargs: everything else S3PRL hands over (its arguments and the configuration).
+        outputs: answers of the classifier for each input.
     """
 
     task = ""
@@ -64,14 +68,16 @@ class TaskExpert(KnowsClasses):
         crop: int | None,
         expdir: str,
         kwargs: Mapping[str, Any],
+        outputs: int = 1,
     ):
         super().__init__()
         self.upstream_rate, self.data, self.expdir = int(upstream_rate), data, Path(expdir)
         self.train_batch_size, self.eval_batch_size = batch_sizes
         self.num_workers, self.crop, self.seed = num_workers, crop, int(kwargs.get("seed") or 0)
+        self.outputs = outputs
         self.model = build_classifier(
             upstream_dim,
-            len(data.classes),
+            len(data.classes) * outputs,
             CLASSIFIERS[classifier.classifier],
             classifier.hidden_size,
             classifier.batch_norm,
@@ -79,7 +85,7 @@ class TaskExpert(KnowsClasses):
         )
         facts = {
             "config": kwargs["downstream_expert"],
-            "data": dict(data.counts),
+            "data": {**data.counts, **overlap_facts(kwargs, data, kwargs["downstream_expert"].get("datarc"))},
             "model": {
                 "upstream_dim": upstream_dim,
                 "upstream_rate": self.upstream_rate,
@@ -153,6 +159,13 @@ class TaskExpert(KnowsClasses):
 
     def write_artefacts(self, records: Any) -> None:
         """Write confusion matrices and the like for the test split's best step."""
+
+
+def overlap_facts(args: Mapping[str, Any], data: TaskData, datarc: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return for results.json what of the test the upstream was pre-trained on; raises AalbertError to refuse it."""
+    choice = (datarc or {}).get("pretraining_overlap", "refuse")
+    found = check_overlap(args, data.names.get("test", ()), data.speakers, choice)
+    return {} if found is None else {"pretraining_overlap": found}
 
 
 def data_folder(expdir: str | Path, kwargs: Mapping[str, Any]) -> Path | None:

@@ -204,6 +204,9 @@ def test_phn_counts_samples_of_the_audio_or_of_16_khz(tmp_path: Path, rate: int,
     assert left_out(data) == {} and data.classes == ("aa", "iy")
     assert data.label_of("a/u").grid.tolist() == [0] * 50 + [1] * 50
     # 34 tokens of 30 ms; the last holds 10 ms of audio, and its centre lies past the end.
+    each = data.label_of("a/u").token.tolist()
+    assert each == [[0, 0, 0]] * 16 + [[0, 0, 1]] + [[1, 1, 1]] * 16 + [[1, -100, -100]]
+    data = phones(tmp_path / "speech", token_label="centre")
     assert data.label_of("a/u").token.tolist() == [0] * 17 + [1] * 17
 
 

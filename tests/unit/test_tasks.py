@@ -94,9 +94,11 @@ def features_of(wav: np.ndarray, rate: int) -> torch.Tensor:
     return torch.randn(round(len(wav) / rate), 6, generator=generator)
 
 
+@pytest.mark.parametrize("token_label", ["each", "centre"])
 @pytest.mark.parametrize("rate", [160, 320, 480, 600])
-def test_grid_accuracy_is_that_of_a_plain_loop(corpus: Path, tmp_path: Path, rate: int) -> None:
-    expert = phone_expert(corpus, tmp_path, rate)
+def test_grid_accuracy_is_that_of_a_plain_loop(corpus: Path, tmp_path: Path, rate: int, token_label: str) -> None:
+    expert = phone_expert(corpus, tmp_path, rate, token_label=token_label)
+    outputs = {160: 1, 320: 2, 480: 3, 600: 4}[rate] if token_label == "each" else 1
     records: dict[str, list] = defaultdict(list)
     correct = frames = token_correct = tokens = 0
     losses = []
@@ -106,19 +108,23 @@ def test_grid_accuracy_is_that_of_a_plain_loop(corpus: Path, tmp_path: Path, rat
             loss = expert("test", features, labels, names, records)
         batch_logits, batch_labels = [], []
         for wav, feature, label in zip(wavs, features, labels, strict=True):
-            logits = expert.model(feature)
+            logits = expert.model(feature).unflatten(-1, (outputs, -1))
             answers = logits.argmax(-1).tolist()
+            first = {}
             for frame in range(-(-len(wav) // 160)):
                 token = min(len(answers) - 1, (frame * 160 + 80) // rate)
+                output = min(frame - first.setdefault(token, frame), outputs - 1)
                 if label.grid[frame] >= 0:
                     frames += 1
-                    correct += answers[token] == label.grid[frame]
-            for answer, wanted in zip(answers, label.token, strict=False):
-                if wanted >= 0:
-                    tokens += 1
-                    token_correct += answer == wanted
-            batch_logits.append(logits)
-            batch_labels.append(torch.from_numpy(label.token[: len(answers)]))
+                    correct += answers[token][output] == label.grid[frame]
+            told = label.token.reshape(-1, outputs)[: len(answers)]
+            for answer, wanted in zip(answers, told, strict=False):
+                for one, label_of_one in zip(answer, wanted, strict=True):
+                    if label_of_one >= 0:
+                        tokens += 1
+                        token_correct += one == label_of_one
+            batch_logits.append(logits.flatten(0, 1))
+            batch_labels.append(torch.from_numpy(told).flatten())
         reference = F.cross_entropy(torch.cat(batch_logits), torch.cat(batch_labels))
         torch.testing.assert_close(loss, reference.detach())
         losses.append(float(loss))

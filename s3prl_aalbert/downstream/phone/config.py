@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from s3prl_aalbert.downstream.alignments import outputs_per_token
 from s3prl_aalbert.downstream.audio_dataset import loading_problems
+from s3prl_aalbert.downstream.pretraining_overlap import overlap_problems
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,11 @@ class PhoneDataConfig:
     dev_fraction: float = 0.05
     exclude: list[str] | None = None
     train_fraction: float = 1.0
-    token_label: str = "centre"
+    token_label: str = "each"
     train_batch_size: int = 48
     eval_batch_size: int = 16
     num_workers: int = 0
+    pretraining_overlap: str = "refuse"
 
     def problems(self) -> list[str]:
         """Return what makes these values unusable."""
@@ -40,7 +43,7 @@ class PhoneDataConfig:
             "phone_set": ("as_found", "61", "48", "39"),
             "silence": ("keep", "ignore"),
             "split": ("speaker", "lists"),
-            "token_label": ("centre", "majority"),
+            "token_label": ("each", "centre", "majority"),
         }
         found = [
             f'datarc.{key} is "{getattr(self, key)}", expected one of {", ".join(values)}'
@@ -59,4 +62,8 @@ class PhoneDataConfig:
             found.append(f"datarc.fold_stress is for phone_set as_found, not TIMIT's {self.phone_set}")
         if self.split_seed < 0:
             found.append(f"datarc.split_seed is {self.split_seed}, expected at least 0")
-        return found + loading_problems(self)
+        return found + overlap_problems(self.pretraining_overlap) + loading_problems(self)
+
+    def outputs(self, rate: int) -> int:
+        """Return the labels that a token of ``rate`` samples has: one for each 10 ms frame, or one in all."""
+        return outputs_per_token(rate) if self.token_label == "each" else 1

@@ -18,6 +18,7 @@ from s3prl_aalbert.downstream.alignments import (
     fold_stress,
     fold_timit,
     frame_labels,
+    labels_of_outputs,
     majority_labels,
 )
 from s3prl_aalbert.downstream.audio_dataset import AudioStore
@@ -51,7 +52,7 @@ class PhoneLabels:
     """Labels of one utterance."""
 
     token: np.ndarray
-    """(tokens,) at the upstream's rate."""
+    """What training tells a token of the upstream: (tokens,), or (tokens, outputs) with one for each 10 ms frame."""
     grid: np.ndarray
     """(frames,) of 10 ms."""
 
@@ -97,7 +98,7 @@ def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path 
         "hours": sum(lengths[name] for name in used) / SAMPLE_RATE / 3600,
         "left_out": left_out.facts(),
     }
-    return TaskData(classes, by_split, store, labels.__getitem__, lengths, counts)
+    return TaskData(classes, by_split, store, labels.__getitem__, lengths, counts, sources.speakers)
 
 
 def _without_excluded(names: Iterable[str], config: PhoneDataConfig, left_out: LeftOut) -> list[str]:
@@ -165,7 +166,9 @@ def fold_alignment(alignment: Alignment, config: PhoneDataConfig) -> Alignment:
 
 def _labels(alignment: Alignment, ids: dict[str, int], samples: int, rate: int, config: PhoneDataConfig) -> PhoneLabels:
     grid = frame_labels(alignment, ids, samples, GRID_SAMPLES)
-    if config.token_label == "centre":
+    if config.token_label == "each":
+        token = labels_of_outputs(grid, rate, -(-samples // rate))
+    elif config.token_label == "centre":
         token = frame_labels(alignment, ids, samples, rate, rest=True)
     else:
         token = majority_labels(alignment, ids, samples, rate)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from s3prl_aalbert.checkpoint import write_text
 from s3prl_aalbert.config import from_dict
-from s3prl_aalbert.downstream.alignments import token_of_grid_frame
+from s3prl_aalbert.downstream.alignments import answers_on_grid
 from s3prl_aalbert.downstream.audio_dataset import check_paths
 from s3prl_aalbert.downstream.classifier import ClassifierConfig
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
@@ -43,6 +43,7 @@ class DownstreamExpert(TaskExpert):
             None,
             expdir,
             {**kwargs, "downstream_expert": downstream_expert},
+            config.outputs(int(upstream_rate)),
         )
 
     def majority(self) -> dict[str, float]:
@@ -61,8 +62,9 @@ class DownstreamExpert(TaskExpert):
         """Classify every token of a batch; see ``TaskExpert.forward``."""
         lengths = [min(len(feature), len(label.token)) for feature, label in zip(features, labels, strict=True)]
         tokens = torch.cat([feature[:n] for feature, n in zip(features, lengths, strict=True)])  # (tokens, dim)
-        target = torch.cat([torch.from_numpy(label.token[:n]) for label, n in zip(labels, lengths, strict=True)])
-        logits = self.model(tokens)  # (tokens, classes)
+        wanted = [torch.from_numpy(label.token[:n]).reshape(-1) for label, n in zip(labels, lengths, strict=True)]
+        target = torch.cat(wanted)  # (tokens * outputs,)
+        logits = self.model(tokens).view(len(target), len(self.data.classes))
         target = target.to(logits.device)
         labelled = int((target >= 0).sum())
         total = F.cross_entropy(logits, target, reduction="sum")
@@ -72,12 +74,14 @@ class DownstreamExpert(TaskExpert):
         records["token_correct"].append(int((predicted == target.cpu().numpy()).sum()))
         if split != "train":
             offsets = np.cumsum([0, *lengths])
+            predicted = predicted.reshape(-1, self.outputs)  # (tokens, outputs)
             for index, label in enumerate(labels):
-                self._score_on_grid(predicted[offsets[index] : offsets[index + 1]], label.grid, records)
+                own = predicted[offsets[index] : offsets[index + 1]]
+                self._score_on_grid(own, label.grid, records)
         return total / max(1, labelled)
 
     def _score_on_grid(self, predicted: np.ndarray, grid: np.ndarray, records: Any) -> None:
-        """Let the token that covers each 10 ms frame's centre answer for it."""
+        """Let the token that covers each 10 ms frame's centre answer for it; ``predicted`` is (tokens, outputs)."""
         size = len(self.data.classes)
         valid = grid >= 0
         if not len(predicted):  # too short for one token of S3PRL's Featurizer: every frame and phone is missed
@@ -86,7 +90,7 @@ class DownstreamExpert(TaskExpert):
             records["phone_errors"].append(missed)
             records["phones"].append(missed)
             return
-        answers = predicted[token_of_grid_frame(len(grid), self.upstream_rate, len(predicted))]
+        answers = answers_on_grid(predicted, len(grid), self.upstream_rate)
         confusion = np.bincount(grid[valid] * size + answers[valid], minlength=size * size).reshape(size, size)
         records["grid_frames"].append(int(valid.sum()))
         records["confusion"].append(confusion)

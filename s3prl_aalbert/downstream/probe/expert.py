@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s3prl_aalbert.config import LARGEST_SIZE, from_dict, shown
-from s3prl_aalbert.downstream.alignments import token_of_grid_frame
+from s3prl_aalbert.downstream.alignments import answers_on_grid
 from s3prl_aalbert.downstream.audio_dataset import check_paths, loading_problems
 from s3prl_aalbert.downstream.classes import KnowsClasses
 from s3prl_aalbert.downstream.classifier import CLASSIFIERS, build_classifier
@@ -31,7 +31,7 @@ from s3prl_aalbert.downstream.probe.batches import ChainedBatches, JointTraining
 from s3prl_aalbert.downstream.results import Results
 from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data
 from s3prl_aalbert.downstream.speaker.expert import frame_majority
-from s3prl_aalbert.downstream.task import TaskData, data_folder
+from s3prl_aalbert.downstream.task import TaskData, data_folder, overlap_facts
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 
 TASKS = ("phone", "speaker")
@@ -110,6 +110,7 @@ class DownstreamExpert(KnowsClasses):
         if not isinstance(datarc, dict):
             raise AalbertError(f"downstream_expert.datarc is {shown(datarc)}, expected a mapping of keys")
         datarc = dict(datarc)
+        self.outputs = dict.fromkeys(config.tasks, 1)
         self.data = {task: self._load(task, datarc.pop(task, None), kwargs) for task in config.tasks}
         for task in TASKS:
             datarc.pop(task, None)
@@ -118,7 +119,10 @@ class DownstreamExpert(KnowsClasses):
         self.models = nn.ModuleDict({_key(probe.name): self._build(probe, config.hidden_size) for probe in self.probes})
         facts = {
             "config": downstream_expert,
-            "data": {task: dict(data.counts) for task, data in self.data.items()},
+            "data": {
+                task: {**data.counts, **overlap_facts(kwargs, data, (downstream_expert.get("datarc") or {}).get(task))}
+                for task, data in self.data.items()
+            },
             "model": {
                 "upstream_dim": upstream_dim,
                 "upstream_rate": self.rate,
@@ -142,6 +146,7 @@ class DownstreamExpert(KnowsClasses):
         if task == "phone":
             phones = from_dict(PhoneDataConfig, values, where)
             check_paths(phones, where)
+            self.outputs[task] = phones.outputs(self.rate)
             return load_phone_data(phones, self.rate, self.seed, folder)
         speakers = from_dict(SpeakerDataConfig, values, where)
         check_paths(speakers, where)
@@ -154,8 +159,8 @@ class DownstreamExpert(KnowsClasses):
     def _build(self, probe: Probe, hidden_size: int) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(zlib.crc32(f"{self.seed} {probe.name}".encode()))
-            classes = len(self.data[probe.task].classes)
-            return build_classifier(self.layer_dims[probe.layer], classes, CLASSIFIERS[probe.classifier], hidden_size)
+            answers = len(self.data[probe.task].classes) * self.outputs[probe.task]
+            return build_classifier(self.layer_dims[probe.layer], answers, CLASSIFIERS[probe.classifier], hidden_size)
 
     def classes(self) -> dict[str, list[str]]:
         """Return the names of the classes by task, which the checkpoint keeps."""
@@ -203,35 +208,36 @@ class DownstreamExpert(KnowsClasses):
     def _run_task(self, split: str, task: str, features: list[Tensor], labels: list[Any], records: Any) -> Tensor:
         lengths = [len(feature) for feature in features]
         layers = torch.cat(features).split(self.layer_dims, dim=-1)  # each (tokens, dim)
-        target = _token_targets(task, labels, lengths).to(layers[0].device)  # (tokens,)
+        target = _token_targets(task, labels, lengths).to(layers[0].device)  # (tokens * outputs,)
         labelled = max(1, int((target >= 0).sum()))
         losses = []
         for probe in self.probes:
             if probe.task != task:
                 continue
-            logits = self.models[_key(probe.name)](layers[probe.layer])
+            logits = self.models[_key(probe.name)](layers[probe.layer]).view(-1, len(self.data[task].classes))
             loss = F.cross_entropy(logits, target, reduction="sum") / labelled
             records[f"{probe.name}/loss"].append(loss.item())
             if math.isfinite(loss.item()):  # S3PRL's runner skips a step of NaN: one probe must not stop the others
                 losses.append(loss)
             if split != "train":
-                correct, count = self._score(task, logits.argmax(-1).cpu().numpy(), labels, lengths)
+                predicted = logits.argmax(-1).view(-1, self.outputs[task]).cpu().numpy()
+                correct, count = self._score(task, predicted, labels, lengths)
                 records[f"{probe.name}/correct"].append(correct)
                 records[f"{probe.name}/count"].append(count)
         return torch.stack(losses).sum() if losses else layers[0].new_zeros(())
 
     def _score(self, task: str, predicted: np.ndarray, labels: list[Any], lengths: list[int]) -> tuple[int, int]:
-        """Count correct answers: on the 10 ms grid for phones, on tokens for speakers."""
+        """Count correct answers (tokens, outputs): on the 10 ms grid for phones, on tokens for speakers."""
         correct = count = start = 0
         for label, length in zip(labels, lengths, strict=True):
             answers = predicted[start : start + length]
             start += length
             if task == "phone":
                 grid = label.grid
-                answers = answers[token_of_grid_frame(len(grid), self.rate, length)]
+                answers = answers_on_grid(answers, len(grid), self.rate)
                 correct, count = correct + int((answers == grid)[grid >= 0].sum()), count + int((grid >= 0).sum())
             else:
-                correct, count = correct + int((answers == label).sum()), count + length
+                correct, count = correct + int((answers[:, 0] == label).sum()), count + length
         return correct, count
 
     def log_records(self, split: str, records: Any, logger: Any, global_step: int, **_: Any) -> list[str]:
@@ -306,7 +312,8 @@ def best_of_probe(history: Sequence[dict], name: str) -> tuple[int, float, float
 
 def _token_targets(task: str, labels: Sequence[Any], lengths: Sequence[int]) -> Tensor:
     if task == "phone":
-        return torch.cat([torch.from_numpy(label.token[:n]) for label, n in zip(labels, lengths, strict=True)])
+        wanted = [torch.from_numpy(label.token[:n]).reshape(-1) for label, n in zip(labels, lengths, strict=True)]
+        return torch.cat(wanted)
     return torch.repeat_interleave(torch.tensor(list(labels)), torch.tensor(list(lengths)))
 
 

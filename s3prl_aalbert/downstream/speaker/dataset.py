@@ -20,6 +20,7 @@ from s3prl_aalbert.downstream.audio_dataset import (
     stem,
 )
 from s3prl_aalbert.downstream.left_out import LeftOut
+from s3prl_aalbert.downstream.pretraining_overlap import overlap_problems
 from s3prl_aalbert.downstream.splits import (
     SPLITS,
     check_split,
@@ -53,6 +54,7 @@ class SpeakerDataConfig:
     train_batch_size: int = 48
     eval_batch_size: int = 32
     num_workers: int = 0
+    pretraining_overlap: str = "refuse"
 
     def problems(self) -> list[str]:
         """Return what makes these values unusable."""
@@ -73,7 +75,7 @@ class SpeakerDataConfig:
             found.append(f"datarc.train_fraction is {self.train_fraction}, expected within (0, 1]")
         if not 0 < self.dev_fraction < 1:
             found.append(f"datarc.dev_fraction is {self.dev_fraction}, expected within (0, 1)")
-        return found + loading_problems(self)
+        return found + overlap_problems(self.pretraining_overlap) + loading_problems(self)
 
 
 def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path | None) -> TaskData:
@@ -114,7 +116,7 @@ def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path | None)
         "hours": sum(lengths[name] for name in split) / SAMPLE_RATE / 3600,
         "left_out": left_out.facts(),
     }
-    return TaskData(classes, by_split, store, lambda name: ids[good[name]], lengths, counts)
+    return TaskData(classes, by_split, store, lambda name: ids[good[name]], lengths, counts, good)
 
 
 def _read_sources(config: SpeakerDataConfig, left_out: LeftOut) -> tuple[dict[str, Path], dict[str, str]]:

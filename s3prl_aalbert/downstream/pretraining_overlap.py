@@ -1,0 +1,61 @@
+"""Whether a task tests on what its upstream was pre-trained on: refused, or marked in results.json."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.speech.names import first_names
+from s3prl_aalbert.speech.training_list import overlap
+from s3prl_aalbert.upstream.download import packaged_folder, packaged_names
+
+logger = logging.getLogger(__name__)
+
+CHOICES = ("refuse", "mark")
+"""Values of ``datarc.pretraining_overlap``."""
+UNKNOWN = "not known"
+
+
+def overlap_problems(value: str) -> list[str]:
+    """Return what makes ``datarc.pretraining_overlap`` unusable."""
+    return [] if value in CHOICES else [f'datarc.pretraining_overlap is "{value}", expected {" or ".join(CHOICES)}']
+
+
+def check_overlap(
+    args: Mapping[str, Any], names: Sequence[str], speakers: Mapping[str, str], choice: str
+) -> str | dict[str, int] | None:
+    """Return for results.json how much of the test the upstream was pre-trained on; None without pre-training.
+
+    Args:
+        args: S3PRL's options, of which ``upstream`` and ``upstream_ckpt`` count.
+        names: utterances of the test.
+        speakers: speaker by utterance.
+        choice: "refuse" an overlap, or "mark" it.
+
+    Raises:
+        AalbertError: there is an overlap, and it is to be refused.
+    """
+    name, ckpt = str(args.get("upstream") or "").removeprefix("aalbert_all_layers_of_"), args.get("upstream_ckpt")
+    if name == "aalbert_local" and ckpt:
+        release = Path(str(ckpt)).expanduser()
+    elif name in packaged_names():
+        release = packaged_folder(name)
+    else:
+        return None
+    found = overlap(release, names, speakers)
+    if found is None:
+        logger.info("%s keeps no list of its training speech: an overlap with the test is not known", release)
+        return UNKNOWN
+    if not found.utterances and not found.speakers:
+        return {"utterances": 0, "speakers": 0}
+    what = f"{len(found.utterances)} of {len(names)} test utterances and {len(found.speakers)} of its speakers"
+    if choice == "refuse":
+        raise AalbertError(
+            f"{release}: was pre-trained on {what}, e.g. {first_names(found.utterances or found.speakers)}; "
+            "test on other speech, or set datarc.pretraining_overlap to mark"
+        )
+    logger.warning("%s: was pre-trained on %s; results.json says so", release, what)
+    return {"utterances": len(found.utterances), "speakers": len(found.speakers)}

@@ -1,0 +1,127 @@
+"""What a release was pre-trained on, and the tasks that test on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from s3prl_aalbert.downstream.phone.expert import DownstreamExpert as PhoneExpert
+from s3prl_aalbert.downstream.pretraining_overlap import UNKNOWN, check_overlap, overlap_problems
+from s3prl_aalbert.downstream.speaker.frame import DownstreamExpert as FrameExpert
+from s3prl_aalbert.downstream.speaker.utterance import DownstreamExpert as UtteranceExpert
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE, overlap, training_digests
+from s3prl_aalbert.synthesis import synthesise_corpus
+
+HEARD = {
+    "/data/train-clean-5/19/198/19-198-0001.flac": "19",
+    "/data/train-clean-5/26/495/26-495-0000.flac": "26",
+    "/data/children/0001/hello.wav": "0001",
+    "/data/children/0001/bye.wav": "0001",
+}
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    (tmp_path / TRAINING_LIST_FILE).write_text(json.dumps(training_digests(HEARD)))
+    return tmp_path
+
+
+def test_the_list_holds_digests_alone() -> None:
+    content = training_digests(HEARD)
+    assert set(content) == {"digest", "utterances", "speakers"}
+    digest = hashlib.sha256(b"librispeech 19-198-0001").hexdigest()[:10]
+    assert digest in content["utterances"] and len(content["utterances"]) == 4
+    assert hashlib.sha256(b"speaker 0001").hexdigest()[:10] in content["speakers"] and len(content["speakers"]) == 3
+    assert content == training_digests(dict(reversed(HEARD.items())))
+    assert training_digests({}) == {**content, "utterances": [], "speakers": []}
+
+
+@pytest.mark.parametrize(
+    ("name", "speaker", "utterance_too"),
+    [
+        ("19-198-0001", "19", True),  # wherever it lies
+        ("198/19-198-0001", "19", True),  # FOLDER/STEM
+        ("/other/19-198-0001.opus", "19", True),
+        ("19-198-0002", "19", False),
+        ("0001/hello", "0001", True),
+        ("hello", "0001", True),
+        ("0001/other", "0001", False),
+    ],
+)
+def test_what_was_heard_is_found(release: Path, name: str, speaker: str, utterance_too: bool) -> None:
+    found = overlap(release, [name, "new"], {name: speaker, "new": "someone"})
+    assert found == ([name] if utterance_too else [], [speaker])
+    assert overlap(release / "model.safetensors", [name], {name: speaker}) == found  # a file of the release
+
+
+@pytest.mark.parametrize(
+    ("name", "speaker"),
+    [("84-121123-0000", "84"), ("0001-198-0000", "0001"), ("0002/hello", "0002"), ("x/hello", "19")],
+)
+def test_others_are_not(release: Path, name: str, speaker: str) -> None:
+    """LibriSpeech's speaker 19 is another than a folder of that name."""
+    assert overlap(release, [name], {name: speaker}) == ([], [])
+
+
+def test_the_tested_names_alone_count(release: Path) -> None:
+    speakers = {"19-198-0001": "19", "84-121123-0000": "84"}
+    assert overlap(release, ["84-121123-0000"], speakers) == ([], [])
+
+
+def test_a_task_refuses_or_marks_it(release: Path, caplog: pytest.LogCaptureFixture) -> None:
+    args = {"upstream": "aalbert_local", "upstream_ckpt": str(release)}
+    speakers = {"19-198-0001": "19", "26-495-0003": "26", "84-121123-0000": "84"}
+    with pytest.raises(
+        AalbertError, match=r"pre-trained on 1 of 3 test utterances and 2 of its speakers, e\.g\. 19-198"
+    ):
+        check_overlap(args, list(speakers), speakers, "refuse")
+    assert check_overlap(args, list(speakers), speakers, "mark") == {"utterances": 1, "speakers": 2}
+    assert "was pre-trained on 1 of 3" in caplog.text
+    assert check_overlap(args, ["84-121123-0000"], speakers, "refuse") == {"utterances": 0, "speakers": 0}
+    probe = {**args, "upstream": "aalbert_all_layers_of_aalbert_local"}
+    assert check_overlap(probe, list(speakers), speakers, "mark") == {"utterances": 1, "speakers": 2}
+
+
+def test_what_is_not_known_is_said(tmp_path: Path) -> None:
+    args = {"upstream": "aalbert_local", "upstream_ckpt": str(tmp_path)}
+    assert check_overlap(args, ["a"], {"a": "b"}, "refuse") == UNKNOWN
+    assert check_overlap({"upstream": "fbank", "upstream_ckpt": None}, ["a"], {"a": "b"}, "refuse") is None
+    assert check_overlap({"upstream": "aalbert_6l"}, ["a"], {"a": "b"}, "refuse") is None  # untrained
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"utterances": []}', '{"utterances": 3, "speakers": []}',
+                                  '{"utterances": ["ab"], "speakers": []}'])  # fmt: skip
+def test_a_damaged_list_is_told(release: Path, text: str) -> None:
+    (release / TRAINING_LIST_FILE).write_text(text)
+    with pytest.raises(AalbertError, match=f"{TRAINING_LIST_FILE}: is damaged"):
+        overlap(release, ["a"], {"a": "b"})
+
+
+def test_the_key_has_two_values() -> None:
+    assert overlap_problems("refuse") == overlap_problems("mark") == []
+    assert overlap_problems("yes") == ['datarc.pretraining_overlap is "yes", expected refuse or mark']
+
+
+@pytest.mark.parametrize("task", ["phone", "utterance", "frame"])
+def test_every_task_asks(tmp_path: Path, task: str) -> None:
+    corpus = synthesise_corpus(
+        tmp_path / "speech", num_speakers=4, utterances_per_speaker=3, seconds=(0.5, 0.6), seed=1
+    )
+    heard = {str(path): path.parent.name for path in corpus.rglob("*.wav")}
+    release = tmp_path / "release"
+    release.mkdir()
+    (release / TRAINING_LIST_FILE).write_text(json.dumps(training_digests(heard)))
+    expert = {"phone": PhoneExpert, "utterance": UtteranceExpert, "frame": FrameExpert}[task]
+    args = {"upstream": "aalbert_local", "upstream_ckpt": str(release)}
+    config: dict = {"datarc": {"audio": str(corpus)}, "modelrc": {}}
+    with pytest.raises(AalbertError, match="was pre-trained on"):
+        expert(6, 480, config, str(tmp_path / "run"), seed=5, **args)
+    config["datarc"]["pretraining_overlap"] = "mark"
+    made = expert(6, 480, config, str(tmp_path / "run"), seed=5, **args)
+    tested = made.data.names["test"]
+    told = made.results.content["data"]["pretraining_overlap"]
+    assert told == {"utterances": len(tested), "speakers": len({made.data.speakers[name] for name in tested})}
