@@ -348,6 +348,8 @@ class TaskConfig:
     """"grid": spans side by side from a random start, never overlapping; mask_proportion is the share of tokens.
     "overlap": spans begin anywhere and may overlap; mask_proportion is their number times their width over the number
     of tokens, so that fewer tokens are masked (HuBERT: 0.8 of width 10, about half of the tokens)."""
+    mask_gap: int = 0
+    """Of "grid": tokens between the places of two spans, never masked; 2 draws from every third token (as run)."""
     dice: str = "token"
     """"token": zero / random / keep is drawn per span (the paper's text); "utterance": once per utterance (as run)."""
 
@@ -363,6 +365,10 @@ class TaskConfig:
             found.append("task.zero_proportion and task.random_proportion must be positive and sum to at most 1")
         if self.mask_consecutive < 1:
             found.append(f"task.mask_consecutive is {self.mask_consecutive}, expected at least 1")
+        if not 0 <= self.mask_gap <= LARGEST_SIZE or (self.mask_gap and self.mask_layout != "grid"):
+            found.append(
+                f'task.mask_gap is {shown(self.mask_gap)}, expected at least 0, and 0 unless mask_layout is "grid"'
+            )
         if self.mask_layout not in MASK_LAYOUTS:
             found.append(f'task.mask_layout is "{self.mask_layout}", expected one of {", ".join(MASK_LAYOUTS)}')
         weights = self.reconstruction_weight, self.unit_weight

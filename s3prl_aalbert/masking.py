@@ -53,7 +53,7 @@ def sample_mask(num_tokens: int, config: TaskConfig, generator: torch.Generator)
     if config.mask_layout == "overlap":
         span, chosen = _overlapping_spans(num_tokens, width, config.mask_proportion, generator)
     else:
-        span, chosen = _spans_of_a_grid(num_tokens, width, config.mask_proportion, generator)
+        span, chosen = _spans_of_a_grid(num_tokens, width, config.mask_gap, config.mask_proportion, generator)
     num_spans = len(chosen)
     dice = torch.rand(num_spans if config.dice == "token" else 1, generator=generator).expand(num_spans)
     other = torch.randint(num_tokens, (num_tokens,), generator=generator)
@@ -66,15 +66,20 @@ def sample_mask(num_tokens: int, config: TaskConfig, generator: torch.Generator)
 
 
 def _spans_of_a_grid(
-    num_tokens: int, width: int, proportion: float, generator: torch.Generator
+    num_tokens: int, width: int, gap: int, proportion: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return the span of each token (T,), side by side from a random start, and which spans are chosen."""
+    """Return the span of each token (T,), ``gap`` apart from a random start, and which spans are chosen.
+
+    The tokens of the gaps, if there are any, make up one more span, the last, which is never chosen.
+    """
     phase = int(torch.randint(width, (1,), generator=generator)) if width > 1 else 0
-    span = (torch.arange(num_tokens) + phase) // width  # (T,)
+    place = torch.arange(num_tokens) + phase
+    span = place // (width + gap)  # (T,)
     num_spans = int(span[-1]) + 1
-    chosen = torch.zeros(num_spans, dtype=torch.bool)
-    chosen[torch.randperm(num_spans, generator=generator)[: max(1, round(proportion * num_spans))]] = True
-    return span, chosen
+    wanted = proportion * (num_tokens / width if gap else num_spans)
+    chosen = torch.zeros(num_spans + min(gap, 1), dtype=torch.bool)
+    chosen[torch.randperm(num_spans, generator=generator)[: max(1, round(wanted))]] = True
+    return span.masked_fill(place % (width + gap) >= width, num_spans), chosen
 
 
 def _overlapping_spans(

@@ -172,8 +172,9 @@ def s3prl_masks(task: Mapping[str, Any]) -> dict[str, Any]:
     width = task.get("mask_consecutive_min", 1)
     if width >= 1 and width == task.get("mask_consecutive_max"):
         masks["mask_consecutive"] = width
+        masks["mask_gap"] = max(0, round(width * task.get("mask_bucket_ratio", 1)) - width)
     if task.get("mask_allow_overlap"):
-        masks["mask_layout"] = "overlap"
+        masks |= {"mask_layout": "overlap", "mask_gap": 0}
     return masks
 
 

@@ -731,11 +731,18 @@ def test_names_of_a_wrapped_model_are_read(peer, tmp_path: Path, program: str) -
         ({"mask_proportion": 0.2, "mask_consecutive_min": 7, "mask_consecutive_max": 7}, (0.2, 7, "grid")),
         ({"mask_consecutive_min": 3, "mask_consecutive_max": 7, "mask_allow_overlap": True}, (0.15, 1, "overlap")),
         ({"mask_proportion": 0}, (0.15, 1, "grid")),
+        ({"mask_consecutive_min": 7, "mask_consecutive_max": 7, "mask_bucket_ratio": 1.2}, (0.15, 7, "grid", 1)),
     ],
 )
 def test_how_s3prl_masked_comes_along(peer, tmp_path: Path, section: dict[str, Any], expected: Any) -> None:
     config = s3prl_config()
     config["task"] = {**config["task"], **section}
     task = import_checkpoint(save(tmp_path / "states-1.ckpt", s3prl_content(peer, config)), trust=True).config.task
-    proportion, width, layout = expected or (0.15, 1, "grid")
-    assert task == TaskConfig(dice="utterance", mask_proportion=proportion, mask_consecutive=width, mask_layout=layout)
+    proportion, width, layout, *gap = expected or (0.15, 1, "grid")
+    assert task == TaskConfig(
+        dice="utterance",
+        mask_proportion=proportion,
+        mask_consecutive=width,
+        mask_layout=layout,
+        mask_gap=gap[0] if gap else 0,
+    )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from s3prl_aalbert.config import TaskConfig
+from s3prl_aalbert.config import TaskConfig, load_model_config
 from s3prl_aalbert.masking import ZERO, MaskPlan, apply_mask, collate_plans, length_mask, sample_mask
 
 PAPER = TaskConfig()
@@ -48,6 +48,46 @@ def test_other_proportions_are_obeyed() -> None:
 def test_every_position_is_selected_equally_often() -> None:
     selected, _ = draws(40, PAPER, 3000)
     assert all(within(int(count), 3000, 6 / 40) for count in selected.sum(0))
+
+
+@pytest.mark.parametrize(("width", "gap"), [(1, 2), (1, 1), (3, 2), (4, 7)])
+def test_a_gap_separates_the_places_of_spans(width: int, gap: int) -> None:
+    config = TaskConfig(mask_proportion=0.2, mask_consecutive=width, mask_gap=gap)
+    selected, _ = draws(60, config, 1000)
+    for row in selected[:200]:
+        runs = torch.diff(row.int(), prepend=torch.zeros(1), append=torch.zeros(1)).nonzero().flatten().tolist()
+        starts, ends = runs[::2], runs[1::2]
+        assert all(end - start <= width for start, end in zip(starts, ends, strict=True))
+        assert all(after - before >= gap for before, after in zip(ends, starts[1:], strict=False))
+    if width == 1:  # the same places each time, each as often as any other
+        places = torch.arange(60) % (gap + 1) == 0
+        assert (selected.sum(1) == 12).all() and not selected[:, ~places].any()
+        assert all(within(int(count), 1000, 12 / int(places.sum())) for count in selected.sum(0)[places])
+
+
+def test_the_original_draws_from_every_third_token() -> None:
+    task = load_model_config("original").task
+    for tokens in (1, 2, 3, 7, 100):
+        selected, _ = draws(tokens, task, 50)
+        places = selected.nonzero()[:, 1]
+        assert (places % 3 == 0).all() and (selected.sum(1) == max(1, round(0.15 * tokens))).all()
+
+
+def test_a_gap_of_none_is_the_grid_as_it_was() -> None:
+    """The draws of a resumed run must not change: these were recorded before there was a gap."""
+    selected, source = draws(20, TaskConfig(mask_consecutive=2, mask_proportion=0.3), 2, seed=5)
+    assert selected.nonzero()[:, 1].tolist() == [9, 10, 15, 16, 19, 12, 13, 14, 15, 16, 17]
+    # fmt: off
+    assert source.flatten().tolist() == [
+        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, -1,
+        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, -1, -1, 14, 15, -1, -1, 18, 19, ,
+    ]
+    # fmt: on
+
+
+def test_a_gap_that_cannot_be() -> None:
+    for task in (TaskConfig(mask_gap=-1), TaskConfig(mask_gap=2, mask_layout="overlap")):
+        assert [problem for problem in task.problems() if "task.mask_gap is" in problem]
 
 
 def test_random_tokens_come_from_everywhere_in_the_utterance() -> None:
