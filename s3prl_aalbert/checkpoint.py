@@ -45,6 +45,8 @@ LARGEST_FILE = 64 * 1024**3
 """Bytes of a checkpoint."""
 MOST_VALUES = 2_000_000
 """Single values of a checkpoint."""
+MODEL_PREFIX = "model."
+"""Of the weights of the representation model; the others are heads of pre-training."""
 PROJECTIONS = "projections."
 """Prefix of the weights between a student and its teacher."""
 # What torch.load raises on a damaged or foreign file: its restricted unpickler answers stray bytes with any of these.
@@ -78,6 +80,15 @@ class Checkpoint:
     """Weights by name, as ``objective.MaskedPrediction`` has them."""
     info: dict[str, Any]
     """Plain facts recorded with it, such as ``step``."""
+
+    @property
+    def model_state(self) -> dict[str, Tensor]:
+        """The weights of the representation model alone, as ``model.AalbertModel`` names them, in float32."""
+        return {
+            name.removeprefix(MODEL_PREFIX): tensor.float() if tensor.is_floating_point() else tensor
+            for name, tensor in self.state.items()
+            if name.startswith(MODEL_PREFIX)
+        }
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

@@ -90,15 +90,17 @@ def _to_release(path: Path, folder: Path, trust: bool) -> None:
 def _make_smaller(path: Path, folder: Path, dtype: str | None, no_head: bool) -> None:
     import torch
 
-    from s3prl_aalbert.checkpoint import CARD_FILE, load_checkpoint, save_release
-    from s3prl_aalbert.interop.names import HEAD, MODEL
+    from s3prl_aalbert.checkpoint import CARD_FILE, MODEL_PREFIX, PROJECTIONS, load_checkpoint, save_release
 
     checkpoint = load_checkpoint(path)
     # Not the projections to a teacher, which a training state of a distillation has.
-    state = {n: t for n, t in checkpoint.state.items() if n.startswith((MODEL,) if no_head else (MODEL, HEAD))}
-    if dtype:
-        state = {n: t.to(getattr(torch, dtype)) if t.is_floating_point() else t for n, t in state.items()}
-    dtype = str(next(iter(state.values())).dtype).removeprefix("torch.")
+    state = {n: t for n, t in checkpoint.state.items() if not n.startswith(PROJECTIONS)}
+    if no_head:
+        state = {n: t for n, t in state.items() if n.startswith(MODEL_PREFIX)}
+    if dtype:  # a corpus's statistics are few, and as exact as the features
+        cast = {n for n, t in state.items() if t.is_floating_point() and ".acoustics." not in n}
+        state = {n: t.to(getattr(torch, dtype)) if n in cast else t for n, t in state.items()}
+    dtype = str(state[max(state, key=lambda name: state[name].numel())].dtype).removeprefix("torch.")
     overflown = [n for n, t in state.items() if not t.isfinite().all()]
     if overflown:
         raise AalbertError(f"{path}: {overflown[0]} has values that {dtype} cannot hold; take bfloat16 or float32")

@@ -103,9 +103,8 @@ class LayerFeatures:
                 f"{path}: a token has {theirs} samples and a unit {ours}; expected task.units_per_token "
                 f"{config.samples_per_token / theirs:g}"
             )
-        state = {name.removeprefix("model."): v.float() for name, v in checkpoint.state.items() if "head." not in name}
         self.model = AalbertModel(checkpoint.config).to(device).eval()
-        load_weights(self.model, {n: v for n, v in state.items() if not n.startswith("projections.")}, checkpoint.path)
+        load_weights(self.model, checkpoint.model_state, checkpoint.path)
         self.layer, self.device = layer, device
 
     @property

@@ -8,14 +8,13 @@ import re
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
-from s3prl_aalbert.checkpoint import CARD_FILE, Checkpoint, is_safetensors, load_training_state
+from s3prl_aalbert.checkpoint import CARD_FILE, MODEL_PREFIX, Checkpoint, is_safetensors, load_training_state
 from s3prl_aalbert.config import from_dict
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.macs import module_macs
 from s3prl_aalbert.pretrain.card import model_card
 from s3prl_aalbert.pretrain.config import PretrainConfig
 from s3prl_aalbert.printable import markdown_cell
-from s3prl_aalbert.upstream.expert import MODEL_PREFIX
 from s3prl_aalbert.upstream.huggingface import LIBRARY, TASK
 
 TAGS = ["s3prl", "audio", "speech"]

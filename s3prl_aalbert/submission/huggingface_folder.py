@@ -14,9 +14,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from s3prl_aalbert import __version__
-from s3prl_aalbert.checkpoint import Checkpoint, save_training_state, write_text
+from s3prl_aalbert.checkpoint import MODEL_PREFIX, Checkpoint, save_training_state, write_text
 from s3prl_aalbert.submission.card import exported_card
-from s3prl_aalbert.upstream.expert import MODEL_PREFIX, UpstreamExpert
+from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 PRODUCT, COPY = "s3prl_aalbert", "aalbert_inference"
 ENTRY = UpstreamExpert.__module__

@@ -23,7 +23,6 @@ from s3prl_aalbert.model import AalbertModel
 
 logger = logging.getLogger(__name__)
 
-MODEL_PREFIX = "model."
 LARGEST_SAMPLE = 1e9
 """Beyond it the power spectrum leaves float32's range. Full scale is 1; samples on the scale of 16 bits still pass."""
 
@@ -106,12 +105,7 @@ class UpstreamExpert(nn.Module):
         if ckpt:
             checkpoint = load_checkpoint(ckpt)
             self.model = AalbertModel(checkpoint.config)
-            state = {
-                name.removeprefix(MODEL_PREFIX): tensor.float() if tensor.is_floating_point() else tensor
-                for name, tensor in checkpoint.state.items()
-                if name.startswith(MODEL_PREFIX)
-            }
-            load_weights(self.model, state, checkpoint.path)
+            load_weights(self.model, checkpoint.model_state, checkpoint.path)
             logger.info("loaded %s (step %s)", checkpoint.path, checkpoint.info.get("step"))
             if model_config:
                 self.arch = _sub_network(Path(model_config).expanduser(), checkpoint)

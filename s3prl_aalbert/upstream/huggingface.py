@@ -11,9 +11,17 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from torch import Tensor
 
-from s3prl_aalbert.checkpoint import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, Checkpoint, load_checkpoint, save_release
+from s3prl_aalbert.checkpoint import (
+    CARD_FILE,
+    CONFIG_FILE,
+    MODEL_PREFIX,
+    WEIGHTS_FILE,
+    Checkpoint,
+    load_checkpoint,
+    save_release,
+)
 from s3prl_aalbert.config import to_dict
-from s3prl_aalbert.upstream.expert import MODEL_PREFIX, UpstreamExpert
+from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 LIBRARY, TASK, TAGS = "s3prl-aalbert", "feature-extraction", ["audio", "speech", "s3prl"]
 DEFAULT_CARD = "# An AALBERT or Mockingjay model\n\nLoad it with s3prl-aalbert.\n"
