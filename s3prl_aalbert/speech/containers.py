@@ -5,8 +5,8 @@ Recorders that write to a pipe cannot go back to fill in the length; they leave 
 
 from __future__ import annotations
 
-import re
 import struct
+from collections.abc import Iterator
 from typing import BinaryIO
 
 _BEGINS = 0x02  # flag of the first page of an Ogg stream
@@ -51,9 +51,16 @@ def _ogg_starts(data: bytes) -> list[int]:
     return starts
 
 
+def _find_all(data: bytes, word: bytes) -> Iterator[int]:
+    at = data.find(word)  # a regular expression takes a tenth of the time of decoding
+    while at >= 0:
+        yield at
+        at = data.find(word, at + 1)
+
+
 def _flac_starts(data: bytes) -> list[int]:
     """FLAC begins with its name and a STREAMINFO of 34 bytes, whether or not other metadata follow."""
-    return [match.start() for match in re.finditer(rb"fLaC[\x00\x80]\x00\x00\x22", data)]
+    return [at for at in _find_all(data, b"fLaC") if data[at + 4 : at + 8] in (b"\0\0\0\x22", b"\x80\0\0\x22")]
 
 
 def _mp3_starts(data: bytes) -> list[int]:
@@ -62,9 +69,9 @@ def _mp3_starts(data: bytes) -> list[int]:
     if data[:3] == b"ID3" and len(data) > 10:
         tag = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(data[6:10], (21, 14, 7, 0), strict=True))
     starts = [0]
-    for match in re.finditer(b"Xing|Info", data):
+    for word in sorted([*_find_all(data, b"Xing"), *_find_all(data, b"Info")]):
         # Behind 4 bytes of frame header and 9, 17 or 32 of side information, by MPEG version and channels.
-        frames = [match.start() - place for place in (13, 21, 36)]
+        frames = [word - place for place in (13, 21, 36)]
         starts += [at for at in frames if at > tag and data[at] == 0xFF and data[at + 1] >= 0xE0][:1]
     return starts
 

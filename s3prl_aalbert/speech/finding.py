@@ -30,6 +30,9 @@ FOREIGN_SUFFIXES = frozenset((
     ".dsf", ".dff", ".gsm", ".pcm", ".raw", ".adc", ".alac", ".mpc",
 ))  # fmt: skip
 """Of audio and video that libsndfile cannot decode."""
+SOUND_SUFFIXES = AUDIO_SUFFIXES | FOREIGN_SUFFIXES
+FORMATS = frozenset(suffix[1:] for suffix in SOUND_SUFFIXES)
+"""Names of folders that hold what others hold in another format."""
 UNLISTABLE = "\t\n\r"
 """What a path cannot hold to stand in a table."""
 _ORDER = {suffix: place for place, suffix in enumerate(LOSSLESS + LOSSY)}
@@ -71,8 +74,8 @@ def suffix_of(name: str) -> str:
 
 def without_audio_suffix(name: str) -> str:
     """Return a name or path without suffixes of audio: ``SA1.WAV.wav`` is SA1, ``a.b`` stays."""
-    while name and suffix_of(name) in AUDIO_SUFFIXES | FOREIGN_SUFFIXES:
-        name = name[: -len(suffix_of(name))]
+    while (suffix := suffix_of(name)) in SOUND_SUFFIXES:
+        name = name[: -len(suffix)]
     return name
 
 
@@ -116,6 +119,7 @@ def find_files(folders: Sequence[str], links_keep_their_name: bool) -> Found:
             others = f"; other files: {found.other_files()}" if found.passed_over else ""
             reasons = "".join(f"; {path} {reason}" for path, reason in found.missing[:3])
             raise AalbertError(f"{folder}: no audio found (looked for .wav, .flac, .opus, .mp3, ...){others}{reasons}")
+    _drop_copies(found)
     if found.passed_over:
         logger.info("%s: passed over what has no name of audio: %s", ", ".join(folders), found.other_files())
     return found
@@ -132,7 +136,7 @@ def _search(root: str, seen: set[tuple[int, int]], found: Found, links_keep_thei
         recordings: dict[str, list[os.DirEntry[str]]] = {}
         for entry in entries:
             suffix = "hidden" if _is_hidden(entry.name) else suffix_of(entry.name)
-            if suffix in AUDIO_SUFFIXES or suffix in FOREIGN_SUFFIXES:
+            if suffix in SOUND_SUFFIXES:
                 recordings.setdefault(without_audio_suffix(entry.name), []).append(entry)
             else:
                 found.passed_over[suffix] += 1
@@ -142,7 +146,8 @@ def _search(root: str, seen: set[tuple[int, int]], found: Found, links_keep_thei
 
 def _choose(formats: list[os.DirEntry[str]], found: Found) -> None:
     """List one file of a recording, and the others as missing."""
-    formats.sort(key=lambda entry: (_ORDER.get(suffix_of(entry.name), len(_ORDER)), entry.name))
+    if len(formats) > 1:
+        formats.sort(key=lambda entry: (_ORDER.get(suffix_of(entry.name), len(_ORDER)), entry.name))
     chosen: AudioFile | None = None
     for entry in formats:
         file = _look_at(entry) if chosen is None else f"is the recording of {Path(chosen.path).name} in another format"
@@ -151,6 +156,33 @@ def _choose(formats: list[os.DirEntry[str]], found: Found) -> None:
             found.files.append(file)
         else:
             found.missing.append((entry.path, file))
+
+
+def _drop_copies(found: Found) -> None:
+    """Keep one of the files whose paths differ by format alone: a/wav/1.wav and a/flac/1.flac."""
+    plain: list[AudioFile] = []
+    copies: dict[tuple[str, ...], list[AudioFile]] = {}
+    for file in found.files:
+        parts = _parts(file)
+        key = tuple(part for part in parts if part.lower() not in FORMATS)
+        (plain if len(key) == len(parts) else copies.setdefault(key, [])).append(file)
+    for file in plain if copies else ():
+        if (parts := tuple(_parts(file))) in copies:
+            copies[parts].append(file)
+    dropped = {}
+    for files in copies.values():
+        best, *others = sorted(files, key=lambda file: (_ORDER[suffix_of(file.path)], file.path))
+        # Of one format, in flac/1.flac and in 1.flac, they are no copies: nobody keeps one recording twice like that.
+        dropped |= {file: best for file in others if suffix_of(file.path) != suffix_of(best.path)}
+    if dropped:
+        found.files = [file for file in found.files if file not in dropped]
+        found.missing += [
+            (file.path, f"is the recording of {best.path} in another format") for file, best in dropped.items()
+        ]
+
+
+def _parts(file: AudioFile) -> list[str]:
+    return without_audio_suffix(file.path).split(os.sep)  # noqa: PTH206
 
 
 def _look_at(entry: os.DirEntry[str]) -> AudioFile | str:

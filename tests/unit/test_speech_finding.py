@@ -102,6 +102,27 @@ def test_one_recording_in_several_formats_counts_once(tmp_path: Path) -> None:
     assert reasons["u1.opus"] == "is the recording of u1.wav in another format"
 
 
+def test_folders_of_one_format_each_hold_the_same_recordings(tmp_path: Path) -> None:
+    for name in (
+        "a/wav/1.wav",
+        "a/FLAC/1.flac",
+        "a/mp3/1.mp3",
+        "a/mp3/2.mp3",
+        "b/wav/1.wav",
+        "b/1.flac",
+        "wav/c/1.wav",
+    ):
+        touch(tmp_path / "speech" / name)
+    touch(tmp_path / "speech" / "flac" / "c" / "1.flac")
+    listing = find_for_pretraining([str(tmp_path / "speech")])
+    used = {str(Path(path).relative_to(tmp_path / "speech")) for path in listing.paths}
+    assert used == {"a/wav/1.wav", "a/mp3/2.mp3", "b/wav/1.wav", "wav/c/1.wav"}
+    reasons = {str(Path(path).relative_to(tmp_path / "speech")): reason for path, reason in listing.missing}
+    assert reasons["a/mp3/1.mp3"] == f"is the recording of {tmp_path / 'speech' / 'a/wav/1.wav'} in another format"
+    assert len(reasons) == 4, reasons
+    both_ways(tmp_path / "speech")
+
+
 def test_a_folder_without_audio_says_what_it_holds(tmp_path: Path) -> None:
     for name in ("a.txt", "b.txt", "c.json"):
         touch(tmp_path / "texts" / name)
