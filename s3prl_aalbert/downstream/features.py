@@ -23,6 +23,8 @@ from s3prl_aalbert.downstream.audio_dataset import find_audio
 from s3prl_aalbert.downstream.states import hidden_states, samples_per_token
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.loading import prefetch
+from s3prl_aalbert.printable import printable
+from s3prl_aalbert.speech.names import commonest
 
 logger = logging.getLogger(__name__)
 
@@ -127,11 +129,11 @@ def write_features(
         _write(paths[name], features)
     present = {name: path for name, path in paths.items() if str(utterances[name]) not in left_out}
     if not present:
-        first, reason = next(iter(left_out.items()))
-        raise AalbertError(f"none of {len(left_out)} files could be used; the first, {first}: {reason}")
+        raise AalbertError(f"none of {len(left_out)} files could be used{commonest(left_out.values())}")
     write_text(folder / LIST, "".join(f"{quote(n, safe=_PLAIN)} {p.absolute()}\n" for n, p in sorted(present.items())))
     if left_out:
-        write_text(folder / LEFT_OUT, "path\treason\n" + "".join(f"{file}\t{why}\n" for file, why in left_out.items()))
+        rows = "".join(f"{printable(file)}\t{why}\n" for file, why in left_out.items())
+        write_text(folder / LEFT_OUT, f"path\treason\n{rows}")
     else:
         (folder / LEFT_OUT).unlink(missing_ok=True)
     return Written(len(missing) - len(left_out), len(utterances) - len(missing), left_out)

@@ -203,6 +203,7 @@ def test_a_bad_waveform_is_named_by_its_place_in_the_batch(upstreams, voice) -> 
             upstreams["sinusoid"](wavs)
 
 
+@pytest.mark.slow  # half a minute of tracing on a busy machine
 def test_the_compiled_upstream_is_one_graph_and_checks_its_input(upstreams, voice) -> None:
     torch._dynamo.reset()
     upstream = upstreams["sinusoid"]
