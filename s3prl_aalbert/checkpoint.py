@@ -190,6 +190,18 @@ def check_regular(path: Path) -> None:
     size = path.stat().st_size
     if size > LARGEST_FILE:
         raise CheckpointError(f"{path}: has {size:,} bytes, expected a checkpoint of at most {LARGEST_FILE:,}")
+    if _is_compressed(path):  # a few bytes may stand for gigabytes; torch writes none
+        raise CheckpointError(f"{path}: is a compressed archive, expected a checkpoint")
+
+
+def _is_compressed(path: Path) -> bool:
+    try:
+        if not zipfile.is_zipfile(path):
+            return False
+        with zipfile.ZipFile(path) as archive:
+            return any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+    except UNREADABLE:  # whoever reads it says what is wrong with it
+        return False
 
 
 def check_content(path: Path, content: Any) -> None:
@@ -370,6 +382,8 @@ def _load_release(path: Path) -> Checkpoint:
     except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its metadata is damaged ({error})") from error
     check_content(path, {"config": values, "info": info, "weights": state})
+    if not isinstance(info, dict):
+        raise CheckpointError(f"{path}: its metadata is damaged (info is {type(info).__name__}, expected a mapping)")
     _check_version(path, version, RELEASE_VERSION)
     # A damaged checksum or a missing one: only version 1 was written without.
     if version > 1 and metadata.get(CHECKSUM) != content_digest(metadata, state):

@@ -40,7 +40,7 @@ def did_you_mean(found: str, choices: Iterable[str]) -> str:
 
 def near_folder(missing: Path) -> str:
     """Return ``did_you_mean`` of the folders beside one that does not exist."""
-    return did_you_mean(missing.name, [path.name for path in missing.parent.glob("*/")])
+    return did_you_mean(missing.name, [path.name for path in missing.parent.glob("*/") if path.name != missing.name])
 
 
 def check_new_folder(output: Path) -> None:

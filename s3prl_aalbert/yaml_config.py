@@ -33,8 +33,8 @@ INVALID_YAML = (
 )
 
 
-LARGEST_YAML = 10_000_000
-"""Bytes of a file."""
+LARGEST_YAML = 200_000
+"""Bytes of a file: PyYAML takes seconds for these."""
 MOST_VALUES, DEEPEST = 100_000, 50
 """Of a YAML file, with what its aliases and merges stand for; the same bounds hold for a checkpoint's configuration."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import logging
 import os
@@ -73,6 +74,13 @@ def run(
 ) -> int:
     """Run pre-training or, with a teacher, distillation; of a recipe every stage that is not done yet."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    from s3prl_aalbert.locking import locked
+
+    with contextlib.nullcontext() if args.dry_run else locked(_expdir(args)):
+        return _run(args, load_teacher, default_config)
+
+
+def _run(args: argparse.Namespace, load_teacher: Callable[[argparse.Namespace, Any], Any], default_config: str) -> int:
     stages = _stages(args)
     if not stages:
         return build(args, load_teacher, default_config).run()

@@ -60,6 +60,16 @@ def complete(argv: Sequence[str]) -> list[str]:
     return [*argv, *added, *_device_option({**given, **overrides.args})]
 
 
+def training_folder(argv: Sequence[str]) -> Path | None:
+    """Return the folder that a training with these options writes to; None where it is none, or they do not say."""
+    given = given_options(argv)
+    if given["mode"] != "train" or not {"expname", "expdir", "past_exp"} & given.keys():
+        return None
+    overrides = parse_override(given.get("override"))
+    past = resume.find_past_experiment(given)
+    return Path(overrides.args.get("expdir") or (past.parent if past else checks.place_of(given)))
+
+
 def _with_launcher_rank(argv: list[str]) -> list[str]:
     """Pass a launcher's rank on in the one form S3PRL reads, ``--local_rank N``.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.toolkit.names import UnknownNameError, key_of
-from s3prl_aalbert.toolkit.register import DOWNSTREAMS
+from s3prl_aalbert.toolkit.register import DOWNSTREAMS, upstream_entries
 from s3prl_aalbert.toolkit.replace import replaced
 
 # What Python and torch answer a configuration with that a task of S3PRL did not expect.
@@ -25,7 +26,7 @@ def checked_building() -> Iterator[None]:
     from s3prl.downstream.runner import Runner
 
     with ExitStack() as stack:
-        stack.enter_context(replaced(Runner, "_get_upstream", _naming_the_key(Runner._get_upstream)))
+        stack.enter_context(replaced(Runner, "_get_upstream", _building_upstreams(Runner._get_upstream)))
         stack.enter_context(replaced(Runner, "_get_downstream", _naming_the_key(_building_tasks(Runner))))
         stack.enter_context(replaced(Runner, "_load_weight", _loading(Runner._load_weight)))
         yield
@@ -44,6 +45,28 @@ def _naming_the_key(build: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return checked
 
 
+def _building_upstreams(build: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def checked(runner: Any) -> Any:
+        with upstream_misfits_told(runner.args.upstream, runner.args.upstream_ckpt):
+            return build(runner)
+
+    return checked
+
+
+@contextmanager
+def upstream_misfits_told(name: str, ckpt: str | None) -> Iterator[None]:
+    """Say in one sentence that an upstream of S3PRL does not come out of its checkpoint; ours say it themselves.
+
+    Raises:
+        AalbertError: with the names of both.
+    """
+    if name in upstream_entries() or ckpt is None:
+        yield
+        return
+    with misfits_told(f"-u {name}: cannot be built from -k {ckpt}"):
+        yield
+
+
 def _building_tasks(runner_class: Any) -> Callable[[Any], Any]:
     build = runner_class._get_downstream
 
@@ -51,7 +74,7 @@ def _building_tasks(runner_class: Any) -> Callable[[Any], Any]:
         task = runner.args.downstream
         if task in DOWNSTREAMS:  # ours check their configuration; what else they raise is a bug
             return build(runner)
-        with _misfits_told(f"-d {task}: cannot work with its configuration"):
+        with misfits_told(f"-d {task}: cannot work with its configuration"):
             entry = build(runner)
         entry.model.get_dataloader = _loading_data(entry.model.get_dataloader, task)
         return entry
@@ -76,16 +99,19 @@ def _loading_data(get_dataloader: Callable[..., Any], task: str) -> Callable[...
 
 def _loading(load: Callable[[Any, Any, str], None]) -> Callable[[Any, Any, str], None]:
     def checked(runner: Any, model: Any, name: str) -> None:
-        with _misfits_told(f"{runner.args.init_ckpt}: its {name} does not fit this run"):
+        with misfits_told(f"{runner.args.init_ckpt}: its {name} does not fit this run"):
             load(runner, model, name)
 
     return checked
 
 
 @contextmanager
-def _misfits_told(beginning: str) -> Iterator[None]:
+def misfits_told(beginning: str) -> Iterator[None]:
+    """Answer what Python and torch raise with one sentence that begins so."""
     try:
         yield
+    except pickle.UnpicklingError as error:
+        raise AalbertError(f"{beginning}: {unpickling_sentence(error)}") from error
     except MISFITS as error:
         raise AalbertError(_sentence(beginning, error)) from error
 
@@ -93,3 +119,13 @@ def _misfits_told(beginning: str) -> Iterator[None]:
 def _sentence(beginning: str, error: Exception) -> str:
     reason = " ".join(str(error).split())
     return f"{beginning} ({type(error).__name__}: {reason[:300]})"
+
+
+def unpickling_sentence(error: pickle.UnpicklingError) -> str:
+    """Say what torch refused to unpickle."""
+    clauses = [line.strip() for line in str(error).splitlines()] or ["no reason given"]
+    reason = next((line for line in clauses if "GLOBAL" in line), clauses[0])
+    return (
+        "a checkpoint holds Python objects that torch does not load for safety "
+        f"({reason.removeprefix('WeightsUnpickler error: ')}); save its weights alone and load those"
+    )

@@ -70,6 +70,8 @@ def check_settings(settings: Mapping[str, Any], trained: bool) -> None:
     init_ckpt = settings.get("init_ckpt")
     if init_ckpt and not Path(init_ckpt).is_file():
         raise AalbertError(f"-i {init_ckpt}: no such file")
+    if init_ckpt:
+        _check_file("-i", Path(init_ckpt))
     seed = settings.get("seed", 0)
     if not str(seed).isdecimal() or int(seed) > LARGEST_SEED:
         raise AalbertError(f"--seed {seed}: expected a whole number from 0 to {LARGEST_SEED}")

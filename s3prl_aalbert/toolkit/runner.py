@@ -8,7 +8,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,10 +18,11 @@ import torch
 from s3prl_aalbert import toolkit
 from s3prl_aalbert.checkpoint import write_atomically
 from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
+from s3prl_aalbert.locking import locked
 from s3prl_aalbert.pretrain.launch import OF_BATCH_SYSTEMS, StopSignal
 from s3prl_aalbert.pretrain.monitor import pass_over_unwritten
 from s3prl_aalbert.toolkit.bars import counting_bars
-from s3prl_aalbert.toolkit.building import checked_building
+from s3prl_aalbert.toolkit.building import checked_building, unpickling_sentence
 from s3prl_aalbert.toolkit.continuation import Stopped, exact_continuation
 from s3prl_aalbert.toolkit.feature_cache import cached_features
 from s3prl_aalbert.toolkit.options import PROGRAM
@@ -55,9 +56,11 @@ def run(argv: Sequence[str]) -> int:
         from s3prl_aalbert.toolkit import arguments
 
         logging.basicConfig(level=logging.INFO)  # as S3PRL's main() does a moment later
-        typed = [PROGRAM, *arguments.complete(argv)]
-        with replaced(sys, "argv", typed), _changed_runner(run_downstream, stop):
-            _run_main(run_downstream.main)
+        folder = arguments.training_folder(argv)
+        with nullcontext() if folder is None else locked(folder):
+            typed = [PROGRAM, *arguments.complete(argv)]
+            with replaced(sys, "argv", typed), _changed_runner(run_downstream, stop):
+                _run_main(run_downstream.main)
     except Stopped as stopped:
         logger.warning("%s", stopped)
         return EXIT_STOPPED
@@ -155,7 +158,7 @@ def _run_main(main: Callable[[], None]) -> None:
     except AalbertError as error:
         raise AalbertError(_sentence(error)) from error
     except pickle.UnpicklingError as error:
-        raise AalbertError(_unpickling_sentence(error)) from error
+        raise AalbertError(unpickling_sentence(error)) from error
 
 
 def _sentence(error: AalbertError) -> str:
@@ -164,17 +167,3 @@ def _sentence(error: AalbertError) -> str:
     if not message.startswith("Caught "):
         return message
     return message.rpartition("Error: ")[2].strip()
-
-
-def _unpickling_sentence(error: pickle.UnpicklingError) -> str:
-    return (
-        "a checkpoint holds Python objects that torch does not load for safety "
-        f"({_first_clause(str(error))}); save its weights alone and load those"
-    )
-
-
-def _first_clause(message: str) -> str:
-    for line in message.splitlines():
-        if "GLOBAL" in line:
-            return line.strip().removeprefix("WeightsUnpickler error: ")
-    return message.splitlines()[0] if message else "no reason given"

@@ -21,7 +21,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.locking import FolderInUse, locked
 from s3prl_aalbert.pretrain.finding import existing_folders
+from s3prl_aalbert.pretrain.launch import OF_BATCH_SYSTEMS
 from s3prl_aalbert.printable import printable
 from s3prl_aalbert.toolkit.sweep import RECORD, Sweep, SweepRun
 
@@ -92,6 +94,12 @@ def _next(waiting: list[SweepRun], running: dict[SweepRun, BaseProcess]) -> Swee
 def _obstacle(run: SweepRun, by_name: dict[str, SweepRun]) -> str:
     if run.needs and not by_name[run.needs].done:
         return f"needs {run.needs}, which is not done"
+    if run.expdir.is_dir():
+        try:
+            with locked(run.expdir):
+                pass
+        except FolderInUse as error:
+            return str(error)
     recorded = run.recorded()
     if recorded and recorded["argv"] != list(run.argv) and (recorded["done"] or _left_something(run.expdir)):
         return f"{run.expdir} holds a run with other settings ({RECORD}); remove it, or choose another folder with -p"
@@ -126,14 +134,14 @@ def _one_that_ended(running: dict[SweepRun, BaseProcess]) -> tuple[SweepRun, str
 
 @contextmanager
 def _stopped_together(running: dict[SweepRun, BaseProcess]) -> Iterator[None]:
-    """Hand SIGTERM (job managers) on to what runs, and when interrupted let it save before stopping."""
+    """Hand the signals of batch systems on to what runs, and when interrupted let it save before stopping."""
 
     def hand_on(number: int, frame: object) -> None:
         for process in running.values():
             process.terminate()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, hand_on)
+    before = {number: signal.signal(number, hand_on) for number in OF_BATCH_SYSTEMS}
     try:
         yield
     except KeyboardInterrupt:
@@ -141,7 +149,8 @@ def _stopped_together(running: dict[SweepRun, BaseProcess]) -> Iterator[None]:
             process.join()  # the terminal has interrupted it as well, or it was terminated
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _context() -> BaseContext:
