@@ -90,7 +90,15 @@ def _to_release(path: Path, folder: Path, trust: bool) -> None:
 def _make_smaller(path: Path, folder: Path, dtype: str | None, no_head: bool) -> None:
     import torch
 
-    from s3prl_aalbert.checkpoint import CARD_FILE, MODEL_PREFIX, PROJECTIONS, load_checkpoint, save_release
+    from s3prl_aalbert.checkpoint import (
+        CARD_FILE,
+        MODEL_PREFIX,
+        PROJECTIONS,
+        load_checkpoint,
+        save_release,
+        write_text,
+    )
+    from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE
 
     checkpoint = load_checkpoint(path)
     # Not the projections to a teacher, which a training state of a distillation has.
@@ -111,6 +119,9 @@ def _make_smaller(path: Path, folder: Path, dtype: str | None, no_head: bool) ->
         raise AalbertError(f"{beside}: is no model card ({error})") from error
     kept = f"Weights kept as {dtype}, {'without' if no_head else 'with'} the pre-training head.\n"
     save_release(folder, checkpoint.config, state, card + kept, checkpoint.info)
+    trained_on = checkpoint.path.parent / TRAINING_LIST_FILE
+    if trained_on.is_file():
+        write_text(folder / TRAINING_LIST_FILE, trained_on.read_text(encoding="utf-8"))
     print(printable(f"wrote the release {folder}, {sum(t.nbytes for t in state.values()) / 1e6:.2f} MB of {dtype}"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import logging
 import math
 import time
@@ -26,6 +27,7 @@ from s3prl_aalbert.checkpoint import (
     save_release,
     save_training_state,
     training_states,
+    write_text,
 )
 from s3prl_aalbert.config import ModelConfig, from_dict, to_dict
 from s3prl_aalbert.distill.objective import Teacher
@@ -42,6 +44,7 @@ from s3prl_aalbert.pretrain.monitor import Monitor
 from s3prl_aalbert.pretrain.objectives import build_objective, initialise_from
 from s3prl_aalbert.pretrain.optim import build_optimizer, lr_factor
 from s3prl_aalbert.pretrain.units import label_corpus, random_units, unit_features
+from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE, training_digests
 from s3prl_aalbert.supernet.space import architectures_of_step
 
 logger = logging.getLogger(__name__)
@@ -433,6 +436,9 @@ class Pretrainer:
                 "supernet": to_dict(self.config.supernet) if self.config.supernet else None,
                 "distill": to_dict(self.config.distill) if self.config.distill else None,
             }
+            # Before the card, which tells that a release is whole.
+            trained_on = {utterance.path: utterance.speaker for utterance in self.corpus.utterances}
+            write_text(self.options.expdir / TRAINING_LIST_FILE, json.dumps(training_digests(trained_on)) + "\n")
             card = model_card(self.model_config, self.config, info, count_parameters(self.objective.model))
             save_release(self.options.expdir, self.model_config, self.objective.state_dict(), card, info)
             logger.info("wrote the release to %s", self.options.expdir)

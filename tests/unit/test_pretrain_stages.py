@@ -18,6 +18,7 @@ from s3prl_aalbert.pretrain import runner
 from s3prl_aalbert.pretrain.budget import TimeBudget
 from s3prl_aalbert.pretrain.monitor import Monitor
 from s3prl_aalbert.pretrain.stages import merged, recipe_stages
+from s3prl_aalbert.speech.training_list import overlap
 
 MODEL: dict[str, Any] = {"transformer": {"hidden_size": 64, "num_attention_heads": 4}, "task": {"unit_weight": 1}}
 
@@ -138,6 +139,8 @@ def test_a_time_budget_ends_a_run_whole(tmp_path, speech_folder, monkeypatch, ca
     assert main([*command, "-o", override]) == 0
     state = torch.load(next((tmp_path / "run").glob("states-*.ckpt")), weights_only=True)
     assert (tmp_path / "run" / "README.md").is_file()  # the release is whole
+    seen = overlap(tmp_path / "run", ["s2/1", "s2/9"], {"s2/1": "s2", "s2/9": "s2"})
+    assert seen == (["s2/1"], ["s2"])
     assert 5 < state["step"] < 120 and state["budget"]["spent"] <= 2 * 3600
     rates = [rate for rate in rates if rate is not None]
     peak = rates.index(max(rates))
