@@ -41,7 +41,7 @@ def loading_problems(config: Any) -> list[str]:
     return found
 
 
-PATH_KEYS = ("audio", "alignments", "speakers_file", "train_list", "dev_list", "test_list")
+PATH_KEYS = ("audio", "test_audio", "alignments", "speakers_file", "train_list", "dev_list", "test_list")
 """Of a task's datarc: what names files or folders."""
 
 
@@ -61,8 +61,9 @@ def check_paths(config: Any, where: str) -> None:
             real = Path(path).expanduser()
             if not os.path.lexists(real):
                 beside = [other.name for other in real.parent.glob("*")]
+                kind = "folder" if key.endswith("audio") else "file or folder"
                 raise AalbertError(
-                    f"{where}.{key} is {shown(path)}: no such {'folder' if key == 'audio' else 'file or folder'}"
+                    f"{where}.{key} is {shown(path)}: no such {kind}"
                     f"{did_you_mean(real.name, beside)}; set it with -o \"config.{where}.{key}='PATH'\""
                 )
 

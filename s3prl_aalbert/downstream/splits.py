@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +141,13 @@ def split_by_lists(
     split = {**dict.fromkeys(train, "train"), **dict.fromkeys(dev, "dev"), **dict.fromkeys(test, "test")}
     missing = [name for _, names in found.values() for name in names]
     return split, dict.fromkeys(missing, NameMatcher(known).hint(missing))
+
+
+def split_by_folder(known: Iterable[str], test: Collection[str], dev_fraction: float, seed: int) -> dict[str, str]:
+    """Give utterances to the test, and draw ``dev_fraction`` of the others as dev, which leaves training."""
+    others = [name for name in known if name not in test]
+    train, dev = hold_out(others, dev_fraction, seed) if others else ([], [])
+    return {**dict.fromkeys(train, "train"), **dict.fromkeys(dev, "dev"), **dict.fromkeys(test, "test")}
 
 
 def keep_fraction(split: Mapping[str, str], fraction: float, seed: int) -> dict[str, str]:

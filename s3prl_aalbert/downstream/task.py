@@ -185,6 +185,16 @@ def as_paths(value: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
+def check_classes(found: int, expected: int | None, what: str, audio: str | Sequence[str]) -> None:
+    """Raise AalbertError where the data has another number of classes than ``datarc.expected_classes`` says."""
+    if expected is not None and found != expected:
+        where = ", ".join(as_paths(audio))  # type: ignore[arg-type]
+        raise AalbertError(
+            f"{where}: has {found} {what} with audio and labels, expected {expected}; is some of the corpus missing? "
+            "Without the check: datarc.expected_classes=None"
+        )
+
+
 def majority_of(data: TaskData, classes_of: Callable[[str], Tensor]) -> dict[str, float]:
     """Return by split the accuracy of always answering the most frequent training class.
 

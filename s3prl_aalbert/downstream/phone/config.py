@@ -34,6 +34,8 @@ class PhoneDataConfig:
     train_batch_size: int = 48
     eval_batch_size: int = 16
     num_workers: int = 0
+    test_audio: str | list[str] | None = None
+    expected_classes: int | None = None
     pretraining_overlap: str = "refuse"
 
     def problems(self) -> list[str]:
@@ -42,7 +44,7 @@ class PhoneDataConfig:
             "alignment_format": ("auto", "phn", "textgrid", "tsv", "converted"),
             "phone_set": ("as_found", "61", "48", "39"),
             "silence": ("keep", "ignore"),
-            "split": ("speaker", "lists"),
+            "split": ("speaker", "lists", "folders"),
             "token_label": ("each", "centre", "majority"),
         }
         found = [
@@ -54,6 +56,8 @@ class PhoneDataConfig:
             found.append(f"datarc.train_fraction is {self.train_fraction}, expected within (0, 1]")
         if self.split == "lists" and not (self.train_list and self.test_list):
             found.append("datarc.split is lists: datarc.train_list and datarc.test_list are needed")
+        if (self.split == "folders") != bool(self.test_audio):
+            found.append(f"datarc.split is {self.split}: datarc.test_audio goes with folders")
         if not 0 < self.dev_fraction < 1:
             found.append(f"datarc.dev_fraction is {self.dev_fraction}, expected within (0, 1)")
         if self.alignment_format in ("tsv", "converted") and not self.alignments:

@@ -24,17 +24,18 @@ from s3prl_aalbert.downstream.alignments import (
 from s3prl_aalbert.downstream.audio_dataset import AudioStore
 from s3prl_aalbert.downstream.left_out import LeftOut
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
-from s3prl_aalbert.downstream.phone.sources import read_sources
+from s3prl_aalbert.downstream.phone.sources import Sources, read_sources
 from s3prl_aalbert.downstream.splits import (
     SPLITS,
     check_split,
     exclude,
     keep_fraction,
     save_split,
+    split_by_folder,
     split_by_lists,
     split_by_speaker,
 )
-from s3prl_aalbert.downstream.task import TaskData
+from s3prl_aalbert.downstream.task import TaskData, as_paths, check_classes
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.speech.names import first_names
 
@@ -70,7 +71,7 @@ def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path 
     names = _without_excluded(sources.alignments, config, left_out)
     folded = {name: fold_alignment(sources.alignments[name], config) for name in names}
     left_out.add("no_labels", [name for name in names if not folded[name]])
-    split = _split(config, [name for name in names if folded[name]], sources.speakers, left_out)
+    split = _split(config, [name for name in names if folded[name]], sources, left_out)
     store = AudioStore(sources.audio)
     lengths = store.usable(sorted(split), left_out)
     too_long = _past_end(sources.alignments, lengths)
@@ -84,6 +85,7 @@ def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path 
     check_split(used, "the phone task", left_out.summary())
     _say_shared_speakers(used, sources.speakers)
     classes = tuple(sorted({segment.phone for name in usable for segment in folded[name]}))
+    check_classes(len(classes), config.expected_classes, "phones", config.audio)
     if len(classes) < 2:
         raise AalbertError(f"the phone task needs two phones at least, found {list(classes)} in {config.audio}")
     ids = {phone: index for index, phone in enumerate(classes)}
@@ -107,9 +109,14 @@ def _without_excluded(names: Iterable[str], config: PhoneDataConfig, left_out: L
     return sorted(kept)
 
 
-def _split(config: PhoneDataConfig, names: list[str], speakers: Mapping[str, str], left_out: LeftOut) -> dict[str, str]:
+def _split(config: PhoneDataConfig, names: list[str], sources: Sources, left_out: LeftOut) -> dict[str, str]:
     if config.split == "speaker":
-        return split_by_speaker({n: speakers[n] for n in names}, config.split_seed, config.fold, config.num_folds)
+        speakers = {name: sources.speakers[name] for name in names}
+        return split_by_speaker(speakers, config.split_seed, config.fold, config.num_folds)
+    if config.split == "folders":
+        folders = [Path(folder).expanduser() for folder in as_paths(config.test_audio or ())]
+        test = {name for name in names if any(sources.audio[name].is_relative_to(folder) for folder in folders)}
+        return split_by_folder(names, test, config.dev_fraction, config.split_seed)
     lists = (config.train_list or "", config.test_list or "", config.dev_list)
     split, missing = split_by_lists(names, *lists, config.dev_fraction, config.split_seed)
     left_out.add("listed_but_unusable", missing)

@@ -49,7 +49,7 @@ def read_sources(config: PhoneDataConfig, left_out: LeftOut) -> Sources:
     Raises:
         AalbertError: no audio, no labels, or none that belong together.
     """
-    paths = find_audio(as_paths(config.audio), left_out)
+    paths = find_audio(as_paths(config.audio) + as_paths(config.test_audio or ()), left_out)
     kind = format_of(config)
     if kind in ("phn", "textgrid"):
         audio, alignments = _labels_by_file(config, kind, paths, left_out)

@@ -30,7 +30,7 @@ from s3prl_aalbert.downstream.splits import (
     split_by_lists,
     split_within_speakers,
 )
-from s3prl_aalbert.downstream.task import TaskData, as_paths
+from s3prl_aalbert.downstream.task import TaskData, as_paths, check_classes
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.speech.speakers import LIBRISPEECH_STEM, speaker_of, speakers_in_names
 from s3prl_aalbert.speech.text import read_lines
@@ -54,6 +54,7 @@ class SpeakerDataConfig:
     train_batch_size: int = 48
     eval_batch_size: int = 32
     num_workers: int = 0
+    expected_classes: int | None = None
     pretraining_overlap: str = "refuse"
 
     def problems(self) -> list[str]:
@@ -102,6 +103,7 @@ def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path | None)
     # The classes are those of all training utterances, so that every share of them answers the same question.
     split = keep_fraction(split, config.train_fraction, seed)
     check_split(split, "the speaker task", left_out.summary())
+    check_classes(len(classes), config.expected_classes, "speakers", config.audio)
     if len(classes) < 2:
         hint = speakers_in_names(audio.values()) if config.speaker_from == "folder" else ""
         found = f"found {len(classes)} in {config.audio} by speaker_from {config.speaker_from}"
