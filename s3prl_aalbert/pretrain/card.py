@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert.config import ModelConfig, to_dict
@@ -24,7 +25,7 @@ def model_card(config: ModelConfig, pretraining: PretrainConfig, info: Mapping[s
     kind = "Mockingjay" if groups == transformer.num_hidden_layers > 1 else "AALBERT"
     sharing = "unshared" if kind == "Mockingjay" else f"{groups} shared set{'s' * (groups > 1)} of weights"
     datarc = pretraining.datarc
-    name = "L1" if pretraining.distill is None else "distillation loss"
+    name = _loss_name(config, pretraining)
     dev = "no dev split" if info["dev_loss"] is None else f"best dev {name} {info['dev_loss']:.4f}"
     return f"""# {kind}-{transformer.num_hidden_layers}L, hidden size {transformer.hidden_size}
 
@@ -37,14 +38,33 @@ def model_card(config: ModelConfig, pretraining: PretrainConfig, info: Mapping[s
 | training | {info["step"]} steps, {optimizer.name}, peak learning rate {optimizer.lr:g}, \
 {datarc.train_batch_size} utterances per process and micro-batch, seed {info["seed"]} |
 | loss | {dev} |
-{_how(pretraining)}
+{_how(config, pretraining)}
 Use it with S3PRL: `aalbert downstream -m train -u aalbert_local -k THIS_FOLDER -d aalbert_phone -n NAME`.
 """
 
 
-def _how(pretraining: PretrainConfig) -> str:
-    """Return the rows of what only some models have: a teacher, sub-networks."""
+def _loss_name(config: ModelConfig, pretraining: PretrainConfig) -> str:
+    if pretraining.distill is not None:
+        return "distillation loss"
+    task = config.task
+    if not task.unit_weight:
+        return "L1"
+    if not task.reconstruction_weight:
+        return "cross-entropy"
+    return f"{task.reconstruction_weight:g} L1 + {task.unit_weight:g} cross-entropy"
+
+
+def _how(config: ModelConfig, pretraining: PretrainConfig) -> str:
+    """Return the rows of what only some models have: relative positions, units, a teacher, sub-networks."""
     rows = ""
+    if config.transformer.positions != "sinusoid":
+        rows += f"| positions | {config.transformer.positions} |\n"
+    if config.task.unit_weight and pretraining.distill is None:
+        units, source = pretraining.units, "MFCC of each token"
+        if units.layer is not None:
+            # Not its path, which says nothing to others.
+            source = f"layer {units.layer} of {Path(units.source).name}"
+        rows += f"| units | {config.task.num_units} clusters of {source}, {config.task.units_per_token} a token |\n"
     if pretraining.distill is not None:
         distill = pretraining.distill
         learned = f"average of the last {distill.average_top_k} layers" if distill.average_top_k else "layer by layer"
