@@ -167,9 +167,9 @@ def _drop_copies(found: Found) -> None:
         key = tuple(part for part in parts if part.lower() not in FORMATS)
         (plain if len(key) == len(parts) else copies.setdefault(key, [])).append(file)
     for file in plain if copies else ():
-        if (parts := tuple(_parts(file))) in copies:
-            copies[parts].append(file)
-    dropped = {}
+        if (key := _parts(file)) in copies:
+            copies[key].append(file)
+    dropped: dict[AudioFile, AudioFile] = {}
     for files in copies.values():
         best, *others = sorted(files, key=lambda file: (_ORDER[suffix_of(file.path)], file.path))
         # Of one format, in flac/1.flac and in 1.flac, they are no copies: nobody keeps one recording twice like that.
@@ -181,8 +181,8 @@ def _drop_copies(found: Found) -> None:
         ]
 
 
-def _parts(file: AudioFile) -> list[str]:
-    return without_audio_suffix(file.path).split(os.sep)  # noqa: PTH206
+def _parts(file: AudioFile) -> tuple[str, ...]:
+    return tuple(without_audio_suffix(file.path).split(os.sep))  # noqa: PTH206
 
 
 def _look_at(entry: os.DirEntry[str]) -> AudioFile | str:

@@ -103,6 +103,16 @@ def _parts(source: str | bytes | BinaryIO) -> list[str | bytes | BinaryIO]:
             opened.close()
 
 
+def length_of(source: str | bytes | BinaryIO) -> int:
+    """Return the number of samples in a file, by its header or, where that does not know, by decoding it.
+
+    Raises:
+        soundfile.SoundFileError, OSError: it cannot be opened or decoded.
+    """
+    streams = sound_streams(source)
+    return sum(each.frames if each.frames < UNKNOWN_LENGTH else len(each.read_all()) for each in streams)
+
+
 def read_audio(path: Path | str, sample_rate: int = 16000, notes: list[str] | None = None) -> np.ndarray:
     """Decode a whole file.
 
@@ -120,9 +130,7 @@ def read_audio(path: Path | str, sample_rate: int = 16000, notes: list[str] | No
         AudioError: missing, corrupt, empty, or with samples that are not finite.
     """
     try:
-        # By its bytes: soundfile itself cannot encode a name that is no UTF-8.
-        name = os.fsencode(path) if os.name == "posix" else str(path)
-        streams = [(stream.read_all(), stream.samplerate) for stream in sound_streams(name)]
+        streams = [(stream.read_all(), stream.samplerate) for stream in sound_streams(_system_name(path))]
     except (soundfile.SoundFileError, OSError, RuntimeError, ValueError, MemoryError) as error:
         # ValueError: a zero byte in the name; MemoryError: a damaged header that promises a million channels.
         raise AudioError(f"{path}: {_reason(path, error)}") from error
@@ -141,12 +149,18 @@ def is_silent(wav: np.ndarray) -> bool:
 
 
 def header_of(path: Path) -> tuple[int, int] | None:
-    """Return sample rate (Hz) and number of samples as a file's header has them; None where it cannot be opened."""
+    """Return a file's sample rate (Hz) and number of samples; None where it cannot be opened."""
+    name = _system_name(path)
     try:
-        with soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else str(path)) as file:
-            return file.samplerate, file.frames
+        with soundfile.SoundFile(name) as file:
+            return file.samplerate, length_of(name)
     except (soundfile.SoundFileError, OSError, RuntimeError, ValueError):
         return None
+
+
+def _system_name(path: Path | str) -> str | bytes:
+    # By its bytes: soundfile itself cannot encode a name that is no UTF-8.
+    return os.fsencode(path) if os.name == "posix" else str(path)
 
 
 def _reason(path: Path | str, error: Exception) -> str:

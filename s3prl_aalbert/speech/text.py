@@ -25,8 +25,11 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         AalbertError: it cannot be read, or is not text in UTF-8 or UTF-16.
     """
+    if path.is_char_device() or path.is_block_device():
+        raise AalbertError(f"{path}: is no file")  # /dev/zero never ends
     try:
-        text = path.read_bytes().decode(encoding_of(path))
+        raw = path.read_bytes()  # once: it may be a pipe
+        text = raw.decode(_encoding(raw))
     except OSError as error:
         raise AalbertError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -45,7 +48,11 @@ def encoding_of(path: Path) -> str:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+        return _encoding(file.read(2))
+
+
+def _encoding(start: bytes) -> str:
+    return "utf-16" if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
 def number(text: str) -> float:

@@ -16,6 +16,7 @@ import soundfile
 from s3prl_aalbert.checkpoint import write_atomically
 from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError, environment_fault
 from s3prl_aalbert.printable import LONGEST_MESSAGE, printable
+from s3prl_aalbert.speech.reading import length_of
 
 FOLDER = "len_for_bucket"
 SPLITS = ("train-clean-100", "dev-clean", "test-clean")
@@ -27,7 +28,7 @@ def write_lengths(root: Path, split: str) -> Path:
     Raises:
         AalbertError: the split has no .flac files, or a damaged one.
     """
-    files = sorted((root / split).rglob("*.flac"))
+    files = sorted(path for path in (root / split).rglob("*.flac") if not path.name.startswith("."))
     if not files:
         raise AalbertError(f"{root / split}: no .flac files, expected a split of LibriSpeech")
     rows = [(path.relative_to(root).as_posix(), _num_samples(path)) for path in files]
@@ -46,10 +47,9 @@ def write_lengths(root: Path, split: str) -> Path:
 
 def _num_samples(path: Path) -> int:
     try:
-        frames: int = soundfile.info(path).frames
+        return length_of(str(path))
     except soundfile.SoundFileError as error:
         raise AalbertError(f"{path}: cannot be decoded ({error})") from error
-    return frames
 
 
 def main() -> int:

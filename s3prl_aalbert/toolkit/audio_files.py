@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import soundfile
 import torch
 
-from s3prl_aalbert.speech.reading import UNKNOWN_LENGTH, sound_streams
+from s3prl_aalbert.speech.reading import length_of, sound_streams
 
 Uri = str | PathLike[str] | BinaryIO
 
@@ -90,13 +90,12 @@ def load(
 
 def info(uri: Uri, format: str | None = None, **_ignored: Any) -> AudioMetaData:
     """Return the header of an audio file."""
-    frames = 0
-    for found in sound_streams(_plain(uri)):
-        frames += found.frames if found.frames < UNKNOWN_LENGTH else len(found.read_all())
-        bits, encoding = _ENCODINGS.get(found.subtype, (0, "UNKNOWN"))
-        encoding = "FLAC" if found.format == "FLAC" else encoding
-        header = AudioMetaData(found.samplerate, frames, found.channels, bits, encoding)
-    return header
+    source = _plain(uri)
+    frames = length_of(source)
+    found = next(sound_streams(source))
+    bits, encoding = _ENCODINGS.get(found.subtype, (0, "UNKNOWN"))
+    encoding = "FLAC" if found.format == "FLAC" else encoding
+    return AudioMetaData(found.samplerate, frames, found.channels, bits, encoding)
 
 
 def save(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from pathlib import Path
 
@@ -24,6 +25,18 @@ def test_lines_are_the_same_in_every_encoding(tmp_path: Path, encoding: str, lin
     text = line_end.join(["one", "  two words ", f"{MARK}{DECOMPOSED}", "next\u2028line"]) + line_end + "\x1a\0"
     (tmp_path / "a.txt").write_bytes(text.encode(encoding))
     assert read_lines(tmp_path / "a.txt") == ["one", "two words", COMPOSED, "next\u2028line", ""]
+
+
+def test_devices_and_pipes_as_text(tmp_path: Path) -> None:
+    with pytest.raises(AalbertError, match=r"^/dev/zero: is no file$"):
+        read_lines(Path("/dev/zero"))
+    with pytest.raises(AalbertError, match=r"cannot be read \(Is a directory\)"):
+        read_lines(tmp_path)
+    reader, writer = os.pipe()  # as the shell's <(command) is one
+    os.write(writer, b"\xef\xbb\xbfu1\nu2\n")
+    os.close(writer)
+    assert read_list(Path(f"/dev/fd/{reader}")) == ["u1", "u2"]
+    os.close(reader)
 
 
 def test_a_list_table_and_label_file_with_a_byte_order_mark(tmp_path: Path) -> None:
