@@ -21,6 +21,7 @@ class KnowsClasses(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_load_state_dict_pre_hook(_without_names)
+        self.register_load_state_dict_pre_hook(_with_other_outputs)
 
     @abstractmethod
     def classes(self) -> dict[str, list[str]]:
@@ -54,3 +55,16 @@ def _only(where: str, names: Sequence[str], others: Sequence[str]) -> str:
 def _without_names(module: KnowsClasses, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
     """Let a checkpoint that names no classes pass, as those before this check did."""
     state_dict.setdefault(prefix + STATE, module.classes())
+
+
+def _with_other_outputs(module: KnowsClasses, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Refuse a classifier of the same classes that was trained with another ``datarc.token_label``."""
+    if state_dict[prefix + STATE] != module.classes():
+        return  # told by set_extra_state
+    for name, own in module.named_parameters():
+        found = state_dict.get(prefix + name)
+        if found is not None and found.shape[1:] == own.shape[1:] and len(found) != len(own):
+            raise AalbertError(
+                f"the checkpoint's classifier has {len(found)} outputs a token, the task's {len(own)}: "
+                "set datarc.token_label as it was in training (each, or centre before there was a choice)"
+            )

@@ -94,6 +94,19 @@ def features_of(wav: np.ndarray, rate: int) -> torch.Tensor:
     return torch.randn(round(len(wav) / rate), 6, generator=generator)
 
 
+def test_a_classifier_of_another_token_label_is_refused(corpus: Path, tmp_path: Path) -> None:
+    each, centre = (phone_expert(corpus, tmp_path, 480, token_label=kind) for kind in ("each", "centre"))
+    classes = len(each.data.classes)
+    for ours, other in ((each, centre), (centre, each)):
+        sizes = [module.model[-1].out_features for module in (other, ours)]
+        assert sorted(sizes) == [classes, 3 * classes]
+        message = "classifier has {} outputs a token, the task's {}: set datarc.token_label".format(*sizes)
+        with pytest.raises(AalbertError, match=message):
+            ours.load_state_dict(other.state_dict())
+    again = phone_expert(corpus, tmp_path, 480)
+    again.load_state_dict(each.state_dict())
+
+
 @pytest.mark.parametrize("token_label", ["each", "centre"])
 @pytest.mark.parametrize("rate", [160, 320, 480, 600])
 def test_grid_accuracy_is_that_of_a_plain_loop(corpus: Path, tmp_path: Path, rate: int, token_label: str) -> None:
