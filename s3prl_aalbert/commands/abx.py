@@ -6,7 +6,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from s3prl_aalbert.errors import AalbertError
 
@@ -24,6 +24,16 @@ NOTHING = "none"
 CONDITIONS = ("within", "across")
 Scores = dict[int, "AbxErrors"]
 """By layer."""
+
+
+class Source(NamedTuple):
+    """What is scored: an upstream, its key, and one layer or all."""
+
+    name: str
+    ckpt: str | None = None
+    model_config: str | None = None
+    selection: str = "hidden_states"
+    layer: int | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,32 +68,33 @@ def main(args: argparse.Namespace) -> int:
     if problems:
         raise AalbertError("; ".join(problems))
     spoken = load_segments(config)
-    scores = _score(args, args.upstream, spoken, (args.upstream_ckpt, args.upstream_model_config))
-    baseline = {} if args.against == NOTHING else _score(args, args.against, spoken)
+    own = Source(
+        args.upstream, args.upstream_ckpt, args.upstream_model_config, args.upstream_feature_selection, args.layer
+    )
+    other = Source(args.against)
+    scores = _score(own, spoken, args.seed)
+    baseline = {} if args.against == NOTHING else _score(other, spoken, args.seed)
     if len(baseline) > 1:
         raise AalbertError(f"--against {args.against}: has {len(baseline)} layers, expected an upstream with one")
     print(_table(args, spoken, scores, next(iter(baseline.values()), None)))
     if args.out:
-        _write(args.out, {args.upstream: scores, **({args.against: baseline} if baseline else {})})
+        _write(args.out, [(own, scores), (other, baseline)])
     return 0
 
 
-def _score(
-    args: argparse.Namespace, name: str, spoken: Sequence[Spoken], source: tuple[str | None, str | None] = (None, None)
-) -> Scores:
+def _score(source: Source, spoken: Sequence[Spoken], seed: int) -> Scores:
     """Return the errors of one upstream, of the layer asked for or of all."""
     import numpy as np
     import torch
 
     from s3prl_aalbert.audio_io import read_audio
     from s3prl_aalbert.downstream.abx import abx_errors, pool_segments
-    from s3prl_aalbert.downstream.states import HIDDEN_STATES, hidden_states, samples_per_token
+    from s3prl_aalbert.downstream.states import hidden_states, samples_per_token
     from s3prl_aalbert.toolkit.upstreams import build_upstream
 
-    torch.manual_seed(args.seed)
-    upstream = build_upstream(name, *source).eval()
-    own = name == args.upstream
-    selection, layer = (args.upstream_feature_selection, args.layer) if own else (HIDDEN_STATES, None)
+    torch.manual_seed(seed)
+    name, ckpt, model_config, selection, layer = source
+    upstream = build_upstream(name, ckpt, model_config).eval()
     rate = samples_per_token(upstream, selection)
     pooled = []
     for one in spoken:
@@ -119,16 +130,16 @@ def _table(args: argparse.Namespace, spoken: Sequence[Spoken], scores: Scores, b
     return "\n".join(lines)
 
 
-def _write(path: Path, found: dict[str, Scores]) -> None:
+def _write(path: Path, found: Sequence[tuple[Source, Scores]]) -> None:
     """Write the error of every upstream, layer and pair of speakers as CSV."""
     from s3prl_aalbert.downstream.phone.expert import write_csv
 
-    rows: list[Sequence[object]] = [("upstream", "layer", "condition", "speaker", "speaker_of_x", "error")]
-    for name, scores in found.items():
+    rows: list[Sequence[object]] = [("upstream", "selection", "layer", "condition", "speaker", "speaker_of_x", "error")]
+    for source, scores in found:
         for layer, errors in scores.items():
             for row, first in enumerate(errors.speakers):
                 for column, second in enumerate(errors.speakers):
                     value = errors.matrix[row, column]
                     condition = CONDITIONS[row != column]
-                    rows.append((name, layer, condition, first, second, f"{value:.6f}"))
+                    rows.append((source.name, source.selection, layer, condition, first, second, f"{value:.6f}"))
     write_csv(path, rows)

@@ -101,6 +101,12 @@ def test_the_command_records_every_pair_of_speakers(
     within = [float(r["error"]) for r in rows if r["layer"] == "0" and r["condition"] == "within"]
     shown = capsys.readouterr().out.splitlines()
     assert shown[2].split()[:2] == ["0", f"{100 * np.mean(within[:3]):.1f}"] and len(shown) == 2 + 5
+    options = ["-u", "aalbert_features", "-s", "no_cmvn", "--speech", str(speech), "--exclude", "--out", str(out)]
+    assert main(["abx", *options]) == 0
+    with out.open(encoding="utf-8", newline="") as file:
+        found = {(row["upstream"], row["selection"]): row["error"] for row in csv.DictReader(file)}
+    assert set(found) == {("aalbert_features", "no_cmvn"), ("aalbert_features", "hidden_states")}
+    capsys.readouterr()
     assert main([*argv, "-l", "2", "--against", "none"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]] == ["2"]
 
