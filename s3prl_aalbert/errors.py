@@ -52,7 +52,7 @@ def check_new_folder(output: Path) -> None:
 def environment_fault(error: OSError | RuntimeError) -> str | None:
     """Return in one sentence what the disk or a path did, or None for an error that only a bug can cause."""
     if isinstance(error, RuntimeError):
-        if fault := lost_worker(error):
+        if fault := lost_worker(error) or lost_process(error):
             return fault
         # Of Path.expanduser.
         no_user = "Could not determine home directory" in str(error)
@@ -84,3 +84,11 @@ def lost_worker(error: RuntimeError) -> str | None:
         "a process that loads audio was killed: out of memory, most likely; lower num_workers of the configuration's "
         "datarc, or the batch size, and go on with -a"
     )
+
+
+def lost_process(error: RuntimeError) -> str | None:
+    """Return in one sentence that another process of a distributed run is gone, or None for another error."""
+    text = str(error)
+    if not (type(error).__name__.startswith("Dist") or "monitoredBarrier" in text or " by peer" in text):
+        return None
+    return f"this process lost the others of its run; the first one that ended says why ({' '.join(text.split()[:40])})"

@@ -7,11 +7,13 @@ import contextlib
 import copy
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s3prl_aalbert.errors import AalbertError, near_folder
+from s3prl_aalbert.errors import EXIT_STOPPED, EXIT_USER_ERROR, AalbertError, lost_process, near_folder
+from s3prl_aalbert.pretrain.signals import Stopped, StopSignal
 
 if TYPE_CHECKING:
     from s3prl_aalbert.config import ModelConfig
@@ -74,29 +76,55 @@ def run(
 ) -> int:
     """Run pre-training or, with a teacher, distillation; of a recipe every stage that is not done yet."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    from s3prl_aalbert.locking import locked
+    with StopSignal() as stop:  # before torch is imported, which takes seconds
+        try:
+            from s3prl_aalbert.locking import locked
 
-    with contextlib.nullcontext() if args.dry_run else locked(_expdir(args)):
-        return _run(args, load_teacher, default_config)
+            with contextlib.nullcontext() if args.dry_run else locked(_expdir(args)):
+                return _run_stages(args, load_teacher, default_config, stop)
+        except Stopped as signal:
+            if not _follower():
+                print(f"stopped by {signal} before the first step: there was nothing to save", file=sys.stderr)
+            return EXIT_STOPPED
 
 
-def _run(args: argparse.Namespace, load_teacher: Callable[[argparse.Namespace, Any], Any], default_config: str) -> int:
+def _run_stages(
+    args: argparse.Namespace,
+    load_teacher: Callable[[argparse.Namespace, Any], Any],
+    default_config: str,
+    stop: StopSignal,
+) -> int:
     stages = _stages(args)
     if not stages:
-        return build(args, load_teacher, default_config).run()
+        return _built(args, load_teacher, default_config).run(stop)
     for number, stage in enumerate(stages, 1):
         place = f"stage {number} of {len(stages)}, {stage.name}"
         if (stage.expdir / "model.safetensors").is_file():
             logger.info("%s: done, in %s", place, stage.expdir)
             continue
         logger.info("%s: %s", place, stage.expdir)
-        code = build(_stage_arguments(args, stage, number), load_teacher, default_config, stage).run()
+        code = _built(_stage_arguments(args, stage, number), load_teacher, default_config, stage).run(stop)
         if args.dry_run:
             logger.info("dry run: the other stages were checked as far as their configuration goes")
             return code
         if code:
             return code
     return 0
+
+
+def _built(*described: Any) -> Pretrainer:
+    """Return ``build``; of the processes of one machine, which all find the same mistake, one says it."""
+    try:
+        return build(*described)
+    except (AalbertError, RuntimeError) as error:
+        if _follower() and (isinstance(error, AalbertError) or lost_process(error)):
+            raise SystemExit(EXIT_USER_ERROR) from error
+        raise
+
+
+def _follower() -> bool:
+    """Return whether torchrun or srun has started other processes on this machine before this one."""
+    return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) != "0"
 
 
 def _stages(args: argparse.Namespace) -> list[Stage]:
@@ -156,14 +184,13 @@ def build(
         stage: of a recipe, whose configurations go before -g and -c.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    from s3prl_aalbert.checkpoint import load_training_state
     from s3prl_aalbert.device import checked_device
     from s3prl_aalbert.pretrain.launch import RunOptions
     from s3prl_aalbert.pretrain.runner import Pretrainer
 
     expdir = _expdir(args)
     resume_from = _resume_from(args, expdir)
-    past = load_training_state(resume_from) if resume_from else {}
+    past = _load_past(resume_from) if resume_from else {}
     if resume_from and not args.auto_resume and not args.dry_run:
         _check_nothing_newer(expdir, resume_from, past.get("step") or 0)
     model_config, config, seed = _configs(args, past, resume_from, default_config, stage)
@@ -221,6 +248,26 @@ def _resume_from(args: argparse.Namespace, expdir: Path) -> Path | None:
     if own is not None and not args.dry_run:
         raise AalbertError(f"{expdir}: holds {own.name} already; go on with -a, or choose another -n")
     return None
+
+
+def _load_past(path: Path) -> dict[str, Any]:
+    """Return a training state; where it cannot be read, the message names the newest whole one before it."""
+    from s3prl_aalbert.checkpoint import CheckpointError, load_training_state, training_states
+
+    try:
+        return load_training_state(path)
+    except CheckpointError as error:
+        states = training_states(path.parent)
+        damaged = [path.name]
+        for earlier in reversed(states[: states.index(path)] if path in states else []):
+            try:
+                step = load_training_state(earlier).get("step")
+            except CheckpointError:
+                damaged.append(earlier.name)
+                continue
+            advice = f"remove {' and '.join(damaged)}, and -a goes on from there"
+            raise AalbertError(f"{error}; {earlier.name} (step {step}) is whole: {advice}") from error
+        raise
 
 
 def _check_nothing_newer(expdir: Path, resume_from: Path, step: int) -> None:

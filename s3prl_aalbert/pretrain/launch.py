@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,28 +30,6 @@ class RunOptions:
     dry_run: bool = False
     resume_from: Path | None = None
     init: Path | None = None
-
-
-# SIGUSR1 is what batch systems send some minutes before the time is up.
-OF_BATCH_SYSTEMS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
-
-
-class StopSignal:
-    """Remembers a signal to stop so that the loop stops between steps; a second one interrupts at once."""
-
-    def __init__(self, numbers: Sequence[int] = (signal.SIGINT, *OF_BATCH_SYSTEMS)) -> None:
-        self.received: int | None = None
-        self._previous = {number: signal.signal(number, self._handle) for number in numbers}
-
-    def _handle(self, number: int, frame: Any) -> None:
-        if self.received is not None:
-            raise KeyboardInterrupt
-        self.received = number
-
-    def restore(self) -> None:
-        """Give the signals back to whoever handled them before."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
 
 
 def launch(config: PretrainConfig, options: RunOptions) -> Fabric:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from s3prl_aalbert.audio_io import AudioError
 from s3prl_aalbert.errors import AalbertError, lost_worker
 from s3prl_aalbert.parcels import send, workers_within_limits
+from s3prl_aalbert.pretrain.signals import OF_BATCH_SYSTEMS
 
 T = TypeVar("T")
 Keys = list[tuple[int, int]]
@@ -93,7 +94,7 @@ def _as_is(batch: T) -> T:
 
 def _outlive_signals(_: int) -> None:
     """Leave stopping to the training process: Ctrl-C and job managers signal workers too, before it has saved."""
-    for number in (signal.SIGINT, getattr(signal, "SIGUSR1", signal.SIGINT)):
+    for number in {signal.SIGINT, *OF_BATCH_SYSTEMS} - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)
     # A second SIGTERM ends the worker: that is the training process insisting.
     signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))

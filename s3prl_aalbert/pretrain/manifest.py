@@ -264,7 +264,8 @@ def _number(file: Path, row: Mapping[str, str], name: str) -> int:
     text = row.get(name, "")
     if not text:
         return UNKNOWN
-    if not text.isdecimal() or len(text) > MAX_DIGITS or int(text) >= 1 << 63:
+    digits = text.removeprefix("-") if name == "mtime_ns" else text  # some disks begin before 1970
+    if not digits.isdecimal() or len(digits) > MAX_DIGITS or abs(int(text)) >= 1 << 63:
         raise AalbertError(f'{file}: {name} of {row["path"]} is "{text}", expected a whole number')
     return int(text)
 

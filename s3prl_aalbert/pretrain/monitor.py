@@ -17,8 +17,6 @@ from s3prl_aalbert.objective import Picture
 
 logger = logging.getLogger(__name__)
 
-SMOOTHING = 0.98
-
 
 class Monitor:
     """Progress bar and TensorBoard of the leading process; silent on the others.
@@ -31,7 +29,6 @@ class Monitor:
     """
 
     def __init__(self, folder: Path | None, total_steps: int, first_step: int, enabled: bool):
-        self.smoothed: float | None = None
         self._bar = tqdm(
             total=total_steps,
             initial=first_step,
@@ -53,10 +50,9 @@ class Monitor:
         if self._writer is not None:
             self._writer.close()
 
-    def step(self, loss: float, lr: float) -> None:
-        """Advance by one step and show its loss (smoothed) and learning rate."""
-        self.smoothed = loss if self.smoothed is None else SMOOTHING * self.smoothed + (1 - SMOOTHING) * loss
-        self._bar.set_postfix_str(f"loss {self.smoothed:.4f}, lr {lr:.2e}", refresh=False)
+    def step(self, smoothed_loss: float, lr: float) -> None:
+        """Advance by one step and show the smoothed loss and the learning rate."""
+        self._bar.set_postfix_str(f"loss {smoothed_loss:.4f}, lr {lr:.2e}", refresh=False)
         self._bar.update()
 
     def scalars(self, step: int, values: dict[str, float]) -> None:

@@ -39,10 +39,11 @@ from s3prl_aalbert.pretrain.budget import TimeBudget
 from s3prl_aalbert.pretrain.card import model_card
 from s3prl_aalbert.pretrain.config import PretrainConfig
 from s3prl_aalbert.pretrain.corpus import Corpus, load_corpus, manifest_path
-from s3prl_aalbert.pretrain.launch import RunOptions, StopSignal, launch
+from s3prl_aalbert.pretrain.launch import RunOptions, launch
 from s3prl_aalbert.pretrain.monitor import Monitor
 from s3prl_aalbert.pretrain.objectives import build_objective, initialise_from
 from s3prl_aalbert.pretrain.optim import build_optimizer, lr_factor
+from s3prl_aalbert.pretrain.signals import StopSignal
 from s3prl_aalbert.pretrain.units import label_corpus, random_units, unit_features
 from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE, training_digests
 from s3prl_aalbert.supernet.space import architectures_of_step
@@ -50,6 +51,8 @@ from s3prl_aalbert.supernet.space import architectures_of_step
 logger = logging.getLogger(__name__)
 
 BEST_STATE = "dev-best.ckpt"
+SMOOTHING = 0.98
+"""Share that the smoothed loss keeps at each step."""
 DRY_RUN_STEPS = 2
 STATISTICS_UTTERANCES = 1000
 """Whose features give the statistics of ``audio.cmvn: corpus``."""
@@ -78,6 +81,7 @@ class Pretrainer:
         self.budget = TimeBudget(config.runner.max_hours)
         self.fabric = launch(config, options)
         self.step, self.best_dev, self.lowest_loss = 0, math.inf, math.inf
+        self.smoothed_loss: float | None = None
         torch.manual_seed(options.seed)
         objective = build_objective(model_config, config, teacher)
         if options.init and not options.resume_from:
@@ -166,8 +170,19 @@ class Pretrainer:
 
     # ------------------------------------------------------------------------------------------- loop
 
-    def run(self) -> int:
-        """Train to the last step and return the exit code: 0 when done, EXIT_STOPPED after a signal."""
+    def run(self, stop: StopSignal | None = None) -> int:
+        """Train to the last step and return the exit code: 0 when done, EXIT_STOPPED after a signal.
+
+        Args:
+            stop: where it stands already; otherwise signals are taken from now on.
+        """
+        if stop is None:
+            with StopSignal() as stop:
+                return self.run(stop)
+        with stop.deferred():
+            return self._run(stop)
+
+    def _run(self, stop: StopSignal) -> int:
         runner, options = self.config.runner, self.options
         self._announce()
         last = self.step + DRY_RUN_STEPS if options.dry_run else runner.total_steps
@@ -176,13 +191,9 @@ class Pretrainer:
             if not self._released():  # it ended between its last state and the release
                 self._release()
             return 0
-        stop = StopSignal()
-        try:
-            folder = None if options.dry_run else options.expdir
-            with Monitor(folder, last, self.step, self.fabric.is_global_zero) as monitor:
-                stopped = self._loop(monitor, last, stop)
-        finally:
-            stop.restore()
+        folder = None if options.dry_run else options.expdir
+        with Monitor(folder, last, self.step, self.fabric.is_global_zero) as monitor:
+            stopped = self._loop(monitor, last, stop)
         if options.dry_run:
             self._report_dry_run()
         elif not stopped:
@@ -196,8 +207,8 @@ class Pretrainer:
         for micro_batches in self.batches:
             self.step += 1
             loss, grad_norm, lr = self.train_step(micro_batches)
-            self._check_loss(loss, monitor, micro_batches)
-            monitor.step(loss, lr)
+            self._check_loss(loss, micro_batches)
+            monitor.step(self._smooth(loss), lr)
             if self.step % runner.log_step == 0:
                 values = {"loss": loss, "lr": lr, "grad_norm": grad_norm, "steps_per_second": monitor.speed(self.step)}
                 monitor.scalars(self.step, values)
@@ -265,12 +276,17 @@ class Pretrainer:
         assert isinstance(reduced, Tensor)
         return reduced.item()
 
-    def _check_loss(self, loss: float, monitor: Monitor, micro_batches: list[Batch]) -> None:
+    def _smooth(self, loss: float) -> float:
+        before = loss if self.smoothed_loss is None else self.smoothed_loss
+        self.smoothed_loss = SMOOTHING * before + (1 - SMOOTHING) * loss
+        return self.smoothed_loss
+
+    def _check_loss(self, loss: float, micro_batches: list[Batch]) -> None:
         files = [path for batch in micro_batches for path in batch.paths]
         shown = ", ".join(files[:8]) + (f" and {len(files) - 8} more" if len(files) > 8 else "")
         if not math.isfinite(loss):
             raise AalbertError(f"the loss is {loss} at step {self.step}; nothing was saved since. Its batch: {shown}")
-        factor, smoothed = self.config.runner.divergence_factor, monitor.smoothed
+        factor, smoothed = self.config.runner.divergence_factor, self.smoothed_loss
         if smoothed is None or not factor:
             return
         self.lowest_loss = min(self.lowest_loss, smoothed)
@@ -374,6 +390,7 @@ class Pretrainer:
             "budget": self.budget.state_dict(),
             "best_dev": self.best_dev,
             "lowest_loss": self.lowest_loss,
+            "smoothed_loss": self.smoothed_loss,
             "seed": self.options.seed,
             "pretrain_config": to_dict(self.config),
         }
@@ -409,6 +426,8 @@ class Pretrainer:
             self.budget.load_state_dict(state["budget"])
         numbers = int(state["step"]), float(state["best_dev"]), float(state["lowest_loss"])
         self.step, self.best_dev, self.lowest_loss = numbers
+        if state.get("smoothed_loss") is not None:  # older states have none: the smoothing starts anew
+            self.smoothed_loss = float(state["smoothed_loss"])
 
     def _restore_optimizer(self, state: dict[str, Any]) -> None:
         """Restore what the optimiser has gathered; weight decay, betas and the like are those of this configuration."""

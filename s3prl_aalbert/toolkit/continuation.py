@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.pretrain.launch import StopSignal
+from s3prl_aalbert.pretrain.signals import StopSignal
 from s3prl_aalbert.toolkit.replace import Changed, replaced
 
 logger = logging.getLogger(__name__)

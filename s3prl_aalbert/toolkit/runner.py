@@ -19,8 +19,8 @@ from s3prl_aalbert import toolkit
 from s3prl_aalbert.checkpoint import write_atomically
 from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
 from s3prl_aalbert.locking import locked
-from s3prl_aalbert.pretrain.launch import OF_BATCH_SYSTEMS, StopSignal
 from s3prl_aalbert.pretrain.monitor import pass_over_unwritten
+from s3prl_aalbert.pretrain.signals import OF_BATCH_SYSTEMS, StopSignal
 from s3prl_aalbert.toolkit.bars import counting_bars
 from s3prl_aalbert.toolkit.building import checked_building, unpickling_sentence
 from s3prl_aalbert.toolkit.continuation import Stopped, exact_continuation
@@ -42,30 +42,28 @@ def run(argv: Sequence[str]) -> int:
         argv: the options of ``run_downstream.py``, without the program name.
 
     Returns:
-        0, or EXIT_STOPPED where SIGTERM or SIGUSR1 ended a training, which has saved.
+        0, or EXIT_STOPPED where a signal of a batch system ended a training, which has saved.
 
     Raises:
         AalbertError: a mistake in the options, or one that a task reported.
         SystemExit: the option parser refused the options, or ``--help`` was asked for.
     """
-    stop = StopSignal(OF_BATCH_SYSTEMS if "train" in argv else ())
-    try:
-        toolkit.activate()
-        from s3prl import run_downstream
+    with StopSignal(OF_BATCH_SYSTEMS if "train" in argv else ()) as stop, stop.deferred():
+        try:
+            toolkit.activate()
+            from s3prl import run_downstream
 
-        from s3prl_aalbert.toolkit import arguments
+            from s3prl_aalbert.toolkit import arguments
 
-        logging.basicConfig(level=logging.INFO)  # as S3PRL's main() does a moment later
-        folder = arguments.training_folder(argv)
-        with nullcontext() if folder is None else locked(folder):
-            typed = [PROGRAM, *arguments.complete(argv)]
-            with replaced(sys, "argv", typed), _changed_runner(run_downstream, stop):
-                _run_main(run_downstream.main)
-    except Stopped as stopped:
-        logger.warning("%s", stopped)
-        return EXIT_STOPPED
-    finally:
-        stop.restore()
+            logging.basicConfig(level=logging.INFO)  # as S3PRL's main() does a moment later
+            folder = arguments.training_folder(argv)
+            with nullcontext() if folder is None else locked(folder):
+                typed = [PROGRAM, *arguments.complete(argv)]
+                with replaced(sys, "argv", typed), _changed_runner(run_downstream, stop):
+                    _run_main(run_downstream.main)
+        except Stopped as stopped:
+            logger.warning("%s", stopped)
+            return EXIT_STOPPED
     return 0
 
 

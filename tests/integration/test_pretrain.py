@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,6 +76,10 @@ def test_resuming_is_exact(model: ModelConfig, speech: Path, tmp_path: Path, sto
     expected = load_training_state(tmp_path / "straight" / "states-10.ckpt")
     found = load_training_state(tmp_path / "parts" / "states-10.ckpt")
     assert found["batches"] == expected["batches"]
+    # Behind divergence_factor; a smoothing that starts anew differs in its lowest value.
+    assert [found[key] for key in ("smoothed_loss", "lowest_loss")] == [
+        expected[key] for key in ("smoothed_loss", "lowest_loss")
+    ]
     for key, moments in expected["optimizer"]["state"].items():
         for moment, value in moments.items():
             assert torch.equal(torch.as_tensor(value), torch.as_tensor(found["optimizer"]["state"][key][moment]))
@@ -248,7 +253,7 @@ def wait_for_state(process: subprocess.Popen, expdir: Path) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGKILL])
 def test_a_signal_leaves_a_state_to_go_on_from(speech: Path, tmp_path: Path, number: signal.Signals) -> None:
     with subprocess.Popen(command(speech, tmp_path), stderr=subprocess.PIPE, text=True) as process:
         wait_for_state(process, tmp_path)
@@ -297,6 +302,28 @@ def test_two_processes_equal_one_with_twice_the_batch_and_resume_on_the_other_nu
     assert_same_training(tmp_path / "one", tmp_path / "two", 5)
     pretrain_on(2, speech, tmp_path / "from_one", 5, 2, "-e", str(tmp_path / "one" / "states-3.ckpt"))
     assert_same_training(tmp_path / "one", tmp_path / "from_one", 5)
+
+
+def test_a_damaged_latest_state_names_the_whole_one_before_it(
+    model: ModelConfig, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run(model, configured(speech, total=6, save_step=2, max_keep=3), tmp_path)
+    newest, before, oldest = (tmp_path / f"states-{step}.ckpt" for step in (6, 4, 2))
+    more = ["--device", "cpu", "-o", "config.runner.total_steps=7"]
+    remove: list[str] = []
+    for damaged, whole in ((newest, before), (before, oldest), (oldest, None)):
+        damaged.write_bytes(damaged.read_bytes()[:-100])
+        remove.append(damaged.name)
+        for start in (["-a", "-p", str(tmp_path)], ["-e", str(newest), "-p", str(tmp_path)]):
+            assert main(["pretrain", *start, *more]) == 2
+            told = capsys.readouterr().err.splitlines()[-1]
+            assert told.startswith(f"aalbert pretrain: {newest}: ") and "damaged" in told
+            advice = f"is whole: remove {' and '.join(remove)}, and -a goes on from there"
+            assert told.endswith(f"; {whole.name} (step {whole.stem[7:]}) {advice}" if whole else "`aalbert pretrain`")
+    shutil.copy(tmp_path / "dev-best.ckpt", oldest)  # of one of these steps: whole, and older than the two that go
+    newest.unlink()
+    before.unlink()
+    assert main(["pretrain", "-a", "-p", str(tmp_path), *more]) == 0
 
 
 def test_a_mistyped_init_is_told_before_the_speech_is_decoded(speech: Path, tmp_path: Path) -> None:

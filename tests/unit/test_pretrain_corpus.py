@@ -339,6 +339,14 @@ def test_same_size_but_another_time_is_decoded_again(speech: Path, manifest: Pat
     assert decoded == ["2.wav"]
 
 
+@pytest.mark.parametrize("seconds", [-10, -300_000_000])
+def test_a_date_before_1970_is_one_as_any_other(speech: Path, manifest: Path, decoded: list[str], seconds: int) -> None:
+    os.utime(speech / "c" / "2.wav", ns=(0, seconds * 10**9))
+    before = load(speech, manifest=manifest)
+    decoded.clear()
+    assert list(load(speech, manifest=manifest).utterances) == list(before.utterances) and decoded == []
+
+
 def test_several_workers_see_what_one_sees(tmp_path: Path) -> None:
     for index in range(decoding.FEW + 20):
         record(tmp_path / "many" / f"s{index % 7}" / f"{index}.wav", 0.31 + index / 1000)
