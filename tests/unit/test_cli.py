@@ -67,7 +67,7 @@ def test_every_example_parses(words: list[str]) -> None:
 def test_the_help_of_downstream_has_s3prls_own_options() -> None:
     """Held against the parser that S3PRL 0.4.18 builds itself."""
     from s3prl_aalbert.toolkit import activate
-    from s3prl_aalbert.toolkit.arguments import _s3prl_parser
+    from s3prl_aalbert.toolkit.options import _s3prl_parser
 
     activate()
     ours, theirs = command_parser("downstream", cli._load_command("downstream")), _s3prl_parser()
