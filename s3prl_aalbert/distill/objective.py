@@ -5,6 +5,7 @@ Legend: B batch, S samples, T student tokens, D student width, E teacher width.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -20,6 +21,8 @@ from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.masking import MaskPlan, apply_mask, length_mask
 from s3prl_aalbert.model import AalbertModel
 from s3prl_aalbert.objective import Loss, Speech
+
+logger = logging.getLogger(__name__)
 
 
 class Teacher(Protocol):
@@ -70,6 +73,7 @@ class MaskedDistillation(nn.Module):
         self.model = AalbertModel(config)
         states = self._teacher_states([torch.zeros(16000)], torch.device("cpu"))
         self._check_layers(len(states))
+        self.top_k = self._top_k(len(states))
         widths = [states[-1 if layer is None else layer].size(-1) for _, layer in distill.pairs]
         self.projections = nn.ModuleList(nn.Linear(config.transformer.hidden_size, width) for width in widths)
         initialise(self.projections, config.transformer.initializer_range)
@@ -78,11 +82,14 @@ class MaskedDistillation(nn.Module):
         student, teacher = zip(*self.distill.pairs, strict=True)
         check_layers("student", student, self.config.transformer.num_hidden_layers + 1, "student")
         check_layers("teacher", (-1 if n is None else n for n in teacher), teacher_states, "teacher")
+
+    def _top_k(self, teacher_states: int) -> int:
+        """Return how many of the teacher's last layers are averaged: no more than it has."""
         layers = max(teacher_states - 1, 1)  # hidden states begin with the input embedding; features are one state
-        if (self.distill.average_top_k or 1) > layers:
-            raise AalbertError(
-                f"distill.average_top_k is {self.distill.average_top_k}; the teacher has {layers} layers"
-            )
+        wanted = self.distill.average_top_k or 1
+        if wanted > layers:
+            logger.warning("distill.average_top_k is %d; the teacher has %d layers, all are averaged", wanted, layers)
+        return min(wanted, layers)
 
     def weight(self, num_samples: Tensor, selected_frames: float) -> float:
         """Return what the loss of a batch is divided by: its real tokens."""
@@ -134,7 +141,7 @@ class MaskedDistillation(nn.Module):
     def _target(self, states: Sequence[Tensor], layer: int | None) -> Tensor:
         if layer is not None:
             return states[layer]
-        return torch.stack(list(states[-(self.distill.average_top_k or 1) :])).mean(0)
+        return torch.stack(list(states[-self.top_k :])).mean(0)
 
     @torch.no_grad()
     def _teacher_states(self, wavs: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:
