@@ -13,7 +13,6 @@ import logging
 import math
 import os
 import pickle
-import re
 import struct
 import tempfile
 import zipfile
@@ -29,7 +28,7 @@ import yaml
 from torch import Tensor, nn
 
 from s3prl_aalbert.config import ModelConfig, from_dict, read_yaml, to_dict
-from s3prl_aalbert.errors import AalbertError, disk_fault
+from s3prl_aalbert.errors import AalbertError, disk_fault, is_url
 from s3prl_aalbert.yaml_config import leaves
 
 logger = logging.getLogger(__name__)
@@ -188,6 +187,8 @@ def check_regular(path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(f"{path}: is a {'folder' if path.is_dir() else 'device or a pipe'}, expected a file")
     size = path.stat().st_size
+    if not size:
+        raise CheckpointError(f"{path}: is empty (0 bytes)")
     if size > LARGEST_FILE:
         raise CheckpointError(f"{path}: has {size:,} bytes, expected a checkpoint of at most {LARGEST_FILE:,}")
     if _is_compressed(path):  # a few bytes may stand for gigabytes; torch writes none
@@ -306,7 +307,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         CheckpointError: nothing usable there, told in one sentence.
     """
-    if re.match(r"\w+://?", str(path)):  # pathlib makes one slash of two
+    if is_url(path):
         raise CheckpointError(f"{path}: is a URL, expected a file or folder; -u aalbert_url downloads")
     path = Path(path).expanduser()
     if path.is_dir():

@@ -5,8 +5,11 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
+
+from s3prl_aalbert.printable import printable
 
 EXIT_USER_ERROR = 2
 """A mistake that the message tells how to mend."""
@@ -28,14 +31,23 @@ _REASONS = {
 class AalbertError(Exception):
     """A mistake in input, configuration or environment, told in one clear sentence.
 
-    The message names the file or key, what was found and what was expected.
+    The message names the file or key, what was found and what was expected. Whatever a name in it holds is shown.
     """
+
+    def __str__(self) -> str:
+        """Return the message as one line in which every character shows."""
+        return printable(super().__str__())
 
 
 def did_you_mean(found: str, choices: Iterable[str]) -> str:
     """Return ``' (did you mean "x"?)'`` for the nearest of ``choices``, or an empty string."""
     near = difflib.get_close_matches(found, list(choices), n=1, cutoff=0.5)
     return f' (did you mean "{near[0]}"?)' if near else ""
+
+
+def is_url(path: object) -> bool:
+    """Tell whether a path is none; pathlib makes one slash of two."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) is not None
 
 
 def near_folder(missing: Path) -> str:

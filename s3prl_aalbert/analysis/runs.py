@@ -258,7 +258,10 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _read_results(folder: Path) -> dict[str, Any]:
     try:
-        content = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
+        text = (folder / RESULTS_FILE).read_text(encoding="utf-8")
+        if not text:
+            raise DamagedRun(f"{RESULTS_FILE} is empty (0 bytes)")
+        content = json.loads(text)
     except (OSError, ValueError) as error:
         raise DamagedRun(f"{RESULTS_FILE} is damaged ({error})") from error
     if not isinstance(content, dict):

@@ -113,6 +113,8 @@ def detections(path: Path) -> list[str]:
         xml.sax.parse(str(path), handler)
     except xml.sax.SAXParseException as error:
         raise AalbertError(f"{path}:{error.getLineNumber()}: is not valid XML ({error.getMessage()})") from error
+    except (ValueError, LookupError) as error:  # of its encoding
+        raise AalbertError(f"{path}:1: is not valid XML ({error})") from error
     first = handler.recordings[0][1] if handler.recordings else []
     for query, found in handler.recordings:
         if set(found) != set(first):
@@ -165,7 +167,7 @@ def diarisations(folder: Path) -> list[str]:
     """Check a folder of RECORDING.h5, each with the probabilities ``T_hat`` (frames, 2)."""
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     for path in files:
-        if path.suffix != ".h5":
+        if path.suffix != ".h5" or printable(path.name) != path.name:
             raise AalbertError(f"{path}: expected nothing but RECORDING.h5 files in this folder")
         _check_probabilities(path)
     if not files:

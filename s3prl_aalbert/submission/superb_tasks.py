@@ -17,6 +17,8 @@ from s3prl_aalbert.submission import superb_checks as checks
 
 logger = logging.getLogger(__name__)
 
+LARGEST_FILE = 4 << 30
+"""Bytes; every score of QbE's test set takes one."""
 FOLDS = tuple(f"er_fold{fold}" for fold in range(1, 6))
 
 
@@ -179,6 +181,8 @@ def _check_own_file(option: str, experiment: Path, path: Path) -> None:
         raise AalbertError(f"--{option} {path}: is a link to {real}, outside the experiment; copy what belongs there")
     if not real.is_file():
         raise AalbertError(f"--{option} {path}: is no regular file")
+    if real.stat().st_size > LARGEST_FILE:
+        raise AalbertError(f"--{option} {path}: has {real.stat().st_size:,} bytes, expected at most {LARGEST_FILE:,}")
 
 
 def _compare(source: Path, names: list[str], reference: Path, check: checks.Check) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert.checkpoint import CheckpointError, check_regular
-from s3prl_aalbert.errors import AalbertError, did_you_mean, near_folder
+from s3prl_aalbert.errors import AalbertError, did_you_mean, is_url, near_folder
 from s3prl_aalbert.toolkit.register import ALL_LAYERS_PREFIX, DOWNSTREAMS, upstream_entries
 
 # S3PRL names its upstreams so; all others bring their own weights and drop -k without a word.
@@ -129,6 +129,9 @@ def upstream_names() -> list[str]:
 
 
 def _check_local_ckpt(name: str, ckpt: Path) -> None:
+    if is_url(ckpt):
+        url_name = f"{name.removesuffix('_local')}_url"
+        raise AalbertError(f"-k {ckpt}: is a URL, expected a file or folder; -u {url_name} downloads")
     if not ckpt.exists():
         raise AalbertError(f"-k {ckpt}: no such file or folder")
     if ckpt.is_dir() and name not in upstream_entries():

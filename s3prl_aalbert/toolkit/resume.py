@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from s3prl_aalbert.checkpoint import UNREADABLE, CheckpointError, check_content, check_regular
-from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.errors import AalbertError, is_url
 from s3prl_aalbert.toolkit.checks import place_of
 from s3prl_aalbert.toolkit.continuation import POSITION, checked_position
 from s3prl_aalbert.toolkit.options import kind_of, problem_of
@@ -63,7 +63,8 @@ def find_past_experiment(given: Mapping[str, Any]) -> Path | None:
         return None
     past = Path(given["past_exp"])
     if not past.exists():
-        raise AalbertError(f"-e {past}: no such file or folder")
+        what = "is a URL, expected a file or folder on this machine" if is_url(past) else "no such file or folder"
+        raise AalbertError(f"-e {past}: {what}")
     if past.is_dir() and not _states(past):
         raise AalbertError(f"-e {past}: no states-*.ckpt in this folder{_other_checkpoints(past)}")
     return _states(past)[-1] if past.is_dir() else past

@@ -121,13 +121,14 @@ def fetch(
         path = _cached_path(url)
     except ValueError as error:  # of urllib.parse
         raise CheckpointError(f"{url}: is not a URL ({error})") from error
-    if not refresh and _is_there(path, expected):  # files appear whole, so that looking needs no lock
+    if not refresh and _is_there(path, expected, check):  # files appear whole, so that looking needs no lock
         return path
     with _locked(path):
-        if not refresh and _is_there(path, expected):
+        if not refresh and _is_there(path, expected, check):
             return path
         if path.is_file():
-            logger.warning("%s: replacing the copy of %s (%s)", path, url, "as asked" if refresh else "hash differs")
+            why = "as asked" if refresh else "hash differs, or no checkpoint"
+            logger.warning("%s: replacing the copy of %s (%s)", path, url, why)
         if expected is None:
             logger.warning("%s: downloaded without a hash to check; append #sha256=HEX to the URL", url)
         partial = path.with_name(path.name + ".part")
@@ -160,17 +161,23 @@ _NO_CHECKPOINT = {
 }
 
 
+def _what_else(path: Path) -> str | None:
+    """Say what a file is that is clearly no checkpoint."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    found = (what for pattern, what in _NO_CHECKPOINT.items() if re.match(pattern, start))
+    return None if is_safetensors(path) else next(found, None)
+
+
 def _check_content(url: str, partial: Path, expected: str | None, check: Callable[[Path], object] | None) -> None:
     found = _digest(partial)
     if expected is not None and found != expected:
         raise CheckpointError(f"{url}: has the SHA-256 {found}, expected {expected}; nothing was kept")
     if check is None:
         return
-    with partial.open("rb") as file:
-        start = file.read(64)
-    for pattern, what in _NO_CHECKPOINT.items():
-        if re.match(pattern, start) and not is_safetensors(partial):
-            raise CheckpointError(f"{url}: gives {what}, expected a release or a training state; nothing was kept")
+    what = _what_else(partial)
+    if what:
+        raise CheckpointError(f"{url}: gives {what}, expected a release or a training state; nothing was kept")
     try:
         check(partial)
     except AalbertError as error:
@@ -215,8 +222,11 @@ def _locked(path: Path) -> Iterator[None]:
         raise CheckpointError(f"{path.parent}: cannot keep a download there ({error})") from error
 
 
-def _is_there(path: Path, expected: str | None) -> bool:
-    return path.is_file() and (expected is None or _digest(path) == expected)
+def _is_there(path: Path, expected: str | None, check: Callable[[Path], object] | None) -> bool:
+    """Tell whether the copy is good; earlier versions kept web pages and archives as well."""
+    if not path.is_file() or (check is not None and _what_else(path)):
+        return False
+    return expected is None or _digest(path) == expected
 
 
 def _digest(path: Path) -> str:

@@ -42,7 +42,8 @@ def pad_wavs(wavs: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> tupl
         raise AalbertError("the upstream was given no waveforms")
     for index, wav in enumerate(wavs):
         _check_wav(index, wav)
-    lengths = torch.tensor([wav.numel() for wav in wavs], device=wavs[0].device)
+    # From a list straight to a GPU, torch would wait for it.
+    lengths = torch.tensor([wav.numel() for wav in wavs]).to(wavs[0].device, non_blocking=True)
     padded = pad_sequence([wav.to(dtype) for wav in wavs], batch_first=True)
     if torch.compiler.is_compiling():
         return padded, _checked_lengths(padded.detach(), lengths)

@@ -261,7 +261,7 @@ def foreign_files(folder: Path) -> dict[str, Path]:
         ("list", "another kind"),
         ("tensor", "another kind"),
         ("text", "damaged"),
-        ("empty", "damaged"),
+        ("empty", "is empty (0 bytes)"),
         ("safetensors", "another program"),
         ("no safetensors", "no safetensors file"),
     ],

@@ -391,6 +391,15 @@ def test_what_is_no_checkpoint_is_not_kept(
     hubconf.aalbert_url(ckpt=url, progress=False)
 
 
+def test_a_web_page_that_an_earlier_version_kept_is_replaced(server: Server, tiny_release: Path) -> None:
+    server.files["/odd"], server.headers = b"<html>", {"X-None": ""}
+    page = fetch(server.url("/odd"), progress=False)  # no check: kept
+    assert page.read_bytes() == b"<html>"
+    server.files["/odd"] = data = (tiny_release / "model.safetensors").read_bytes()
+    hubconf.aalbert_url(ckpt=server.url("/odd"), progress=False)
+    assert page.read_bytes() == data
+
+
 def test_a_url_for_a_path_is_told_where_it_belongs() -> None:
     for url in ("https://host/model.safetensors", "file:///model.safetensors"):
         with pytest.raises(CheckpointError, match="is a URL, expected a file or folder; -u aalbert_url downloads"):

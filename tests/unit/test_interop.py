@@ -357,11 +357,13 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello\n", encoding="utf-8")
     good = save(tmp_path / "good", {"Transformer": {}})
     (tmp_path / "cut").write_bytes(good.read_bytes()[:-50])
+    (tmp_path / "empty").write_bytes(b"")
     save(tmp_path / "list", [1])
     save(tmp_path / "unknown", {"weights": {}, "epoch": 3})
     for name, message in [
         ("missing", "no such checkpoint"),
         ("text", "damaged"),
+        ("empty", "is empty (0 bytes)"),
         ("cut", "damaged"),
         ("list", "holds list"),
         ("unknown", "none of the known programs (it holds weights, epoch)"),

