@@ -23,7 +23,7 @@ from tqdm import tqdm
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.locking import FolderInUse, locked
 from s3prl_aalbert.pretrain.finding import existing_folders
-from s3prl_aalbert.pretrain.launch import OF_BATCH_SYSTEMS
+from s3prl_aalbert.pretrain.signals import OF_BATCH_SYSTEMS
 from s3prl_aalbert.printable import printable
 from s3prl_aalbert.toolkit.sweep import RECORD, Sweep, SweepRun
 
