@@ -17,7 +17,7 @@ import numpy as np
 from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.downstream.textgrid import TextGridError, choose_tier, read_tiers
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.speech.text import number, read_lines, whole_number
+from s3prl_aalbert.speech.text import number, read_lines, read_text, whole_number
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def read_textgrid(path: Path, tier: str = "phones") -> Alignment:
         AalbertError: there is no such tier, or an interval of it is incomplete or missing.
     """
     try:
-        chosen = choose_tier(read_tiers("\n".join(read_lines(path))), tier)
+        chosen = choose_tier(read_tiers(read_text(path)), tier)
         segments = [Segment(*interval) for interval in chosen.intervals()]
     except TextGridError as error:
         raise AalbertError(f"{path}: {error}") from error

@@ -8,27 +8,29 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
-
-from s3prl_aalbert.speech.text import number
 
 INTERVALS, POINTS = "IntervalTier", "TextTier"
 TILING = 0.01
 """Seconds of a tier that no interval covers and that are not a gap."""
-_WORD = re.compile(r'"(?:[^"]|"")*"|!.*|\[[^\]\n]*\]|[^\s"=\[!]+')
+_TOKEN = re.compile(
+    r"""
+    "(?P<string>(?:[^"]|"")*)"
+    | !.*                                                                    # a comment
+    | (?P<header>intervals\s*\[[^\]\n]*\]) | \[[^\]\n]*\]                    # of the long form
+    | (?<![^\s=])(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)(?![^\s="!\[])
+    """,
+    re.VERBOSE | re.ASCII | re.IGNORECASE,
+)
 
 
 class TextGridError(ValueError):
     """A tier that cannot be read; the message says why and where."""
 
 
-class _Token(NamedTuple):
-    kind: str
-    """"string", "number", or "header" of an interval in the long form."""
-    text: str
-    line: int
+_Token = tuple[str, str, int]
+"""Kind ("string", "number", or "header" of an interval in the long form), text, place in the file."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Tier:
     size: float
     """Number of intervals as the header has it; one release of Montreal Forced Aligner wrote another number."""
     tokens: Sequence[_Token]
+    text: str
+    """The whole file."""
 
     def intervals(self) -> list[tuple[float, float, str]]:
         """Return (start, end, label) in seconds.
@@ -49,14 +53,16 @@ class Tier:
         Raises:
             TextGridError: an interval is incomplete, or some are missing.
         """
-        tokens = [token for token in self.tokens if token.kind != "header"]
+        tokens = [token for token in self.tokens if token[0] != "header"]
         found = []
         for place in range(0, len(tokens), 3):
             triple = tokens[place : place + 3]
-            if [token.kind for token in triple] != ["number", "number", "string"]:
-                seen = " ".join(token.text for token in triple)
-                raise TextGridError(f"line {triple[0].line} begins no interval of START, END and TEXT ({seen[:80]})")
-            found.append((number(triple[0].text), number(triple[1].text), triple[2].text.strip()))
+            if [kind for kind, _, _ in triple] != ["number", "number", "string"]:
+                line = self.text.count("\n", 0, triple[0][2]) + 1
+                seen = " ".join(text for _, text, _ in triple)
+                raise TextGridError(f"line {line} begins no interval of START, END and TEXT ({seen[:80]})")
+            (_, start, _), (_, end, _), (_, label, _) = triple
+            found.append((float(start), float(end), label.replace('""', '"').strip()))
         headers = len(self.tokens) - len(tokens)
         if headers not in (0, len(found)):
             raise TextGridError(f"{headers} intervals begin, {len(found)} are complete")
@@ -71,13 +77,15 @@ class Tier:
 
 def read_tiers(text: str) -> list[Tier]:
     """Return the interval tiers of a TextGrid; those of points are passed over."""
-    tokens = list(_tokens(text))
-    starts = [place for place in range(len(tokens)) if _begins_tier(tokens[place : place + 5])]
+    tokens = [(kind, match[kind], match.start()) for match in _TOKEN.finditer(text) if (kind := match.lastgroup)]
+    starts = [place for place, (_, word, _) in enumerate(tokens) if word in (INTERVALS, POINTS)]
+    starts = [place for place in starts if _begins_tier(tokens[place : place + 5])]
     tiers = []
     for start, end in zip(starts, [*starts, len(tokens)][1:], strict=True):
-        kind, name, first, last, size = (token.text for token in tokens[start : start + 5])
+        kind, name, first, last, size = (word for _, word, _ in tokens[start : start + 5])
         if kind == INTERVALS:
-            tiers.append(Tier(name.strip(), number(first), number(last), number(size), tokens[start + 5 : end]))
+            name = name.replace('""', '"').strip()
+            tiers.append(Tier(name, float(first), float(last), float(size), tokens[start + 5 : end], text))
     return tiers
 
 
@@ -101,27 +109,6 @@ def _folded(name: str) -> str:
     return name.split(" - ")[-1].strip().casefold().removesuffix("s")
 
 
-def _tokens(text: str) -> Iterator[_Token]:
-    line, last = 1, 0
-    before = ""
-    for match in _WORD.finditer(text):
-        word = match.group()
-        line += text.count("\n", last, match.start())
-        last = match.start()
-        if word[0] == '"':
-            yield _Token("string", word[1:-1].replace('""', '"'), line)
-        elif word[0] == "[" and before.casefold() == "intervals":
-            yield _Token("header", word, line)
-        else:
-            try:
-                number(word)
-                yield _Token("number", word, line)
-            except ValueError:
-                pass
-        before = word
-
-
 def _begins_tier(tokens: Sequence[_Token]) -> bool:
     # A label that is called IntervalTier is followed by a number, a class by its name.
-    kinds = [token.kind for token in tokens]
-    return kinds == ["string", "string", "number", "number", "number"] and tokens[0].text in (INTERVALS, POINTS)
+    return [kind for kind, _, _ in tokens] == ["string", "string", "number", "number", "number"]

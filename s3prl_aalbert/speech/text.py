@@ -12,13 +12,17 @@ from s3prl_aalbert.errors import AalbertError
 BYTE_ORDER_MARK = "\ufeff"
 END_OF_FILE = "\x1a"
 """What DOS editors wrote at the end; TIMIT's files have it in some copies."""
-_LINE_END = re.compile(r"\r\n|\r|\n")  # str.splitlines also splits at letters that names may hold
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
 _WHOLE = re.compile(r"[-+]?\d{1,18}", re.ASCII)
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file without byte order marks, blanks around them, and accents in two ways.
+    """Return the lines of a text file, without blanks around them; see ``read_text``."""
+    return [line.strip(" ") for line in read_text(path).split("\n")]  # str.splitlines also splits within names
+
+
+def read_text(path: Path) -> str:
+    """Return a text file without byte order marks and with line feeds alone between its lines.
 
     Accents are composed (Unicode NFC), so that a name or phone is one however its file was written.
 
@@ -35,8 +39,8 @@ def read_lines(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise AalbertError(f"{path}: is not text in UTF-8 or UTF-16") from error
     # Files joined from several have a byte order mark in their middle.
-    text = unicodedata.normalize("NFC", text.replace(BYTE_ORDER_MARK, "")).rstrip(f"{END_OF_FILE}\0")
-    return [line.strip(" ") for line in _LINE_END.split(text)]
+    text = text.replace(BYTE_ORDER_MARK, "").replace("\r\n", "\n").replace("\r", "\n")
+    return unicodedata.normalize("NFC", text).rstrip(f"{END_OF_FILE}\0\n")
 
 
 def encoding_of(path: Path) -> str:
