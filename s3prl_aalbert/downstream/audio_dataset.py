@@ -21,6 +21,7 @@ from s3prl_aalbert.pretrain.config import MOST_WORKERS
 from s3prl_aalbert.speech.finding import existing_folders, find_files
 from s3prl_aalbert.speech.names import NameMatcher, first_names, plain
 from s3prl_aalbert.speech.reading import SILENT_REASON, AudioError, is_silent, read_audio
+from s3prl_aalbert.speech.speakers import folder_of
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ def find_audio(folders: Sequence[str], left_out: LeftOut | None = None) -> list[
 
 def folder_and_stem(path: Path) -> str:
     """Name a file where stems recur, as TIMIT's sa1 does in every speaker's folder: SPEAKER/sa1."""
-    return f"{path.parent.name}/{path.stem}"
+    return f"{folder_of(path)}/{path.stem}"
 
 
 def stem(path: Path) -> str:

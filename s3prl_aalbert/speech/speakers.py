@@ -7,14 +7,24 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from s3prl_aalbert.speech.finding import FORMATS
+
 LIBRISPEECH_STEM = re.compile(r"^(\d+)-(\d+)-\d+$")
 _SPEAKER_FIRST = re.compile(r"^([^_\-]+)[_\-].")
 
 
 def speaker_of(path: Path) -> str:
-    """Return LibriSpeech's speaker from SPEAKER-CHAPTER-UTTERANCE names, elsewhere the name of the file's folder."""
+    """Return LibriSpeech's speaker from SPEAKER-CHAPTER-UTTERANCE names, elsewhere ``folder_of``."""
     match = LIBRISPEECH_STEM.match(path.stem)
-    return match.group(1) if match else path.parent.name
+    return match.group(1) if match else folder_of(path)
+
+
+def folder_of(path: Path) -> str:
+    """Return the name of a file's folder; of the one above, where that is named after a format (mary/wav/1.wav)."""
+    folder = path.parent
+    while folder.name.lower() in FORMATS and folder.parent.name:
+        folder = folder.parent
+    return folder.name
 
 
 def speakers_in_names(paths: Iterable[Path]) -> str:

@@ -17,7 +17,7 @@ from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.finding import find_audio as find_for_pretraining
 from s3prl_aalbert.speech.finding import AUDIO_SUFFIXES, FOREIGN_SUFFIXES, find_files, without_audio_suffix
 from s3prl_aalbert.speech.reading import read_audio
-from s3prl_aalbert.speech.speakers import speakers_in_names
+from s3prl_aalbert.speech.speakers import speaker_of, speakers_in_names
 
 
 def touch(path: Path) -> Path:
@@ -151,6 +151,20 @@ def test_a_folder_without_audio_says_what_it_holds(tmp_path: Path) -> None:
 )
 def test_names_without_suffixes_of_audio(name: str, stem: str) -> None:
     assert without_audio_suffix(name) == stem
+
+
+@pytest.mark.parametrize(
+    ("path", "speaker"),
+    [
+        ("speech/mary/1.wav", "mary"),
+        ("speech/mary/wav/1.wav", "mary"),  # as in VoxForge
+        ("speech/mary/FLAC/1.flac", "mary"),
+        ("LibriSpeech/84/12/84-12-0001.flac", "84"),
+        ("/wav/1.wav", "wav"),
+    ],
+)
+def test_the_speaker_of_a_path(path: str, speaker: str) -> None:
+    assert speaker_of(Path(path)) == speaker
 
 
 def test_a_flat_folder_of_speakers(tmp_path: Path) -> None:

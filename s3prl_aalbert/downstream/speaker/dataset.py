@@ -32,7 +32,7 @@ from s3prl_aalbert.downstream.splits import (
 )
 from s3prl_aalbert.downstream.task import TaskData, as_paths, check_classes
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.speech.speakers import LIBRISPEECH_STEM, speaker_of, speakers_in_names
+from s3prl_aalbert.speech.speakers import LIBRISPEECH_STEM, folder_of, speaker_of, speakers_in_names
 from s3prl_aalbert.speech.text import read_lines
 
 
@@ -126,7 +126,7 @@ def _read_sources(config: SpeakerDataConfig, left_out: LeftOut) -> tuple[dict[st
     paths = find_audio(as_paths(config.audio), left_out)
     if config.speaker_from == "folder":
         audio = by_name(paths, folder_and_stem)
-        speakers = {name: path.parent.name for name, path in audio.items()}
+        speakers = {name: folder_of(path) for name, path in audio.items()}
     elif config.speaker_from == "librispeech":
         audio = by_name(paths, stem)
         speakers = {name: speaker_of(path) for name, path in audio.items() if LIBRISPEECH_STEM.match(name)}
