@@ -58,9 +58,10 @@ def measure_layers(name: str, ckpt: str | None, model_config: str | None) -> lis
     """Return the widths of the layers that an upstream (registered by ``register_all_layers``) gives."""
     from s3prl import hub
 
-    from s3prl_aalbert.toolkit.building import upstream_misfits_told
+    from s3prl_aalbert.toolkit.building import check_numbers, upstream_misfits_told
 
     with upstream_misfits_told(name.removeprefix(ALL_LAYERS_PREFIX), ckpt):
         model = getattr(hub, name)(ckpt=ckpt, model_config=model_config, refresh=False).eval()
+    check_numbers(name.removeprefix(ALL_LAYERS_PREFIX), model)
     with torch.no_grad():
         return [state.size(-1) for state in model.layers([torch.zeros(16000)])]

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
+from torch import nn
+
 from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.toolkit.names import UnknownNameError, key_of
@@ -48,9 +51,18 @@ def _naming_the_key(build: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def _building_upstreams(build: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def checked(runner: Any) -> Any:
         with upstream_misfits_told(runner.args.upstream, runner.args.upstream_ckpt):
-            return build(runner)
+            entry = build(runner)
+        check_numbers(runner.args.upstream, entry.model)
+        return entry
 
     return checked
+
+
+def check_numbers(name: str, upstream: nn.Module) -> None:
+    """Raise AalbertError where a weight of an upstream is NaN: a task would train on it to its end, at chance."""
+    bad = [key for key, weight in upstream.named_parameters() if torch.isnan(weight).any()]
+    if bad:
+        raise AalbertError(f"-u {name}: its weights hold values that are no numbers (NaN), the first in {bad[0]}")
 
 
 @contextmanager

@@ -7,18 +7,21 @@ from typing import Any
 from torch import nn
 
 from s3prl_aalbert import toolkit
+from s3prl_aalbert.toolkit.building import check_numbers, upstream_misfits_told
 
 
 def build_upstream(name: str, ckpt: str | None = None, model_config: str | None = None) -> nn.Module:
     """Build what ``-u NAME -k CKPT -g CONFIG`` means to S3PRL's runner; some names download their weights.
 
     Raises:
-        AalbertError: no upstream has that name, or it would ignore or lacks the checkpoint.
+        AalbertError: no upstream has that name, it would ignore, lacks or does not fit the checkpoint, or it holds NaN.
     """
     from s3prl_aalbert.upstream import hubconf
 
     entry: Any = getattr(hubconf, name) if name in hubconf.__all__ else _s3prl_entry(name, ckpt, model_config)
-    upstream: nn.Module = entry(ckpt=ckpt, model_config=model_config, refresh=False)
+    with upstream_misfits_told(name, ckpt):
+        upstream: nn.Module = entry(ckpt=ckpt, model_config=model_config, refresh=False)
+    check_numbers(name, upstream)
     return upstream
 
 

@@ -138,8 +138,8 @@ def contents(folder: Path) -> dict[str, str]:
 
 REASONS = {
     "closed": ("Permission denied",),
-    "limited": ("File too large", "could not be written"),
-    "full": ("No space left on device", "could not be written"),
+    "limited": ("the file would be larger than files may be here (File too large)",),
+    "full": ("the disk is full (No space left on device)",),
 }
 
 

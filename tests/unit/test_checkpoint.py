@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import random
+import resource
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,7 @@ from s3prl_aalbert.checkpoint import (
     write_atomically,
 )
 from s3prl_aalbert.config import ConfigError, ModelConfig, load_model_config, to_dict
-from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.errors import AalbertError, environment_fault
 from s3prl_aalbert.objective import MaskedPrediction
 
 
@@ -493,3 +494,37 @@ def test_a_state_newer_than_the_release_is_what_a_folder_gives(
         assert found.info["step"] == step
         assert_same(found.state, state)
         assert ("states-5.ckpt, which is newer than model.safetensors" in caplog.text) == (step == 5)
+
+
+def test_what_the_disk_did_is_told_where_torch_does_not_pass_it_on(tmp_path: Path) -> None:
+    """torch.save and safetensors answer a failed write with errors of their own."""
+    path = tmp_path / "states-1.ckpt"
+    path.write_bytes(b"before")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writers = (
+        lambda temporary: torch.save(torch.zeros(1 << 16), temporary),
+        lambda temporary: safetensors.torch.save_file({"w": torch.zeros(1 << 16)}, temporary),
+    )
+    for write in writers:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+        try:
+            with pytest.raises(CheckpointError, match="the file would be larger than files may be here"):
+                write_atomically(path, write)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"before" and [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(errno.ENOSPC, "the disk is full (No space left on device)"), (errno.EDQUOT, "the quota of the disk is used up")],
+)
+def test_a_full_disk_is_called_one(number: int, told: str, tmp_path: Path) -> None:
+    error = OSError(number, "whatever", str(tmp_path / "x"))
+    assert told in str(environment_fault(error)) and "x: " in str(environment_fault(error))
+
+    def write(temporary: Path) -> None:
+        raise error
+
+    with pytest.raises(CheckpointError, match=f"the previous version is kept \\({told[:15]}"):
+        write_atomically(tmp_path / "x", write)

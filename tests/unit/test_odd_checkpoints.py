@@ -18,13 +18,15 @@ import yaml
 
 from s3prl_aalbert import toolkit
 from s3prl_aalbert.checkpoint import load_checkpoint, load_training_state, save_release
-from s3prl_aalbert.config import ConfigError, ModelConfig, read_yaml, to_dict
+from s3prl_aalbert.config import AudioConfig, ConfigError, ModelConfig, TransformerConfig, read_yaml, to_dict
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.interop.exporting import export_s3prl
 from s3prl_aalbert.interop.pickled import read_foreign
 from s3prl_aalbert.objective import MaskedPrediction
 from s3prl_aalbert.toolkit.arguments import complete
 from s3prl_aalbert.toolkit.checks import check_upstream
 from s3prl_aalbert.toolkit.resume import load_experiment, load_states
+from s3prl_aalbert.toolkit.upstreams import build_upstream
 
 Read = Callable[[Path], Any]
 
@@ -232,3 +234,33 @@ def test_yaml_with_reasonable_aliases_is_read_as_pyyaml_reads_it(tmp_path: Path)
     assert read_yaml(tmp_path / "own.yaml") == yaml.safe_load(text)
     (tmp_path / "empty.yaml").write_text("# nothing\n")
     assert read_yaml(tmp_path / "empty.yaml") == {}
+
+
+def s3prl_checkpoint(folder: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    """Write a Mockingjay as S3PRL does, with one weight changed."""
+    config = ModelConfig(
+        transformer=TransformerConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+                                      downsample_rate=1),
+        audio=AudioConfig(num_mel_bins=8, n_fft=400, front_end="s3prl", delta=False),
+    )  # fmt: skip
+    save_release(folder / "release", config, MaskedPrediction(config).state_dict(), "")
+    content = export_s3prl(load_checkpoint(folder / "release")).content
+    change(content["Transformer"])
+    torch.save(content, folder / "mockingjay.ckpt")
+    return folder / "mockingjay.ckpt"
+
+
+def test_an_upstream_of_s3prl_that_does_not_come_out_of_its_checkpoint_is_one_sentence(tmp_path: Path) -> None:
+    def no_number(weights: dict[str, Any]) -> None:
+        name = next(name for name in weights if "query" in name)
+        weights[name] = torch.full_like(weights[name], float("nan"))
+
+    path = s3prl_checkpoint(tmp_path, lambda weights: None)
+    assert build_upstream("mockingjay_local", str(path)) is not None
+    path = s3prl_checkpoint(tmp_path, no_number)
+    with pytest.raises(AalbertError, match="-u mockingjay_local: its weights hold values that are no numbers"):
+        build_upstream("mockingjay_local", str(path))
+    torch.save({"Config": 3}, path)
+    with pytest.raises(AalbertError, match=r"-u mockingjay_local: cannot be built from -k .*mockingjay\.ckpt") as told:
+        build_upstream("mockingjay_local", str(path))
+    assert "\n" not in str(told.value)
