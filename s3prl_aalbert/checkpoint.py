@@ -161,7 +161,7 @@ def load_training_state(path: Path) -> dict[str, Any]:
         _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
-        reason = "holds pickled objects of another program, or is damaged" if _looks_pickled(path) else "is damaged"
+        reason = "holds pickled objects of another program, or is damaged" if looks_pickled(path) else "is damaged"
         raise CheckpointError(f"{path}: {reason}; expected a checkpoint written by `aalbert pretrain`") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: is a checkpoint of another kind; expected one written by `aalbert pretrain`")
@@ -449,7 +449,8 @@ def _check_archive(path: Path) -> None:
             raise zipfile.BadZipFile(f"bad checksum of {damaged}")
 
 
-def _looks_pickled(path: Path) -> bool:
+def looks_pickled(path: Path) -> bool:
+    """Return whether a file begins as those that torch.save and pickle write."""
     with path.open("rb") as file:
         start = file.read(2)
     return start == b"PK" or start[:1] == b"\x80"

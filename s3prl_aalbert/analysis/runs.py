@@ -300,6 +300,8 @@ def _numbers(values: Any, name: str) -> dict[str, float]:
 
 def _accuracy(best: Mapping[str, Any], split: str) -> dict[str, float]:
     """Return the metrics of a split after checking its accuracy."""
+    if split == "test" and not best.get(split):
+        raise DamagedRun(f"unfinished: {RESULTS_FILE} has no test of its best step yet")
     metrics = _numbers(best.get(split) or {}, f"best.{split}")
     if "acc" not in metrics:
         raise DamagedRun(f'{RESULTS_FILE}: "best.{split}" has no "acc"')

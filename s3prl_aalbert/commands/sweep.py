@@ -19,10 +19,12 @@ examples:
   aalbert sweep my_sweep.yaml                      # runs what is not done yet, then writes OUTPUT/report
   aalbert sweep --preset small --data DIR --jobs 2 # the paper's experiments at the size of a laptop
   aalbert sweep --preset paper --only pretrain/    # part of one, by the beginning of its runs' names
-  aalbert sweep --preset paper --print             # one command a line, e.g. for a cluster's array job
+  aalbert sweep --preset paper --dry-run           # one command a line, e.g. for a cluster's array job
 """
 logger = logging.getLogger(__name__)
 
+SHOWN = 6
+"""Names of runs in a note."""
 PRESETS = ("small", "7h", "paper", "evidence")
 
 
@@ -37,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--only", metavar="NAME", action="append", help="the run of this name, or all that begin so; may be repeated"
     )
     parser.add_argument("--jobs", metavar="N", type=int, default=1, help="runs at a time; default: %(default)s")
-    parser.add_argument("--print", action="store_true", help="print the commands that are not done instead of running")
+    parser.add_argument("--dry-run", action="store_true", help="only print the commands that are not done")
     parser.add_argument("--no-report", action="store_true", help="leave out the report at the end")
 
 
@@ -52,12 +54,13 @@ def main(args: argparse.Namespace) -> int:
     path = find_config(f"sweep_{args.preset}" if args.preset else args.file, "downstream_configs")
     sweep = load_sweep(path, args.data, args.expdir)
     runs = _chosen(sweep, args.only)
-    if args.print:
+    if args.dry_run:
         _print_commands([run for run in runs if not run.done], args)
         return 0
     from s3prl_aalbert.toolkit.sweep_runner import check_data, execute
 
     check_data(sweep, runs, args.data)
+    _say_runs(runs)
     failed = execute(runs, sweep.runs, args.jobs)
     if failed:
         print(f"{len(failed)} of {len(runs)} runs failed; the same command tries them again", file=sys.stderr)
@@ -78,6 +81,13 @@ def _chosen(sweep: Sweep, names: list[str] | None) -> list[SweepRun]:
                 f"--only {name}: no run begins so, expected one of {first} ...{did_you_mean(name, parts)}"
             )
     return [run for run in sweep.runs if not names or run.name in whole or run.name.startswith(begun)]
+
+
+def _say_runs(runs: list[SweepRun]) -> None:
+    """Say how many runs there are to do, and which; ``--dry-run`` has the command of each."""
+    names = [run.name for run in runs if not run.done]
+    shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    logger.info(printable(f"{len(names)} of {len(runs)} runs to do{': ' if names else ''}{shown}"))
 
 
 def _print_commands(runs: list[SweepRun], args: argparse.Namespace) -> None:

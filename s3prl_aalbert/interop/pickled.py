@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from s3prl_aalbert.checkpoint import UNREADABLE, CheckpointError, check_content, check_regular
+from s3prl_aalbert.checkpoint import UNREADABLE, CheckpointError, check_content, check_regular, looks_pickled
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,8 @@ def read_foreign(path: Path, trust: bool) -> dict[str, Any]:
         CheckpointError: missing, damaged, or it holds such objects and is not trusted.
     """
     check_regular(path)
+    if not looks_pickled(path):
+        raise CheckpointError(f"{path}: is no checkpoint; expected a file that torch.save wrote")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:

@@ -18,6 +18,11 @@ TAKEN_EVEN_IF_IGNORED = (signal.SIGINT, signal.SIGTERM)
 """A shell without job control starts background jobs with SIGINT ignored; nohup means its ignoring of SIGHUP."""
 
 
+def not_ignored(numbers: Sequence[signal.Signals]) -> list[signal.Signals]:
+    """Return the signals without those that are ignored on purpose, such as SIGHUP under nohup."""
+    return [n for n in numbers if n in TAKEN_EVEN_IF_IGNORED or signal.getsignal(n) is not signal.SIG_IGN]
+
+
 class Stopped(KeyboardInterrupt):
     """A batch system asked for an end before there was anything to save."""
 
@@ -33,8 +38,7 @@ class StopSignal:
         self.received: int | None = None
         self._deferred = False
         self._process = os.getpid()
-        taken = (n for n in numbers if n in TAKEN_EVEN_IF_IGNORED or signal.getsignal(n) is not signal.SIG_IGN)
-        self._previous = {number: signal.signal(number, self._handle) for number in taken}
+        self._previous = {number: signal.signal(number, self._handle) for number in not_ignored(numbers)}
 
     def __enter__(self) -> StopSignal:
         return self

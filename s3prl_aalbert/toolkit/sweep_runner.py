@@ -23,7 +23,7 @@ from tqdm import tqdm
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.locking import FolderInUse, locked
 from s3prl_aalbert.pretrain.finding import existing_folders
-from s3prl_aalbert.pretrain.signals import OF_BATCH_SYSTEMS
+from s3prl_aalbert.pretrain.signals import OF_BATCH_SYSTEMS, not_ignored
 from s3prl_aalbert.printable import printable
 from s3prl_aalbert.toolkit.sweep import RECORD, Sweep, SweepRun
 
@@ -141,7 +141,7 @@ def _stopped_together(running: dict[SweepRun, BaseProcess]) -> Iterator[None]:
             process.terminate()
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, hand_on) for number in OF_BATCH_SYSTEMS}
+    before = {number: signal.signal(number, hand_on) for number in not_ignored(OF_BATCH_SYSTEMS)}
     try:
         yield
     except KeyboardInterrupt:

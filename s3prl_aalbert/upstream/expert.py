@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Sequence
@@ -16,13 +17,15 @@ from torch.nn.utils.rnn import pad_sequence
 from s3prl_aalbert.acoustics import Acoustics
 from s3prl_aalbert.architecture import Architecture, load_architecture
 from s3prl_aalbert.checkpoint import Checkpoint, load_checkpoint, load_weights
-from s3prl_aalbert.config import ModelConfig, load_model_config
+from s3prl_aalbert.config import SAMPLE_RATE, ModelConfig, load_model_config
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.masking import length_mask
 from s3prl_aalbert.model import AalbertModel
 
 logger = logging.getLogger(__name__)
 
+LONG_SECONDS = 600
+"""From here on attention takes some four fifths of the time at full width, and ever more: a warning says so, once."""
 LARGEST_SAMPLE = 1e9
 """Beyond it the power spectrum leaves float32's range. Full scale is 1; samples on the scale of 16 bits still pass."""
 
@@ -133,6 +136,8 @@ class UpstreamExpert(nn.Module):
         """
         padded, lengths = pad_wavs(wavs, self.model.acoustics.window.dtype)
         tokens = {self.model.config.num_tokens(wav.numel()) for wav in wavs}
+        if not torch.compiler.is_compiling() and padded.size(1) > LONG_SECONDS * SAMPLE_RATE:
+            _warn_of_length()
         # A compiled graph is for batches of any lengths.
         representation = self.model(padded, lengths, self.arch, torch.compiler.is_compiling() or len(tokens) > 1)
         padding = ~length_mask(representation.lengths, representation.hidden_states[0].size(1)).unsqueeze(-1)
@@ -143,6 +148,15 @@ class UpstreamExpert(nn.Module):
             "layer_states": states[1:],
             "last_hidden_state": states[-1],
         }
+
+
+@functools.cache
+def _warn_of_length() -> None:
+    logger.warning(
+        "audio of more than %d minutes: every token attends to every other, so that time grows with the square of the "
+        "length; cut it at pauses, e.g. to 30 s",
+        LONG_SECONDS // 60,
+    )
 
 
 def _sub_network(path: Path, checkpoint: Checkpoint) -> Architecture:

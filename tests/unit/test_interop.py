@@ -362,7 +362,7 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
     save(tmp_path / "unknown", {"weights": {}, "epoch": 3})
     for name, message in [
         ("missing", "no such checkpoint"),
-        ("text", "damaged"),
+        ("text", "is no checkpoint; expected a file that torch.save wrote"),
         ("empty", "is empty (0 bytes)"),
         ("cut", "damaged"),
         ("list", "holds list"),

@@ -49,7 +49,7 @@ DAMAGES = {
     "format": ("has format 2, expected 1", lambda folder: _edited(folder, format=2)),
     "no best": ("no best step yet", lambda folder: _edited(folder, best=None)),
     "no test": (
-        '"best.test" has no "acc"',
+        "unfinished: results.json has no test of its best step yet",
         lambda folder: _edited(folder, best={"step": 5, "dev": {"acc": 0.5}, "test": None}),
     ),
     "per cent": (

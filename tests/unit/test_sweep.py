@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from s3prl_aalbert.cli import main
+from s3prl_aalbert.commands.sweep import _say_runs
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.toolkit import sweep_runner
 from s3prl_aalbert.toolkit.sweep import SweepRun, load_sweep
@@ -158,17 +159,17 @@ def test_what_another_sweep_has_done_meanwhile_is_not_run_again(
 def test_the_whole_name_of_a_run_is_that_run_alone(grid: Path, capsys: pytest.CaptureFixture) -> None:
     grid.write_text(GRID.replace("seeds: [3, 4]", "seeds: [1, 10]"))
     for chosen, runs in (("seed1", 1), ("seed10", 1), ("seed", 2)):
-        assert main(["sweep", str(grid), "--only", f"layers/two/theirs/{chosen}", "--print"]) == 0
+        assert main(["sweep", str(grid), "--only", f"layers/two/theirs/{chosen}", "--dry-run"]) == 0
         assert len(capsys.readouterr().out.splitlines()) == runs
 
 
 def test_printed_commands_choose_one_run_each(grid: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main(["sweep", str(grid), "--data", "my data", "--only", "layers/two/theirs", "--print"]) == 0
+    assert main(["sweep", str(grid), "--data", "my data", "--only", "layers/two/theirs", "--dry-run"]) == 0
     line = f"aalbert sweep {grid} --data 'my data' --only layers/two/theirs/seed{{}} --no-report"
     assert capsys.readouterr().out.splitlines() == [line.format(3), line.format(4)]
     assert main(["sweep", str(grid), "--only", "nothing"]) == 2
     assert "no run begins so, expected one of layers, phones, pretrain" in capsys.readouterr().err
-    assert main(["sweep", str(grid), "--only", "layers", "--only", "phnes", "--print"]) == 2
+    assert main(["sweep", str(grid), "--only", "layers", "--only", "phnes", "--dry-run"]) == 2
     assert "--only phnes: no run begins so" in capsys.readouterr().err
     assert main(["sweep", str(grid), "--only", "layers/two/their/seed3"]) == 2
     assert '(did you mean "layers/two/theirs/seed3"?)' in capsys.readouterr().err
@@ -176,6 +177,21 @@ def test_printed_commands_choose_one_run_each(grid: Path, capsys: pytest.Capture
     assert "--data nowhere: no such folder" in capsys.readouterr().err
     assert main(["sweep", str(grid), "--data", "~nobody-of-that-name/speech"]) == 2
     assert "--data ~nobody-of-that-name/speech: cannot be looked at" in capsys.readouterr().err
+
+
+def test_what_is_to_do_is_said_first(grid: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runs = [run for run in load_sweep(grid).runs if not run.done] * 2
+    names = [run.name for run in runs]
+    with caplog.at_level("INFO"):
+        _say_runs(runs)
+        runs[0].record(done=True)
+        _say_runs(runs)
+        _say_runs(runs[:1])
+    assert caplog.messages == [
+        f"12 of 12 runs to do: {', '.join(names[:6])} and 6 more",
+        f"10 of 12 runs to do: {', '.join(names[1:6] + names[7:8])} and 4 more",
+        "0 of 1 runs to do",
+    ]
 
 
 def test_the_missing_folder_of_the_file_itself_is_told_once(

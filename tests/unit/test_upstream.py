@@ -16,6 +16,7 @@ from s3prl_aalbert.config import ConfigError, ModelConfig, to_dict
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model import AalbertModel
 from s3prl_aalbert.objective import MaskedPrediction
+from s3prl_aalbert.upstream import expert as expert_module
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert, pad_wavs
 
 
@@ -253,3 +254,16 @@ def test_features_take_their_audio_section_from_a_model_yaml(voice) -> None:
     expert = FeaturesExpert(model_config="original")
     assert expert.get_downsample_rates("hidden_states") == 600
     assert expert([voice(6001)])["last_hidden_state"].shape == (1, 11, 480)
+
+
+def test_very_long_audio_is_warned_of_once(
+    tiny_release: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(expert_module, "LONG_SECONDS", 120)
+    expert_module._warn_of_length.cache_clear()
+    upstream = UpstreamExpert(str(tiny_release)).eval()
+    with torch.no_grad():
+        for seconds in (120, 121, 122):
+            upstream([torch.zeros(seconds * 16000)])
+    (told,) = [message for message in caplog.messages if "minutes" in message]
+    assert told.startswith("audio of more than 2 minutes: ") and "square of the length" in told
