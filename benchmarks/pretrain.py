@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import platform
 import resource
@@ -105,7 +106,7 @@ def make_clips(folders: list[Path], seconds: int, count: int, output: Path) -> N
     from s3prl_aalbert.pretrain.finding import find_audio
 
     output.mkdir(parents=True)
-    files = iter(find_audio([str(folder) for folder in folders]).paths)
+    files = itertools.cycle(find_audio([str(folder) for folder in folders]).paths)
     joined = np.zeros(0, np.float32)
     for number in range(count):
         while len(joined) < seconds * SAMPLE_RATE:
