@@ -10,7 +10,6 @@ import argparse
 import itertools
 import math
 import os
-import platform
 import statistics
 import time
 from collections.abc import Iterator
@@ -19,8 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pretrain  # of this folder
 import torch
-from pretrain import make_clips  # of this folder
 
 from s3prl_aalbert.config import SAMPLE_RATE, ModelConfig, find_config, from_dict, load_model_config, read_yaml
 from s3prl_aalbert.device import checked_device
@@ -147,9 +146,12 @@ def bf16_rate(device: str, repeats: int = 10) -> float:
 
 def machine(device: str) -> Row:
     """Return what the figures were measured on."""
-    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
+    processor = pretrain.machine()[1]
+    name = torch.cuda.get_device_name() if device == "cuda" else processor
     threads = torch.get_num_threads()
-    return {"device": name, "torch": torch.__version__, "cores": os.cpu_count(), "threads": threads}
+    return {
+        "device": name, "processor": processor, "cores": os.cpu_count(), "threads": threads, "torch": torch.__version__,
+    }  # fmt: skip
 
 
 def default_workers(device: str) -> int:
@@ -204,7 +206,7 @@ def table(args: argparse.Namespace, folder: Path) -> Row:
     """Return the rates of whole training steps of models, on clips of real speech that are joined in ``folder``."""
     device = checked_device(args.device)
     clips = folder / f"{args.seconds}s"
-    make_clips(args.speech, args.seconds, 2 * args.batch, clips)
+    pretrain.make_clips(args.speech, args.seconds, 2 * args.batch, clips)
     workers = default_workers(device)
     data = DataConfig(
         paths=(str(clips),), train_batch_size=args.batch, max_seconds=args.seconds, dev_fraction=0, num_workers=workers
