@@ -32,6 +32,7 @@ sys.path.insert(0, str(REPOSITORY))
 sys.path.append(str(REPOSITORY / "benchmarks"))
 
 from s3prl_aalbert.errors import (  # noqa: E402
+    EXIT_INTERRUPTED,
     EXIT_USER_ERROR,
     AalbertError,
     check_new_folder,
@@ -122,6 +123,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             compute(args)
         return 0
+    except KeyboardInterrupt:  # or a signal of a batch system before the first step
+        print("\ninterrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except (AalbertError, OSError) as error:
         fault = str(error) if isinstance(error, AalbertError) else environment_fault(error)
         if fault is None:
