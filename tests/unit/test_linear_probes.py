@@ -39,7 +39,7 @@ def problem(seed: int, number: int = 300, dim: int = 12, classes: int = 5) -> tu
 
 
 def test_logistic_regression_is_scikit_learns(classifiers: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classifiers, "GRADIENT", 1e-4)
+    monkeypatch.setattr(classifiers, "GRADIENT", 1e-5)
     monkeypatch.setattr(classifiers, "ITERATIONS", 1000)
     inputs, wanted = problem(0)
     ours = classifiers.Softmax(inputs, wanted[:, None], 5, 0.1)
