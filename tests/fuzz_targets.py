@@ -407,7 +407,7 @@ def runner_configs(folder: Path) -> Case:
         args = parser.parse_args([*argv, *([f"--override={text}"] if text else [])])
         if dice.random() < 0.3:
             args.speech = [str(speech)]
-        model, config, _ = pretrain_command._configs(args, {}, None, pretrain_command.DEFAULT_CONFIG)
+        model, config, _ = pretrain_command._configs(args, {}, None, pretrain_command.DEFAULT_CONFIG, None)
         if not small(model) or config.runner.compile or config.datarc.num_workers or config.distill:
             return
         if config.runner.gradient_accumulate_steps > 20:

@@ -173,7 +173,7 @@ def attempt(case: Case, seed: str, folder: Path, outcome: Outcome) -> None:
         case(random.Random(seed))
     except AalbertError as error:
         outcome.refused += 1
-        if not str(error).strip() or "\nTraceback" in str(error):
+        if not str(error).strip() or "Traceback" in str(error):
             _note(outcome, "a message that says nothing", seed, repr(error))
     except Hang:
         _note(outcome, f"hang: {_place(sys.exc_info()[2])}", seed, traceback.format_exc())

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+from s3prl_aalbert import toolkit
 from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 from s3prl_aalbert.toolkit.replace import replaced
@@ -89,6 +90,7 @@ def check_overridden(options: Mapping[str, Any]) -> None:
 
 def _s3prl_parser() -> argparse.ArgumentParser:
     """Return the parser that S3PRL's ``run_downstream.py`` builds inside its ``get_downstream_args``."""
+    toolkit.activate()  # without which S3PRL cannot be imported
     from s3prl import run_downstream
 
     def surrender(parser: argparse.ArgumentParser, *args: object) -> NoReturn:

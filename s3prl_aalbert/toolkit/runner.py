@@ -161,7 +161,7 @@ def _run_main(main: Callable[[], None]) -> None:
 
 def _sentence(error: AalbertError) -> str:
     """Return the message, freed of the traceback that a DataLoader worker wraps around it."""
-    message = str(error)
+    message = str(error.args[0]) if error.args else ""  # str(error) makes one line of the traceback
     if not message.startswith("Caught "):
         return message
     return message.rpartition("Error: ")[2].strip()
