@@ -196,8 +196,11 @@ class Acoustics(PreciseBuffers):
         log1p keeps the small differences of near-silence that float32 would round away beside that constant.
         """
         floor = self.config.log_floor
-        level = torch.log1p(power / floor)
+        level = self._log1p(power / floor)
         return level if normalised else level + math.log(floor)
+
+    def _log1p(self, level: Tensor) -> Tensor:
+        return torch.log1p(level)
 
     def _stack(self, frames: Tensor) -> Tensor:
         missing = -frames.size(1) % self.stack
@@ -315,9 +318,10 @@ def _with_fitted_edges(deltas: Tensor, frames: Tensor, num_frames: Tensor) -> Te
     index = torch.arange(frames.size(1), device=frames.device).clamp_min(LIBROSA_REACH).unsqueeze(0)
     index = torch.minimum(index, (count - 1 - LIBROSA_REACH).clamp_min(0))
     inner = deltas.gather(1, index.unsqueeze(-1).expand_as(deltas))
-    place = torch.arange(min(width, frames.size(1)), device=frames.device).unsqueeze(0)
+    first = functional.pad(frames, (0, 0, 0, width))[:, :width]  # of one size for any number of frames
+    place = torch.arange(width, device=frames.device).unsqueeze(0)
     offset = (place - (count - 1) / 2).masked_fill(place >= count, 0).to(frames.dtype)  # (B, width) from the middle
-    rise = (offset.unsqueeze(-1) * frames[:, :width]).sum(1, keepdim=True)
+    rise = (offset.unsqueeze(-1) * first).sum(1, keepdim=True)
     slope = rise / offset.square().sum(1).clamp_min(0.5)[:, None, None]  # 0 of a single frame, else from 0.5 up
     return torch.where((count < width).unsqueeze(-1), slope, inner)
 

@@ -80,10 +80,16 @@ class ServingModel(nn.Module):
 
 
 class GraphAcoustics(Acoustics):
-    """The features, with deltas as differences: ONNX has no convolution of as many groups as there are utterances."""
+    """The features without what ONNX lacks: a convolution of as many groups as there are utterances, and log1p.
+
+    Its exporter writes log(1 + x) for the latter, which rounds near-silence away.
+    """
 
     def _deltas(self, frames: Tensor, reach: int = 2) -> Tensor:
         return deltas(frames, reach)
+
+    def _log1p(self, level: Tensor) -> Tensor:
+        return torch.where(level < 0.5, 2 * torch.atanh(level / (level + 2)), torch.log(1 + level))
 
 
 def deltas(frames: Tensor, reach: int = 2) -> Tensor:
