@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 import torch
 from torch import nn
@@ -22,14 +24,19 @@ def hidden_states(upstream: nn.Module, wav: np.ndarray, selection: str = HIDDEN_
     Raises:
         AalbertError: the upstream gives nothing under that key.
     """
-    device = next((parameter.device for parameter in upstream.parameters()), torch.device("cpu"))
     with torch.inference_mode():
-        outputs = upstream([torch.from_numpy(wav).to(device)])
+        outputs = upstream([torch.from_numpy(wav).to(device_of(upstream))])
     if selection not in outputs:
         raise AalbertError(f"-s {selection}: the upstream gives {', '.join(sorted(outputs))}")
     found = outputs[selection]
     layers = found if isinstance(found, (list, tuple)) else [found]
     return [layer[0].float().cpu().numpy() for layer in layers]
+
+
+def device_of(upstream: nn.Module) -> torch.device:
+    """Return where an upstream computes: features have buffers alone, or nothing at all."""
+    tensors = chain(upstream.parameters(), upstream.buffers())
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
 def samples_per_token(upstream: nn.Module, selection: str = HIDDEN_STATES) -> int:

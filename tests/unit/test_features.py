@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from s3prl_aalbert.audio_io import read_audio
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.downstream.features import FeatureOptions, name_utterances, write_features
+from s3prl_aalbert.downstream.states import device_of
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.upstream.expert import UpstreamExpert
+from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 
 LENGTHS = {"a/one.wav": 16000, "a/two.wav": 4801, "b/deep/one.flac": 7000}
 
@@ -173,6 +174,12 @@ def test_two_files_of_one_name_are_told(tiny_release: Path, speech: Path, tmp_pa
         name_utterances([speech / "a" / "one.wav", speech / "a" / "one.flac"])
     with pytest.raises(AalbertError, match="nowhere"):
         name_utterances([speech / "nowhere"])
+
+
+def test_features_without_weights_are_computed_where_their_buffers_are() -> None:
+    assert device_of(FeaturesExpert()).type == "cpu"
+    assert device_of(FeaturesExpert().to("meta")).type == "meta"
+    assert device_of(nn.Identity()).type == "cpu"
 
 
 def test_an_upstream_of_s3prl(speech: Path, tmp_path: Path) -> None:
