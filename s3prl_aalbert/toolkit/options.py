@@ -91,6 +91,9 @@ def check_overridden(options: Mapping[str, Any]) -> None:
 def _s3prl_parser() -> argparse.ArgumentParser:
     """Return the parser that S3PRL's ``run_downstream.py`` builds inside its ``get_downstream_args``."""
     toolkit.activate()  # without which S3PRL cannot be imported
+    from s3prl_aalbert.toolkit import compat
+
+    compat.apply()  # s3prl does not import by itself next to a current torchaudio
     from s3prl import run_downstream
 
     def surrender(parser: argparse.ArgumentParser, *args: object) -> NoReturn:
