@@ -36,6 +36,7 @@ tasks:
     args: [--device, cpu]
     override:
       config.downstream_expert.datarc.audio: "{{data}}"
+      config.downstream_expert.datarc.pretraining_overlap: mark
       config.downstream_expert.modelrc.hidden_size: 8
       config.runner.total_steps: 2
       config.runner.eval_step: 1
