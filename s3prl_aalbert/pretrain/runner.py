@@ -8,8 +8,9 @@ import json
 import logging
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -50,6 +51,7 @@ from s3prl_aalbert.supernet.space import architectures_of_step
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 BEST_STATE = "dev-best.ckpt"
 SMOOTHING = 0.98
 """Share that the smoothed loss keeps at each step."""
@@ -103,9 +105,21 @@ class Pretrainer:
     def _load_corpus(self) -> Corpus:
         datarc, options = self.config.datarc, self.options
         manifest = manifest_path(datarc, options.expdir)
+        save = self.fabric.is_global_zero and not options.dry_run
+        return self._leader_first(lambda: load_corpus(datarc, manifest, options.seed, options.strict, save))
+
+    def _leader_first(self, work: Callable[[], T]) -> T:
+        """Return ``work()``, done by the first process before the others, which then find what it has written.
+
+        A mistake is raised when all have come this far: the others would otherwise wait for one that is gone.
+        """
+        mistake: AalbertError | None = None
         with self.fabric.rank_zero_first():
-            save = self.fabric.is_global_zero and not options.dry_run
-            return load_corpus(datarc, manifest, options.seed, options.strict, save)
+            try:
+                return work()
+            except AalbertError as error:
+                mistake = error
+        raise mistake
 
     def _add_units(self) -> None:
         """Give the corpus the discrete units that the task needs."""
@@ -118,11 +132,9 @@ class Pretrainer:
             utterances.units = random_units(utterances, self.model_config, options.seed)
             return
         manifest = manifest_path(self.config.datarc, options.expdir)
-        with self.fabric.rank_zero_first():
-            read, device = SpeechDataset(utterances, self.model_config, math.inf, 0).wav, self.fabric.device
-            utterances.units = label_corpus(
-                utterances, read, self.model_config, self.config.units, manifest, options.seed, device
-            )
+        read, device = SpeechDataset(utterances, self.model_config, math.inf, 0).wav, self.fabric.device
+        arguments = utterances, read, self.model_config, self.config.units, manifest, options.seed, device
+        utterances.units = self._leader_first(lambda: label_corpus(*arguments))
 
     def _add_corpus_statistics(self, objective: Objective) -> None:
         """Give the model the statistics of the training speech, unless a checkpoint will bring its own."""

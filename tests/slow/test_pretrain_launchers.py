@@ -86,6 +86,17 @@ def test_torchrun_on_two_machines(speech: Path, tmp_path: Path, one: dict[str, t
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mistake", [["--speech", "nowhere"], ["-o", "config.runner.total_stepz=3"]])
+def test_a_mistake_is_told_once_under_torchrun(speech: Path, tmp_path: Path, mistake: list[str]) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    argv = [*launch, *options(speech, tmp_path / "run", 2), *mistake]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=240, check=False)
+    told = [line for line in done.stderr.splitlines() if line.startswith("aalbert pretrain: ")]
+    assert done.returncode and len(told) == 1 and ("nowhere" in told[0] or "total_stepz" in told[0]), done.stderr
+    assert "[rank1]" not in done.stderr and "s3prl_aalbert/cli.py" not in done.stderr, "torchrun's report alone"
+
+
+@pytest.mark.slow
 def test_two_processes_distil_layers_of_which_the_last_is_none(speech: Path, tmp_path: Path) -> None:
     """The unshared layers after the last student layer have no gradients, which DDP has to be told."""
     teacher = ["--teacher", "aalbert_tiny"]
