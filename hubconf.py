@@ -6,7 +6,6 @@ from s3prl_aalbert.upstream.hubconf import (  # noqa: E402
     aalbert,
     aalbert_3l,
     aalbert_6l,
-    aalbert_6l_7h,
     aalbert_12l,
     aalbert_features,
     aalbert_local,
@@ -14,6 +13,7 @@ from s3prl_aalbert.upstream.hubconf import (  # noqa: E402
     aalbert_mockingjay_6l,
     aalbert_mockingjay_12l,
     aalbert_tiny,
+    aalbert_units,
     aalbert_url,
 )
 
@@ -21,7 +21,6 @@ __all__ = [
     "aalbert",
     "aalbert_3l",
     "aalbert_6l",
-    "aalbert_6l_7h",
     "aalbert_12l",
     "aalbert_features",
     "aalbert_local",
@@ -29,5 +28,6 @@ __all__ = [
     "aalbert_mockingjay_6l",
     "aalbert_mockingjay_12l",
     "aalbert_tiny",
+    "aalbert_units",
     "aalbert_url",
 ]

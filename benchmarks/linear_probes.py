@@ -1,6 +1,6 @@
 """Phones of TIMIT in frozen states, one speaker left out at a time: a linear classifier and a small network.
 
-    python benchmarks/linear_probes.py --timit data/timit -u aalbert_6l_7h fbank -k result/pretrain/NAME --out p.csv
+    python benchmarks/linear_probes.py --timit data/timit -u aalbert fbank -k result/pretrain/NAME --out p.csv
 
 Each of the 16 speakers is tested once, by classifiers that were trained on the others, so that models are compared in
 16 pairs. Every 10 ms frame has its label, in training as in scoring: a token of 30 ms has an output for each of its

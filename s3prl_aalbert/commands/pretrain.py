@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--init",
         metavar="CKPT",
-        help="start from a checkpoint's weights or aalbert_6l_7h's, with new data and schedule",
+        help="start from the weights of a checkpoint or a packaged name (aalbert), with new data and schedule",
     )
     add("-o", "--override", metavar="TEXT", help='e.g. "config.optimizer.lr=1e-3,,model.transformer.hidden_size=256"')
     add("--seed", type=int, help=f"default: {SEED}, or that of the run that goes on")

@@ -21,7 +21,6 @@ __all__ = [
     "aalbert",
     "aalbert_3l",
     "aalbert_6l",
-    "aalbert_6l_7h",
     "aalbert_12l",
     "aalbert_features",
     "aalbert_local",
@@ -29,6 +28,7 @@ __all__ = [
     "aalbert_mockingjay_6l",
     "aalbert_mockingjay_12l",
     "aalbert_tiny",
+    "aalbert_units",
     "aalbert_url",
 ]
 
@@ -141,13 +141,15 @@ def _entry(name: str, description: str) -> Callable[..., UpstreamExpert]:
 _UNPUBLISHED = "no published weights"
 aalbert_3l = _entry("aalbert_3l", f"AALBERT-3L (7.46M parameters): {_UNPUBLISHED}.")
 aalbert_6l = _entry("aalbert_6l", f"AALBERT-6L (7.46M parameters): {_UNPUBLISHED}.")
-aalbert_6l_7h = _entry("aalbert_6l_7h", "AALBERT-6L (7.46M parameters), pre-trained on 7 h of read speech.")
-aalbert = _entry("aalbert", "The default: aalbert_6l_7h.")
+aalbert_units = _entry(
+    "aalbert_units", "Six shared layers of width 384 (PARAMETERS parameters), pre-trained on units of 19 h of read speech."
+)
+aalbert = _entry("aalbert", "The default: aalbert_units.")
 aalbert_12l = _entry("aalbert_12l", f"AALBERT-12L (7.46M parameters): {_UNPUBLISHED}.")
 aalbert_mockingjay_3l = _entry("aalbert_mockingjay_3l", f"Mockingjay-3L (21.6M parameters): {_UNPUBLISHED}.")
 aalbert_mockingjay_6l = _entry("aalbert_mockingjay_6l", f"Mockingjay-6L (42.9M parameters): {_UNPUBLISHED}.")
 aalbert_mockingjay_12l = _entry("aalbert_mockingjay_12l", f"Mockingjay-12L (85.4M parameters): {_UNPUBLISHED}.")
 aalbert_tiny = _entry(
     "aalbert_tiny",
-    "AALBERT-3L of width 256 (0.91M parameters), pre-trained on 7 h: for tests and first steps, not for results.",
+    "Three shared layers of width 256 (0.98M parameters), pre-trained on units of 19 h of read speech: for first steps.",
 )
