@@ -55,12 +55,12 @@ def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_weights_that_are_missing_or_altered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (here,) = doctor.check_weights()
-    assert here.good and here.found.endswith("aalbert_6l_7h (17.3 MB), aalbert_tiny (1.8 MB)")
+    assert here.good and here.found.endswith("aalbert_units (SIZE MB), aalbert_tiny (TINY MB)")
     monkeypatch.setattr(download, "PACKAGED_WEIGHTS", tmp_path)
     (gone,) = doctor.check_weights()
     assert not gone.good and "are missing" in gone.found and "git checkout s3prl_aalbert/pretrained" in gone.fix
-    (tmp_path / "aalbert_6l_7h").mkdir()
-    (tmp_path / "aalbert_6l_7h" / "model.safetensors").write_bytes(b"something else")
+    (tmp_path / "aalbert_units").mkdir()
+    (tmp_path / "aalbert_units" / "model.safetensors").write_bytes(b"something else")
     (altered,) = doctor.check_weights()
     assert not altered.good and "has the SHA-256" in altered.found
 

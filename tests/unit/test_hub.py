@@ -8,20 +8,21 @@ import inspect
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from s3prl_aalbert.analysis.reconstruct import load_objective
 from s3prl_aalbert.audio_io import read_audio
 from s3prl_aalbert.checkpoint import CheckpointError, load_checkpoint
+from s3prl_aalbert.config import load_model_config
+from s3prl_aalbert.downstream.abx import abx_errors, load_segments, pool_segments
+from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.masking import ZERO, MaskPlan, length_mask
 from s3prl_aalbert.model import count_parameters
-from s3prl_aalbert.objective import Speech
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.speech.training_list import overlap
 from s3prl_aalbert.upstream import download, hubconf
 from s3prl_aalbert.upstream.download import PUBLISHED, Published
-from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert, pad_wavs
+from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 
 PRESETS = {
     f"aalbert_{family}{layers}l": (layers, family == "") for family in ("", "mockingjay_") for layers in (3, 6, 12)
@@ -155,45 +156,57 @@ def test_every_published_name_is_an_entry_with_sound_weights() -> None:
             assert isinstance(getattr(hubconf, name)(), UpstreamExpert)
 
 
-def test_the_default_is_the_released_model_and_it_is_documented(repository: Path) -> None:
-    folder = repository / "s3prl_aalbert" / "pretrained" / "aalbert_6l_7h"
-    assert sum(path.stat().st_size for path in folder.iterdir()) <= 32_000_000
-    default, untrained = hubconf.aalbert().model, hubconf.aalbert(pretrained=False).model
-    assert count_parameters(default) == 7_458_816 and default.config == untrained.config
-    named = hubconf.aalbert_6l(pretrained=False, model_config="aalbert_6l_7h").model  # sweep_7h.yaml's control
-    assert named.config == default.config
+@pytest.mark.parametrize(
+    ("name", "parameters", "largest"), [("aalbert_units", 0, 32_000_000), ("aalbert_tiny", 0, 2_000_000)]
+)
+def test_the_packaged_models_are_documented(repository: Path, name: str, parameters: int, largest: int) -> None:
+    folder = repository / "s3prl_aalbert" / "pretrained" / name
+    assert (folder / "model.safetensors").stat().st_size <= largest
+    model, untrained = getattr(hubconf, name)().model, getattr(hubconf, name)(pretrained=False).model
+    assert count_parameters(model) == parameters and model.config == untrained.config == load_model_config(name)
+    assert all(parameter.dtype is torch.float32 for parameter in model.parameters())
     stored = load_checkpoint(folder).state
-    for model in (default, hubconf.aalbert_6l_7h().model):
-        assert all(torch.equal(stored[f"model.{name}"].float(), value) for name, value in model.state_dict().items())
+    assert all(torch.equal(stored[f"model.{n}"].float(), value) for n, value in model.state_dict().items())
     card = (folder / "README.md").read_text(encoding="utf-8")
-    for said in ("7,458,816", "float16", "Apache-2.0", "CC BY 4.0", "7.07 h", "dev loss", "**For**", "**Not for**"):
-        assert said in card
+    for stated in (f"{parameters:,}", "float16", "Apache-2.0", "CC BY 4.0", "dev loss", "**For**", "**Not for**"):
+        assert stated in card
+
+
+def test_the_default_is_the_larger_one() -> None:
+    default, named = hubconf.aalbert().model, hubconf.aalbert_units().model
+    assert default.config == named.config
+    assert all(torch.equal(value, named.state_dict()[name]) for name, value in default.state_dict().items())
+
+
+def test_no_speaker_of_the_test_sets_was_in_pre_training(repository: Path, shared_data: Path) -> None:
+    """dev-clean, test-clean and the aligned sample are kept for choosing and testing, TIMIT for testing."""
+    folder = repository / "s3prl_aalbert" / "pretrained" / "aalbert_units"
+    for name in ("dev-clean", "test-clean", "train-clean-100-aligned"):
+        paths = sorted((shared_data / "LibriSpeech" / name).rglob("*.opus"))
+        speakers = {path.stem: path.stem.split("-")[0] for path in paths}
+        assert paths and overlap(folder, list(speakers), speakers) == ([], [])
+    training = sorted((shared_data / "LibriSpeech" / "train-clean-5").rglob("*.opus"))[:5]
+    speakers = {path.stem: path.stem.split("-")[0] for path in training}
+    assert len(overlap(folder, list(speakers), speakers).utterances) == 5
 
 
 @torch.no_grad()
-def test_the_released_model_rebuilds_speech_that_it_never_saw(repository: Path, tmp_path: Path) -> None:
-    objective, _ = load_objective(repository / "s3prl_aalbert" / "pretrained" / "aalbert_6l_7h")
-    synthesise_corpus(tmp_path / "speech", num_speakers=4, utterances_per_speaker=1, seconds=(2.0, 3.0), seed=3)
-    paths = sorted((tmp_path / "speech").rglob("*.wav"))
-    wavs, num_samples = pad_wavs([torch.from_numpy(read_audio(path, 16000)) for path in paths])
-    features = objective.model.acoustics(wavs, num_samples, with_target=True)
-    shape = features.tokens.shape[:2]
-    hidden = torch.rand(shape, generator=torch.Generator().manual_seed(0)) < 0.15
-    hidden &= length_mask(features.lengths, shape[1])
-    plan = MaskPlan(hidden, torch.where(hidden, ZERO, torch.arange(shape[1]).expand(shape)))
-    loss, of_the_mean = objective(Speech(wavs, num_samples, plan)).mean, features.target[hidden].abs().mean()
-    assert len(paths) == 4 and float(loss) < 0.65 * float(of_the_mean)
-
-
-def test_the_tiny_model_is_pretrained_small_and_documented(repository: Path) -> None:
-    folder = repository / "s3prl_aalbert" / "pretrained" / "aalbert_tiny"
-    assert sum(path.stat().st_size for path in folder.iterdir()) <= 2_000_000
-    model, untrained = hubconf.aalbert_tiny().model, hubconf.aalbert_tiny(pretrained=False).model
-    assert count_parameters(model) == 913_408 and model.config == untrained.config
-    assert all(parameter.dtype is torch.float32 for parameter in model.parameters())
-    stored = load_checkpoint(folder).state
-    assert all(torch.equal(stored[f"model.{name}"].float(), value) for name, value in model.state_dict().items())
-    assert "913,408" in (folder / "README.md").read_text(encoding="utf-8")
+def test_the_released_model_tells_phones_apart_better_than_its_input(shared_data: Path) -> None:
+    """ABX on the speakers of TIMIT, none of whom it ever met."""
+    spoken = load_segments(PhoneDataConfig(str(shared_data / "timit"), phone_set="39", exclude=["sa1", "sa2"]))
+    upstreams = {"released": hubconf.aalbert().eval(), "features": hubconf.aalbert_features().eval()}
+    phones = [segment.phone for one in spoken for segment in one.segments]
+    speakers = [one.speaker for one in spoken for _ in one.segments]
+    errors = {}
+    for name, upstream in upstreams.items():
+        pooled = []
+        for one in spoken:
+            states = upstream([torch.from_numpy(read_audio(Path(one.path)))])["hidden_states"]
+            pooled.append(pool_segments(states[len(states) // 2][0].numpy(), 480, one.segments))
+        errors[name] = abx_errors(np.concatenate(pooled), phones, speakers)
+    for condition in ("within", "across"):
+        released, features = (getattr(errors[name], condition)() for name in upstreams)
+        assert np.mean([released[each] < features[each] for each in released]) > 0.9  # of the speakers
 
 
 def test_the_local_entry(tiny_release: Path) -> None:

@@ -1,0 +1,364 @@
+"""What does which part of the pre-training recipe do? One part changed at a time, and the grid of objectives.
+
+    python benchmarks/recipe.py --speech data/speechocean762 data/LibriSpeech/train-clean-5 \\
+        --timit data/timit -o result/recipe
+
+Every cell is a small model (width 256, 3 layers), trained by the project's own command for the same steps: once for each
+learning rate with the first seed, and with the rate of the lowest dev loss for the other seeds. States are kept on the
+way, each with its seconds, so that cells are compared at equal steps and at equal time. Models are scored by ABX on
+TIMIT, whose speakers no model met, beside their own untrained encoder. The layer of a cell is the best of its last state
+by the error across speakers; all cells have that advantage alike. What is done is skipped, what was interrupted goes on.
+Ends with results.csv, table.md and curves.png in the output folder; --print shows the commands instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import logging
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import yaml
+from commands import run_once
+from torch import nn
+
+from s3prl_aalbert.audio_io import read_audio
+from s3prl_aalbert.checkpoint import load_training_state, training_states, write_text
+from s3prl_aalbert.downstream.abx import AbxErrors, Spoken, abx_errors, load_segments, pool_segments
+from s3prl_aalbert.downstream.paired import differences, mean_and_error, percent
+from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
+from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
+
+SEEDS = (0, 1, 2)
+RATES = (5e-4, 1e-3, 2e-3)
+STATES = 6
+"""Kept of every run, evenly spaced."""
+RATE = 480
+RECIPE: dict[str, Any] = {
+    "transformer": {
+        "hidden_size": 256,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 1024,
+        "positions": "convolutional",
+    },
+    "audio": {"cmvn": "corpus", "target": "mel"},
+    "task": {
+        "reconstruction_weight": 0,
+        "unit_weight": 1,
+        "num_units": 100,
+        "mask_proportion": 0.45,
+        "zero_proportion": 1,
+        "random_proportion": 0,
+        "mask_consecutive": 5,
+    },
+}
+WARP = "config.pretrain_expert.datarc.vocal_tract_perturbation"
+RECONSTRUCTION = {"task.reconstruction_weight": 1, "task.unit_weight": 0}
+BOTH = {"task.reconstruction_weight": 1}
+SINUSOID, UNSHARED = {"transformer.positions": "sinusoid"}, {"transformer.share_layer": "false"}
+CELLS: dict[str, dict[str, Any]] = {
+    "recipe": {},
+    "positions: sinusoid": SINUSOID,
+    "positions: rotary": {"transformer.positions": "rotary"},
+    "span 1": {"task.mask_consecutive": 1},
+    "span 3": {"task.mask_consecutive": 3},
+    "span 10": {"task.mask_consecutive": 10},
+    "overlapping spans": {"task.mask_layout": "overlap", "task.mask_proportion": 0.65},
+    "a unit a frame": {"task.units_per_token": 3},
+    "cmvn: utterance": {"audio.cmvn": "utterance"},
+    "no perturbation": {WARP: 0},
+    "mel": RECONSTRUCTION,
+    "linear spectrogram": {**RECONSTRUCTION, "audio.target": "log"},
+    "units and mel": BOTH,
+    "mel, sinusoid": {**RECONSTRUCTION, **SINUSOID},
+    "units and mel, sinusoid": {**BOTH, **SINUSOID},
+    "units, unshared": UNSHARED,
+    "mel, unshared": {**RECONSTRUCTION, **UNSHARED},
+    "units and mel, unshared": {**BOTH, **UNSHARED},
+    "units, sinusoid, unshared": {**SINUSOID, **UNSHARED},
+    "mel, sinusoid, unshared": {**RECONSTRUCTION, **SINUSOID, **UNSHARED},
+    "units and mel, sinusoid, unshared": {**BOTH, **SINUSOID, **UNSHARED},
+    "second iteration": {"task.num_units": 200, "config.units.source": "recipe", "config.units.layer": 1},
+    "second iteration, unshared": {
+        **UNSHARED, "task.num_units": 200, "config.units.source": "units, unshared", "config.units.layer": 1,
+    },
+}  # fmt: skip
+COLUMNS = ("cell", "seed", "rate", "step", "seconds", "layer", "condition", "speaker", "error")
+
+
+class Run(NamedTuple):
+    """One training."""
+
+    cell: str
+    rate: float
+    seed: int
+
+    def folder(self, output: Path) -> Path:
+        """Return where it is."""
+        return (
+            output
+            / "runs"
+            / self.cell.replace(": ", "_").replace(", ", "_").replace(" ", "_")
+            / (f"lr{self.rate:g}_seed{self.seed}")
+        )
+
+
+def command(args: argparse.Namespace, run: Run) -> list[str]:
+    """Return the command of a training; given again it goes on."""
+    settings = {
+        "config.runner.total_steps": args.steps,
+        "config.runner.log_step": 50,
+        "config.runner.eval_step": args.steps,
+        "config.runner.save_step": max(1, args.steps // STATES),
+        "config.runner.max_keep": STATES + 1,
+        "config.runner.divergence_factor": 0,
+        "config.optimizer.lr": run.rate,
+        "config.optimizer.betas": "[0.9, 0.98]",
+        "config.optimizer.warmup_proportion": 0.05,
+        "config.pretrain_expert.datarc.manifest": args.output.absolute() / "manifest.tsv",
+        "config.pretrain_expert.datarc.train_batch_size": 64,
+        "config.pretrain_expert.datarc.max_batch_seconds": args.batch_seconds,
+        "config.pretrain_expert.datarc.max_seconds": 24,
+        WARP: 0.15,
+    }
+    settings.update({k if k.startswith("config.") else f"model.{k}": v for k, v in CELLS[run.cell].items()})
+    source = settings.get("config.units.source")
+    if source in CELLS:
+        settings["config.units.source"] = json.dumps(str(best(args, source, run.seed).folder(args.output).absolute()))
+    override = ",,".join(f"{key}={value}" for key, value in settings.items())
+    options = ["-g", str(args.output / "model.yaml"), "-c", "pretrain_default", "-p", str(run.folder(args.output))]
+    options += ["--speech", *map(str, args.speech), "--seed", str(run.seed), "--device", "cpu", "-a"]
+    return ["pretrain", *options, "-o", override]
+
+
+def train(args: argparse.Namespace) -> None:
+    """Run the search of every cell with the first seed, then the other seeds at its rate."""
+    write_text(args.output / "model.yaml", yaml.safe_dump(RECIPE, sort_keys=False))
+    for cell in args.cells:
+        for rate in args.rates:
+            _train(args, Run(cell, rate, args.seeds[0]))
+        for seed in args.seeds[1:]:
+            _train(args, best(args, cell, seed))
+
+
+def _train(args: argparse.Namespace, run: Run) -> None:
+    done = run.folder(args.output) / "model.safetensors"
+    if args.print:
+        print(shlex.join(["aalbert", *command(args, run)]))
+    else:
+        run_once(done, command(args, run))
+
+
+def best(args: argparse.Namespace, cell: str, seed: int) -> Run:
+    """Return a run of a cell at the rate whose dev loss is the lowest with the first seed."""
+    if len(args.rates) == 1 or args.print:
+        return Run(cell, args.rates[0], seed)
+    losses = {rate: _dev_loss(Run(cell, rate, args.seeds[0]).folder(args.output)) for rate in args.rates}
+    return Run(cell, min(losses, key=lambda rate: losses[rate]), seed)
+
+
+def _dev_loss(folder: Path) -> float:
+    return float(load_training_state(training_states(folder)[-1])["best_dev"])
+
+
+# ------------------------------------------------------------------------------------------------- scoring
+
+
+@cache
+def segments(timit: Path) -> tuple[Spoken, ...]:
+    """Return the labelled speech of TIMIT."""
+    return tuple(load_segments(PhoneDataConfig(str(timit), phone_set="39", exclude=["sa1", "sa2"])))
+
+
+@torch.no_grad()
+def abx_by_layer(upstream: nn.Module, timit: Path) -> list[AbxErrors]:
+    """Return the errors of every hidden state."""
+    spoken = segments(timit)
+    states = [[s[0].numpy() for s in upstream([_wav(one)])["hidden_states"]] for one in spoken]
+    phones = [segment.phone for one in spoken for segment in one.segments]
+    speakers = [one.speaker for one in spoken for _ in one.segments]
+
+    def pooled(layer: int) -> np.ndarray:
+        return np.concatenate([pool_segments(s[layer], RATE, o.segments) for s, o in zip(states, spoken, strict=True)])
+
+    return [abx_errors(pooled(layer), phones, speakers) for layer in range(len(states[0]))]
+
+
+def _wav(one: Spoken) -> torch.Tensor:
+    return torch.from_numpy(read_audio(Path(one.path)))
+
+
+def score(args: argparse.Namespace) -> list[dict[str, str]]:
+    """Return the rows of results.csv, scoring what is not there yet."""
+    path = args.output / "results.csv"
+    rows: list[dict[str, str]] = []
+    if path.exists():
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    done = {(row["cell"], row["seed"], row["step"]) for row in rows}
+    for cell, seed, step, seconds, rate, upstream in _subjects(args, done):
+        for layer, errors in enumerate(abx_by_layer(upstream.eval(), args.timit)):
+            for condition in ("within", "across"):
+                for speaker, error in getattr(errors, condition)().items():
+                    values = (cell, seed, rate, step, f"{seconds:.0f}", layer, condition, speaker, f"{error:.6f}")
+                    rows.append(dict(zip(COLUMNS, map(str, values), strict=True)))
+        _write(path, rows)
+    return rows
+
+
+def _subjects(args: argparse.Namespace, done: set[tuple[str, str, str]]) -> Iterator[tuple[Any, ...]]:
+    """Yield (cell, seed, step, seconds, rate, upstream) of what is not scored yet."""
+    if ("input features", "0", "0") not in done:
+        yield "input features", 0, 0, 0.0, 0, FeaturesExpert()
+    for cell in args.cells:
+        for seed in args.seeds:
+            run = best(args, cell, seed)
+            for state in training_states(run.folder(args.output)):
+                content = load_training_state(state)
+                if (cell, str(seed), str(content["step"])) not in done:
+                    seconds = float(content["budget"]["spent"]) - float(content["budget"]["prepared"])
+                    yield cell, seed, content["step"], seconds, run.rate, UpstreamExpert(str(state))
+            if (cell, str(seed), "0") not in done:
+                yield cell, seed, 0, 0.0, run.rate, _untrained(training_states(run.folder(args.output))[-1], seed)
+
+
+def _untrained(state: Path, seed: int) -> nn.Module:
+    """Return the encoder of a state with weights as they are drawn, and its acoustics as they are."""
+    from s3prl_aalbert.model import AalbertModel
+
+    upstream = UpstreamExpert(str(state))
+    torch.manual_seed(seed)
+    fresh = AalbertModel(upstream.model.config)
+    fresh.acoustics = upstream.model.acoustics
+    upstream.model = fresh
+    return upstream
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    lines = [",".join(COLUMNS), *(",".join(f'"{row[c]}"' if c == "cell" else row[c] for c in COLUMNS) for row in rows)]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+# -------------------------------------------------------------------------------------------------- report
+
+
+class Curve(NamedTuple):
+    """A cell over its training: by (seed, speaker), of its best layer."""
+
+    layer: int
+    at: dict[int, dict[str, dict[tuple[str, str], float]]]
+    """Step -> condition -> values."""
+    seconds: dict[int, float]
+
+
+def curve(rows: Sequence[Mapping[str, str]], cell: str) -> Curve:
+    """Gather a cell's values; the layer is that of the smallest error across speakers at the last step."""
+    own = [row for row in rows if row["cell"] == cell]
+    last = max(int(row["step"]) for row in own)
+    layers: dict[int, list[float]] = {}
+    for row in own:
+        if int(row["step"]) == last and row["condition"] == "across":
+            layers.setdefault(int(row["layer"]), []).append(float(row["error"]))
+    layer = min(layers, key=lambda each: np.mean(layers[each]))
+    at: dict[int, dict[str, dict[tuple[str, str], float]]] = {}
+    seconds: dict[int, list[float]] = {}
+    for row in own:
+        if int(row["layer"]) == layer:
+            step = int(row["step"])
+            values = at.setdefault(step, {}).setdefault(row["condition"], {})
+            values[row["seed"], row["speaker"]] = float(row["error"])
+            seconds.setdefault(step, []).append(float(row["seconds"]))
+    return Curve(layer, at, {step: float(np.mean(each)) for step, each in seconds.items()})
+
+
+def equal_time(curves: Mapping[str, Curve]) -> float:
+    """Return the seconds that the fastest cell took for all of its steps."""
+    return min(max(each.seconds.values()) for each in curves.values())
+
+
+def markdown(rows: Sequence[Mapping[str, str]], cells: Sequence[str]) -> str:
+    """Return the table: errors at equal steps and at equal time, less the untrained encoder, less the recipe."""
+    curves = {cell: curve(rows, cell) for cell in cells}
+    limit = equal_time(curves)
+    reference = curves.get("recipe")
+    lines = [
+        f"ABX error (%) on TIMIT, mean over seeds and speakers ± its standard error; equal time: {limit:.0f} s",
+        "",
+        "| cell | layer | s | within | across | less untrained | less recipe | across at equal time |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    features = curve(rows, "input features").at[0]
+    lines.append(f"| input features | | | {percent(features['within'])} | {percent(features['across'])} | | | |")
+    for cell, found in curves.items():
+        last = max(found.at)
+        across = found.at[last]["across"]
+        untrained = percent(differences(across, found.at[0]["across"]), True) if 0 in found.at else ""
+        other = ""
+        if reference is not None and cell != "recipe":
+            other = percent(differences(across, reference.at[max(reference.at)]["across"]), True)
+        within_time = max(step for step in found.at if found.seconds[step] <= limit * 1.02)
+        lines.append(
+            f"| {cell} | {found.layer} | {found.seconds[last]:.0f} | {percent(found.at[last]['within'])} "
+            f"| {percent(across)} | {untrained} | {other} | {percent(found.at[within_time]['across'])} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def picture(rows: Sequence[Mapping[str, str]], cells: Sequence[str], path: Path) -> None:
+    """Draw the error across speakers over steps and over seconds, a line a cell."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    by_step, by_time = figure.subplots(1, 2, sharey=True)
+    features = 100 * mean_and_error(curve(rows, "input features").at[0]["across"])[0]
+    for axes in (by_step, by_time):
+        axes.axhline(features, color="grey", linestyle="--", label="input features")
+        axes.grid(alpha=0.3)
+    for cell in cells:
+        found = curve(rows, cell)
+        steps = sorted(found.at)
+        errors = [100 * mean_and_error(found.at[step]["across"])[0] for step in steps]
+        by_step.plot(steps, errors, marker=".", label=cell)
+        by_time.plot([found.seconds[step] for step in steps], errors, marker=".", label=cell)
+    by_step.set(xlabel="steps", ylabel="ABX error across speakers (%)")
+    by_time.set(xlabel="seconds of training on one core")
+    by_time.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Run everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--speech", nargs="+", type=Path, required=True, help="folders to train on")
+    add("--timit", type=Path, required=True, help="the TIMIT sample")
+    add("-o", "--output", type=Path, required=True)
+    add("--cells", nargs="+", choices=list(CELLS), default=list(CELLS), metavar="CELL", help="default: all")
+    add("--seeds", nargs="+", type=int, default=list(SEEDS))
+    add("--rates", nargs="+", type=float, default=list(RATES), help="learning rates of the search")
+    add("--steps", type=int, default=1000)
+    add("--batch-seconds", type=float, default=120, help="speech of a step; default: %(default)s")
+    add("--print", action="store_true", help="print the commands instead")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    train(args)
+    if args.print:
+        return
+    rows = score(args)
+    write_text(args.output / "table.md", markdown(rows, args.cells))
+    picture(rows, args.cells, args.output / "curves.png")
+    print(markdown(rows, args.cells))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The benchmark of the pre-training recipe: its commands are sound, and its table is what the values say."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from s3prl_aalbert.config import ModelConfig, from_dict
+from s3prl_aalbert.pretrain.config import PretrainConfig, apply_overrides
+
+
+@pytest.fixture
+def recipe(repository: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(repository / "benchmarks"))
+    sys.modules.pop("recipe", None)
+    return importlib.import_module("recipe")
+
+
+def test_every_cell_is_a_sound_configuration(recipe, tmp_path: Path) -> None:
+    args = argparse.Namespace(
+        output=tmp_path, speech=[tmp_path], steps=60, rates=[1e-3], seeds=[0], batch_seconds=120, print=True
+    )
+    for cell in recipe.CELLS:
+        command = recipe.command(args, recipe.Run(cell, 1e-3, 0))
+        model = {section: dict(values) for section, values in recipe.RECIPE.items()}
+        config: dict = {}
+        apply_overrides(model, config, command[command.index("-o") + 1])
+        from_dict(ModelConfig, model), from_dict(PretrainConfig, config)
+
+
+def rows(cell: str, step: int, seconds: float, errors: dict[int, float]) -> list[dict[str, str]]:
+    """Values of two speakers, 1 % apart, by layer."""
+    found = []
+    for layer, error in errors.items():
+        for condition, more in (("within", -0.02), ("across", 0.0)):
+            for speaker, other in (("a", 0.0), ("b", 0.01)):
+                values = (cell, 0, 1e-3, step, seconds, layer, condition, speaker, error + more + other)
+                found.append(dict(zip(("cell", "seed", "rate", "step", "seconds", "layer", "condition", "speaker", "error"),
+                                      map(str, values), strict=True)))  # fmt: skip
+    return found
+
+
+def test_the_table_compares_at_equal_steps_and_at_equal_time(recipe) -> None:
+    """The slow cell is better at the end, and has had half of its steps when the recipe is done."""
+    values = [
+        *rows("input features", 0, 0, {0: 0.20}),
+        *rows("recipe", 0, 0, {0: 0.19, 1: 0.18}),
+        *rows("recipe", 100, 50, {0: 0.17, 1: 0.16}),
+        *rows("slow", 0, 0, {0: 0.19, 1: 0.19}),
+        *rows("slow", 50, 50, {0: 0.17, 1: 0.17}),
+        *rows("slow", 100, 100, {0: 0.14, 1: 0.15}),
+    ]
+    lines = recipe.markdown(values, ["recipe", "slow"]).splitlines()
+    assert "equal time: 50 s" in lines[0]
+    cells = {line.split("|")[1].strip(): [part.strip() for part in line.split("|")[2:-1]] for line in lines[4:]}
+    assert cells["recipe"] == ["1", "50", "14.5 ± 0.5", "16.5 ± 0.5", "-2.0 ± 0.0", "", "16.5 ± 0.5"]
+    assert cells["slow"] == ["0", "100", "12.5 ± 0.5", "14.5 ± 0.5", "-5.0 ± 0.0", "-2.0 ± 0.0", "17.5 ± 0.5"]
+    assert cells["input features"][3] == "20.5 ± 0.5"
