@@ -3,11 +3,12 @@
     python benchmarks/recipe.py --speech data/speechocean762 data/LibriSpeech/train-clean-5 \\
         --timit data/timit -o result/recipe
 
-Every cell is a small model (width 256, 3 layers), trained by the project's own command for the same steps: once for each
-learning rate with the first seed, and with the rate of the lowest dev loss for the other seeds. States are kept on the
-way, each with its seconds, so that cells are compared at equal steps and at equal time. Models are scored by ABX on
-TIMIT, whose speakers no model met, beside their own untrained encoder. The layer of a cell is the best of its last state
-by the error across speakers; all cells have that advantage alike. What is done is skipped, what was interrupted goes on.
+Every cell is a small model (width 256, 3 layers), trained by the project's own command for the same steps: once for
+each learning rate with the first seed, and with the rate of the lowest dev loss for the other seeds. States are
+kept on the way, each with its seconds, so that cells are compared at equal steps and at equal time. Models are
+scored by ABX on TIMIT, whose speakers no model met, beside their own untrained encoder. The layer of a cell is the
+best of its last state by the error across speakers; all cells have that advantage alike. What is done is skipped,
+what was interrupted goes on.
 Ends with results.csv, table.md and curves.png in the output folder; --print shows the commands instead.
 """
 

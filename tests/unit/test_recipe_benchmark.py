@@ -32,6 +32,9 @@ def test_every_cell_is_a_sound_configuration(recipe, tmp_path: Path) -> None:
         from_dict(ModelConfig, model), from_dict(PretrainConfig, config)
 
 
+COLUMNS = ("cell", "seed", "rate", "step", "seconds", "layer", "condition", "speaker", "error")
+
+
 def rows(cell: str, step: int, seconds: float, errors: dict[int, float]) -> list[dict[str, str]]:
     """Values of two speakers, 1 % apart, by layer."""
     found = []
@@ -39,8 +42,7 @@ def rows(cell: str, step: int, seconds: float, errors: dict[int, float]) -> list
         for condition, more in (("within", -0.02), ("across", 0.0)):
             for speaker, other in (("a", 0.0), ("b", 0.01)):
                 values = (cell, 0, 1e-3, step, seconds, layer, condition, speaker, error + more + other)
-                found.append(dict(zip(("cell", "seed", "rate", "step", "seconds", "layer", "condition", "speaker", "error"),
-                                      map(str, values), strict=True)))  # fmt: skip
+                found.append(dict(zip(COLUMNS, map(str, values), strict=True)))
     return found
 
 
