@@ -53,12 +53,12 @@ class Published:
     """Of that file."""
 
 
-_AALBERT_6L_7H = Published(
-    "aalbert_6l_7h/model.safetensors", "1ec024fb2f94e07fbb019f2f1607ed4ff2ca5d88d49e6e59060ba24bd8c56eaa"
+_AALBERT_UNITS = Published(
+    "aalbert_units/model.safetensors", "710c0cfdade6fffbd354cb6b1b8225082e54a86222b50689c79e6623c4ebee34"
 )
 PUBLISHED: dict[str, Published] = {
-    "aalbert": _AALBERT_6L_7H,  # the default
-    "aalbert_6l_7h": _AALBERT_6L_7H,
+    "aalbert": _AALBERT_UNITS,  # the default
+    "aalbert_units": _AALBERT_UNITS,
     "aalbert_tiny": Published(
         "aalbert_tiny/model.safetensors", "76774a0bfb2b0aa04c4efde4862c22208c03dd9d5799a0012d3340f88472233d"
     ),
