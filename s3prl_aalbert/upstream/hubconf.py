@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from s3prl_aalbert.checkpoint import CONFIG_FILE, load_checkpoint
+from s3prl_aalbert.checkpoint import load_checkpoint
 from s3prl_aalbert.encoder import initialise
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.upstream.download import PUBLISHED, fetch, fetch_published, packaged_folder, packaged_names
@@ -105,19 +105,14 @@ def _named(
         if model_config:
             raise AalbertError(f"{name} has its own configuration, but one was given (-g {model_config}); leave it out")
         return UpstreamExpert(ckpt=str(fetch_published(name, progress, bool(refresh))))
+    if name in packaged_names() and not model_config:
+        return aalbert_local(str(packaged_folder(name)), pretrained=False)  # which keeps the statistics of the corpus
     if pretrained and not model_config:
         missing = f"{name} has no published weights; names that have: {', '.join(sorted(PUBLISHED)) or 'none yet'}"
         if refresh is None:
             raise AalbertError(f"{missing}. Pass pretrained=False for the untrained model, or use aalbert_local")
         logger.warning("%s. Building the untrained model", missing)
-    return UpstreamExpert(model_config=model_config or _architecture(name))
-
-
-def _architecture(name: str) -> str:
-    """Return the YAML of a name: that of its packaged weights, or the packaged YAML named like it."""
-    if name in packaged_names():
-        return str(packaged_folder(name) / CONFIG_FILE)
-    return name.replace("aalbert_mockingjay", "mockingjay")
+    return UpstreamExpert(model_config=model_config or name.replace("aalbert_mockingjay", "mockingjay"))
 
 
 def _entry(name: str, description: str) -> Callable[..., UpstreamExpert]:
@@ -151,5 +146,5 @@ aalbert_mockingjay_6l = _entry("aalbert_mockingjay_6l", f"Mockingjay-6L (42.9M p
 aalbert_mockingjay_12l = _entry("aalbert_mockingjay_12l", f"Mockingjay-12L (85.4M parameters): {_UNPUBLISHED}.")
 aalbert_tiny = _entry(
     "aalbert_tiny",
-    "Three shared layers of width 256 (0.98M parameters), pre-trained on units of 19 h of read speech: for first steps.",
+    "Three shared layers of width 256 (0.98M parameters), pre-trained on units of 19 h: for first steps.",
 )

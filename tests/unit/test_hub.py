@@ -165,6 +165,8 @@ def test_the_packaged_models_are_documented(repository: Path, name: str, paramet
     model, untrained = getattr(hubconf, name)().model, getattr(hubconf, name)(pretrained=False).model
     assert count_parameters(model) == parameters and model.config == untrained.config == load_model_config(name)
     assert all(parameter.dtype is torch.float32 for parameter in model.parameters())
+    assert torch.equal(untrained.acoustics.corpus_mean, model.acoustics.corpus_mean)  # the control has the same input
+    assert not torch.equal(untrained.encoder.groups[0].value.weight, model.encoder.groups[0].value.weight)
     stored = load_checkpoint(folder).state
     assert all(torch.equal(stored[f"model.{n}"].float(), value) for n, value in model.state_dict().items())
     card = (folder / "README.md").read_text(encoding="utf-8")
