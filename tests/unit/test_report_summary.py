@@ -156,8 +156,8 @@ def test_weights_that_come_with_the_package_are_pretrained_models(tmp_path: Path
             7_458_816,
             "AALBERT-6L, hidden size 768, 30 ms a token; untrained, random weights",
         ),
-        "aalbert_tiny": (913_408, "AALBERT-3L, hidden size 256, 30 ms a token; pre-trained"),
-        "aalbert": (7_458_816, "AALBERT-6L, hidden size 768, 30 ms a token; pre-trained"),
+        "aalbert_tiny": (977_152, "AALBERT-3L, hidden size 256, 30 ms a token; pre-trained"),
+        "aalbert": (2_150_784, "AALBERT-6L, hidden size 384, 30 ms a token; pre-trained"),
     }
     assert list(models) == ["untrained aalbert_6l", "aalbert_tiny", "aalbert"]
 
