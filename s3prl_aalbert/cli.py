@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import io
 import logging
@@ -104,7 +105,8 @@ def _print_anything() -> None:
     """Let no name from a file end the command or reach the terminal as more than text."""
     logging.setLogRecordFactory(PrintableRecord)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is
+        with contextlib.suppress(OSError):  # of some streams the position cannot be asked
+            sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is
 
 
 def _set_verbosity(verbosity: set[str]) -> None:

@@ -18,7 +18,7 @@ def shortened(command: list[str], checkpoint: Path) -> list[str]:
     own = {
         "CKPT": [str(checkpoint)],
         "FOLDER...": ["data/LibriSpeech"],
-        "data/speechocean762/audio": ["data/LibriSpeech"],
+        "LibriSpeech/dev-clean": ["data/LibriSpeech"],
         "aalbert_6l": ["debug"],
     }
     command = [word.replace("s3prl_aalbert/", f"{REPOSITORY}/s3prl_aalbert/") for word in command]

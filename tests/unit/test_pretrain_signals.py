@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,14 @@ from s3prl_aalbert.errors import EXIT_STOPPED, EXIT_USER_ERROR, AalbertError, en
 from s3prl_aalbert.pretrain.signals import OF_BATCH_SYSTEMS, Stopped, StopSignal
 
 ALL = (signal.SIGINT, *OF_BATCH_SYSTEMS)
+
+
+@pytest.fixture(autouse=True)
+def hangups_count() -> Iterator[None]:
+    """The tests themselves may run under nohup, which ignores hangups."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def test_the_signals_of_batch_systems_are_among_them() -> None:

@@ -135,7 +135,7 @@ def test_a_sub_network_of_a_supernet(tmp_path: Path, capsys: pytest.CaptureFixtu
     arch.write_text("hidden_size: 64\nnum_hidden_layers: 2\nnum_attention_heads: 1\nintermediate_size: 256\n")
     supernet = str(packaged_folder("aalbert_tiny"))
     assert main(["profile", "-u", "aalbert_local", "-k", supernet, "-g", str(arch)]) == 0
-    (row,) = [line for line in capsys.readouterr().out.splitlines() if "80,896" in line]
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if "96,832" in line]
     assert "aalbert_tiny small" in row
 
 
