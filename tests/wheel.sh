@@ -41,7 +41,7 @@ END
 steps="config.runner.total_steps=2,,config.runner.eval_step=2,,config.runner.save_step=2"
 "$bin/aalbert" pretrain -g debug -c pretrain_debug --speech speech -p model --device cpu -o "$steps" --quiet
 "$bin/aalbert" downstream -m train -u aalbert_local -k model -d aalbert_phone -p phones --device cpu --quiet \
-  -o "config.downstream_expert.datarc.audio=speech,,$steps"
+  -o "config.downstream_expert.datarc.audio=speech,,config.downstream_expert.datarc.pretraining_overlap=mark,,$steps"
 "$bin/aalbert" downstream -m evaluate -e phones/dev-best.ckpt --device cpu --quiet
 "$bin/aalbert" report phones -o report
 test -s report/index.html
