@@ -212,10 +212,9 @@ def build(
 
 def _init(name: str) -> Path:
     """Return the checkpoint of ``--init``; a path goes before the name of packaged weights."""
-    from s3prl_aalbert.upstream.download import fetch_published, packaged_names
+    from s3prl_aalbert.upstream.download import checkpoint_path
 
-    path = Path(name).expanduser()
-    return fetch_published(name) if name in packaged_names() and not path.exists() else path
+    return checkpoint_path(name)
 
 
 def _expdir(args: argparse.Namespace) -> Path:

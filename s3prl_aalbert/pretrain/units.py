@@ -254,13 +254,10 @@ def unit_features(config: ModelConfig, units: UnitsConfig, device: torch.device)
     """
     if units.source == MFCC:
         return MfccFeatures(config)
-    from s3prl_aalbert.upstream.download import fetch_published, packaged_names
+    from s3prl_aalbert.upstream.download import checkpoint_path
 
-    path = Path(units.source).expanduser()
-    if units.source in packaged_names() and not path.exists():
-        path = fetch_published(units.source)
     assert units.layer is not None
-    return LayerFeatures(path, units.layer, config, device)
+    return LayerFeatures(checkpoint_path(units.source), units.layer, config, device)
 
 
 def _some_features(

@@ -76,6 +76,12 @@ def packaged_folder(name: str) -> Path:
     return (PACKAGED_WEIGHTS / PUBLISHED[name].location).parent
 
 
+def checkpoint_path(name: str) -> Path:
+    """Return the checkpoint that a path or a packaged name stands for; a path that exists goes first."""
+    path = Path(name).expanduser()
+    return fetch_published(name) if name in packaged_names() and not path.exists() else path
+
+
 def fetch_published(name: str, progress: bool = True, refresh: bool = False) -> Path:
     """Return the local file of a published name's weights, after checking its hash.
 
