@@ -19,6 +19,9 @@ MOST_WORKERS = 512
 MFCC = "mfcc"
 
 
+UNITS_CMVN = ("utterance", "none")
+
+
 @dataclass(frozen=True)
 class UnitsConfig:
     """What the discrete units of ``task.unit_weight`` are made of."""
@@ -27,6 +30,9 @@ class UnitsConfig:
     """"mfcc", or a checkpoint whose hidden states are clustered: a path or a packaged name."""
     layer: int | None = None
     """Which of its hidden states; 0 is the input embedding."""
+    cmvn: str = "utterance"
+    """"utterance": its values have mean 0 and variance 1 in each utterance, so that the units tell less of the speaker;
+    "none": as they are. MFCC are of log-mel with CMVN in any case."""
     fit_hours: float = 2.0
     """Hours of training speech that k-means sees."""
 
@@ -35,6 +41,8 @@ class UnitsConfig:
         found = []
         if (self.source == MFCC) != (self.layer is None):
             found.append(f"units.layer is {shown(self.layer)} with units.source {self.source}: a checkpoint needs one")
+        if self.cmvn not in UNITS_CMVN:
+            found.append(f"units.cmvn is {shown(self.cmvn)}, expected one of {', '.join(UNITS_CMVN)}")
         if not 0 < self.fit_hours < math.inf:
             found.append(f"units.fit_hours is {self.fit_hours}, expected more than 0 and finite")
         return found

@@ -86,13 +86,15 @@ class MfccFeatures:
 class LayerFeatures:
     """A hidden state of a model of this project, frozen."""
 
-    def __init__(self, path: Path, layer: int, config: ModelConfig, device: torch.device):
+    def __init__(self, path: Path, units: UnitsConfig, config: ModelConfig, device: torch.device):
         """Load the model.
 
         Raises:
             AalbertError: no such checkpoint or layer, or its tokens are not as long as a unit.
         """
         checkpoint = load_checkpoint(path)
+        layer = units.layer
+        assert layer is not None
         layers = checkpoint.config.transformer.num_hidden_layers
         if not 0 <= layer <= layers:
             raise AalbertError(f"units.layer is {layer}; {path} has the hidden states 0 to {layers}")
@@ -105,20 +107,24 @@ class LayerFeatures:
             )
         self.model = AalbertModel(checkpoint.config).to(device).eval()
         load_weights(self.model, checkpoint.model_state, checkpoint.path)
-        self.layer, self.device = layer, device
+        self.layer, self.cmvn, self.device = layer, units.cmvn, device
 
     @property
     def description(self) -> Facts:
-        """The weights themselves, and the layer."""
+        """The weights themselves, the layer, and how its values are normalised."""
         digest = content_digest({}, {name: tensor.cpu() for name, tensor in self.model.state_dict().items()})
-        return {"source": f"model {digest}", "layer": self.layer}
+        return {"source": f"model {digest}", "layer": self.layer, "cmvn": self.cmvn}
 
     @torch.no_grad()
     def __call__(self, wav: np.ndarray) -> Tensor:
         """Return (T, hidden size)."""
         wavs = torch.from_numpy(wav).unsqueeze(0).to(self.device)
         states = self.model(wavs, torch.tensor([len(wav)], device=self.device)).hidden_states
-        return states[self.layer][0].float().cpu()
+        rows = states[self.layer][0].float().cpu()  # (T, hidden size)
+        if self.cmvn == "utterance":
+            # What is constant in an utterance is the speaker and the channel, not the phones.
+            rows = (rows - rows.mean(0)) / (rows.std(0, correction=0) + 1e-5)
+        return rows
 
 
 @dataclass(frozen=True)
@@ -256,8 +262,7 @@ def unit_features(config: ModelConfig, units: UnitsConfig, device: torch.device)
         return MfccFeatures(config)
     from s3prl_aalbert.upstream.download import checkpoint_path
 
-    assert units.layer is not None
-    return LayerFeatures(checkpoint_path(units.source), units.layer, config, device)
+    return LayerFeatures(checkpoint_path(units.source), units, config, device)
 
 
 def _some_features(

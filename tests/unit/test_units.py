@@ -165,16 +165,26 @@ def test_a_layer_of_a_checkpoint_is_clustered(tiny_config, speech, tmp_path) -> 
     teacher = MaskedPrediction(tiny_config).eval()
     save_release(tmp_path / "teacher", tiny_config, teacher.state_dict(), "")
     config = with_units(tiny_config)
-    features = LayerFeatures(tmp_path / "teacher", 1, config, CPU)
+    plain = LayerFeatures(tmp_path / "teacher", UnitsConfig(str(tmp_path / "teacher"), 1, cmvn="none"), config, CPU)
     with torch.no_grad():
         states = teacher.model(torch.from_numpy(speech[0]).unsqueeze(0), torch.tensor([LENGTHS[0]])).hidden_states
-    torch.testing.assert_close(features(speech[0]), states[1][0])
+    torch.testing.assert_close(plain(speech[0]), states[1][0])
+    normalised = LayerFeatures(tmp_path / "teacher", UnitsConfig(str(tmp_path / "teacher"), 1), config, CPU)
+    rows = states[1][0].double().numpy()
+    expected = (rows - rows.mean(0)) / rows.std(0)
+    np.testing.assert_allclose(normalised(speech[0]).numpy(), expected, atol=1e-3)
+    assert normalised.description != plain.description
     labels = label(config, speech, tmp_path, source=str(tmp_path / "teacher"), layer=1)
     assert set(np.unique(labels.read(2, 0, 34))) <= set(range(5))
     with pytest.raises(AalbertError, match=r"units\.layer is 9"):
         label(config, speech, tmp_path, source=str(tmp_path / "teacher"), layer=9)
     with pytest.raises(AalbertError, match=r"expected task\.units_per_token 1"):
         label(with_units(tiny_config, 3), speech, tmp_path, source=str(tmp_path / "teacher"), layer=1)
+
+
+def test_an_unknown_normalisation_is_refused() -> None:
+    with pytest.raises(AalbertError, match=r"units\.cmvn is .*corpus"):
+        from_dict(PretrainConfig, {"units": {"cmvn": "corpus"}})
 
 
 def test_a_source_and_its_layer_go_together() -> None:
