@@ -10,6 +10,7 @@ import yaml
 
 from s3prl_aalbert.config import INVALID_YAML, LARGEST_SIZE, ConfigError, shown
 from s3prl_aalbert.distill.config import DistillConfig
+from s3prl_aalbert.overrides import assignments
 from s3prl_aalbert.supernet.space import SearchSpace
 
 MOST_WORKERS = 512
@@ -250,17 +251,12 @@ def apply_overrides(model: dict[str, Any], config: dict[str, Any], text: str | N
     ``config.`` is the YAML of ``-c``, ``model.`` that of ``-g``; values are YAML. Unknown keys are found later, by
     validation of the whole.
     """
-    for option in (text or "").split(",,"):
-        if not option.strip():
-            continue
-        key, separator, value = option.partition("=")
-        first, *rest = key.strip().split(".")
-        if not separator or first not in ("config", "model") or not rest:
-            raise ConfigError(f'-o: "{option.strip()}" is no config.SECTION.KEY=VALUE or model.SECTION.KEY=VALUE')
-        target = model if first == "model" else config
-        for name in rest[:-1]:
+    for section, key, value in assignments(text, ("config", "model")):
+        *path, last = key.split(".")
+        target = model if section == "model" else config
+        for name in path:
             target = section_of(target, name)
         try:
-            target[rest[-1]] = yaml.safe_load(value.strip())
+            target[last] = yaml.safe_load(value)
         except INVALID_YAML as error:
-            raise ConfigError(f'-o: "{value.strip()}" in "{option.strip()}" is not valid YAML') from error
+            raise ConfigError(f'-o {section}.{key}: "{value}" is not valid YAML') from error

@@ -20,12 +20,15 @@ from torch.optim.lr_scheduler import LambdaLR
 from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.signals import StopSignal
+from s3prl_aalbert.toolkit.building import misfits_told
 from s3prl_aalbert.toolkit.replace import Changed, replaced
 
 logger = logging.getLogger(__name__)
 
 POSITION = "Position"
 """Key of a checkpoint: where in an epoch it was written, and the states of the random generators."""
+SCALER = "Scaler"
+"""Key of a checkpoint: the state of the loss scale of ``runner.fp16``, of which S3PRL keeps none."""
 
 
 class Stopped(Exception):
@@ -51,14 +54,18 @@ def exact_continuation(stop: StopSignal) -> Iterator[None]:
                 training[-1].bar = self
 
     def save(content: Any, path: str) -> None:
-        write({**content, POSITION: training[-1].position()}, path)
+        write({**content, **training[-1].states(), POSITION: training[-1].position()}, path)
 
-    write = module.torch.save
+    def new_scaler(*args: Any, **options: Any) -> Any:
+        return training[-1].restored_scaler(amp.GradScaler(*args, **options))
+
+    write, amp = module.torch.save, module.torch.cuda.amp
+    cuda = Changed(module.torch.cuda, amp=Changed(amp, GradScaler=new_scaler))
     with (
         replaced(runner_class, "train", train),
         replaced(runner_class, "_get_optimizer", _restored_optimizer(runner_class._get_optimizer, module)),
         replaced(runner_class, "_get_scheduler", _restored_scheduler(runner_class._get_scheduler)),
-        replaced(module, "torch", Changed(module.torch, save=save)),
+        replaced(module, "torch", Changed(module.torch, save=save, cuda=cuda)),
         replaced(module, "tqdm", Bar),
     ):
         yield
@@ -135,11 +142,27 @@ class _Training:
         self.step_before: int | None = None
         self.evaluating = False
         self.built: dict[str, Any] = {}
+        self.scaler: Any = None
         model = runner.downstream.model
         self.load, self.evaluate = model.get_dataloader, runner.evaluate
         model.get_dataloader, runner.evaluate = self._loader, self._evaluate
         for name in ("optimizer", "scheduler"):
             setattr(runner, f"_get_{name}", self._kept(name, getattr(runner, f"_get_{name}")))
+
+    def restored_scaler(self, scaler: Any) -> Any:
+        """Set the loss scale as the checkpoint has it."""
+        self.scaler = scaler
+        past = self.runner.init_ckpt
+        if past.get(SCALER):
+            with misfits_told(f"{self.runner.args.init_ckpt}: its {SCALER} does not fit this run"):
+                scaler.load_state_dict(past[SCALER])
+        elif past.get("Step"):
+            logger.warning("runner.fp16: %s holds no loss scale, it begins anew", self.runner.args.init_ckpt)
+        return scaler
+
+    def states(self) -> dict[str, Any]:
+        """Return what S3PRL's runner builds and does not save."""
+        return {} if self.scaler is None else {SCALER: self.scaler.state_dict()}
 
     def _kept(self, name: str, build: Callable[..., Any]) -> Callable[..., Any]:
         def kept(*args: Any) -> Any:
@@ -161,6 +184,8 @@ class _Training:
             return self.load(split, **options)
         past = self.past
         if past is not None:
+            if torch.distributed.is_initialized():
+                logger.warning("each of several processes draws its dropout anew: the run is not bit for bit the same")
             _set_random_states(past["start"], self.runner.args.init_ckpt)
         self.at_start = _random_states()
         loader = self.load(split, **options)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import copy
 import logging
-import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.overrides import assignments
 from s3prl_aalbert.toolkit.names import literal
 
 logger = logging.getLogger(__name__)
@@ -21,8 +21,6 @@ OPTIONAL_KEYS = (
     *("downstream_expert.modelrc.tasks", "downstream_expert.modelrc.layer_dims"),  # set by `aalbert probe`
 )
 """What is read where it stands: a configuration may lack them."""
-_QUOTED_OR_COMMAS = re.compile(r"""=\s*(?:'[^']*'|"[^"]*")\s*(?=,,|$)|,,""")
-_ANOTHER = re.compile(r",\s*(args|config)\.[\w.]+\s*=")
 
 
 @dataclass
@@ -44,28 +42,11 @@ def parse_override(text: str | None) -> Overrides:
     overrides = Overrides()
     if text is None or text.lower() == "none":
         return overrides
-    for assignment in _assignments(text):
-        key, equals, value = (part.strip() for part in assignment.partition("="))
-        where, _, name = key.partition(".")
-        if not equals or not name or not value or where not in ("args", "config") or (where == "args" and "." in name):
-            raise AalbertError(
-                '-o: expected "args.NAME=VALUE" or "config.SECTION.KEY=VALUE", several joined by ",," '
-                f'(a value that holds ",," in quotes), found "{assignment.strip()}"'
-            )
-        if value[0] not in "'\"" and _ANOTHER.search(value):
-            raise AalbertError(f'-o: two assignments are joined by ",,", found one comma in "{assignment.strip()}"')
-        getattr(overrides, where)[name] = _value(value)
+    for section, name, value in assignments(text, ("args", "config")):
+        if section == "args" and "." in name:
+            raise AalbertError(f"-o args.{name}: expected args.NAME=VALUE, an option has no parts")
+        getattr(overrides, section)[name] = _value(value)
     return overrides
-
-
-def _assignments(text: str) -> Iterator[str]:
-    """Split at each ``,,`` that is in no quoted value."""
-    start = 0
-    for found in _QUOTED_OR_COMMAS.finditer(text):
-        if found.group() == ",,":
-            yield text[start : found.start()]
-            start = found.end()
-    yield text[start:]
 
 
 def _value(text: str) -> Any:

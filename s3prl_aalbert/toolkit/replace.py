@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -20,11 +20,11 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 class Changed:
-    """A module of which a few functions are others."""
+    """A module of which a few parts are others."""
 
-    def __init__(self, module: ModuleType, **functions: Callable[..., Any]):
+    def __init__(self, module: ModuleType, **parts: Any):
         self._module = module
-        self.__dict__.update(functions)
+        self.__dict__.update(parts)
 
     def __getattr__(self, name: str) -> Any:
         """Return what the module has of that name."""

@@ -40,6 +40,9 @@ PACKAGES: dict[str, dict[str, str]] = {
     "voxceleb1": {"librosa": "librosa"},
 }
 
+TRUST_WAV_SCP = "AALBERT_TRUST_WAV_SCP"
+"""Variable of the environment: 1 runs the commands that a ``wav.scp`` holds."""
+
 
 def install() -> None:
     """Prepare each task of S3PRL when its expert is asked for; calling it twice changes nothing more."""
@@ -117,6 +120,29 @@ def keep_tensors_on_the_cpu() -> None:
     """
     if not torch.cuda.is_available():
         torch.Tensor.cuda = lambda tensor, *args, **options: tensor  # type: ignore[method-assign]
+
+
+def keep_data_from_running_commands() -> None:
+    """Let diarization read recordings that are files alone.
+
+    Reason: an entry of a Kaldi folder's ``wav.scp`` that ends in ``|`` is a command, which S3PRL gives to a shell.
+    Symptom: none, until the folder is not what it seems. TRUST_WAV_SCP=1 in the environment runs them.
+    Remove when: S3PRL reads files alone.
+    """
+    kaldi: Any = importlib.import_module("s3prl.downstream.diarization.dataset").KaldiData
+    load = kaldi._load_wav_scp
+
+    def load_files(self: Any, path: str) -> dict[str, str]:
+        found: dict[str, str] = load(self, path)
+        for recording, source in found.items():
+            if source.endswith("|") and os.environ.get(TRUST_WAV_SCP) != "1":
+                raise AalbertError(
+                    f"{path}: {recording} is a command, which a shell would run ({source[:80]}), expected a file; "
+                    f"set {TRUST_WAV_SCP}=1 in the environment if you trust it"
+                )
+        return found
+
+    kaldi._load_wav_scp = load_files
 
 
 def find_packaged_vocabularies() -> None:
@@ -260,6 +286,7 @@ class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 _MENDS: dict[str, tuple[Callable[[], None], ...]] = {
     "asr": (find_packaged_dictionary, say_what_a_language_model_needs),
     "ctc": (provide_ctc_corpora, find_packaged_vocabularies, keep_num_workers),
+    "diarization": (keep_data_from_running_commands,),
     "speech_commands": (provide_catalyst_sampler,),
     "sv_voxceleb1": (provide_sox_package, keep_tensors_on_the_cpu, cache_lengths_by_corpus),
     "voxceleb1": (cache_file_lists_by_corpus,),

