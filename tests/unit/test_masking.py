@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from s3prl_aalbert.config import TaskConfig, load_model_config
+from s3prl_aalbert.config import SAMPLE_RATE, TaskConfig, from_dict, load_model_config
 from s3prl_aalbert.masking import ZERO, MaskPlan, apply_mask, collate_plans, length_mask, sample_mask
+from s3prl_aalbert.pretrain.config import PretrainConfig
+from s3prl_aalbert.yaml_config import find_config, read_yaml
 
 PAPER = TaskConfig()
 
@@ -71,6 +73,15 @@ def test_the_original_draws_from_every_third_token() -> None:
         selected, _ = draws(tokens, task, 50)
         places = selected.nonzero()[:, 1]
         assert (places % 3 == 0).all() and (selected.sum(1) == max(1, round(0.15 * tokens))).all()
+
+
+def test_the_shortest_utterance_of_the_original_has_two_places_to_mask() -> None:
+    """The original runs skipped utterances with fewer; here they are below ``min_seconds`` already."""
+    config = load_model_config("original")
+    datarc = from_dict(PretrainConfig, read_yaml(find_config("pretrain_original", "upstream_configs"))).pretrain_expert.datarc
+    tokens = config.num_tokens(int(datarc.min_seconds * SAMPLE_RATE))
+    selected, _ = draws(int(tokens), config.task, 100)
+    assert int(selected.any(0).sum()) >= 2
 
 
 def test_a_gap_of_none_is_the_grid_as_it_was() -> None:
