@@ -78,8 +78,8 @@ def test_the_original_draws_from_every_third_token() -> None:
 def test_the_shortest_utterance_of_the_original_has_two_places_to_mask() -> None:
     """The original runs skipped utterances with fewer; here they are below ``min_seconds`` already."""
     config = load_model_config("original")
-    datarc = from_dict(PretrainConfig, read_yaml(find_config("pretrain_original", "upstream_configs"))).pretrain_expert.datarc
-    tokens = config.num_tokens(int(datarc.min_seconds * SAMPLE_RATE))
+    runner = from_dict(PretrainConfig, read_yaml(find_config("pretrain_original", "upstream_configs")))
+    tokens = config.num_tokens(int(runner.datarc.min_seconds * SAMPLE_RATE))
     selected, _ = draws(int(tokens), config.task, 100)
     assert int(selected.any(0).sum()) >= 2
 
