@@ -15,8 +15,8 @@ from torch import nn
 from s3prl_aalbert.checkpoint import load_checkpoint
 from s3prl_aalbert.downstream.states import HIDDEN_STATES
 from s3prl_aalbert.model import AalbertModel
+from s3prl_aalbert.published import PUBLISHED
 from s3prl_aalbert.upstream import hubconf
-from s3prl_aalbert.upstream.download import PUBLISHED
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 FEATURES = "aalbert_features"

@@ -29,14 +29,16 @@ from torch import Tensor, nn
 
 from s3prl_aalbert.config import ModelConfig, from_dict, read_yaml, to_dict
 from s3prl_aalbert.errors import AalbertError, disk_fault, is_url
+from s3prl_aalbert.published import located
 from s3prl_aalbert.yaml_config import leaves
 
 logger = logging.getLogger(__name__)
 
 FORMAT = "s3prl-aalbert"
 STATE_VERSION = 1
-RELEASE_VERSION = 2
-"""2 added the checksum ``sha256``; releases of version 1 keep loading, unchecked."""
+RELEASE_VERSION = 3
+"""2 added the checksum ``sha256``; releases of version 1 keep loading, unchecked. 3 moved the name of this program from
+``format`` to ``program``: transformers reads no file whose ``format`` is other than ``pt``."""
 CHECKSUM = "sha256"
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.yaml", "README.md"
 STATES_PATTERN = "states-*.ckpt"
@@ -260,7 +262,8 @@ def save_release(
     A student's projections to its teacher are left out.
     """
     metadata = {
-        "format": FORMAT,
+        "format": "pt",
+        "program": FORMAT,
         "format_version": str(RELEASE_VERSION),
         "config": json.dumps(to_dict(config)),
         "info": json.dumps(dict(info or {})),
@@ -301,15 +304,15 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a pre-trained model.
 
     Args:
-        path: a release folder, its model.safetensors, a pre-training folder (the latest states-*.ckpt is taken) or one
-            training state.
+        path: a release folder, its model.safetensors, a pre-training folder (the latest states-*.ckpt is taken), one
+            training state, or the name of a model that comes with the package.
 
     Raises:
         CheckpointError: nothing usable there, told in one sentence.
     """
     if is_url(path):
         raise CheckpointError(f"{path}: is a URL, expected a file or folder; -u aalbert_url downloads")
-    path = Path(path).expanduser()
+    path = located(path)
     if path.is_dir():
         path = _find_in_folder(path)
     check_regular(path)
@@ -375,7 +378,7 @@ def _load_release(path: Path) -> Checkpoint:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: is damaged or no safetensors file ({error})") from error
-    if metadata.get("format") != FORMAT:
+    if metadata.get("program", metadata.get("format")) != FORMAT:
         raise CheckpointError(f"{path}: is a safetensors file of another program (no {FORMAT} metadata)")
     try:
         version, values = int(metadata["format_version"]), json.loads(metadata["config"])

@@ -18,8 +18,8 @@ from s3prl_aalbert.config import ModelConfig, from_dict, load_model_config, read
 from s3prl_aalbert.encoder import Encoder, InputEmbedding
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model import count_parameters
+from s3prl_aalbert.published import packaged_folder, packaged_names
 from s3prl_aalbert.supernet.extraction import extracted_config
-from s3prl_aalbert.upstream.download import packaged_folder, packaged_names
 
 logger = logging.getLogger(__name__)
 

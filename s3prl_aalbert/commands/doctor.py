@@ -161,7 +161,8 @@ def check_weights() -> list[Finding]:
     """Whether the weights that come with the package are there, unaltered."""
     try:
         from s3prl_aalbert.errors import AalbertError
-        from s3prl_aalbert.upstream.download import fetch_published, packaged_names
+        from s3prl_aalbert.published import packaged_names
+        from s3prl_aalbert.upstream.download import fetch_published
     except Exception as error:  # torch is broken, which has a line of its own
         return [Finding("weights", False, f"cannot be looked for ({_first(error)})", "mend torch first")]
     found = []

@@ -187,6 +187,7 @@ def build(
     from s3prl_aalbert.device import checked_device
     from s3prl_aalbert.pretrain.launch import RunOptions
     from s3prl_aalbert.pretrain.runner import Pretrainer
+    from s3prl_aalbert.published import located
 
     expdir = _expdir(args)
     resume_from = _resume_from(args, expdir)
@@ -205,16 +206,9 @@ def build(
         strict=args.strict,
         dry_run=args.dry_run,
         resume_from=resume_from,
-        init=_init(args.init) if args.init else None,
+        init=located(args.init) if args.init else None,
     )
     return Pretrainer(model_config, config, options, load_teacher(args, config))
-
-
-def _init(name: str) -> Path:
-    """Return the checkpoint of ``--init``; a path goes before the name of packaged weights."""
-    from s3prl_aalbert.upstream.download import checkpoint_path
-
-    return checkpoint_path(name)
 
 
 def _expdir(args: argparse.Namespace) -> Path:
@@ -335,7 +329,7 @@ def _model_of(init: str) -> dict[str, Any]:
     from s3prl_aalbert.checkpoint import load_checkpoint
     from s3prl_aalbert.config import to_dict
 
-    return to_dict(load_checkpoint(_init(init)).config)
+    return to_dict(load_checkpoint(init).config)
 
 
 def _say_differences(init: str, model: Mapping[str, Any], initial: Mapping[str, Any]) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.published import packaged_folder, packaged_names
 from s3prl_aalbert.speech.names import first_names
 from s3prl_aalbert.speech.training_list import overlap
-from s3prl_aalbert.upstream.download import packaged_folder, packaged_names
 
 logger = logging.getLogger(__name__)
 

@@ -260,9 +260,9 @@ def unit_features(config: ModelConfig, units: UnitsConfig, device: torch.device)
     """
     if units.source == MFCC:
         return MfccFeatures(config)
-    from s3prl_aalbert.upstream.download import checkpoint_path
+    from s3prl_aalbert.published import located
 
-    return LayerFeatures(checkpoint_path(units.source), units, config, device)
+    return LayerFeatures(located(units.source), units, config, device)
 
 
 def _some_features(

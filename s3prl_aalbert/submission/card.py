@@ -23,6 +23,8 @@ MACS_SECONDS = 15
 """Length of the utterance behind the MACs, as `aalbert profile` has it."""
 # The last line of our own cards: it names the folder that holds the release, which the exported one does not.
 RELEASE_USAGE = re.compile(r"^Use it with S3PRL: .*THIS_FOLDER.*\n?", flags=re.MULTILINE)
+FIGURES = "## Figures"
+LICENCE_ROW = re.compile(r"^\| licen[cs]e[^|]* \|.*\n", flags=re.MULTILINE)
 
 
 def exported_card(checkpoint: Checkpoint, usage: str, licence: str | None = None) -> str:
@@ -45,8 +47,11 @@ def exported_card(checkpoint: Checkpoint, usage: str, licence: str | None = None
     data.library_name = data.library_name or LIBRARY
     data.pipeline_tag = data.pipeline_tag or TASK
     data.tags = data.tags or TAGS
-    body = RELEASE_USAGE.sub("", text).strip()
-    return f"---\n{data.to_yaml()}\n---\n\n{body}\n\n{_figures(checkpoint, data.license)}\n{usage}"
+    body = RELEASE_USAGE.sub("", text.partition(FIGURES)[0])  # an earlier export's figures give way to these
+    if licence:
+        body = LICENCE_ROW.sub("", body)  # the one given is the only one stated
+    stated = None if LICENCE_ROW.search(body) else data.license or "not stated: ask the author"
+    return f"---\n{data.to_yaml()}\n---\n\n{body.strip()}\n\n{_figures(checkpoint, stated)}\n{usage}"
 
 
 def num_parameters(checkpoint: Checkpoint) -> int:
@@ -80,10 +85,12 @@ def _own_card(checkpoint: Checkpoint) -> str:
 
 
 def _figures(checkpoint: Checkpoint, licence: str | None) -> str:
+    """Return the section of figures; without a licence where the model's own card states one."""
     config, info = checkpoint.config, checkpoint.info
     macs = sum(module_macs(config, MACS_SECONDS * config.audio.sample_rate).values()) / MACS_SECONDS
     step, speech = info.get("step"), info.get("corpus")
-    return f"""## Figures
+    row = f"| licence of the weights | {licence} |\n" if licence else ""
+    return f"""{FIGURES}
 
 | | |
 |---|---|
@@ -91,6 +98,5 @@ def _figures(checkpoint: Checkpoint, licence: str | None) -> str:
 | multiply-accumulates | {macs / 1e9:.3g} G per second of audio, in an utterance of {MACS_SECONDS} s |
 | training steps | {NOT_RECORDED if step is None else f"{step:,}"} |
 | training data | {markdown_cell(speech or NOT_RECORDED)} |
-| licence of the weights | {licence or "not stated: ask the author"} |
-| licence of the code | Apache-2.0 |
+{row}| licence of the code | Apache-2.0 |
 """

@@ -1,86 +1,101 @@
-"""The folder that S3PRL's ``run_downstream.py --hub huggingface`` expects; it works without this package.
+"""The folder for the Hugging Face Hub: a release with code beside it, which needs no installation of this package.
 
-``expert.py`` brings the modules that inference needs along: verbatim copies of our own under another package name, so
-that there is one way to compute things and an installed version of this package is never mixed in. ``model.pt`` is a
-checkpoint in the format of a training state, holding the representation model alone.
+It serves transformers (``AutoModel.from_pretrained``, by ``modeling_aalbert.py``), S3PRL's ``run_downstream.py --hub
+huggingface`` (by ``expert.py``) and this package (``-k DIR``). The code is copies of the modules that inference needs,
+side by side and importing each other relatively: there is one way to compute things, and an installed version of this
+package is never mixed in.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from s3prl_aalbert import __version__
-from s3prl_aalbert.checkpoint import MODEL_PREFIX, Checkpoint, save_training_state, write_text
+from s3prl_aalbert.checkpoint import MODEL_PREFIX, WEIGHTS_FILE, Checkpoint, save_release, write_text
+from s3prl_aalbert.config import SAMPLE_RATE, to_dict
 from s3prl_aalbert.submission.card import exported_card
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
-PRODUCT, COPY = "s3prl_aalbert", "aalbert_inference"
-ENTRY = UpstreamExpert.__module__
-WEIGHTS = "model.pt"
-"""S3PRL's default of --upstream_model_name."""
+PRODUCT, COPY = "s3prl_aalbert", "aalbert_"
+EXPERT = UpstreamExpert.__module__
+TRANSFORMERS = f"{PRODUCT}.upstream.transformers_model"
+FILES = {TRANSFORMERS: "modeling_aalbert"}
+"""Names of copies other than ``aalbert_`` and their own."""
+S3PRLS_WEIGHTS = "model.pt"
+"""S3PRL's default of --upstream_model_name: it hands over this path, whether there is such a file or not."""
 # As in pyproject.toml, for the modules copied.
 REQUIREMENTS = ("torch>=2.8,<2.12", "torchaudio>=2.8,<2.12", "numpy", "pyyaml", "safetensors>=0.4")
-HEADER = f"# SPDX-License-Identifier: Apache-2.0\n# From s3prl-aalbert {__version__}, copied by `aalbert export`.\n"
+HEADER = f"# SPDX-License-Identifier: Apache-2.0\n# From s3prl-aalbert {__version__}, copied by `aalbert convert`.\n"
 
-EXPERT = f'''"""The upstream for S3PRL's `run_downstream.py --hub huggingface`; needs requirements.txt alone."""
+UPSTREAM = f'''"""The upstream for S3PRL's `run_downstream.py --hub huggingface`; needs requirements.txt alone."""
 
+import hashlib
+import importlib
 import sys
+import types
 from pathlib import Path
 
 FOLDER = Path(__file__).absolute().parent  # not resolved: the Hub's cache holds links to files kept elsewhere
-if str(FOLDER) not in sys.path:
-    sys.path.append(str(FOLDER))
-
-import {COPY}
-from {COPY}.upstream import expert
-
-if Path({COPY}.__file__).absolute().parent.parent != FOLDER:
-    raise ImportError(f"{{{COPY}.__file__}} is in the way of {{FOLDER}}: use one exported model in a process")
+package = types.ModuleType("aalbert_" + hashlib.sha256(str(FOLDER).encode()).hexdigest()[:12])
+package.__path__ = [str(FOLDER)]  # the modules beside this one, under a name of their own for each folder
+sys.modules[package.__name__] = package
+expert = importlib.import_module(package.__name__ + ".{COPY}{EXPERT.removeprefix(PRODUCT + ".").replace(".", "_")}")
 
 
 class UpstreamExpert(expert.UpstreamExpert):
     """AALBERT or Mockingjay: a list of (num_samples,) waveforms at 16 kHz in, hidden states out.
 
     Args:
-        ckpt: the weights; {WEIGHTS} beside this file when not given.
+        ckpt: the weights; {WEIGHTS_FILE} beside this file when not given, or given as S3PRL's default {S3PRLS_WEIGHTS}.
         model_config: the YAML of a sub-network (-g arch.yaml) to use of a supernet.
     """
 
     def __init__(self, ckpt=None, model_config=None, **options):
-        super().__init__(ckpt=str(ckpt or FOLDER / "{WEIGHTS}"), model_config=model_config, **options)
+        if ckpt is None or Path(ckpt).name == "{S3PRLS_WEIGHTS}":
+            ckpt = FOLDER / "{WEIGHTS_FILE}"
+        super().__init__(ckpt=str(ckpt), model_config=model_config, **options)
 '''
 
-USAGE = f"""## Use
+USAGE = """## Use
 
-With s3prl-aalbert installed, from a copy of this folder:
-
-```
-aalbert downstream -m train -u aalbert_local -k THIS_FOLDER/{WEIGHTS} -d TASK -n EXPNAME
-```
-
-In S3PRL itself, with this folder as the repository USER/NAME of the Hugging Face Hub; S3PRL 0.4.18 logs in there with
-a user name and a password, which the Hub has ended:
+In S3PRL 0.4.18, with s3prl-aalbert installed (`pip install -e .` in a clone of it), from a copy of this folder:
 
 ```
-run_downstream.py -m train --hub huggingface -u USER/NAME -d TASK -n EXPNAME
+aalbert downstream -m train -u aalbert_local -k THIS_FOLDER -d TASK -n EXPNAME
 ```
 
-In Python, in this folder and with its requirements.txt installed:
+With transformers, and what requirements.txt lists:
 
+```python
+from transformers import AutoFeatureExtractor, AutoModel
+
+model = AutoModel.from_pretrained("THIS_FOLDER", trust_remote_code=True)  # or USER/NAME of the Hub
+extractor = AutoFeatureExtractor.from_pretrained("THIS_FOLDER")
+batch = extractor([wav, other], sampling_rate=16000, padding=True, return_tensors="pt")  # arrays (num_samples,)
+hidden_states = model(**batch, output_hidden_states=True).hidden_states  # input embedding and every layer
 ```
+
+With torch alone, in this folder, and what requirements.txt lists:
+
+```python
 from expert import UpstreamExpert
 
-hidden_states = UpstreamExpert().eval()([wav])["hidden_states"]  # wav: (num_samples,) at 16 kHz
+hidden_states = UpstreamExpert().eval()([wav])["hidden_states"]  # wav: a tensor (num_samples,) at 16 kHz
 ```
+
+S3PRL's own `run_downstream.py -m train --hub huggingface -u USER/NAME -d TASK -n EXPNAME` reads this folder as well.
+Its version 0.4.18 logs in to the Hub with a user name and a password first, which the Hub has ended.
 """
 
 
 def write_folder(checkpoint: Checkpoint, folder: Path, licence: str | None = None) -> None:
-    """Write expert.py with the modules it needs, model.pt, requirements.txt and README.md.
+    """Write a release without its pre-training head, the code to use it, and what transformers reads.
 
     Args:
         checkpoint: any model of this project.
@@ -93,41 +108,61 @@ def write_folder(checkpoint: Checkpoint, folder: Path, licence: str | None = Non
     UpstreamExpert(ckpt=str(checkpoint.path))  # refuses what would fail at its first use
     card = exported_card(checkpoint, USAGE, licence)
     weights = {name: tensor for name, tensor in checkpoint.state.items() if name.startswith(MODEL_PREFIX)}
-    state = {"step": checkpoint.info.get("step"), "model": weights}
-    save_training_state(folder / WEIGHTS, checkpoint.config, state)
+    save_release(folder, checkpoint.config, weights, card, checkpoint.info)
     for path, source in copied_sources().items():
         write_text(folder / path, source)
-    write_text(folder / "expert.py", HEADER + EXPERT)
+    write_text(folder / "expert.py", HEADER + UPSTREAM)
     write_text(folder / "requirements.txt", "\n".join(REQUIREMENTS) + "\n")
-    write_text(folder / "README.md", card)
+    for path, values in _transformers_files(checkpoint).items():
+        write_text(folder / path, json.dumps(values, indent=2) + "\n")
+
+
+def _transformers_files(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
+    """Return what AutoConfig, AutoModel and AutoFeatureExtractor read, by file."""
+    code = FILES[TRANSFORMERS]
+    model = {
+        "architectures": ["AalbertModel"],
+        "auto_map": {"AutoConfig": f"{code}.AalbertConfig", "AutoModel": f"{code}.AalbertModel"},
+        "model_type": "aalbert",
+        "torch_dtype": "float32",  # in which weights kept as 16 bits are computed
+    }
+    extractor = {
+        "feature_extractor_type": "Wav2Vec2FeatureExtractor",  # which pads; the model computes its features itself
+        "feature_size": 1,
+        "sampling_rate": SAMPLE_RATE,
+        "padding_value": 0.0,
+        "do_normalize": False,
+        "return_attention_mask": True,
+    }
+    return {"config.json": model | to_dict(checkpoint.config), "preprocessor_config.json": extractor}
 
 
 def copied_sources() -> dict[str, str]:
-    """Return what the upstream's module and all that it imports of this package become, by path in the folder."""
-    sources: dict[str, tuple[str, str]] = {}  # module -> (path below the package, text)
-    waiting = [ENTRY]
+    """Return what the modules of inference and all that they import of this package become, by file."""
+    sources: dict[str, str] = {}
+    waiting = [EXPERT, TRANSFORMERS]
     while waiting:
         module = waiting.pop()
         found = None if module in sources else _source(module)
         if found is not None:
             sources[module] = found
-            waiting += [module.rpartition(".")[0], *_imported_modules(found[1])]
-    return {f"{COPY}/{path}": HEADER + _renamed(text) for path, text in sorted(sources.values())}
+            waiting += _imported_modules(found)
+    copies = {f"{_copy_of(module)}.py": HEADER + _renamed(text) for module, text in sorted(sources.items())}
+    # transformers copies the files that this one names, and from a folder no others.
+    named = [f"from .{_copy_of(module)} import __doc__ as _" for module in sorted(sources) if module != TRANSFORMERS]
+    copies[f"{FILES[TRANSFORMERS]}.py"] += "\n" + "\n".join(named) + "\n"
+    return copies
 
 
-def _source(module: str) -> tuple[str, str] | None:
-    """Return path and text of a module of this package, or None where the name is none."""
+def _copy_of(module: str) -> str:
+    return FILES.get(module, COPY + module.removeprefix(f"{PRODUCT}.").replace(".", "_"))
+
+
+def _source(module: str) -> str | None:
+    """Return the text of a module of this package, or None for a package of it and for other names."""
     top, *parts = module.split(".")
-    if top != PRODUCT:
-        return None
-    if not parts:  # offers the whole package, most of which is no part of inference
-        return "__init__.py", f'"""What inference needs of s3prl-aalbert."""\n\n__version__ = "{__version__}"\n'
-    root = files(PRODUCT)
-    for path in ("/".join([*parts, "__init__.py"]), "/".join(parts) + ".py"):
-        file = root.joinpath(path)
-        if file.is_file():
-            return path, file.read_text(encoding="utf-8")
-    return None
+    file = files(PRODUCT).joinpath("/".join(parts) + ".py") if top == PRODUCT and parts else None
+    return file.read_text(encoding="utf-8") if file is not None and file.is_file() else None
 
 
 def _imported_modules(source: str) -> Iterator[str]:
@@ -141,4 +176,10 @@ def _imported_modules(source: str) -> Iterator[str]:
 
 
 def _renamed(source: str) -> str:
-    return re.sub(rf"^(\s*(?:from|import)) {PRODUCT}\b", rf"\1 {COPY}", source, flags=re.MULTILINE)
+    """Return a source with its imports of this package made relative."""
+    return re.sub(
+        rf"^(\s*)from ({PRODUCT}[.\w]+) import",
+        lambda found: f"{found[1]}from .{_copy_of(found[2])} import",
+        source,
+        flags=re.MULTILINE,
+    )

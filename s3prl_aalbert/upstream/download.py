@@ -16,7 +16,6 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,6 +23,7 @@ import torch
 
 from s3prl_aalbert.checkpoint import CheckpointError, is_safetensors
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.published import PUBLISHED, SCHEMES, packaged_file, packaged_names
 
 try:
     import fcntl
@@ -39,47 +39,6 @@ CHUNK_BYTES = 1 << 20
 LARGEST_BYTES = 8 << 30
 LONGEST_SECONDS = 6 * 3600
 """All attempts of one download together, so that a server that sends a byte now and then ends as well."""
-SCHEMES = ("http", "https", "file")
-PACKAGED_WEIGHTS = Path(__file__).parents[1] / "pretrained"
-
-
-@dataclass(frozen=True)
-class Published:
-    """Where the weights of a name are."""
-
-    location: str
-    """URL of a model.safetensors, or its path below the packaged folder ``pretrained``."""
-    sha256: str
-    """Of that file."""
-
-
-_AALBERT_UNITS = Published(
-    "aalbert_units/model.safetensors", "710c0cfdade6fffbd354cb6b1b8225082e54a86222b50689c79e6623c4ebee34"
-)
-PUBLISHED: dict[str, Published] = {
-    "aalbert": _AALBERT_UNITS,  # the default
-    "aalbert_units": _AALBERT_UNITS,
-    "aalbert_tiny": Published(
-        "aalbert_tiny/model.safetensors", "32a7596942d3e72faceaef95a954bfce5bb26fdbde4c4db083993cf0ad052669"
-    ),
-}
-"""Entry of the hub -> its published weights; hubconf.py needs an entry of each name, as a function."""
-
-
-def packaged_names() -> list[str]:
-    """Return the published names whose weights come with the package."""
-    return [name for name, each in PUBLISHED.items() if urllib.parse.urlsplit(each.location).scheme not in SCHEMES]
-
-
-def packaged_folder(name: str) -> Path:
-    """Return the folder of a packaged name: weights, configuration, card."""
-    return (PACKAGED_WEIGHTS / PUBLISHED[name].location).parent
-
-
-def checkpoint_path(name: str) -> Path:
-    """Return the checkpoint that a path or a packaged name stands for; a path that exists goes first."""
-    path = Path(name).expanduser()
-    return fetch_published(name) if name in packaged_names() and not path.exists() else path
 
 
 def fetch_published(name: str, progress: bool = True, refresh: bool = False) -> Path:
@@ -91,7 +50,7 @@ def fetch_published(name: str, progress: bool = True, refresh: bool = False) -> 
     published = PUBLISHED[name]
     if name not in packaged_names():
         return fetch(published.location, published.sha256, progress, refresh)
-    path = PACKAGED_WEIGHTS / published.location
+    path = packaged_file(name)
     if not path.is_file():
         raise CheckpointError(f"{path}: the weights of {name} are missing; re-install s3prl-aalbert")
     found = _digest(path)

@@ -91,6 +91,28 @@ _checked_lengths = torch.library.custom_op(
 _checked_lengths.register_fake(lambda _, lengths: torch.empty_like(lengths))
 
 
+def represent(model: AalbertModel, wavs: Sequence[Tensor], arch: Architecture | None = None) -> list[Tensor]:
+    """Return the L + 1 hidden states (batch, tokens, hidden) of unpadded waveforms; padded tokens are zero.
+
+    Args:
+        model: on the waveforms' device.
+        wavs: list of (num_samples,) float tensors at 16 kHz.
+        arch: sub-network to use, or None for the whole model.
+
+    Raises:
+        AalbertError: see ``pad_wavs``.
+    """
+    padded, lengths = pad_wavs(wavs, model.acoustics.window.dtype)
+    tokens = {model.config.num_tokens(wav.numel()) for wav in wavs}
+    if not torch.compiler.is_compiling() and padded.size(1) > LONG_SECONDS * SAMPLE_RATE:
+        _warn_of_length()
+    # A compiled graph is for batches of any lengths.
+    representation = model(padded, lengths, arch, torch.compiler.is_compiling() or len(tokens) > 1)
+    padding = ~length_mask(representation.lengths, representation.hidden_states[0].size(1)).unsqueeze(-1)
+    precise = torch.promote_types(representation.hidden_states[0].dtype, torch.float32)
+    return [state.to(precise).masked_fill(padding, 0) for state in representation.hidden_states]
+
+
 class UpstreamExpert(nn.Module):
     """AALBERT or Mockingjay as S3PRL calls it.
 
@@ -134,15 +156,7 @@ class UpstreamExpert(nn.Module):
             ``layer_states``: the L layers alone, for the paper's weighted sum (section 3.2.1).
             ``last_hidden_state``: (batch, tokens, hidden). Padded tokens are zero everywhere.
         """
-        padded, lengths = pad_wavs(wavs, self.model.acoustics.window.dtype)
-        tokens = {self.model.config.num_tokens(wav.numel()) for wav in wavs}
-        if not torch.compiler.is_compiling() and padded.size(1) > LONG_SECONDS * SAMPLE_RATE:
-            _warn_of_length()
-        # A compiled graph is for batches of any lengths.
-        representation = self.model(padded, lengths, self.arch, torch.compiler.is_compiling() or len(tokens) > 1)
-        padding = ~length_mask(representation.lengths, representation.hidden_states[0].size(1)).unsqueeze(-1)
-        precise = torch.promote_types(representation.hidden_states[0].dtype, torch.float32)
-        states = [state.to(precise).masked_fill(padding, 0) for state in representation.hidden_states]
+        states = represent(self.model, wavs, self.arch)
         return {
             "hidden_states": states,
             "layer_states": states[1:],

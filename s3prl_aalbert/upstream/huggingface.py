@@ -21,6 +21,7 @@ from s3prl_aalbert.checkpoint import (
     save_release,
 )
 from s3prl_aalbert.config import to_dict
+from s3prl_aalbert.published import located
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 LIBRARY, TASK, TAGS = "s3prl-aalbert", "feature-extraction", ["audio", "speech", "s3prl"]
@@ -41,7 +42,7 @@ class PretrainedAalbert(
 
     Example::
 
-        model = PretrainedAalbert.from_pretrained("user/aalbert-6l")  # or a release folder
+        model = PretrainedAalbert.from_pretrained("user/aalbert-6l")  # or a release folder, or "aalbert"
         states = model([wav])["hidden_states"]
         model.push_to_hub("user/aalbert-6l-tuned")
     """
@@ -64,6 +65,19 @@ class PretrainedAalbert(
         state: dict[str, Tensor] = dict(self._source.state)
         state |= {f"{MODEL_PREFIX}{name}": weight for name, weight in self.model.state_dict().items()}
         save_release(save_directory, self._source.config, state, _with_metadata(self._card), self._source.info)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> PretrainedAalbert:
+        """Load a release folder, a model that comes with the package, or a repository of the Hub.
+
+        Args:
+            pretrained_model_name_or_path: a folder goes first, then a packaged name such as ``aalbert``;
+                neither of them touches the network.
+            options: of huggingface_hub's mixin, such as ``revision`` and ``cache_dir``.
+        """
+        path = located(pretrained_model_name_or_path)
+        found = str(path.parent if path.is_file() else path if path.is_dir() else pretrained_model_name_or_path)
+        return super().from_pretrained(found, **options)
 
     @classmethod
     def _from_pretrained(  # the mixin's further arguments are left to the hub's defaults

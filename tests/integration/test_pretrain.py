@@ -28,8 +28,8 @@ from s3prl_aalbert.pretrain.config import (
 )
 from s3prl_aalbert.pretrain.launch import RunOptions
 from s3prl_aalbert.pretrain.runner import EXIT_STOPPED, Pretrainer
+from s3prl_aalbert.published import packaged_folder
 from s3prl_aalbert.synthesis import synthesise_corpus
-from s3prl_aalbert.upstream.download import packaged_folder
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from s3prl_aalbert import machine
+from s3prl_aalbert import machine, published
 from s3prl_aalbert.commands import doctor
-from s3prl_aalbert.upstream import download
 
 GOOD = dict.fromkeys(doctor.PACKAGES, "1.0") | {
     "torch": "2.11.0",
@@ -56,7 +55,7 @@ def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_weights_that_are_missing_or_altered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (here,) = doctor.check_weights()
     assert here.good and here.found.endswith("aalbert_units (5.0 MB), aalbert_tiny (2.0 MB)")
-    monkeypatch.setattr(download, "PACKAGED_WEIGHTS", tmp_path)
+    monkeypatch.setattr(published, "PACKAGED_WEIGHTS", tmp_path)
     (gone,) = doctor.check_weights()
     assert not gone.good and "are missing" in gone.found and "git checkout s3prl_aalbert/pretrained" in gone.fix
     (tmp_path / "aalbert_units").mkdir()

@@ -19,9 +19,9 @@ from s3prl_aalbert.downstream.abx import abx_errors, load_segments, pool_segment
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model import count_parameters
+from s3prl_aalbert.published import PUBLISHED, Published
 from s3prl_aalbert.speech.training_list import overlap
-from s3prl_aalbert.upstream import download, hubconf
-from s3prl_aalbert.upstream.download import PUBLISHED, Published
+from s3prl_aalbert.upstream import hubconf
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 
 PRESETS = {
@@ -109,7 +109,7 @@ def published(tiny_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     path.parent.mkdir(parents=True)
     shutil.copy(tiny_release / "model.safetensors", path)
     shutil.copy(tiny_release / "config.yaml", path.parent)
-    monkeypatch.setattr(download, "PACKAGED_WEIGHTS", tmp_path / "pretrained")
+    monkeypatch.setattr("s3prl_aalbert.published.PACKAGED_WEIGHTS", tmp_path / "pretrained")
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     monkeypatch.setitem(PUBLISHED, "aalbert_3l", Published("aalbert_3l/model.safetensors", sha256))
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from huggingface_hub import ModelCard
 
 from s3prl_aalbert.checkpoint import CheckpointError, load_checkpoint
 from s3prl_aalbert.config import to_dict
+from s3prl_aalbert.published import packaged_names
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 from s3prl_aalbert.upstream.huggingface import PretrainedAalbert
 
@@ -97,6 +99,27 @@ def test_push_to_hub_uploads_a_release(tiny_release: Path, tmp_path: Path, monke
     assert model.push_to_hub("user/tiny", private=True, commit_message="First", token="hf_x") == "done"
     assert calls == [("token", "hf_x"), ("create_repo", "user/tiny", True), ("upload_folder", "user/tiny", "First")]
     assert torch.equal(last_state(PretrainedAalbert.from_pretrained(tmp_path / "uploaded")), last_state(model))
+
+
+@pytest.mark.parametrize("name", packaged_names())
+def test_a_packaged_name_does_not_touch_the_network(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("asked the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    with pytest.raises(AssertionError, match="asked the network"):
+        socket.create_connection(("huggingface.co", 443))
+    model = PretrainedAalbert.from_pretrained(name)
+    assert torch.equal(last_state(model), last_state(UpstreamExpert(ckpt=name)))
+
+
+def test_a_folder_goes_before_a_packaged_name(
+    tiny_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_release, tmp_path / "aalbert")
+    monkeypatch.chdir(tmp_path)
+    assert PretrainedAalbert.from_pretrained("aalbert").checkpoint.path == Path("aalbert/model.safetensors")
 
 
 def test_a_folder_without_a_release_is_told(tmp_path: Path) -> None:

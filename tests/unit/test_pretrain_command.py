@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from s3prl_aalbert.commands.pretrain import _init, _processes
+from s3prl_aalbert.commands.pretrain import _processes
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.launch import choose_precision
-from s3prl_aalbert.upstream import download
+from s3prl_aalbert.published import PACKAGED_WEIGHTS, located
 
 SLURM = {"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2"}
 
@@ -44,7 +44,7 @@ def test_what_needs_a_gpu_says_so() -> None:
 
 def test_init_takes_a_path_or_the_name_of_packaged_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert _init("~/model") == Path.home() / "model"
-    assert _init("aalbert_tiny") == download.PACKAGED_WEIGHTS / "aalbert_tiny" / "model.safetensors"
+    assert located("~/model") == Path.home() / "model"
+    assert located("aalbert_tiny") == PACKAGED_WEIGHTS / "aalbert_tiny" / "model.safetensors"
     (tmp_path / "aalbert_tiny").mkdir()
-    assert _init("aalbert_tiny") == Path("aalbert_tiny")
+    assert located("aalbert_tiny") == Path("aalbert_tiny")

@@ -24,7 +24,7 @@ from s3prl_aalbert.cli import main
 from s3prl_aalbert.commands.profile import _of_upstream
 from s3prl_aalbert.config import ModelConfig, find_config, load_model_config
 from s3prl_aalbert.model import AalbertModel
-from s3prl_aalbert.upstream.download import packaged_folder
+from s3prl_aalbert.published import packaged_folder
 
 PRESETS = {
     "aalbert_3l": (7_458_816, 0.80),

@@ -18,7 +18,7 @@ from superb_experiments import LINES, checkpoint, experiment
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.config import load_model_config
 from s3prl_aalbert.objective import MaskedPrediction
-from s3prl_aalbert.upstream.download import packaged_folder
+from s3prl_aalbert.published import packaged_folder
 
 TARGETS = {
     "pr": "pr_public/predict.ark",

@@ -1,0 +1,54 @@
+"""The names that have weights: those of this package's folder ``pretrained``, and those at a URL."""
+
+from __future__ import annotations
+
+import urllib.parse
+from dataclasses import dataclass
+from pathlib import Path
+
+SCHEMES = ("http", "https", "file")
+PACKAGED_WEIGHTS = Path(__file__).parent / "pretrained"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where the weights of a name are."""
+
+    location: str
+    """URL of a model.safetensors, or its path below the packaged folder ``pretrained``."""
+    sha256: str
+    """Of that file."""
+
+
+_AALBERT_UNITS = Published(
+    "aalbert_units/model.safetensors", "710c0cfdade6fffbd354cb6b1b8225082e54a86222b50689c79e6623c4ebee34"
+)
+PUBLISHED: dict[str, Published] = {
+    "aalbert": _AALBERT_UNITS,  # the default
+    "aalbert_units": _AALBERT_UNITS,
+    "aalbert_tiny": Published(
+        "aalbert_tiny/model.safetensors", "32a7596942d3e72faceaef95a954bfce5bb26fdbde4c4db083993cf0ad052669"
+    ),
+}
+"""Entry of the hub -> its published weights; hubconf.py needs an entry of each name, as a function."""
+
+
+def packaged_names() -> list[str]:
+    """Return the published names whose weights come with the package."""
+    return [name for name, each in PUBLISHED.items() if urllib.parse.urlsplit(each.location).scheme not in SCHEMES]
+
+
+def packaged_file(name: str) -> Path:
+    """Return the weights of a packaged name."""
+    return PACKAGED_WEIGHTS / PUBLISHED[name].location
+
+
+def packaged_folder(name: str) -> Path:
+    """Return the folder of a packaged name: weights, configuration, card."""
+    return packaged_file(name).parent
+
+
+def located(name: str | Path) -> Path:
+    """Return the path that a path or a packaged name stands for; a path that exists goes first."""
+    path = Path(name).expanduser()
+    return packaged_file(str(name)) if str(name) in packaged_names() and not path.exists() else path
