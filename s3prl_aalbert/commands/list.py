@@ -22,7 +22,7 @@ CONFIG_FOLDERS = {"upstream_configs": "-g of pretrain and distill, -c (pretrain_
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
-    parser.add_argument("--all", action="store_true", help="with models: S3PRL's own as well, which takes seconds")
+    parser.add_argument("--all", action="store_true", help="with models: S3PRL's own as well")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -46,12 +46,9 @@ def _models(with_s3prls: bool) -> dict[str, Rows]:
     own = {name: line.replace("``", "").rstrip(".") for name, line in lines.items()}
     sections: dict[str, Rows] = {"upstreams of this plugin (-u)": own.items()}
     if with_s3prls:
-        from s3prl_aalbert import toolkit
+        from s3prl_aalbert.toolkit.hub import s3prl_upstreams
 
-        toolkit.activate()
-        from s3prl import hub
-
-        sections["upstreams of S3PRL (-u)"] = [(name, "") for name in sorted(hub.options()) if name not in own]
+        sections["upstreams of S3PRL (-u)"] = [(name, "") for name in sorted(s3prl_upstreams())]
     return sections
 
 

@@ -12,8 +12,9 @@ from torch import nn
 
 from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.toolkit.hub import plugin_upstreams
 from s3prl_aalbert.toolkit.names import UnknownNameError, key_of
-from s3prl_aalbert.toolkit.register import DOWNSTREAMS, upstream_entries
+from s3prl_aalbert.toolkit.register import DOWNSTREAMS
 from s3prl_aalbert.toolkit.replace import replaced
 
 # What Python and torch answer a configuration with that a task of S3PRL did not expect.
@@ -72,7 +73,7 @@ def upstream_misfits_told(name: str, ckpt: str | None) -> Iterator[None]:
     Raises:
         AalbertError: with the names of both.
     """
-    if name in upstream_entries() or ckpt is None:
+    if name in plugin_upstreams() or ckpt is None:
         yield
         return
     with misfits_told(f"-u {name}: cannot be built from -k {ckpt}"):

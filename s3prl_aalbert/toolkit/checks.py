@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert.checkpoint import CheckpointError, check_regular
 from s3prl_aalbert.errors import AalbertError, did_you_mean, is_url, near_folder
-from s3prl_aalbert.toolkit.register import ALL_LAYERS_PREFIX, DOWNSTREAMS, upstream_entries
+from s3prl_aalbert.toolkit.hub import plugin_upstreams, s3prl_folder, s3prl_upstreams
+from s3prl_aalbert.toolkit.register import ALL_LAYERS_PREFIX, DOWNSTREAMS
 
 # S3PRL names its upstreams so; all others bring their own weights and drop -k without a word.
 _READS_CKPT = ("_local", "_url", "_gdriveid", "_custom")
 _READS_CKPT_TOO = {"customized_upstream"}  # the template that users fill in
-_NO_UPSTREAMS = {"load_and_convert_fairseq_ckpt"}
 LARGEST_SEED = 2**32 - 1  # of numpy
 _NEEDS_MODEL_CONFIG = "baseline_local"  # features: reads -g and ignores -k
 
@@ -95,8 +93,8 @@ def check_downstream(name: str) -> None:
 
 def downstream_folders() -> list[Path]:
     """Return the folders of S3PRL's own downstream tasks."""
-    spec = importlib.util.find_spec("s3prl.downstream")
-    return [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
+    folder = s3prl_folder()
+    return [folder / "downstream"] if folder else []
 
 
 def check_upstream(name: str, ckpt: str | None, model_config: str | None = None) -> None:
@@ -105,11 +103,11 @@ def check_upstream(name: str, ckpt: str | None, model_config: str | None = None)
     Raises:
         AalbertError: it does not exist, or ``-k`` or ``-g`` is missing, unused, or names nothing.
     """
-    known = upstream_names()
+    known = [*plugin_upstreams(), *s3prl_upstreams()]
     if name not in known:
         raise AalbertError(
             f"-u {name}: no upstream of that name{did_you_mean(name, known)}; "
-            f"the plugin's are {', '.join(upstream_entries())}"
+            f"the plugin's are {', '.join(plugin_upstreams())}"
         )
     reads_ckpt = name.endswith(_READS_CKPT) and name != _NEEDS_MODEL_CONFIG
     if reads_ckpt and not ckpt:
@@ -121,20 +119,13 @@ def check_upstream(name: str, ckpt: str | None, model_config: str | None = None)
     _check_model_config(name, model_config)
 
 
-def upstream_names() -> list[str]:
-    """Return the names of upstreams: S3PRL's hub also holds what its modules import, such as ``Path``."""
-    from s3prl import hub
-
-    return [name for name in hub.options() if inspect.isfunction(getattr(hub, name)) and name not in _NO_UPSTREAMS]
-
-
 def _check_local_ckpt(name: str, ckpt: Path) -> None:
     if is_url(ckpt):
         url_name = f"{name.removesuffix('_local')}_url"
         raise AalbertError(f"-k {ckpt}: is a URL, expected a file or folder; -u {url_name} downloads")
     if not ckpt.exists():
         raise AalbertError(f"-k {ckpt}: no such file or folder")
-    if ckpt.is_dir() and name not in upstream_entries():
+    if ckpt.is_dir() and name not in plugin_upstreams():
         raise AalbertError(f"-k {ckpt} is a folder; -u {name} expects a checkpoint file")
     if not ckpt.is_dir():
         _check_file("-k", ckpt)
@@ -150,7 +141,7 @@ def _check_file(flag: str, path: Path) -> None:
 def _check_model_config(upstream: str, path: str | None) -> None:
     if upstream == _NEEDS_MODEL_CONFIG and not path:
         raise AalbertError(f"-u {upstream} needs the configuration of its features: -g is missing")
-    local = upstream.endswith("_local") and upstream not in upstream_entries()
+    local = upstream.endswith("_local") and upstream not in plugin_upstreams()
     if local and path and not Path(path).is_file():
         raise AalbertError(f"-g {path}: no such file")
     if local and path:

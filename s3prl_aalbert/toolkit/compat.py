@@ -8,7 +8,6 @@ still offer what S3PRL uses, and calling it twice changes nothing more.
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.util
 import logging
 import sys
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 import torchaudio
 
-from s3prl_aalbert.toolkit import names
+from s3prl_aalbert.toolkit import finders
 from s3prl_aalbert.toolkit.replace import Changed
 
 
@@ -135,13 +134,15 @@ def keep_checkpoints_from_running_code() -> None:
     Remove when: S3PRL leaves ``weights_only`` at its default.
     """
     for name in ("mockingjay", "distiller"):
-        builder = importlib.import_module(f"s3prl.upstream.{name}.builder")
-        if builder.torch is torch:
-            builder.torch = Changed(torch, load=_load_carefully)  # type: ignore[attr-defined]
+        finders.after_import(f"s3prl.upstream.{name}.builder", _load_carefully)
 
 
-def _load_carefully(*args: Any, **options: Any) -> Any:
-    return torch.load(*args, **{**options, "weights_only": True})
+def _load_carefully(builder: Any) -> None:
+    if builder.torch is torch:
+        builder.torch = Changed(torch, load=lambda *args, **options: torch.load(*args, **{**options, **_CAREFULLY}))
+
+
+_CAREFULLY = {"weights_only": True}
 
 
 def keep_names_from_running_code() -> None:
@@ -152,7 +153,7 @@ def keep_names_from_running_code() -> None:
     Symptom: none, until a file is not what it seems; a misspelt name is ``NameError: name 'get_adm' is not defined``.
     Remove when: S3PRL looks names up.
     """
-    names.install()
+    finders.watch()
 
 
 def _numpy_number_globals() -> list[Any]:

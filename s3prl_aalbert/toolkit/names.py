@@ -7,8 +7,6 @@ configuration or in a checkpoint: any text there would be a program.
 from __future__ import annotations
 
 import ast
-import importlib.abc
-import importlib.machinery
 import inspect
 import math
 import operator
@@ -16,7 +14,6 @@ import pickle
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
-from importlib.machinery import ModuleSpec
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
@@ -178,43 +175,8 @@ def _is_of_s3prl(module: str) -> bool:
     return module.partition(".")[0] in ("s3prl", "s3prl_aalbert")
 
 
-def install() -> None:
-    """Give each module of S3PRL that evaluates names ``evaluate`` for it, and each that unpickles ``load_plain``.
-
-    Those imported already as well as those to come; calling it twice changes nothing more.
-    """
-    if any(isinstance(finder, _Guard) for finder in sys.meta_path):
-        return
-    for name, module in list(sys.modules.items()):
-        spec = getattr(module, "__spec__", None)
-        if name.partition(".")[0] == "s3prl" and spec is not None and spec.loader is not None:
-            _guard(module, spec.loader)
-            _guard_pickle(module)
-    sys.meta_path.insert(0, _Guard())
-
-
-class _Guard(importlib.abc.MetaPathFinder):
-    """Finds S3PRL's modules where they are, and guards them before they run."""
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if not fullname.startswith("s3prl."):
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
-        if spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
-            spec.loader = _GuardedLoader(spec.loader.name, str(spec.loader.path))
-        return spec
-
-
-class _GuardedLoader(importlib.machinery.SourceFileLoader):
-    def exec_module(self, module: ModuleType) -> None:
-        _guard(module, self)
-        super().exec_module(module)
-        _guard_pickle(module)
-
-
-def _guard(module: ModuleType, loader: Any) -> None:
+def guard(module: ModuleType, loader: Any) -> None:
+    """Give a module of S3PRL that evaluates texts ``evaluate`` for it, before it runs."""
     code = loader.get_code(module.__name__) if hasattr(loader, "get_code") else None
     if code is not None and _mentions_eval(code):
         vars(module)["eval"] = evaluate
@@ -225,7 +187,8 @@ def _mentions_eval(code: CodeType) -> bool:
     return "eval" in code.co_names or any(map(_mentions_eval, inner))
 
 
-def _guard_pickle(module: ModuleType) -> None:
+def guard_pickle(module: ModuleType) -> None:
+    """Give a module of S3PRL that unpickles files ``load_plain`` for it, after it has run."""
     if vars(module).get("pickle") is pickle:
         vars(module)["pickle"] = Changed(pickle, load=load_plain)
 

@@ -6,17 +6,12 @@ S3PRL finds an upstream as an attribute of ``s3prl.hub`` and a downstream task a
 
 from __future__ import annotations
 
-import importlib
-import importlib.abc
-import importlib.util
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from importlib.machinery import ModuleSpec
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from types import ModuleType
 
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.toolkit.optimizers import register_optimizers
+from s3prl_aalbert.toolkit import finders
+from s3prl_aalbert.toolkit.hub import s3prl_folder
 
 # -d NAME -> the module with its DownstreamExpert.
 DOWNSTREAMS = {
@@ -37,6 +32,8 @@ def register() -> None:
         AalbertError: S3PRL already has something else of that name.
     """
     from s3prl import hub
+
+    from s3prl_aalbert.toolkit.optimizers import register_optimizers
 
     register_upstreams(hub, upstream_entries())
     register_downstreams(DOWNSTREAMS)
@@ -69,47 +66,10 @@ def register_downstreams(modules: Mapping[str, str]) -> None:
     Raises:
         AalbertError: S3PRL already has a task of that name.
     """
-    for name in modules:
-        _refuse_shadowing(name)
-    for finder in sys.meta_path:
-        if isinstance(finder, _DownstreamFinder):
-            finder.modules.update(modules)
-            return
-    sys.meta_path.insert(0, _DownstreamFinder(dict(modules)))
-
-
-def _refuse_shadowing(name: str) -> None:
-    spec = importlib.util.find_spec("s3prl.downstream")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        expert = Path(folder) / name / "expert.py"
-        if expert.exists():
+    folder = s3prl_folder()
+    for name, module in modules.items():
+        expert = folder / "downstream" / name / "expert.py" if folder else None
+        if expert and expert.exists():
             raise AalbertError(f'cannot register the downstream task "{name}": S3PRL already has {expert}')
-
-
-class _DownstreamFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds ``s3prl.downstream.NAME`` (an empty package) and ``s3prl.downstream.NAME.expert``.
-
-    The expert is the plugin's own module under a second name: one module, one identity, so that its
-    classes pickle to worker processes that never heard of the second name.
-    """
-
-    def __init__(self, modules: dict[str, str]) -> None:
-        self.modules = modules
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        parts = fullname.split(".")
-        if parts[:2] != ["s3prl", "downstream"] or len(parts) > 4 or parts[2:3] == []:
-            return None
-        if parts[2] not in self.modules or parts[3:] not in ([], ["expert"]):
-            return None
-        return ModuleSpec(fullname, self, is_package=len(parts) == 3)
-
-    def create_module(self, spec: ModuleSpec) -> None:
-        """Ask the import system for a fresh module; ``exec_module`` replaces it where needed."""
-
-    def exec_module(self, module: ModuleType) -> None:
-        _, _, name, *expert = module.__name__.split(".")
-        if expert:  # the import system returns what stands in sys.modules afterwards
-            sys.modules[module.__name__] = importlib.import_module(self.modules[name])
+        package = f"s3prl.downstream.{name}"
+        finders.alias({package: None, f"{package}.expert": module})

@@ -8,14 +8,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
-import importlib.abc
 import importlib.util
 import logging
 import os
-import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from importlib.machinery import ModuleSpec
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,6 +21,7 @@ import torch
 
 from s3prl_aalbert.config import packaged_configs
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.toolkit import finders
 from s3prl_aalbert.toolkit.replace import replaced
 
 logger = logging.getLogger(__name__)
@@ -46,8 +44,12 @@ TRUST_WAV_SCP = "AALBERT_TRUST_WAV_SCP"
 
 def install() -> None:
     """Prepare each task of S3PRL when its expert is asked for; calling it twice changes nothing more."""
-    if not any(isinstance(finder, _Preparer) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Preparer())
+    for task in {*PACKAGES, *_MENDS} - _installed:
+        finders.before_import(f"s3prl.downstream.{task}.expert", functools.partial(prepare, task))
+        _installed.add(task)
+
+
+_installed: set[str] = set()
 
 
 def prepare(task: str) -> None:
@@ -66,19 +68,6 @@ def prepare(task: str) -> None:
         mend()
 
 
-class _Preparer(importlib.abc.MetaPathFinder):
-    """Finds nothing; learns from the import system which task is about to be imported."""
-
-    def __init__(self) -> None:
-        self.prepared: set[str] = set()
-
-    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
-        parts = fullname.split(".")
-        if parts[:2] == ["s3prl", "downstream"] and parts[3:] == ["expert"] and parts[2] not in self.prepared:
-            prepare(parts[2])
-            self.prepared.add(parts[2])
-
-
 def provide_ctc_corpora() -> None:
     """Offer ``s3prl.downstream.ctc.corpus`` with LibriSpeech's phonemes and Audio SNIPS.
 
@@ -88,7 +77,7 @@ def provide_ctc_corpora() -> None:
     """
     package = "s3prl.downstream.ctc.corpus"
     names = {f"{package}.{name}": f"{STANDINS}.ctc_{name}" for name in ("libriphone", "snips")}
-    _stand_in({package: None, **names})
+    finders.alias({package: None, **names}, over_installed=False)
 
 
 def provide_catalyst_sampler() -> None:
@@ -98,7 +87,8 @@ def provide_catalyst_sampler() -> None:
     Symptom: ``ModuleNotFoundError: No module named 'catalyst'`` from ``-d speech_commands``.
     Remove when: S3PRL does without catalyst.
     """
-    _stand_in({"catalyst": None, "catalyst.data": None, "catalyst.data.sampler": f"{STANDINS}.catalyst_sampler"})
+    sampler = {"catalyst.data.sampler": f"{STANDINS}.catalyst_sampler"}
+    finders.alias({"catalyst": None, "catalyst.data": None, **sampler}, over_installed=False)
 
 
 def provide_sox_package() -> None:
@@ -108,7 +98,7 @@ def provide_sox_package() -> None:
     Symptom: ``ModuleNotFoundError: No module named 'sox'`` from ``-d sv_voxceleb1``.
     Remove when: S3PRL drops the import.
     """
-    _stand_in({"sox": f"{STANDINS}.sox_package"})
+    finders.alias({"sox": f"{STANDINS}.sox_package"}, over_installed=False)
 
 
 def keep_tensors_on_the_cpu() -> None:
@@ -252,35 +242,6 @@ def _cache_folder(task: str, arguments: Sequence[Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     logger.info("S3PRL's lists of files are kept in %s; delete it when the corpus changes", folder)
     return folder
-
-
-def _stand_in(modules: Mapping[str, str | None]) -> None:
-    """Let modules be imported that are not installed: each from the module named, None for an empty package."""
-    for finder in sys.meta_path:
-        if isinstance(finder, _StandIns):
-            finder.modules.update(modules)
-            return
-    sys.meta_path.append(_StandIns(dict(modules)))  # last: what is installed wins
-
-
-class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    def __init__(self, modules: dict[str, str | None]) -> None:
-        self.modules = modules
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname not in self.modules:
-            return None
-        return ModuleSpec(fullname, self, is_package=self.modules[fullname] is None)
-
-    def create_module(self, spec: ModuleSpec) -> None:
-        """Ask the import system for a fresh module; ``exec_module`` replaces it where needed."""
-
-    def exec_module(self, module: ModuleType) -> None:
-        source = self.modules[module.__name__]
-        if source:  # the import system returns what stands in sys.modules afterwards
-            sys.modules[module.__name__] = importlib.import_module(source)
 
 
 _MENDS: dict[str, tuple[Callable[[], None], ...]] = {

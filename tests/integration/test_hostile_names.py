@@ -18,7 +18,7 @@ from command_lines import run
 from s3prl_aalbert import toolkit
 from s3prl_aalbert.config import find_config
 from s3prl_aalbert.synthesis import synthesise_corpus
-from s3prl_aalbert.toolkit.names import _GuardedLoader
+from s3prl_aalbert.toolkit.finders import WatchedLoader
 
 MARKER = "code-has-run"
 # Valid by itself, after "get_" and between "self.get_" and "_dataloader", as S3PRL evaluates names.
@@ -162,4 +162,4 @@ def test_every_module_of_s3prls_tasks_that_evaluates_is_guarded() -> None:
     for path in files:
         name = ".".join(["s3prl", *path.relative_to(root).with_suffix("").parts])
         spec = importlib.util.find_spec(name.removesuffix(".__init__"))
-        assert spec is not None and isinstance(spec.loader, _GuardedLoader), name
+        assert spec is not None and isinstance(spec.loader, WatchedLoader), name

@@ -171,7 +171,7 @@ def test_stock_run_downstream_knows_our_names_when_linked(checkout, monkeypatch)
     assert torch.load("exp/states-2.ckpt")["Args"].upstream == "aalbert_6l"
     assert "aalbert_local" in s3prl.hub.options()
     spec = importlib.util.find_spec("s3prl.downstream.aalbert_phone.expert")
-    assert type(spec.loader).__module__ == "s3prl_aalbert.toolkit.register"
+    assert type(spec.loader).__module__ == "s3prl_aalbert.toolkit.finders"
     from s3prl_aalbert import toolkit
 
     toolkit.activate()  # `aalbert downstream` works with a linked S3PRL too
