@@ -6,6 +6,7 @@ import argparse
 import logging
 import shlex
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from s3prl_aalbert.errors import AalbertError, did_you_mean
@@ -39,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--only", metavar="NAME", action="append", help="the run of this name, or all that begin so; may be repeated"
     )
     parser.add_argument("--jobs", metavar="N", type=int, default=1, help="runs at a time; default: %(default)s")
-    parser.add_argument("--dry-run", action="store_true", help="only print the commands that are not done")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only print the commands that are not done, and what each does and costs"
+    )
     parser.add_argument("--no-report", action="store_true", help="leave out the report at the end")
 
 
@@ -55,7 +58,9 @@ def main(args: argparse.Namespace) -> int:
     sweep = load_sweep(path, args.data, args.expdir)
     runs = _chosen(sweep, args.only)
     if args.dry_run:
-        _print_commands([run for run in runs if not run.done], args)
+        to_do = [run for run in runs if not run.done]
+        _print_commands(to_do, args)
+        _print_plan(to_do, sweep.runs)
         return 0
     from s3prl_aalbert.toolkit.sweep_runner import check_data, execute
 
@@ -97,6 +102,23 @@ def _print_commands(runs: list[SweepRun], args: argparse.Namespace) -> None:
         what += [flag, value] if value else []
     for run in runs:
         print(printable(shlex.join(["aalbert", "sweep", *what, "--only", run.name, "--no-report"])))
+
+
+def _print_plan(runs: list[SweepRun], all_runs: Sequence[SweepRun]) -> None:
+    """Print what each run does and costs, on standard error: a cluster's array job reads the commands."""
+    from s3prl_aalbert.toolkit import sweep_plan
+
+    rate = sweep_plan.machine_rate()
+    rows = sweep_plan.table(runs, all_runs, rate)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print(printable("  ".join(cells).rstrip()), file=sys.stderr)
+    print(
+        f"Costs are calculated, of the encoder alone, for utterances of {sweep_plan.UTTERANCE_SECONDS:g} s; hours at "
+        f"{sweep_plan.USED_SHARE:.0%} of this machine's {rate / 1e12:.3g} TFLOP/s. A feature cache saves most.",
+        file=sys.stderr,
+    )
 
 
 def _report(sweep: Sweep, title: str) -> None:
