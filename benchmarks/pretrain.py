@@ -24,12 +24,49 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from s3prl_recipe import S3PRL_MODEL
 
 BATCH_SIZE = 8
 SAMPLE_RATE = 16000
 CLIPS = 48
 MEMORY_SECONDS = (15, 30, 60, 120)
+S3PRL_MODEL = {  # its audio_albert, as its recipe has it
+    "transformer": {
+        "input_dim": -1,
+        "hidden_size": 768,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+        "initializer_range": 0.02,
+        "layer_norm_eps": 1.0e-12,
+        "share_layer": True,
+        "pre_layer_norm": False,
+    },
+    "task": {
+        "loss": "L1",
+        "sequence_length": 1500,
+        "position_encoding_size": 768,
+        "mask_proportion": 0.15,
+        "mask_consecutive_min": 7,
+        "mask_consecutive_max": 7,
+        "mask_allow_overlap": True,
+        "mask_bucket_ratio": 1.5,
+        "mask_frequency": 0.0,
+        "noise_proportion": 0.0,
+    },
+    "audio": {
+        "target_level": -25,
+        "win_ms": 25,
+        "hop_ms": 10,
+        "n_freq": 201,
+        "n_mels": 80,
+        "n_mfcc": 13,
+        "input": {"feat_type": "mel", "channel": 0, "log": True, "delta": 0, "cmvn": True},
+        "target": {"feat_type": "mel", "channel": 1, "log": True, "delta": 0, "cmvn": True},
+    },
+}
 
 
 @dataclass(frozen=True)
