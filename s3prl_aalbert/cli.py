@@ -8,9 +8,11 @@ import importlib
 import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import NoReturn
 
 from s3prl_aalbert import __version__
 from s3prl_aalbert.errors import (
@@ -23,28 +25,37 @@ from s3prl_aalbert.errors import (
 )
 from s3prl_aalbert.printable import LONGEST_MESSAGE, PrintableRecord, printable
 
-# name -> one-line summary; the code of NAME is s3prl_aalbert/commands/NAME.py.
-COMMANDS = {
-    "demo": "the whole path in a few minutes: pre-train, three tasks, probing, report",
-    "pretrain": "pre-train AALBERT or Mockingjay on folders of speech",
-    "distill": "pre-train against the hidden states of a teacher, any upstream",
-    "downstream": "S3PRL's run_downstream.py with this plugin registered",
-    "probe": "probe every layer of an upstream in one run",
-    "features": "write the features of audio files, of any upstream",
-    "abx": "tell phones apart in any upstream's hidden states without training anything",
-    "sweep": "run a grid of models, tasks, settings and seeds from one YAML file",
-    "reproduce": "run rows of RESULTS.md again and compare",
-    "profile": "parameters, multiply-accumulates, speed and memory of models",
-    "search": "find the best sub-network of a supernet under a budget",
-    "extract": "cut a sub-network out of a supernet as a model of its own",
-    "convert": "checkpoints of S3PRL, AlbertNew and pohanchi/AALBERT in, and S3PRL's format out",
-    "export": "a model for S3PRL's Hugging Face hub, or as a graph for torch.export and ONNX",
-    "submit": "check the predictions of SUPERB's tasks and zip them for the leaderboard",
-    "report": "draw tables and figures from finished runs",
-    "list": "name the models, configurations and tasks that there are",
-    "doctor": "check whether training would work on this machine",
-    "link": "make the plugin known to an S3PRL checkout or installation",
+# group -> name -> one-line summary; the code of NAME is s3prl_aalbert/commands/NAME.py.
+GROUPS = {
+    "start": {
+        "demo": "the whole path in a few minutes: pre-train, three tasks, probing, report",
+        "features": "write the features of audio files, of any upstream",
+        "pretrain": "pre-train AALBERT or Mockingjay on folders of speech",
+        "downstream": "S3PRL's run_downstream.py with this plugin registered",
+        "probe": "probe every layer of an upstream in one run",
+        "report": "draw tables and figures from finished runs",
+        "list": "name the models, configurations and tasks that there are",
+        "doctor": "check whether training would work on this machine",
+    },
+    "experiments": {
+        "sweep": "run a grid of models, tasks, settings and seeds from one YAML file",
+        "reproduce": "run rows of RESULTS.md again and compare",
+        "abx": "tell phones apart in any upstream's hidden states without training anything",
+        "profile": "parameters, multiply-accumulates, speed and memory of models",
+        "submit": "check the predictions of SUPERB's tasks and zip them for the leaderboard",
+    },
+    "compression": {
+        "distill": "pre-train against the hidden states of a teacher, any upstream",
+        "search": "find the best sub-network of a supernet under a budget",
+        "extract": "cut a sub-network out of a supernet: convert --arch",
+    },
+    "interchange": {
+        "convert": "write a model in another format: release, S3PRL, Hugging Face, torch, ONNX",
+        "export": "the same, with --to huggingface as its default",
+        "link": "make the plugin known to an S3PRL checkout or installation",
+    },
 }
+COMMANDS = {name: summary for group in GROUPS.values() for name, summary in group.items()}
 SHELLS = ("bash", "zsh")
 VERBOSITY = {
     "--quiet": "no progress bars and no notes, only results, warnings and errors",
@@ -54,13 +65,16 @@ VERBOSITY = {
 
 def _usage() -> str:
     width = max(map(len, COMMANDS))
-    rows = "\n".join(f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items())
+    groups = {
+        title: "\n".join(f"  {name:<{width}}  {summary}" for name, summary in commands.items())
+        for title, commands in GROUPS.items()
+    }
     options = VERBOSITY | {"--version": "print the version", "--print-completion SHELL": "for " + " or ".join(SHELLS)}
     return (
         "usage: aalbert [--quiet | --verbose] COMMAND [options]\n\n"
         "Audio ALBERT for S3PRL: lightweight speech representations.\n\n"
-        f"commands:\n{rows}\n\n"
-        "options (the first two before or after COMMAND):\n"
+        + "".join(f"{title}:\n{rows}\n\n" for title, rows in groups.items())
+        + "options (the first two before or after COMMAND):\n"
         + "\n".join(f"  {name:<24}  {text}" for name, text in options.items())
         + f"\n\nexit codes: 0 done, 1 something failed, {EXIT_USER_ERROR} a mistake that the message explains,\n"
         f"            {EXIT_STOPPED} stopped by a signal after saving, {EXIT_INTERRUPTED} interrupted\n\n"
@@ -74,9 +88,24 @@ def _load_command(name: str) -> ModuleType:
     return importlib.import_module(f"s3prl_aalbert.commands.{name}")
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one sentence, with the nearest of the options or choices that there are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise AalbertError."""
+        unknown = re.match(r"unrecognized arguments: (?:.* )?(--?[^\s=]+)", message)
+        choice = re.search(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message)
+        near = ""
+        if unknown:
+            near = did_you_mean(unknown[1], self._option_string_actions)
+        elif choice:
+            near = did_you_mean(choice[1], re.findall(r"[^\s',]+", choice[2]))
+        raise AalbertError(f"{message}{near}; see `{self.prog} --help`")
+
+
 def command_parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
     """Return the parser of one command, with its examples and the options that all have."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"aalbert {name}",
         description=COMMANDS[name][0].upper() + COMMANDS[name][1:] + ".",
         epilog=getattr(module, "EXAMPLES", None),
@@ -90,13 +119,20 @@ def command_parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
     return parser
 
 
+def _parsed(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse options between the positional arguments as well, where argparse can."""
+    exclusive = [action for group in parser._mutually_exclusive_groups for action in group._group_actions]
+    mixed = all(action.option_strings for action in exclusive)
+    return parser.parse_intermixed_args(argv) if mixed else parser.parse_args(argv)
+
+
 def _run_command(name: str, argv: Sequence[str], verbosity: set[str]) -> int:
     module = _load_command(name)
     if getattr(module, "PASS_THROUGH", False) and not {"-h", "--help"} & set(argv):
         # The wrapped program parses its own options.
         _set_verbosity(verbosity | (set(VERBOSITY) & set(argv)))
         return module.main([option for option in argv if option != "--quiet"]) or 0
-    args = command_parser(name, module).parse_args(argv)
+    args = _parsed(command_parser(name, module), argv)
     _set_verbosity(verbosity | {option for option in VERBOSITY if getattr(args, option.strip("-"))})
     return module.main(args) or 0
 

@@ -56,9 +56,9 @@ def near_folder(missing: Path) -> str:
 
 
 def check_new_folder(output: Path) -> None:
-    """Raise AalbertError where ``-o`` names a file, or a folder that holds something already."""
+    """Raise AalbertError where a path to write to is a file, or a folder that holds something already."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise AalbertError(f"-o {output}: is {'not empty' if output.is_dir() else 'a file'}; name a new folder")
+        raise AalbertError(f"{output}: is {'not empty' if output.is_dir() else 'a file'}; name a new folder")
 
 
 def environment_fault(error: OSError | RuntimeError) -> str | None:

@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("-u", "--upstream", required=True, help="any upstream of S3PRL or of this plugin")
-    add("-k", "--upstream_ckpt", metavar="CKPT")
-    add("-g", "--upstream_model_config", metavar="YAML")
+    add("-k", "--upstream_ckpt", metavar="CKPT", help="its checkpoint, where it takes one")
+    add("-g", "--upstream_model_config", metavar="YAML", help="its configuration, where it takes one")
     add("-s", "--upstream_feature_selection", default="hidden_states", metavar="KEY", help="default: %(default)s")
     add("-l", "--layer", type=int, metavar="N", help="one hidden state, 0 is the first; default: all")
     add("--speech", required=True, type=Path, metavar="DIR", help="audio of several speakers, e.g. TIMIT")

@@ -1,85 +1,134 @@
-"""``aalbert convert``: checkpoints of other programs in, and S3PRL's own format out."""
+"""``aalbert convert``: checkpoints of other programs in; releases, S3PRL's format, Hugging Face and graphs out."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
-from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.printable import markdown_cell, printable
-
-if TYPE_CHECKING:
-    from s3prl_aalbert.interop.importing import Imported
+from s3prl_aalbert.errors import AalbertError, check_new_folder
+from s3prl_aalbert.printable import printable
+from s3prl_aalbert.typed_options import add_options, argument_texts, call
 
 EXAMPLES = """\
 examples:
-  aalbert convert states-1000000.ckpt -o my_release --trust      # S3PRL's audio_albert, mockingjay or tera
-  aalbert convert mockingjayALBERT-500000.ckpt -o my_release --trust    # the paper's own code (AlbertNew)
-  aalbert convert epoch=9.ckpt -o my_release --trust             # pohanchi/AALBERT
-  aalbert convert my_release -o states-500000.ckpt --to s3prl    # then: run_downstream.py -u audio_albert_local -k ...
-  aalbert convert result/pretrain/my_aalbert -o small --dtype float16 --no-head    # to hand on: a third of the size
+  aalbert convert states-1000000.ckpt my_release --trust           # S3PRL's audio_albert, mockingjay or tera
+  aalbert convert mockingjayALBERT-500000.ckpt my_release --trust  # the paper's own code (AlbertNew)
+  aalbert convert epoch=9.ckpt my_release --trust                  # pohanchi/AALBERT
+  aalbert convert result/pretrain/my_aalbert small --dtype float16 --no-head    # to hand on: a third of the size
+  aalbert convert my_release states-500000.ckpt --to s3prl         # then: -u audio_albert_local -k FILE in S3PRL
+  aalbert convert my_release my_upload --to huggingface --licence cc-by-4.0     # upload the folder as it is
+  aalbert convert my_release my_graph --to onnx                    # or --to torch: graphs to serve the model from
+  aalbert convert SUPERNET small --arch arch.yaml                  # a sub-network; then: -u aalbert_local -k small
 
-The program of a checkpoint is told by what it holds. docs/formats.md says what each can and cannot represent.
+Files of other programs are recognised by what they hold. docs/formats.md says what each format can represent,
+docs/serving.md what the folders for others hold.
 """
+logger = logging.getLogger(__name__)
+
+Target = Literal["release", "s3prl", "huggingface", "torch", "onnx"]
+Dtype = Literal["float32", "float16", "bfloat16"]
+
+
+def convert(
+    ckpt: str,
+    out: Path,
+    *,
+    to: Target = "release",
+    arch: Path | None = None,
+    dtype: Dtype | None = None,
+    no_head: bool = False,
+    licence: str | None = None,
+    trust: bool = False,
+    accept_differences: bool = False,
+) -> None:
+    """Write a model in another format, or a part of it.
+
+    Args:
+        ckpt: a release, a pre-training folder or state, the name of a packaged model, or another program's file
+        out: a new folder; with --to s3prl a new file
+        to: the format to write: a release of this project (the default), S3PRL's checkpoint, a folder for the Hugging
+            Face Hub (transformers and S3PRL), or a graph for torch or ONNX
+        arch: sizes of a sub-network to cut out first, as `aalbert search` writes them
+        dtype: of a release: the type that its weights are kept in
+        no_head: of a release: without the pre-training head
+        licence: of the weights, for the card that a folder for others carries, as the Hub spells it
+        trust: read another program's pickled objects, which can run any program: only for files from someone you trust
+        accept_differences: with --to s3prl: write the file although S3PRL will compute other features
+
+    Raises:
+        AalbertError: an unusable checkpoint, options that do not go together, or ``out`` exists already.
+    """
+    smaller = bool(dtype or no_head)
+    _check_options(to, smaller, bool(arch), bool(licence), trust, accept_differences)
+    out = out.expanduser()
+    if to == "s3prl" and out.exists():
+        raise AalbertError(f"{out}: exists already; name a new file")
+    check_new_folder(out)
+    with tempfile.TemporaryDirectory() as place:
+        source = ckpt
+        if arch is not None:
+            cut = out if to == "release" and not smaller else Path(place)
+            _cut_out(ckpt, arch, cut)
+            if cut is out:
+                print(printable(f"wrote the release {out}; use it with -u aalbert_local -k {out}"))
+                return
+            source = place
+        if to == "s3prl":
+            _to_s3prl(source, out, accept_differences)
+        elif to != "release":
+            _for_others(source, out, to, licence)
+        elif smaller:
+            _make_smaller(source, out, dtype, no_head)
+        else:
+            _import(ckpt, out, trust)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "checkpoint", type=Path, metavar="CKPT", help="the file (or, with --to s3prl, the release) to convert"
-    )
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="PATH", help="a new folder; with --to s3prl a new file"
-    )
-    parser.add_argument("--to", choices=("release", "s3prl"), default="release", help="the format to write")
-    parser.add_argument(
-        "--dtype", choices=("float32", "float16", "bfloat16"), help="of a checkpoint of ours: how its weights are kept"
-    )
-    parser.add_argument(
-        "--no-head", action="store_true", help="of a checkpoint of ours: leave the pre-training head out"
-    )
-    parser.add_argument(
-        "--trust",
-        action="store_true",
-        help="read pickled objects, which can run any program: only for files from someone you trust",
-    )
-    parser.add_argument(
-        "--accept-differences",
-        action="store_true",
-        help="with --to s3prl: write the file although S3PRL will compute other features than this project",
-    )
+    flags = {"to": ("--to", "--format"), "licence": ("--licence", "--license")}
+    metavars = {"ckpt": "CKPT", "out": "OUT", "arch": "YAML", "licence": "ID"}
+    add_options(parser, convert, flags, metavars)
+    # OUT may also be given as -o; the default of the one must not hide the value of the other.
+    out = next(action for action in parser._actions if action.dest == "out")
+    out.nargs, out.type, out.default, out.required = "?", None, argparse.SUPPRESS, False
+    parser.add_argument("-o", "--output", dest="out", metavar="PATH", help="the same as OUT")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Convert, print what differs, and return 0."""
-    from s3prl_aalbert.checkpoint import CheckpointError
-
+    """Convert and return 0."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    if args.output.exists():
-        raise CheckpointError(f"{args.output}: exists already; name a new one with -o")
-    if args.to == "s3prl" and (args.dtype or args.no_head):
-        raise CheckpointError("--dtype and --no-head are for a release; S3PRL's format has neither")
-    if args.accept_differences and args.to != "s3prl":
-        raise CheckpointError("--accept-differences goes with --to s3prl")
-    if args.trust and (args.to == "s3prl" or args.dtype or args.no_head):
-        raise CheckpointError("--trust is for checkpoints of other programs; those of this project need none")
-    if args.to == "s3prl":
-        _to_s3prl(args.checkpoint, args.output, args.accept_differences)
-    elif args.dtype or args.no_head:
-        _make_smaller(args.checkpoint, args.output, args.dtype, args.no_head)
-    else:
-        _to_release(args.checkpoint, args.output, args.trust)
+    for exporter in ("onnxscript", "onnx_ir"):  # they tell of every node
+        logging.getLogger(exporter).setLevel(logging.WARNING)
+    if args.out is None:
+        raise AalbertError(f"name where to write: OUT, {argument_texts(convert)['out']}")
+    args.out = Path(args.out)
+    call(convert, args)
     return 0
 
 
-def _to_release(path: Path, folder: Path, trust: bool) -> None:
-    from s3prl_aalbert.checkpoint import save_release
-    from s3prl_aalbert.interop.importing import import_checkpoint
+def _check_options(to: Target, smaller: bool, arch: bool, licence: bool, trust: bool, accepted: bool) -> None:
+    """Raise AalbertError where an option would go unused."""
+    if smaller and to != "release":
+        raise AalbertError(f"--dtype and --no-head are for a release; what --to {to} writes has neither")
+    if accepted and to != "s3prl":
+        raise AalbertError("--accept-differences goes with --to s3prl")
+    if licence and to in ("release", "s3prl"):
+        raise AalbertError("--licence goes with --to huggingface, torch or onnx")
+    if trust and (to != "release" or smaller or arch):
+        raise AalbertError("--trust is for checkpoints of other programs; those of this project need none")
 
+
+def _import(ckpt: str, folder: Path, trust: bool) -> None:
+    from s3prl_aalbert.interop.importing import import_checkpoint
+    from s3prl_aalbert.interop.releases import write_imported
+    from s3prl_aalbert.published import located
+
+    path = located(ckpt)
     imported = import_checkpoint(path, trust)
-    save_release(folder, imported.config, imported.state, _card(imported, path), imported.info)
+    write_imported(imported, path, folder)
     transformer = imported.config.transformer
     kind = "one shared set of weights" if transformer.share_layer else "unshared"
     print(printable(f"{path}: {imported.program}, {transformer.num_hidden_layers} layers, {kind}"))
@@ -87,54 +136,50 @@ def _to_release(path: Path, folder: Path, trust: bool) -> None:
     _print_differences(imported.differences, imported.program)
 
 
-def _make_smaller(path: Path, folder: Path, dtype: str | None, no_head: bool) -> None:
-    import torch
+def _cut_out(ckpt: str, arch: Path, folder: Path) -> None:
+    from s3prl_aalbert.architecture import load_architecture
+    from s3prl_aalbert.checkpoint import load_checkpoint
+    from s3prl_aalbert.supernet.extraction import write_sub_network
 
-    from s3prl_aalbert.checkpoint import (
-        CARD_FILE,
-        MODEL_PREFIX,
-        PROJECTIONS,
-        load_checkpoint,
-        save_release,
-        write_text,
-    )
-    from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE
-
-    checkpoint = load_checkpoint(path)
-    # Not the projections to a teacher, which a training state of a distillation has.
-    state = {n: t for n, t in checkpoint.state.items() if not n.startswith(PROJECTIONS)}
-    if no_head:
-        state = {n: t for n, t in state.items() if n.startswith(MODEL_PREFIX)}
-    if dtype:  # a corpus's statistics are few, and as exact as the features
-        cast = {n for n, t in state.items() if t.is_floating_point() and ".acoustics." not in n}
-        state = {n: t.to(getattr(torch, dtype)) if n in cast else t for n, t in state.items()}
-    dtype = str(state[max(state, key=lambda name: state[name].numel())].dtype).removeprefix("torch.")
-    overflown = [n for n, t in state.items() if not t.isfinite().all()]
-    if overflown:
-        raise AalbertError(f"{path}: {overflown[0]} has values that {dtype} cannot hold; take bfloat16 or float32")
-    beside = checkpoint.path.parent / CARD_FILE
-    try:
-        card = f"{beside.read_text(encoding='utf-8')}\n" if beside.is_file() else ""
-    except ValueError as error:
-        raise AalbertError(f"{beside}: is no model card ({error})") from error
-    kept = f"Weights kept as {dtype}, {'without' if no_head else 'with'} the pre-training head.\n"
-    save_release(folder, checkpoint.config, state, card + kept, checkpoint.info)
-    trained_on = checkpoint.path.parent / TRAINING_LIST_FILE
-    if trained_on.is_file():
-        write_text(folder / TRAINING_LIST_FILE, trained_on.read_text(encoding="utf-8"))
-    print(printable(f"wrote the release {folder}, {sum(t.nbytes for t in state.values()) / 1e6:.2f} MB of {dtype}"))
+    own, whole = write_sub_network(load_checkpoint(ckpt), load_architecture(arch.expanduser()), folder)
+    print(f"cut out {own:,} of {whole:,} parameters")
 
 
-def _to_s3prl(path: Path, output: Path, accepted: bool) -> None:
+def _make_smaller(ckpt: str, folder: Path, dtype: Dtype | None, no_head: bool) -> None:
+    from s3prl_aalbert.checkpoint import load_checkpoint
+    from s3prl_aalbert.interop.releases import write_smaller
+
+    num_bytes, kept = write_smaller(load_checkpoint(ckpt), folder, dtype, not no_head)
+    print(printable(f"wrote the release {folder}, {num_bytes / 1e6:.2f} MB of {kept}"))
+
+
+def _for_others(ckpt: str, folder: Path, to: Literal["huggingface", "torch", "onnx"], licence: str | None) -> None:
+    from s3prl_aalbert.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(ckpt)
+    if licence is None:
+        logger.warning("no --licence given: the card keeps what the model's own card says, or states none")
+    if to == "huggingface":
+        from s3prl_aalbert.submission.huggingface_folder import write_folder
+
+        write_folder(checkpoint, folder, licence)
+    else:
+        from s3prl_aalbert.submission.serving import write_serving_folder
+
+        write_serving_folder(checkpoint, folder, to, licence)
+    print(printable(f"wrote {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}"))
+
+
+def _to_s3prl(ckpt: str, output: Path, accepted: bool) -> None:
     import torch
 
     from s3prl_aalbert.checkpoint import CheckpointError, load_checkpoint, write_atomically
     from s3prl_aalbert.interop.exporting import export_s3prl
 
-    exported = export_s3prl(load_checkpoint(path))
+    exported = export_s3prl(load_checkpoint(ckpt))
     if exported.differences and not accepted:
         raise CheckpointError(
-            f"{path}: S3PRL would compute other features than this model was trained on: "
+            f"{ckpt}: S3PRL would compute other features than this model was trained on: "
             + "; ".join(exported.differences)
             + ". Pass --accept-differences to write the file all the same"
         )
@@ -147,25 +192,3 @@ def _print_differences(differences: list[str], program: str) -> None:
     if differences:
         print(f"the encoder is the same; what {program} does otherwise than this project:")
         print("\n".join(f"  - {difference}" for difference in differences))
-
-
-def _card(imported: Imported, path: Path) -> str:
-    transformer, audio = imported.config.transformer, imported.config.audio
-    shared = "one shared set of weights" if transformer.share_layer else "unshared"
-    delta = " with delta" if audio.delta else ""
-    differences = "\n".join(f"- {difference}" for difference in imported.differences) or "- nothing known"
-    step = imported.info.get("step")
-    return f"""# Converted from {imported.program}
-
-| | |
-|---|---|
-| file | {markdown_cell(path.name)} |
-| layers | {transformer.num_hidden_layers}, {shared}, hidden size {transformer.hidden_size} |
-| input | {audio.num_mel_bins} log-mel{delta}, {transformer.downsample_rate} frames to a token |
-| training | {"unknown" if step is None else f"{step} steps"} |
-| licence | that of the original |
-
-The encoder's weights are unchanged. What {imported.program} does otherwise than this project:
-
-{differences}
-"""

@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--steps", type=int, help="pre-training steps (600; 1500 with --speech)")
     add("--max-speakers", type=int, default=20, help="speakers in the speaker tasks on real speech (20)")
-    add("--seed", type=int, default=1337)
+    add("--seed", type=int, default=1337, help="of everything that is drawn; default: %(default)s")
 
 
 def main(args: argparse.Namespace) -> int:

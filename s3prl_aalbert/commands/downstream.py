@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_experiment(parser)
     _add_upstream(parser)
     add = parser.add_argument_group("machine and Hugging Face Hub").add_argument
-    add("--seed", type=int, default=1337)
+    add("--seed", type=int, default=1337, help="default: %(default)s")
     add("--device", help="cuda or cpu; default: cuda if there is one")
     add("--backend", default="nccl", help="of torch.distributed; default: %(default)s")
     add("--local_rank", type=int, metavar="N", help="set by torchrun")
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_experiment(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("experiment").add_argument
-    add("-m", "--mode", choices=("train", "evaluate", "inference"), required=True)
+    add("-m", "--mode", choices=("train", "evaluate", "inference"), required=True, help="what to do")
     add("-d", "--downstream", metavar="NAME", help="task: aalbert_phone, aalbert_speaker_utterance, ... or S3PRL's")
     add("-v", "--downstream_variant", metavar="NAME", help="passed to tasks of S3PRL that have variants")
     add("-c", "--config", metavar="YAML", help="a path or a packaged name; default: the one of the task")

@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("-u", "--upstream", help="any upstream of S3PRL or of this plugin; with -a that of the run that goes on")
-    add("-k", "--upstream_ckpt", metavar="CKPT")
-    add("-g", "--upstream_model_config", metavar="YAML")
+    add("-k", "--upstream_ckpt", metavar="CKPT", help="its checkpoint, where it takes one")
+    add("-g", "--upstream_model_config", metavar="YAML", help="its configuration, where it takes one")
     add("--task", help="phone, speaker (frame-level), or both with a comma (default)")
     add("-c", "--config", metavar="YAML", help="a path or a packaged name; default: aalbert_probe")
     add("-n", "--expname", metavar="NAME", help="save at result/downstream/NAME")
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-a", "--auto_resume", action="store_true", help="resume if the experiment has a checkpoint")
     add("-o", "--override", metavar="TEXT", help="as in `aalbert downstream`")
     add("--seed", type=int, help="default: 1337")
-    add("--device")
+    add("--device", help="cuda or cpu; default: cuda if there is one")
 
 
 def main(args: argparse.Namespace) -> int:

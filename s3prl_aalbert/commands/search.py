@@ -22,7 +22,7 @@ EXAMPLES = """\
 examples:
   aalbert search result/pretrain/supernet --macs-max 0.5e9 -o result/search     # per second of audio
   aalbert search result/pretrain/supernet --params-max 1e6 --method random -o result/search
-  aalbert extract result/pretrain/supernet --arch result/search/arch.yaml -o small
+  aalbert convert result/pretrain/supernet small --arch result/search/arch.yaml
 """
 logger = logging.getLogger(__name__)
 
@@ -41,14 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     budget.add_argument("--params-max", type=float, metavar="N", help="parameters of encoder and input block")
     budget.add_argument("--latency-max", type=float, metavar="MS", help="milliseconds for 5 s of audio, measured here")
-    add("--method", choices=("evolutionary", "random"), default="evolutionary")
+    add("--method", choices=("evolutionary", "random"), default="evolutionary", help="default: %(default)s")
     add("--evaluations", type=int, default=100, help="sub-networks to evaluate on the run's dev split (100)")
     add("--speech", nargs="+", metavar="DIR", help="evaluate on the dev speakers of these folders instead of the run's")
     add(
         "-o", "--output", required=True, metavar="DIR", help="gets pareto.csv, pareto.png, candidates.csv and arch.yaml"
     )
-    add("--seed", type=int, default=1337)
-    add("--device")
+    add("--seed", type=int, default=1337, help="of the draws; default: %(default)s")
+    add("--device", help="cuda or cpu; default: cuda if there is one")
 
 
 def main(args: argparse.Namespace) -> int:

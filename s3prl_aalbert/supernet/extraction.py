@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from torch import Tensor
 
 from s3prl_aalbert.architecture import Architecture
-from s3prl_aalbert.checkpoint import CheckpointError
+from s3prl_aalbert.checkpoint import CARD_FILE, PROJECTIONS, Checkpoint, CheckpointError, save_release
 from s3prl_aalbert.config import ModelConfig, TransformerConfig
+from s3prl_aalbert.model import AalbertModel, count_parameters
 
 LAYER = re.compile(r"^(?P<prefix>(?:model\.)?encoder\.groups\.)(?P<group>\d+)\.(?P<part>\w+)\.(?P<kind>weight|bias)$")
 
@@ -116,3 +118,40 @@ def _sizes_outside_layers(name: str, tensor: Tensor, config: TransformerConfig) 
     else:  # dense, norm
         sizes = (hidden, hidden)
     return sizes[: tensor.dim()]
+
+
+def write_sub_network(checkpoint: Checkpoint, arch: Architecture, folder: Path) -> tuple[int, int]:
+    """Write a sub-network of a model as a release of its own.
+
+    Returns:
+        The parameters of encoder and input block: of the sub-network, and of the model.
+
+    Raises:
+        CheckpointError: ``arch`` is no sub-network of the model.
+    """
+    config = extracted_config(checkpoint.config, arch)
+    kept = {name: tensor for name, tensor in checkpoint.state.items() if not name.startswith(PROJECTIONS)}
+    state = extract(kept, checkpoint.config, arch)
+    own, whole = (count_parameters(AalbertModel(each)) for each in (config, checkpoint.config))
+    info = {**checkpoint.info, "extracted_from": str(checkpoint.path), "supernet": None}
+    card = _front_matter(checkpoint.path.parent / CARD_FILE) + _card(checkpoint.path, own, whole)
+    save_release(folder, config, state, card, info)
+    return own, whole
+
+
+def _front_matter(card: Path) -> str:
+    """Return the fields of the whole model's card for the Hugging Face Hub, its licence among them."""
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    found = re.match(r"---\n.*?\n---\n", text, flags=re.DOTALL)
+    return f"{found.group()}\n" if found else ""
+
+
+def _card(path: Path, own: int, whole: int) -> str:
+    name = path.name if path.suffix == ".ckpt" else path.parent.name
+    return f"""# Sub-network of {name}
+
+{own:,} of {whole:,} parameters (encoder and input block), cut out with `aalbert convert --arch`; its outputs are
+exactly those of the supernet run with these sizes.
+
+Use it with S3PRL: `aalbert downstream -m train -u aalbert_local -k THIS_FOLDER -d aalbert_phone -n NAME`.
+"""

@@ -82,6 +82,47 @@ def test_the_help_of_downstream_has_s3prls_own_options() -> None:
         assert same.default == action.default or name in ("--device", "--push_to_hf_hub"), name
 
 
+@pytest.mark.parametrize(
+    ("argv", "suggested"),
+    [
+        (["pretrian", "-n", "x"], "pretrain"),
+        (["pretrain", "--speach", "x"], "--speech"),
+        (["pretrain", "-n", "x", "--sed=3"], "--seed"),
+        (["features", "in", "out", "--layr", "3"], "--layer"),
+        (["features", "in", "out", "--format", "numpy"], "npy"),
+        (["list", "model"], "models"),
+        (["convert", "a", "b", "--to", "hugginface"], "huggingface"),
+    ],
+    ids=" ".join,
+)
+def test_the_nearest_command_option_or_choice_is_named(
+    argv: list[str], suggested: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AALBERT_TRACEBACK", raising=False)
+    assert cli.main(argv) == 2
+    shown = capsys.readouterr()
+    assert f'did you mean "{suggested}"' in shown.err and shown.err.count("\n") == 1 and not shown.out
+
+
+def test_every_option_of_every_command_has_a_help() -> None:
+    parsers = {name: command_parser(name, cli._load_command(name)) for name in COMMANDS}
+    silent = [
+        f"{name} {'/'.join(action.option_strings) or action.dest}"
+        for name, parser in parsers.items()
+        for action in parser._actions
+        if not action.help
+    ]
+    assert silent == []
+
+
+def test_commands_are_grouped_and_named_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(cli.GROUPS) == ["start", "experiments", "compression", "interchange"]
+    assert sum(map(len, cli.GROUPS.values())) == len(COMMANDS)
+    cli.main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(f"\n{title}:\n" in shown for title in cli.GROUPS)
+
+
 # ------------------------------------------------------------------------------------- quiet and verbose
 
 

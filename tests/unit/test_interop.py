@@ -687,7 +687,7 @@ def test_the_command_converts_in_and_out(peer, tmp_path: Path, capsys, wavs: lis
     card = (release / "README.md").read_text(encoding="utf-8")
     assert "states-1000.ckpt" in card and "padding of a batch" in card and "licence" in card
     assert main(["convert", str(path), "-o", str(release), "--trust"]) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "release: is not empty" in capsys.readouterr().err
     assert main(["convert", str(release), "-o", str(back), "--to", "s3prl"]) == 0
     for expected, found in zip(stock(peer, path, wavs)[0], stock(peer, back, wavs)[0], strict=True):
         assert torch.equal(expected, found)

@@ -62,6 +62,8 @@ def test_a_card_that_is_no_text_is_one_sentence(
         (["--accept-differences"], "--accept-differences goes with --to s3prl"),
         (["--trust", "--no-head"], "--trust is for checkpoints of other programs"),
         (["--trust", "--to", "s3prl"], "--trust is for checkpoints of other programs"),
+        (["--licence", "mit"], "--licence goes with --to huggingface, torch or onnx"),
+        (["--to", "onnx", "--no-head"], "what --to onnx writes has neither"),
     ],
 )
 def test_options_that_would_go_unused_are_refused(
@@ -78,4 +80,4 @@ def test_what_cannot_be_kept_is_refused(
     assert main(["convert", str(tmp_path / "big"), "-o", str(tmp_path / "a"), "--dtype", "float16"]) == 2
     assert "model.x has values that float16 cannot hold" in capsys.readouterr().err
     assert main(["convert", str(tmp_path / "big"), "-o", str(tmp_path / "a"), "--to", "s3prl", "--no-head"]) == 2
-    assert "S3PRL's format has neither" in capsys.readouterr().err and not (tmp_path / "a").exists()
+    assert "what --to s3prl writes has neither" in capsys.readouterr().err and not (tmp_path / "a").exists()

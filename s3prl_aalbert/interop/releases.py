@@ -1,0 +1,94 @@
+"""Releases made of other checkpoints: of other programs' models, and of our own in a smaller form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from s3prl_aalbert.checkpoint import (
+    CARD_FILE,
+    MODEL_PREFIX,
+    PROJECTIONS,
+    Checkpoint,
+    save_release,
+    write_text,
+)
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.interop.importing import Imported
+from s3prl_aalbert.printable import markdown_cell
+from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE
+
+
+def write_imported(imported: Imported, path: Path, folder: Path) -> None:
+    """Write another program's model, read from ``path``, as a release."""
+    save_release(folder, imported.config, imported.state, _card(imported, path), imported.info)
+
+
+def write_smaller(
+    checkpoint: Checkpoint, folder: Path, dtype: Literal["float32", "float16", "bfloat16"] | None, head: bool
+) -> tuple[int, str]:
+    """Write a model as a release with weights of another type, or without its pre-training head.
+
+    Args:
+        checkpoint: of this project.
+        folder: of the release.
+        dtype: of the weights; None keeps theirs.
+        head: whether the pre-training head is kept.
+
+    Returns:
+        The bytes of the weights and their type.
+
+    Raises:
+        AalbertError: a weight is too large for ``dtype``, or the card beside the model cannot be read.
+    """
+    # Not the projections to a teacher, which a training state of a distillation has.
+    state = {n: t for n, t in checkpoint.state.items() if not n.startswith(PROJECTIONS)}
+    if not head:
+        state = {n: t for n, t in state.items() if n.startswith(MODEL_PREFIX)}
+    if dtype:  # a corpus's statistics are few, and as exact as the features
+        cast = {n for n, t in state.items() if t.is_floating_point() and ".acoustics." not in n}
+        state = {n: t.to(getattr(torch, dtype)) if n in cast else t for n, t in state.items()}
+    kept = str(state[max(state, key=lambda name: state[name].numel())].dtype).removeprefix("torch.")
+    too_large = [n for n, t in state.items() if not t.isfinite().all()]
+    if too_large:
+        raise AalbertError(
+            f"{checkpoint.path}: {too_large[0]} has values that {kept} cannot hold; take bfloat16 or float32"
+        )
+    text = f"Weights kept as {kept}, {'with' if head else 'without'} the pre-training head.\n"
+    save_release(folder, checkpoint.config, state, _own_card(checkpoint) + text, checkpoint.info)
+    trained_on = checkpoint.path.parent / TRAINING_LIST_FILE
+    if trained_on.is_file():
+        write_text(folder / TRAINING_LIST_FILE, trained_on.read_text(encoding="utf-8"))
+    return sum(tensor.nbytes for tensor in state.values()), kept
+
+
+def _own_card(checkpoint: Checkpoint) -> str:
+    beside = checkpoint.path.parent / CARD_FILE
+    try:
+        return f"{beside.read_text(encoding='utf-8')}\n" if beside.is_file() else ""
+    except ValueError as error:
+        raise AalbertError(f"{beside}: is no model card ({error})") from error
+
+
+def _card(imported: Imported, path: Path) -> str:
+    transformer, audio = imported.config.transformer, imported.config.audio
+    shared = "one shared set of weights" if transformer.share_layer else "unshared"
+    delta = " with delta" if audio.delta else ""
+    differences = "\n".join(f"- {difference}" for difference in imported.differences) or "- nothing known"
+    step = imported.info.get("step")
+    return f"""# Converted from {imported.program}
+
+| | |
+|---|---|
+| file | {markdown_cell(path.name)} |
+| layers | {transformer.num_hidden_layers}, {shared}, hidden size {transformer.hidden_size} |
+| input | {audio.num_mel_bins} log-mel{delta}, {transformer.downsample_rate} frames to a token |
+| training | {"unknown" if step is None else f"{step} steps"} |
+| licence | that of the original |
+
+The encoder's weights are unchanged. What {imported.program} does otherwise than this project:
+
+{differences}
+"""

@@ -1,0 +1,76 @@
+"""A command's options from one typed function: its signature names them, its docstring is their help."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+
+def add_options(
+    parser: argparse.ArgumentParser,
+    function: Callable[..., Any],
+    flags: Mapping[str, tuple[str, ...]] | None = None,
+    metavars: Mapping[str, str] | None = None,
+) -> None:
+    """Declare what a function takes: its keyword-only arguments as options, the others as positional ones.
+
+    A ``Literal`` is a choice, a ``bool`` a switch, a ``list`` one or more values; ``None`` is left to the function.
+
+    Args:
+        parser: of the command.
+        function: with a type for every argument, and a line for each in the section "Args" of its docstring.
+        flags: by argument, the option's names where they are not ``--name`` alone.
+        metavars: by argument, what its help shows as the value; completion goes by it.
+    """
+    hints, texts = typing.get_type_hints(function), argument_texts(function)
+    for name, parameter in inspect.signature(function).parameters.items():
+        kind, many = _plain(hints[name])
+        default = None if parameter.default is parameter.empty else parameter.default
+        settings: dict[str, Any] = {"help": texts[name].replace("%", "%%")}
+        if kind is bool:
+            settings["action"] = "store_true"
+        else:
+            settings |= _value(kind, default) | ({"nargs": "+"} if many else {})
+            if metavars and name in metavars:
+                settings["metavar"] = metavars[name]
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            names = (flags or {}).get(name, (f"--{name.replace('_', '-')}",))
+            required = parameter.default is parameter.empty
+            parser.add_argument(*names, dest=name, required=required, **settings)
+        else:
+            parser.add_argument(name, **settings)
+
+
+def call(function: Callable[..., Any], args: argparse.Namespace) -> Any:
+    """Call a function with the options that ``add_options`` declared."""
+    signature = inspect.signature(function)
+    by_name = {name: getattr(args, name) for name in signature.parameters}
+    plain = [by_name.pop(p.name) for p in signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
+    return function(*plain, **by_name)
+
+
+def argument_texts(function: Callable[..., Any]) -> dict[str, str]:
+    """Return the texts of a docstring's section "Args", by argument, each as one line."""
+    section = inspect.cleandoc(function.__doc__ or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
+    entries = re.split(r"^    (\w+): ", section, flags=re.MULTILINE)[1:]
+    return {name: " ".join(text.split()) for name, text in zip(entries[::2], entries[1::2], strict=True)}
+
+
+def _value(kind: Any, default: Any) -> dict[str, Any]:
+    if typing.get_origin(kind) is Literal:
+        return {"choices": typing.get_args(kind), "default": default}
+    return {"type": kind, "default": default}
+
+
+def _plain(hint: Any) -> tuple[Any, bool]:
+    """Return the type of one value, and whether there may be several."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    if typing.get_origin(hint) is list:
+        return typing.get_args(hint)[0], True
+    return hint, False

@@ -1,0 +1,144 @@
+"""`aalbert convert`: one command of all formats, its earlier names, and options made from a typed function."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import safetensors
+import torch
+
+from s3prl_aalbert.checkpoint import load_checkpoint, save_release
+from s3prl_aalbert.cli import command_parser, main
+from s3prl_aalbert.commands import convert as convert_command
+from s3prl_aalbert.commands.convert import convert
+from s3prl_aalbert.config import AudioConfig, ModelConfig, TransformerConfig
+from s3prl_aalbert.objective import MaskedPrediction
+from s3prl_aalbert.typed_options import add_options, argument_texts, call
+from s3prl_aalbert.upstream.expert import UpstreamExpert
+
+ARCH = "hidden_size: 16\nnum_hidden_layers: 2\nnum_attention_heads: 2\nintermediate_size: 20\n"
+
+
+@pytest.fixture(scope="module")
+def supernet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("supernet")
+    transformer = TransformerConfig(hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64)
+    config = ModelConfig(transformer, AudioConfig(num_mel_bins=20))
+    torch.manual_seed(0)
+    save_release(folder / "model", config, MaskedPrediction(config).state_dict(), "# A model\n", {"step": 3})
+    (folder / "arch.yaml").write_text(ARCH)
+    return folder
+
+
+def content(folder: Path) -> dict[str, str]:
+    """Return the digest of every file; of the weights the one they carry, as safetensors shuffles its metadata."""
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    with safetensors.safe_open(folder / "model.safetensors", framework="pt") as file:
+        return found | {"model.safetensors": file.metadata()["sha256"]}
+
+
+def test_the_earlier_names_do_the_same(supernet: Path, tmp_path: Path) -> None:
+    model, arch = str(supernet / "model"), str(supernet / "arch.yaml")
+    pairs = {
+        "hub": (["export", model, "{}"], ["convert", model, "{}", "--to", "huggingface"]),
+        "cut": (["extract", model, "--arch", arch, "-o", "{}"], ["convert", "--arch", arch, model, "{}"]),
+    }
+    for name, commands in pairs.items():
+        for number, command in enumerate(commands):
+            folder = tmp_path / f"{name}{number}"
+            assert main([word.format(folder) for word in command]) == 0
+        assert content(tmp_path / f"{name}0") == content(tmp_path / f"{name}1")
+
+
+@pytest.mark.parametrize("given", ["{0} {1} --no-head", "{0} --no-head {1}", "{0} -o {1} --no-head"])
+def test_out_may_stand_anywhere(supernet: Path, tmp_path: Path, given: str) -> None:
+    assert main(["convert", *given.format(supernet / "model", tmp_path / "out").split()]) == 0
+    assert all(name.startswith("model.") for name in load_checkpoint(tmp_path / "out").state)
+
+
+def test_without_out_the_message_says_what_is_missing(supernet: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", str(supernet / "model")]) == 2
+    assert "name where to write: OUT" in capsys.readouterr().err
+    assert main(["extract", str(supernet / "model"), "x"]) == 2
+    assert "--arch YAML" in capsys.readouterr().err
+
+
+def test_a_sub_network_in_another_format(supernet: Path, tmp_path: Path) -> None:
+    """Cut out on the way: the same hidden states as the slice of the supernet."""
+    arch = supernet / "arch.yaml"
+    convert(str(supernet / "model"), tmp_path / "hub", to="huggingface", arch=arch)
+    convert(str(supernet / "model"), tmp_path / "half", arch=arch, dtype="float16")
+    wav = torch.randn(8000)
+    with torch.no_grad():
+        sliced = UpstreamExpert(str(supernet / "model"), str(arch)).eval()([wav])["last_hidden_state"]
+        exported = UpstreamExpert(str(tmp_path / "hub")).eval()([wav])["last_hidden_state"]
+        half = UpstreamExpert(str(tmp_path / "half")).eval()([wav])["last_hidden_state"]
+    assert torch.equal(exported, sliced) and 0 < (half - sliced).abs().max() < 0.02
+    assert "# Sub-network of model" in (tmp_path / "hub" / "README.md").read_text()
+
+
+def test_the_name_of_a_packaged_model_is_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", "aalbert_tiny", str(tmp_path / "small"), "--dtype", "bfloat16"]) == 0
+    assert load_checkpoint(tmp_path / "small").config == load_checkpoint("aalbert_tiny").config
+    assert main(["convert", "aalbert_tiny", str(tmp_path / "again")]) == 2
+    assert "is a release already" in capsys.readouterr().err
+
+
+def test_what_is_no_checkpoint_does_not_invite_trust(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "README.md").write_text("# Not a checkpoint\n")
+    assert main(["convert", str(tmp_path / "README.md"), str(tmp_path / "x")]) == 2
+    shown = capsys.readouterr().err
+    assert "README.md: is no checkpoint" in shown and "--trust" not in shown
+
+
+# ------------------------------------------------------------------------------------ options of a typed function
+
+
+def example(
+    first: Path,
+    *,
+    many: list[int] | None = None,
+    kind: Literal["a", "b"] = "a",
+    yes: bool = False,
+    rate: float,
+    note: str | None = None,
+) -> dict:
+    """Do something.
+
+    Args:
+        first: the first,
+            in two lines; 5 % of it
+        many: numbers
+        kind: which
+        yes: a switch
+        rate: a share
+        note: a text
+
+    Returns:
+        What it was given.
+    """
+    return {"first": first, "many": many, "kind": kind, "yes": yes, "rate": rate, "note": note}
+
+
+def test_options_come_from_the_signature_and_their_help_from_the_docstring() -> None:
+    parser = argparse.ArgumentParser()
+    add_options(parser, example, {"note": ("-n", "--note")}, {"first": "FILE"})
+    given = parser.parse_args(["x", "--many", "1", "2", "--rate", "0.5", "-n", "hello", "--yes", "--kind", "b"])
+    expected = {"first": Path("x"), "many": [1, 2], "kind": "b", "yes": True, "rate": 0.5, "note": "hello"}
+    assert call(example, given) == expected
+    defaults = {"first": Path("x"), "many": None, "kind": "a", "yes": False, "rate": 1.0, "note": None}
+    assert call(example, parser.parse_args(["x", "--rate", "1"])) == defaults
+    assert "the first, in two lines; 5 % of it" in " ".join(parser.format_help().split())
+    assert argument_texts(example)["note"] == "a text"
+    with pytest.raises(SystemExit):
+        parser.parse_args(["x"])  # rate is required
+
+
+def test_the_help_of_convert_is_its_docstring() -> None:
+    shown = " ".join(command_parser("convert", convert_command).format_help().split())
+    for name, text in argument_texts(convert).items():
+        assert text.split("`")[0].strip()[:30] in shown, name
