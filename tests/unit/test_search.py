@@ -174,6 +174,6 @@ def test_a_supernet_is_trained_and_searched(tmp_path: Path, capsys: pytest.Captu
     assert main(["search", run, "--params-max", "5", "-o", str(tmp_path / "none"), "--device", "cpu"]) == 2
     assert "the smallest costs" in capsys.readouterr().err and not (tmp_path / "none").exists()
     assert main(command) == 2
-    assert f"-o {output}: is not empty; name a new folder" in capsys.readouterr().err
+    assert f"{output}: is not empty; name a new folder" in capsys.readouterr().err
     assert main(["search", str(Path(run) / "model.safetensors"), *command[2:4], "-o", str(tmp_path / "none")]) == 2
     assert "model.safetensors: is a release; expected a training state" in capsys.readouterr().err
