@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import importlib
 import json
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from s3prl_aalbert.audio_io import read_audio
 from s3prl_aalbert.device import checked_device
 from s3prl_aalbert.downstream.features import FeatureOptions, represent
+from s3prl_aalbert.downstream.results import read_probes
 from s3prl_aalbert.toolkit.upstreams import build_upstream
 
 Location = str | PathLike[str]
@@ -172,9 +172,11 @@ def probe(
         "expdir": folder,
     }
     options |= {"task": ",".join(tasks), "config": config, "override": _override(settings, repr), "seed": seed}
-    table = command.run_probes(_arguments(command, {**options, "device": device, "auto_resume": resume}))
-    with table.open(encoding="utf-8", newline="") as file:
-        return [_probed(row) for row in csv.DictReader(file)]
+    expdir = command.run_probes(_arguments(command, {**options, "device": device, "auto_resume": resume}))
+    return [
+        Probed(probe.task, probe.layer, probe.classifier, probe.dev_acc, probe.test_acc, probe.best_step)
+        for probe in read_probes(expdir)
+    ]
 
 
 def report(runs: Sequence[Location], out: Location, title: str | None = None, note: str = "") -> Path:
@@ -189,7 +191,7 @@ def report(runs: Sequence[Location], out: Location, title: str | None = None, no
     Raises:
         AalbertError: a folder is missing, or nothing in it is usable.
     """
-    from s3prl_aalbert.analysis.report import DEFAULT_TITLE, write_report
+    from s3prl_aalbert.report.write import DEFAULT_TITLE, write_report
 
     return write_report([Path(run) for run in runs], Path(out), title or DEFAULT_TITLE, note)
 
@@ -214,9 +216,3 @@ def _arguments(command: ModuleType, options: Mapping[str, Any]) -> argparse.Name
 def _override(settings: Mapping[str, Any] | None, written: Any) -> str | None:
     """Return ``settings`` as ``-o`` has them, with values as ``written`` makes them."""
     return ",,".join(f"{key}={written(value)}" for key, value in settings.items()) if settings else None
-
-
-def _probed(row: Mapping[str, str]) -> Probed:
-    test = float(row["test_acc"]) if row["test_acc"] else None
-    numbers = int(row["layer"]), float(row["dev_acc"]), int(row["best_step"])
-    return Probed(row["task"], numbers[0], row["classifier"], numbers[1], test, numbers[2])

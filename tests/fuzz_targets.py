@@ -22,7 +22,6 @@ import torch
 import yaml
 from fuzzing import NASTY_WORDS, Case, mutate_bytes, mutate_text, mutate_tree
 
-from s3prl_aalbert.analysis.report import summarise_runs
 from s3prl_aalbert.architecture import load_architecture
 from s3prl_aalbert.audio_io import read_audio
 from s3prl_aalbert.checkpoint import load_checkpoint, save_release
@@ -48,7 +47,8 @@ from s3prl_aalbert.downstream.alignments import (
 )
 from s3prl_aalbert.downstream.phone.expert import DownstreamExpert as PhoneExpert
 from s3prl_aalbert.downstream.probe.expert import DownstreamExpert as ProbeExpert
-from s3prl_aalbert.downstream.results import Results
+from s3prl_aalbert.downstream.recorder import Recorder
+from s3prl_aalbert.downstream.results import RunResults
 from s3prl_aalbert.downstream.speaker.frame import DownstreamExpert as FrameExpert
 from s3prl_aalbert.downstream.speaker.utterance import DownstreamExpert as UtteranceExpert
 from s3prl_aalbert.errors import AalbertError
@@ -60,6 +60,7 @@ from s3prl_aalbert.pretrain.config import DataConfig, PretrainConfig, PretrainEx
 from s3prl_aalbert.pretrain.corpus import load_corpus
 from s3prl_aalbert.pretrain.launch import RunOptions
 from s3prl_aalbert.pretrain.runner import Pretrainer
+from s3prl_aalbert.report.write import summarise_runs
 from s3prl_aalbert.synthesis import synthesise_corpus
 from s3prl_aalbert.toolkit.config_checks import check_config
 from s3prl_aalbert.toolkit.overrides import parse_override
@@ -489,10 +490,9 @@ def results_and_reports(folder: Path) -> Case:
         if dice.random() < 0.3:
             (run / "config_1.yaml").write_bytes(mutate_text(dice, "runner:\n  total_steps: 2\n  eval_step: 1\n"))
         if dice.random() < 0.3:
-            results = Results(
-                run, "aalbert_phone", {"upstream": "fbank", "mode": dice.choice(("train", "evaluate"))}, {}, True
-            )
-            results.add("dev", 3, metrics)
+            args = {"upstream": "fbank", "mode": dice.choice(("train", "evaluate"))}
+            recorder = Recorder(run, RunResults.started("aalbert_phone", args), args, resume=True)
+            recorder.add("dev", 3, metrics)
         summarise_runs([run]).table()
 
     return case

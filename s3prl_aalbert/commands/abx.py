@@ -132,7 +132,7 @@ def _table(args: argparse.Namespace, spoken: Sequence[Spoken], scores: Scores, b
 
 def _write(path: Path, found: Sequence[tuple[Source, Scores]]) -> None:
     """Write the error of every upstream, layer and pair of speakers as CSV."""
-    from s3prl_aalbert.downstream.phone.expert import write_csv
+    from s3prl_aalbert.downstream.results import write_csv
 
     rows: list[Sequence[object]] = [("upstream", "selection", "layer", "condition", "speaker", "speaker_of_x", "error")]
     for source, scores in found:

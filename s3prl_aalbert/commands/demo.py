@@ -195,8 +195,8 @@ def run_step(step: Step, output: Path, threads: int | None) -> None:
 
 
 def _finish(output: Path, speakers: Path | None, description: str, started: float) -> int:
-    from s3prl_aalbert.analysis.report import summarise_runs, write_report
-    from s3prl_aalbert.analysis.tsne import TsneRequest
+    from s3prl_aalbert.report.tsne import TsneRequest
+    from s3prl_aalbert.report.write import summarise_runs, write_report
 
     print("writing the report ...", flush=True)
     runs = [output / "pretrain", output / "tasks", output / "probe"]

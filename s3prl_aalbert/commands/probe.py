@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 from s3prl_aalbert.printable import printable_lines
+
+if TYPE_CHECKING:
+    from s3prl_aalbert.downstream.results import ProbeResult
 
 EXAMPLES = """\
 examples:
@@ -39,12 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Probe and print the table."""
-    print(printable_lines(format_probes(run_probes(args))))
+    from s3prl_aalbert.downstream.results import read_probes
+
+    print(printable_lines(format_probes(read_probes(run_probes(args)))))
     return 0
 
 
 def run_probes(args: argparse.Namespace) -> Path:
-    """Probe and return probes.csv."""
+    """Probe and return the experiment folder, which holds probes.csv."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not (args.expname or args.expdir):
         raise AalbertError("name the experiment with -n NAME (saved at result/downstream/NAME) or -p DIR")
@@ -70,7 +75,7 @@ def run_probes(args: argparse.Namespace) -> Path:
         widths = measure_layers(str(name), args.upstream_ckpt, args.upstream_model_config)
         overrides = [*_own_overrides(tasks, widths), *overrides]
     run(_argv(args, name, _config(args.config, past), expdir, overrides))
-    return expdir / "probes.csv"
+    return expdir
 
 
 def _tasks(typed: str | None, past: Path | None) -> list[str]:
@@ -117,17 +122,17 @@ def _argv(
     return [*argv, *(["-o", ",,".join(overrides)] if overrides else [])]
 
 
-def format_probes(path: Path) -> str:
-    """Return probes.csv as a table for the terminal: test accuracy by layer and classifier, a block a task."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+def format_probes(probes: Sequence[ProbeResult]) -> str:
+    """Return probes as a table for the terminal: test accuracy by layer and classifier, a block a task."""
     lines = []
-    for task in dict.fromkeys(row["task"] for row in rows):
-        classifiers = list(dict.fromkeys(row["classifier"] for row in rows if row["task"] == task))
+    for task in dict.fromkeys(probe.task for probe in probes):
+        own = [probe for probe in probes if probe.task == task]
+        classifiers = list(dict.fromkeys(probe.classifier for probe in own))
         lines += ["", f"{task}: test accuracy (%) by hidden state; 0 is the first, of our models the input embedding"]
         lines.append("layer  " + "  ".join(f"{name:>8}" for name in classifiers))
-        for layer in dict.fromkeys(row["layer"] for row in rows if row["task"] == task):
-            cells = {r["classifier"]: r["test_acc"] for r in rows if (r["task"], r["layer"]) == (task, layer)}
-            values = [f"{100 * float(cells[name]):8.2f}" if cells.get(name) else " " * 8 for name in classifiers]
+        for layer in dict.fromkeys(probe.layer for probe in own):
+            found = {probe.classifier: probe.test_acc for probe in own if probe.layer == layer}
+            cells = [found.get(name) for name in classifiers]
+            values = [" " * 8 if value is None else f"{100 * value:8.2f}" for value in cells]
             lines.append(f"{layer:>5}  " + "  ".join(values))
     return "\n".join(lines)

@@ -59,22 +59,22 @@ def main(args: argparse.Namespace) -> int:
     """Print the tables and return 0."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     _check(args)
-    from s3prl_aalbert.analysis import profile, profile_table
+    from s3prl_aalbert.profile import costs, tables
 
     subjects = _subjects(args)
     profiles = []
     for subject in subjects:
         if subject.config is not None:
-            profiles.append(profile.profile_config(subject.name, subject.config, args.length))
+            profiles.append(costs.profile_config(subject.name, subject.config, args.length))
         else:
-            profiles.append(profile.profile_upstream(subject.name, subject.build(), args.length, args.superb))
-    print(profile_table.cost_table(profiles))
+            profiles.append(costs.profile_upstream(subject.name, subject.build(), args.length, args.superb))
+    print(tables.cost_table(profiles))
     analytic = [p for p, subject in zip(profiles, subjects, strict=True) if subject.config is not None]
     if analytic:
-        print(f"\n{profile_table.module_table(analytic)}")
+        print(f"\n{tables.module_table(analytic)}")
     for found, subject in zip(profiles, subjects, strict=True):
         if subject.config is None:
-            print(f"\n{profile_table.upstream_table(found)}")
+            print(f"\n{tables.upstream_table(found)}")
     print(f"\nMACs of one second of audio, in an utterance of {args.length:g} s; Fourier transforms are not counted.")
     if args.measure:
         _measure(args, subjects)
@@ -99,7 +99,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _subjects(args: argparse.Namespace) -> list[Subject]:
-    from s3prl_aalbert.analysis.models import PRESETS
+    from s3prl_aalbert.upstream.named import PRESETS
 
     if not args.upstream and not args.upstream_model_config:
         return [_of_config(config) for config in PRESETS.values()]
@@ -117,8 +117,8 @@ def _of_config(name: str) -> Subject:
 
 
 def _of_upstream(name: str, ckpt: str | None, arch: str | None = None) -> Subject:
-    from s3prl_aalbert.analysis.models import PRESETS, upstream_config
     from s3prl_aalbert.toolkit.upstreams import build_upstream
+    from s3prl_aalbert.upstream.named import PRESETS, upstream_config
 
     build = partial(build_upstream, name, ckpt, arch)
     if name in PRESETS and not ckpt:
@@ -130,7 +130,7 @@ def _of_upstream(name: str, ckpt: str | None, arch: str | None = None) -> Subjec
 
 
 def _measure(args: argparse.Namespace, subjects: list[Subject]) -> None:
-    from s3prl_aalbert.analysis import profile_table, speed
+    from s3prl_aalbert.profile import speed, tables
 
     speeds = []
     for subject in subjects:
@@ -138,7 +138,7 @@ def _measure(args: argparse.Namespace, subjects: list[Subject]) -> None:
         how = args.device, args.threads, args.repeats, subject.preload
         measured = [speed.measure(subject.build, seconds, *how) for seconds in lengths]
         speeds.append((subject.name, measured))
-    print(f"\n{profile_table.speed_table(speeds)}")
+    print(f"\n{tables.speed_table(speeds)}")
     where = "GPU memory" if args.device.startswith("cuda") else "the process beyond Python, torch and S3PRL"
     print(
         f"\nRTF: median time of {args.repeats} passes over one utterance / its length; MiB: most memory at once, "

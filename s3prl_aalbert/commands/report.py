@@ -38,7 +38,7 @@ def main(args: argparse.Namespace) -> int:
     if bool(args.tsne) != bool(args.speech):
         given, missing = ("--tsne", "--speech DIR") if args.tsne else ("--speech", "--tsne CKPT")
         raise AalbertError(f"{given} needs {missing}")
-    from s3prl_aalbert.analysis.report import DEFAULT_TITLE, summarise_runs, write_report
+    from s3prl_aalbert.report.write import DEFAULT_TITLE, summarise_runs, write_report
 
     request = _tsne_request(args)
     summary = summarise_runs(args.runs)
@@ -58,7 +58,7 @@ def _tsne_request(args: argparse.Namespace):  # type: ignore[no-untyped-def]
         raise AalbertError(f"--seed {args.seed}: expected a whole number from 0 to {(1 << 32) - 1}")
     if args.tsne_speakers < 2 or args.tsne_utterances < 3:
         raise AalbertError("--tsne-speakers must be at least 2 and --tsne-utterances at least 3")
-    from s3prl_aalbert.analysis.tsne import TsneRequest
+    from s3prl_aalbert.report.tsne import TsneRequest
 
     return TsneRequest(
         checkpoint=args.tsne.expanduser(),

@@ -1,9 +1,10 @@
-"""``aalbert reproduce``: run a row of RESULTS.md again and put both figures side by side."""
+"""``aalbert reproduce``: run a row of the documents again and put both values side by side."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from s3prl_aalbert.errors import AalbertError, did_you_mean
 from s3prl_aalbert.printable import printable
 
 if TYPE_CHECKING:
-    from s3prl_aalbert.analysis.rows import Row
+    from s3prl_aalbert.experiments.recorded import Row
     from s3prl_aalbert.toolkit.sweep import Sweep
 
 EXAMPLES = """\
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """List rows, or run some and compare; 1 if any run failed."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    from s3prl_aalbert.analysis.rows import RECORDED, read_rows
+    from s3prl_aalbert.experiments.recorded import RECORDED, read_rows
 
     recorded = {path.stem: read_rows(path) for path in sorted(RECORDED.glob("*.csv"))}
     if not args.row:
@@ -54,14 +55,14 @@ def main(args: argparse.Namespace) -> int:
 def _list(recorded: dict[str, list[Row]]) -> None:
     for name, rows in recorded.items():
         for row in dict.fromkeys(row.row for row in rows):
-            figures = [r for r in rows if r.row == row]
-            shown = _figure(figures[0]) if len(figures) == 1 else f"{len(figures)} figures"
+            own = [r for r in rows if r.row == row]
+            shown = ", ".join(f"{r.metric} {_value(r)}" for r in own) if len(own) < 3 else f"{len(own)} values"
             print(printable(f"{name}/{row:<60} {shown}"))
 
 
 def _reproduce(name: str, rows: list[Row], args: argparse.Namespace) -> int:
-    from s3prl_aalbert.analysis.rows import measure
     from s3prl_aalbert.config import find_config
+    from s3prl_aalbert.experiments.recorded import measure
     from s3prl_aalbert.toolkit.sweep import load_sweep
     from s3prl_aalbert.toolkit.sweep_runner import check_data, execute
 
@@ -77,14 +78,25 @@ def _reproduce(name: str, rows: list[Row], args: argparse.Namespace) -> int:
 
 
 def _compare(rows: list[Row], measured: dict[tuple[str, str], Row], sweep: Sweep) -> None:
-    print(f"{'row':<50} {'metric':<28} {'recorded':<24} {'here':<24}")
+    print(f"{'row':<50} {'metric':<28} {'recorded':<16} {'here':<16} here less recorded")
     for row in rows:
         here = measured.get((row.row, row.metric))
-        shown = _figure(here) if here else "failed"
-        print(printable(f"{row.row:<50} {row.metric:<28} {_figure(row):<24} {shown:<24}"))
+        shown, difference = (_value(here), _difference(here, row)) if here else ("failed", "")
+        print(printable(f"{row.row:<50} {row.metric:<28} {_value(row):<16} {shown:<16} {difference}".rstrip()))
     origins = "; ".join(dict.fromkeys(f"{row.machine}, version {row.version}" for row in rows))
+    print(printable("in percent: mean ± standard error over seeds"))
     print(printable(f"recorded on {origins}; runs in {Path(sweep.output)}"))
 
 
-def _figure(row: Row) -> str:
-    return f"{row.mean:.1f} ({row.low:.1f} to {row.high:.1f}, {row.seeds} seeds)"
+def _value(row: Row) -> str:
+    return f"{row.mean:.1f}" + ("" if math.isnan(row.error) else f" ± {row.error:.1f}")
+
+
+def _difference(here: Row, recorded: Row) -> str:
+    """Return the difference with its standard error: seed by seed where both name their seeds."""
+    paired = here.less(recorded)
+    if paired.values:
+        mean, error = paired.mean, paired.error
+    else:
+        mean, error = here.mean - recorded.mean, math.hypot(here.error, recorded.error)
+    return f"{mean:+.1f}" + ("" if math.isnan(error) else f" ± {error:.1f}")

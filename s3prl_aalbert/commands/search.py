@@ -147,9 +147,9 @@ def _cost(args: argparse.Namespace, config: ModelConfig) -> tuple[Callable[[Arch
 
 
 def _write(output: Path, found: list[Candidate], unit: str) -> None:
-    from s3prl_aalbert.analysis.pareto import draw_pareto
     from s3prl_aalbert.architecture import architecture_yaml
     from s3prl_aalbert.checkpoint import write_atomically, write_text
+    from s3prl_aalbert.report.model_figures import draw_pareto
     from s3prl_aalbert.supernet.search import pareto
 
     front = pareto(found)

@@ -122,8 +122,8 @@ def _print_plan(runs: list[SweepRun], all_runs: Sequence[SweepRun]) -> None:
 
 
 def _report(sweep: Sweep, title: str) -> None:
-    from s3prl_aalbert.analysis.rows import measure, write_rows
     from s3prl_aalbert.commands import report
+    from s3prl_aalbert.experiments.recorded import measure, write_rows
 
     done = [run for run in sweep.runs if run.done]
     if not done:

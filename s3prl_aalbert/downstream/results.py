@@ -1,144 +1,344 @@
-"""results.json: what a run writes and every report reads."""
+"""What a run folder holds: results.json, probes.csv and confusion.csv. They are written and read here alone."""
 
 from __future__ import annotations
 
-import argparse
+import csv
+import io
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
-from s3prl_aalbert.checkpoint import UNREADABLE, write_text
+from s3prl_aalbert.checkpoint import write_text
+from s3prl_aalbert.config import ConfigError, from_dict
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.printable import printable
 
-RESULTS_FILE = "results.json"
-RECORDED_ARGS = (
-    "upstream",
-    "upstream_ckpt",
-    "upstream_model_config",
-    "upstream_feature_selection",
-    "upstream_layer_selection",
-    "upstream_feature_normalize",
-    "upstream_trainable",
-    "seed",
-    "expname",
-)
+RESULTS_FILE, PROBES_FILE, CONFUSION_FILE = "results.json", "probes.csv", "confusion.csv"
+RESULTS_FORMAT = 1
 TRAINING_SECTIONS = ("runner", "optimizer", "scheduler", "specaug")
 """Of S3PRL's configuration."""
 
+Metrics = dict[str, float]
+"""Values of one evaluation by name; ``acc`` decides the best step."""
 
-class Results:
-    """The history of a run's evaluations, and the best step by dev accuracy alone.
 
-    Args:
-        expdir: experiment folder.
-        task: name of the downstream.
-        args: everything S3PRL hands to the expert; with ``mode: evaluate`` the history stays as it is, and evaluations
-            are listed beside it with the checkpoint that they measured.
-        facts: further plain values to record: config, data, model, majority.
-        resume: continue the history that is there.
-    """
+class ResultsError(AalbertError):
+    """A file of results that cannot be used; the message names the file without its folder."""
 
-    def __init__(self, expdir: Path, task: str, args: Mapping[str, Any], facts: Mapping[str, Any], resume: bool):
-        self.path = Path(expdir) / RESULTS_FILE
-        self.content: dict[str, Any] = {
-            "format": 1,
-            "task": task,
-            "args": {key: args.get(key) for key in RECORDED_ARGS},
-            "training": {section: args[section] for section in TRAINING_SECTIONS if args.get(section)},
-            **facts,
-            "history": [],
-            "best": None,
-        }
-        self.evaluated: str | None = str(args.get("init_ckpt")) if args.get("mode") == "evaluate" else None
-        self.evaluated_step = None if self.evaluated is None else _step_of(Path(self.evaluated))
-        if resume and self.path.is_file():
-            old = _read(self.path)
-            if self.evaluated:
-                self.content = old  # as trained, whatever this evaluation overrides
-            self.content["history"], self.content["best"] = old["history"], old["best"]
-            if "evaluations" in old:
-                self.content["evaluations"] = old["evaluations"]
 
-    def add(self, split: str, step: int, metrics: Mapping[str, float]) -> bool:
-        """Record an evaluation and return whether it is the best dev accuracy so far.
+# ---------------------------------------------------------------------------------------- results.json
 
-        Entries of the same or a later step, left by a run that was resumed from an earlier checkpoint, are dropped. If
-        the best was among them, dev-best.ckpt may hold weights that are lost: the next dev evaluation is then the best.
-        """
-        if self.evaluated:
-            self._add_evaluation(split, metrics)
-            return False
-        history = self.content["history"]
-        history[:] = [h for h in history if h["step"] < step or (h["step"] == step and h["split"] != split)]
-        best = self.content["best"]
-        if best is not None and (best["step"] > step or (best["step"] == step and split == "dev")):
-            best = self.content["best"] = None
-        history.append({"step": step, "split": split, "metrics": dict(metrics)})
-        improved = split == "dev" and (best is None or metrics["acc"] > best["dev"]["acc"])
-        if improved:
-            self.content["best"] = {"step": step, "dev": dict(metrics), "test": None}
-        elif split == "test" and best is not None and best["step"] == step:
-            best["test"] = dict(metrics)
-        if split != "train":
-            self.save()
-        return improved
 
-    def _add_evaluation(self, split: str, metrics: Mapping[str, float]) -> None:
-        """Record ``-m evaluate`` of a checkpoint, in place of an earlier one of the same checkpoint and split."""
-        facts = {"checkpoint": self.evaluated, "step": self.evaluated_step}
-        entry = {**facts, "split": split, "metrics": dict(metrics)}
-        others = self.content.get("evaluations", [])
-        same = (entry["checkpoint"], split)
-        self.content["evaluations"] = [e for e in others if (e["checkpoint"], e["split"]) != same] + [entry]
-        self.save()
+@dataclass(frozen=True)
+class RunnerOptions:
+    """The options of S3PRL's runner that tell one run from another."""
 
-    def place(self, step: int) -> str:
-        """Say which weights an evaluation measured: those of ``step``, or with ``-m evaluate`` the checkpoint's."""
-        if self.evaluated is None:
-            return f"at step {step}"
-        return f"of {printable(self.evaluated)}" + (
-            "" if self.evaluated_step is None else f", step {self.evaluated_step}"
-        )
+    upstream: str | None = None
+    upstream_ckpt: str | None = None
+    upstream_model_config: str | None = None
+    upstream_feature_selection: str | None = None
+    upstream_layer_selection: int | None = None
+    upstream_feature_normalize: bool | None = None
+    upstream_trainable: bool | None = None
+    seed: int | None = None
+    expname: str | None = None
+
+    @classmethod
+    def of(cls, args: Mapping[str, Any]) -> RunnerOptions:
+        """Pick the options out of everything that S3PRL hands to an expert."""
+        return cls(**{option.name: args.get(option.name) for option in fields(cls)})
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """Sizes of what was trained."""
+
+    upstream_dim: int | None = None
+    upstream_rate: int | None = None
+    """Samples a token."""
+    classifier_params: int | None = None
+    layer_dims: list[int] | None = None
+    """Widths of the layers that a probing run looks at."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation during training."""
+
+    step: int
+    split: str
+    metrics: Metrics
+
+
+@dataclass
+class BestStep:
+    """The step of the highest accuracy on dev."""
+
+    step: int
+    dev: Metrics
+    test: Metrics | None = None
+    """At the same step; None until it is evaluated."""
+
+
+@dataclass(frozen=True)
+class CheckpointEvaluation:
+    """One evaluation by ``-m evaluate``."""
+
+    checkpoint: str
+    step: int | None
+    """The step at which S3PRL wrote the checkpoint; None where it does not say."""
+    split: str
+    metrics: Metrics
+
+
+@dataclass
+class RunResults:
+    """results.json: the whole record of a downstream or probing run."""
+
+    task: str
+    """S3PRL's name, ``-d``."""
+    args: RunnerOptions = field(default_factory=RunnerOptions)
+    training: dict[str, Any] = field(default_factory=dict)
+    """Sections of S3PRL's configuration that say how it was trained."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """The ``downstream_expert`` section: datarc and modelrc."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """Utterances by split, classes, hours and what was left out; of a probing run by task."""
+    model: ModelFacts = field(default_factory=ModelFacts)
+    majority: dict[str, Any] = field(default_factory=dict)
+    """Accuracy of always answering the most frequent training class, by split; of a probing run by task."""
+    history: list[Evaluation] = field(default_factory=list)
+    best: BestStep | None = None
+    evaluations: list[CheckpointEvaluation] = field(default_factory=list)
+
+    @classmethod
+    def started(cls, task: str, args: Mapping[str, Any], **facts: Any) -> RunResults:
+        """Return the record of a run that begins; ``args`` is everything that S3PRL hands to the expert."""
+        training = {section: args[section] for section in TRAINING_SECTIONS if args.get(section)}
+        return cls(task, RunnerOptions.of(args), training, **facts)
 
     @property
-    def best_step(self) -> int | None:
-        """The step of the best dev accuracy."""
-        best = self.content["best"]
-        return None if best is None else best["step"]
+    def seed(self) -> int | None:
+        """The seed of the run."""
+        return self.args.seed
 
-    def save(self) -> None:
-        """Write the file atomically."""
-        text = json.dumps(self.content, indent=1, default=str)
-        write_text(self.path, text)
+    def write(self, folder: Path) -> None:
+        """Write results.json atomically."""
+        content: dict[str, Any] = {"format": RESULTS_FORMAT, **asdict(self)}
+        if not self.evaluations:
+            del content["evaluations"]
+        write_text(folder / RESULTS_FILE, json.dumps(content, indent=1, default=str))
+
+    @classmethod
+    def read(cls, folder: Path) -> RunResults:
+        """Read results.json.
+
+        Raises:
+            ResultsError: it is missing, damaged or of another format.
+        """
+        content = _read_json(folder / RESULTS_FILE)
+        best = content.get("best")
+        evaluations = _items(content, "evaluations")
+        return cls(
+            task=_text(content, "task"),
+            args=_section(RunnerOptions, content, "args"),
+            training=_mapping(content, "training"),
+            config=_mapping(content, "config"),
+            data=_mapping(content, "data"),
+            model=_section(ModelFacts, content, "model"),
+            majority=_mapping(content, "majority"),
+            history=[_evaluation(entry, "history") for entry in _items(content, "history")],
+            best=None if best is None else _best(best),
+            evaluations=[_checkpoint_evaluation(entry) for entry in evaluations],
+        )
 
 
-def _step_of(checkpoint: Path) -> int | None:
-    """Return the step at which S3PRL wrote a checkpoint, None where it does not say."""
+def _read_json(path: Path) -> Mapping[str, Any]:
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            step = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get("Step")
-    except UNREADABLE:
-        return None
-    return step if isinstance(step, int) else None
+        text = path.read_text(encoding="utf-8")
+        if not text:
+            raise ResultsError(f"{path.name} is empty (0 bytes)")
+        content = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ResultsError(f"{path.name} is damaged ({error})") from error
+    if not isinstance(content, dict):
+        raise ResultsError(f"{path.name} holds {type(content).__name__}, expected a mapping")
+    if content.get("format") != RESULTS_FORMAT:
+        raise ResultsError(f"{path.name} has format {content.get('format')!r}, expected {RESULTS_FORMAT}")
+    return content
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Return an earlier results.json.
+def _text(content: Mapping[str, Any], name: str) -> str:
+    value = content.get(name)
+    if not isinstance(value, str):
+        raise ResultsError(f'{RESULTS_FILE}: "{name}" is {value!r}, expected text')
+    return value
+
+
+def _mapping(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = content.get(name) or {}
+    if not isinstance(value, dict):
+        raise ResultsError(f'{RESULTS_FILE}: "{name}" is {value!r}, expected a mapping')
+    return value
+
+
+def _items(content: Mapping[str, Any], name: str) -> list[Any]:
+    value = content.get(name) or []
+    if not isinstance(value, list):
+        raise ResultsError(f'{RESULTS_FILE}: "{name}" is {value!r}, expected a list')
+    return value
+
+
+def _section(kind: type, content: Mapping[str, Any], name: str) -> Any:
+    try:
+        return from_dict(kind, _mapping(content, name), f'{RESULTS_FILE}: "{name}"')
+    except ConfigError as error:
+        raise ResultsError(str(error)) from error
+
+
+def _metrics(values: Any, where: str, needs_accuracy: bool = True) -> Metrics:
+    """Return numbers by name after checking them; accuracies lie within [0, 1]."""
+    if not isinstance(values, dict):
+        raise ResultsError(f'{RESULTS_FILE}: "{where}" is {values!r}, expected a mapping of numbers')
+    try:
+        metrics = {name: float(value) for name, value in values.items()}
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ResultsError(f'{RESULTS_FILE}: "{where}" holds no number ({error})') from error
+    if "acc" not in metrics and needs_accuracy:
+        raise ResultsError(f'{RESULTS_FILE}: "{where}" has no "acc"')
+    if not 0 <= metrics.get("acc", 0) <= 1:  # false for NaN, too
+        raise ResultsError(f'{RESULTS_FILE}: "{where}.acc" is {metrics["acc"]}, expected within [0, 1]')
+    return metrics
+
+
+def _step(entry: Any, where: str, optional: bool = False) -> Any:
+    step = entry.get("step") if isinstance(entry, dict) else None
+    if not (type(step) is int or (optional and isinstance(entry, dict) and step is None)):
+        raise ResultsError(f'{RESULTS_FILE}: "{where}" holds {entry!r}, expected step, split and metrics')
+    return step
+
+
+def _evaluation(entry: Any, where: str) -> Evaluation:
+    step, split = _step(entry, where), str(entry.get("split"))
+    return Evaluation(step, split, _metrics(entry.get("metrics"), f"{where}.metrics", split != "train"))
+
+
+def _best(entry: Any) -> BestStep:
+    step, test = _step(entry, "best"), entry.get("test")
+    dev = _metrics(entry.get("dev"), "best.dev")
+    return BestStep(step, dev, None if test is None else _metrics(test, "best.test"))
+
+
+def _checkpoint_evaluation(entry: Any) -> CheckpointEvaluation:
+    step = _step(entry, "evaluations", optional=True)
+    metrics = _metrics(entry.get("metrics"), "evaluations.metrics")
+    return CheckpointEvaluation(str(entry.get("checkpoint")), step, str(entry.get("split")), metrics)
+
+
+# ------------------------------------------------------------------------------------------ probes.csv
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """A row of probes.csv: one classifier on one layer at its own best step."""
+
+    task: str
+    layer: int
+    """0 is the input embedding."""
+    classifier: str
+    dev_acc: float
+    test_acc: float | None
+    """None until the best step is evaluated on test."""
+    best_step: int
+    params: int
+    """Of the classifier."""
+
+
+def write_probes(folder: Path, probes: Sequence[ProbeResult]) -> None:
+    """Write probes.csv atomically."""
+    rows = [[_cell(value) for value in asdict(probe).values()] for probe in probes]
+    write_csv(folder / PROBES_FILE, [[column.name for column in fields(ProbeResult)], *rows])
+
+
+def _cell(value: object) -> object:
+    return "" if value is None else f"{value:.6f}" if isinstance(value, float) else value
+
+
+def read_probes(folder: Path) -> list[ProbeResult]:
+    """Read probes.csv.
 
     Raises:
-        AalbertError: it is damaged; overwriting it could lose a history.
+        ResultsError: it is missing or damaged.
     """
+    path = folder / PROBES_FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        evaluations = [(entry["step"] + 0, entry["split"], dict(entry["metrics"])) for entry in content["history"]]
-        accuracies = [metrics["acc"] + 0.0 for _, split, metrics in evaluations if split == "dev"]
-        best = content["best"]
-        accuracies += [] if best is None else [best["step"] + 0, best["dev"]["acc"] + 0.0]
-        [(entry["checkpoint"], entry["split"]) for entry in content.get("evaluations", [])]
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise AalbertError(f"{path}: is damaged ({type(error).__name__}: {error}); restore or remove it") from error
-    return content
+        with path.open(encoding="utf-8", newline="") as file:
+            return [_probe(number, row) for number, row in enumerate(csv.DictReader(file), start=2)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ResultsError(f"{path.name} is damaged ({error})") from error
+
+
+def _probe(line: int, row: Mapping[str, str | None]) -> ProbeResult:
+    cells = {column.name: row.get(column.name) or "" for column in fields(ProbeResult)}
+    missing = [name for name, cell in cells.items() if not cell and name != "test_acc"]
+    if missing:
+        raise ResultsError(f"{PROBES_FILE} line {line}: no {', '.join(missing)}")
+    try:
+        layer, best_step, params = int(cells["layer"]), int(cells["best_step"]), int(cells["params"])
+        dev, test = float(cells["dev_acc"]), float(cells["test_acc"]) if cells["test_acc"] else None
+    except ValueError as error:
+        raise ResultsError(f"{PROBES_FILE} line {line}: {error}") from error
+    if not all(math.isfinite(value) and 0 <= value <= 1 for value in (dev, test or 0.0)):
+        raise ResultsError(f"{PROBES_FILE} line {line}: accuracy {dev}, {test}, expected within [0, 1]")
+    return ProbeResult(cells["task"], layer, cells["classifier"], dev, test, best_step, params)
+
+
+# --------------------------------------------------------------------------------------- confusion.csv
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often each class was taken for each other."""
+
+    labels: tuple[str, ...]
+    counts: np.ndarray
+    """(true class, predicted class)."""
+
+    def write(self, folder: Path) -> None:
+        """Write confusion.csv: predicted classes in the first row, true classes in the first column."""
+        rows = [[label, *counts] for label, counts in zip(self.labels, self.counts.tolist(), strict=True)]
+        write_csv(folder / CONFUSION_FILE, [["", *self.labels], *rows])
+
+    @classmethod
+    def read(cls, folder: Path) -> Confusion:
+        """Read confusion.csv.
+
+        Raises:
+            ResultsError: it is no square table of counts with the same labels on both sides.
+        """
+        path = folder / CONFUSION_FILE
+        try:
+            with path.open(encoding="utf-8", newline="") as handle:
+                header, *rows = list(csv.reader(handle))
+            counts = np.array([[float(cell) for cell in row[1:]] for row in rows])
+            labels, true_labels = tuple(header[1:]), tuple(row[0] for row in rows)
+        except (OSError, ValueError, LookupError, csv.Error) as error:
+            raise ResultsError(f"{path.name} is damaged ({error})") from error
+        if labels != true_labels or counts.shape != (len(labels), len(labels)) or not labels:
+            raise ResultsError(
+                f"{path.name} is {counts.shape}, expected a square table with the same classes on both sides"
+            )
+        if not (np.isfinite(counts).all() and (counts >= 0).all()):
+            raise ResultsError(f"{path.name} holds negative or infinite counts")
+        return cls(labels, counts)
+
+
+def write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> None:
+    """Write rows as CSV, atomically."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, text.getvalue())

@@ -17,7 +17,8 @@ from s3prl_aalbert.downstream.audio_dataset import AudioStore, ItemDataset, make
 from s3prl_aalbert.downstream.classes import KnowsClasses
 from s3prl_aalbert.downstream.classifier import CLASSIFIERS, ClassifierConfig, build_classifier
 from s3prl_aalbert.downstream.pretraining_overlap import check_overlap
-from s3prl_aalbert.downstream.results import Results
+from s3prl_aalbert.downstream.recorder import Recorder
+from s3prl_aalbert.downstream.results import ModelFacts, RunResults
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -83,19 +84,17 @@ class TaskExpert(KnowsClasses):
             classifier.batch_norm,
             classifier.dropout,
         )
-        facts = {
-            "config": kwargs["downstream_expert"],
-            "data": {**data.counts, **overlap_facts(kwargs, data, kwargs["downstream_expert"].get("datarc"))},
-            "model": {
-                "upstream_dim": upstream_dim,
-                "upstream_rate": self.upstream_rate,
-                "classifier_params": sum(p.numel() for p in self.model.parameters()),
-            },
-            "majority": self.majority(),
-        }
         check_order(kwargs.get("runner") or {})
-        resume = bool(kwargs.get("init_ckpt"))
-        self.results = Results(self.expdir, self.task, kwargs, facts, resume)
+        section = kwargs["downstream_expert"]
+        results = RunResults.started(
+            self.task,
+            kwargs,
+            config=section,
+            data={**data.counts, **overlap_facts(kwargs, data, section.get("datarc"))},
+            model=ModelFacts(upstream_dim, self.upstream_rate, sum(p.numel() for p in self.model.parameters())),
+            majority=self.majority(),
+        )
+        self.recorder = Recorder(self.expdir, results, kwargs, resume=bool(kwargs.get("init_ckpt")))
 
     def classes(self) -> dict[str, list[str]]:
         """Return the names of the classes, which the checkpoint keeps."""
@@ -141,9 +140,9 @@ class TaskExpert(KnowsClasses):
             logger.add_scalar(f"{self.task}/{split}-{key}", value, global_step=global_step)
         if split != "train":
             shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-            print(f"{self.task} {split} {self.results.place(global_step)}: {shown}")
-        improved = self.results.add(split, global_step, metrics)
-        if split == "test" and self.results.best_step in (global_step, None):
+            print(f"{self.task} {split} {self.recorder.place(global_step)}: {shown}")
+        improved = self.recorder.add(split, global_step, metrics)
+        if split == "test" and self.recorder.best_step in (global_step, None):
             self.write_artefacts(records)
         return [BEST_CHECKPOINT] if improved and global_step > 0 else []
 

@@ -123,8 +123,13 @@ def pass_over_unwritten(events: Any, methods: tuple[str, ...] = ("write", "flush
         setattr(events, name, guarded(getattr(events, name)))
 
 
-def draw_reconstruction(reconstruction: Picture):  # type: ignore[no-untyped-def]
-    """Draw a batch's first utterance as four spectrograms over time and return the matplotlib figure."""
+def draw_reconstruction(reconstruction: Picture, inches: tuple[float, float] = (9, 9)):  # type: ignore[no-untyped-def]
+    """Draw a batch's first utterance as four spectrograms over time and return the matplotlib figure.
+
+    Args:
+        reconstruction: the stages of the batch.
+        inches: width and height of the figure.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -141,11 +146,16 @@ def draw_reconstruction(reconstruction: Picture):  # type: ignore[no-untyped-def
         "target": frames(reconstruction.target, bins),
         "reconstruction": frames(reconstruction.predicted, bins),
     }
-    figure = Figure(figsize=(9, 9), layout="constrained")
+    figure = Figure(figsize=inches, layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (title, values) in zip(figure.subplots(4, 1, sharex=True), panels.items(), strict=True):
-        axes.imshow(values, origin="lower", aspect="auto", vmin=-2.5, vmax=2.5, cmap="magma", interpolation="none")
+    grid = figure.subplots(4, 1, sharex=True)
+    for axes, (title, values) in zip(grid, panels.items(), strict=True):
+        image = axes.imshow(
+            values, origin="lower", aspect="auto", vmin=-2.5, vmax=2.5, cmap="magma", interpolation="none"
+        )
         axes.set_title(title, loc="left", fontsize=10)
-        axes.set_ylabel("dimension" if "input" in title else "bin")
+        axes.set_ylabel("dimension" if "input" in title else "frequency bin")
+    bar = figure.colorbar(image, ax=list(grid), location="bottom", shrink=0.8, aspect=40, pad=0.01)
+    bar.set_label("normalised value (standard deviations)")
     axes.set_xlabel("frame")
     return figure

@@ -10,13 +10,13 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-from s3prl_aalbert.analysis.models import family_name, upstream_config
-from s3prl_aalbert.analysis.profile import profile_config
 from s3prl_aalbert.config import ModelConfig, read_yaml
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.printable import printable
+from s3prl_aalbert.profile.costs import profile_config
 from s3prl_aalbert.submission.superb_best import dev_score, load_states, naming_damage
 from s3prl_aalbert.submission.superb_tasks import Prediction
+from s3prl_aalbert.upstream.named import family_name, upstream_config
 
 logger = logging.getLogger(__name__)
 

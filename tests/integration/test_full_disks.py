@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ import pytest
 from command_lines import Outcome, run
 
 from s3prl_aalbert.config import load_model_config
+from s3prl_aalbert.downstream.results import BestStep, RunnerOptions, RunResults
 from s3prl_aalbert.pretrain.config import DataConfig, PretrainConfig, PretrainExpertConfig, RunnerConfig
 from s3prl_aalbert.pretrain.launch import RunOptions
 from s3prl_aalbert.pretrain.runner import Pretrainer
@@ -49,14 +49,8 @@ def prepare(folder: Path, speech: Path) -> None:
     expert = PretrainExpertConfig(DataConfig(paths=(str(speech),), prepare_workers=1))
     config = PretrainConfig(RunnerConfig(total_steps=2, precision="fp32"), pretrain_expert=expert)
     Pretrainer(load_model_config("debug"), config, RunOptions(folder / "pretrained")).run()
-    results = {
-        "format": 1, "task": "aalbert_phone", "args": {"upstream": "fbank", "seed": 1, "expname": "a"},
-        "config": {"datarc": {}, "modelrc": {}}, "data": {"train": 3}, "model": {"upstream_dim": 80},
-        "majority": {"dev": 0.1, "test": 0.1}, "history": [{"step": 1, "split": "dev", "metrics": {"acc": 0.5}}],
-        "best": {"step": 1, "dev": {"acc": 0.5}, "test": {"acc": 0.4}},
-    }  # fmt: skip
-    (folder / "phone").mkdir()
-    (folder / "phone" / "results.json").write_text(json.dumps(results))
+    results = RunResults("aalbert_phone", RunnerOptions("fbank", seed=1), best=BestStep(1, {"acc": 0.5}, {"acc": 0.4}))
+    results.write(folder / "phone")
 
 
 def commands(folder: Path, speech: Path, release: Path) -> list[list[str]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import html
+import io
 import itertools
 import json
 import os
@@ -22,13 +24,14 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from torch.utils.tensorboard import SummaryWriter
 
-from s3prl_aalbert.analysis.report import write_report
-from s3prl_aalbert.analysis.style import COLOURS, Styles
-from s3prl_aalbert.analysis.tsne import TsneRequest
 from s3prl_aalbert.checkpoint import save_release, save_training_state
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.config import ModelConfig
+from s3prl_aalbert.downstream.results import RunResults
 from s3prl_aalbert.objective import MaskedPrediction
+from s3prl_aalbert.report.style import COLOURS, Styles
+from s3prl_aalbert.report.tsne import TsneRequest
+from s3prl_aalbert.report.write import write_report
 from s3prl_aalbert.synthesis import synthesise_corpus
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
@@ -44,8 +47,11 @@ FIGURES = {
     "confusion_phonemes": "Confusion matrix",
     "training_curves": "Training curves",
     "pretraining_curves": "Pre-training curves",
-    "reconstruction_tiny": "Reconstruction",
+    "reconstruction_aalbert_3_shared_layers_of_32": "Reconstruction",
 }
+
+
+MODEL = "AALBERT, 6 shared layers of 768"
 
 
 @pytest.fixture(scope="module")
@@ -87,21 +93,25 @@ def test_every_figure_of_the_paper_is_there_as_picture_and_table(report: Path) -
         rows = list(csv.reader((report / "figures" / f"{name}.csv").open(encoding="utf-8")))
         assert len(rows) > 3 and len({len(row) for row in rows}) == 1, name
         assert f'<section id="{name}"' in page and words in page
-    left_out = re.findall(r"<li>([^<]+)</li>", page.split('<section id="left-out"')[1])
+    left_out = re.findall(r"<li>([^<]+)</li>", page.split('<section id="not-drawn"')[1])
     assert len(left_out) == 2 * 6, "pre-training curve and reconstruction of six models that have none"
     assert all(re.match(r"(Reconstruction|Pre-training curves)", line) for line in left_out)
-    assert "Runs not used" not in page
+    assert "Runs that were not used" not in page
     assert "mean over an utterance is zero" in page, "why the baseline with CMVN is at chance"
 
 
 def test_numbers_are_those_of_the_runs(report: Path) -> None:
     rows = list(csv.DictReader((report / "results.csv").open(encoding="utf-8")))
-    row = next(r for r in rows if r["task"] == "phonemes" and "12L" not in r["model"] and r["train_fraction"] == "0.05")
-    runs = [json.loads((Path(folder) / "results.json").read_text()) for folder in row["folders"].split()]
-    tests = [run["best"]["test"]["acc"] for run in runs]
-    assert len(tests) == 2 and len({run["args"]["seed"] for run in runs}) == 2
-    found = [float(row[f"test_{name}"]) for name in ("mean", "min", "max", "std")]
-    assert found == pytest.approx([statistics.fmean(tests), min(tests), max(tests), statistics.stdev(tests)])
+    key = {"task": "phonemes", "model": MODEL, "setting": "weighted sum", "train_fraction": "0.05"}
+    (row,) = (row for row in rows if key.items() <= row.items())
+    folders = [report.parent / "runs" / "tasks" / f"phone-aalbert_6l-ws-0.05-{seed}" for seed in range(2)]
+    best = [RunResults.read(folder).best for folder in folders]
+    tests = [one.test["acc"] for one in best if one and one.test]
+    error = statistics.stdev(tests) / 2**0.5
+    assert [float(row["test_mean"]), float(row["test_error"])] == pytest.approx([statistics.fmean(tests), error])
+    values = list(csv.DictReader((report / "values.csv").open(encoding="utf-8")))
+    kept = [v for v in values if key.items() <= v.items() and (v["part"], v["metric"]) == ("test", "acc")]
+    assert {value["seed"]: float(value["value"]) for value in kept} == dict(zip("01", tests, strict=True))
 
 
 @pytest.mark.parametrize("seed", ["-1", "4294967296"])
@@ -113,13 +123,34 @@ def test_a_seed_that_numpy_does_not_take_is_told(tmp_path: Path, seed: str, caps
 
 def test_the_page_needs_nothing_else(report: Path) -> None:
     page = text_of(report)
-    targets = re.findall(r'(?:src|href)="([^"]*)"', page)
+    targets = re.findall(r'(?:src|href|srcset)="([^"]*)"', page)
     assert targets and all(target.startswith(("data:", "#")) for target in targets)
     assert not re.search(r"https?://|@import|url\(|<script", page)
     anchors = {target[1:] for target in targets if target.startswith("#")}
     assert anchors <= set(re.findall(r'id="([^"]+)"', page))
     assert "<title>Sounds &amp; &quot;words&quot; &lt;1&gt;</title>" in page
     assert len(re.findall(r'<img [^>]*alt="[^"]{40,}"', page)) == len(FIGURES), "for those who cannot see them"
+
+
+def test_the_page_explains_itself_and_gives_no_folder_away(report: Path) -> None:
+    page = text_of(report)
+    assert page.index('<section id="how-to-read"') < page.index('<section id="results"')
+    texts = [page, *(path.read_text() for path in report.rglob("*.csv") if path.stem != "speaker_map")]
+    assert all(str(report.parent) not in text for text in texts)
+    captions = re.findall("<figcaption>(.*?)</figcaption>", page)
+    assert len(captions) == len(FIGURES) and all(
+        re.match(r"The [^.;]* (shows?|sets|is|predicts) ", c) for c in captions
+    )
+
+
+def test_a_telephone_gets_pictures_and_tables_of_its_own(report: Path) -> None:
+    page = text_of(report)
+    narrow = re.findall(r'<source media="\(max-width: 600px\)" srcset="data:image/png;base64,([^"]*)"', page)
+    widths = [imread(io.BytesIO(base64.b64decode(png))).shape[1] for png in narrow]
+    assert len(widths) == len(FIGURES) and all(width < 900 for width in widths)
+    results = page.split('<section id="results"')[1].split("</section>")[0]
+    rows = results.count("<tr><td")
+    assert rows == 12 + 3 * 8 + 1 and results.count('data-name="test accuracy&nbsp;%"') == rows
 
 
 # Machado, Oliveira and Fernandes (2009), full severity, on linear RGB.
@@ -185,7 +216,7 @@ def run_browser(browser: str, folder: Path, url: Path, *options: str) -> subproc
     return subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
 
 
-@pytest.mark.parametrize("width", [1200, 600])
+@pytest.mark.parametrize("width", [1200, 600, 390])
 def test_a_browser_shows_every_picture_and_asks_for_nothing(
     report: Path, browser: str, tmp_path: Path, width: int
 ) -> None:

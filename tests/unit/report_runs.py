@@ -1,17 +1,27 @@
-"""Run folders written by hand, as finished experiments leave them; shared by the tests of the report."""
+"""Run folders as finished experiments leave them, with made-up numbers; shared by the tests of the report."""
 
 from __future__ import annotations
 
-import csv
-import json
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 
 from s3prl_aalbert.config import load_model_config, to_dict
+from s3prl_aalbert.downstream.results import (
+    BestStep,
+    Confusion,
+    Evaluation,
+    ModelFacts,
+    ProbeResult,
+    RunnerOptions,
+    RunResults,
+    write_probes,
+)
 
 PHONES = [
     *("aa", "ae", "ah", "aw", "ay", "b", "ch", "d", "dh", "dx", "eh", "er", "ey", "f", "g", "hh", "ih", "iy", "jh"),
@@ -30,43 +40,41 @@ def write_results(
     seed: int = 0,
     selection: str = "hidden_states",
     trainable: bool = False,
+    normalize: bool = False,
     datarc: dict[str, Any] | None = None,
     modelrc: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
     classes: int = 39,
     history: Sequence[tuple[int, float]] | None = None,
     best_step: int = 1000,
     majority: float = 0.1,
     **metrics: float,
 ) -> Path:
-    """Write one results.json in the agreed format and return its folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the results of a finished run and return its folder."""
     if history is None:
         history = [(500, 0.6 * test), (1000, 0.8 * test)]
-    content = {
-        "format": 1,
-        "task": task,
-        "args": {
-            "upstream": upstream,
-            "upstream_ckpt": str(ckpt) if ckpt else None,
-            "upstream_model_config": str(model_config) if model_config else None,
-            "upstream_feature_selection": selection,
-            "upstream_layer_selection": None,
-            "upstream_trainable": trainable,
-            "seed": seed,
-            "expname": folder.name,
-        },
-        "config": {"datarc": {"audio": "corpus", **(datarc or {})}, "modelrc": modelrc or {"classifier": "linear"}},
-        "data": {"utterances": {"train": 80, "dev": 10, "test": 10}, "classes": classes},
-        "model": {"upstream_dim": 768, "upstream_rate": 480, "classifier_params": 1000},
-        "majority": {"dev": majority, "test": majority},
-        "history": [{"step": s, "split": "dev", "metrics": {"acc": a, "loss": 1 - a}} for s, a in history],
-        "best": {
-            "step": best_step,
-            "dev": {"acc": test if dev is None else dev, "loss": 1.0},
-            "test": {"acc": test, "loss": 1.0, **metrics},
-        },
-    }
-    (folder / "results.json").write_text(json.dumps(content))
+    RunResults(
+        task,
+        RunnerOptions(
+            upstream,
+            str(ckpt) if ckpt else None,
+            str(model_config) if model_config else None,
+            selection,
+            upstream_feature_normalize=normalize,
+            upstream_trainable=trainable,
+            seed=seed,
+            expname=folder.name,
+        ),
+        training=training or {},
+        config={"datarc": {"audio": "corpus", **(datarc or {})}, "modelrc": modelrc or {"classifier": "linear"}},
+        data={"train": 80, "dev": 10, "test": 10, "classes": classes},
+        model=ModelFacts(768, 480, 1000),
+        majority={"dev": majority, "test": majority},
+        history=[Evaluation(step, "dev", {"acc": acc, "loss": 1 - acc}) for step, acc in history],
+        best=BestStep(
+            best_step, {"acc": test if dev is None else dev, "loss": 1.0}, {"acc": test, "loss": 1.0, **metrics}
+        ),
+    ).write(folder)
     return folder
 
 
@@ -78,22 +86,17 @@ def write_release(folder: Path, preset: str) -> Path:
     return folder
 
 
-def write_confusion(folder: Path, labels: Sequence[str], counts: Sequence[Sequence[float]]) -> None:
-    """Write confusion.csv: predicted classes in the first row, true classes in the first column."""
-    with (folder / "confusion.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["", *labels])
-        writer.writerows([label, *row] for label, row in zip(labels, counts, strict=True))
-
-
-def write_probes(folder: Path, rows: Sequence[tuple[str, int, str, float, float]]) -> Path:
-    """Write probes.csv of (task, layer, classifier, dev, test)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "probes.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["task", "layer", "classifier", "dev_acc", "test_acc", "best_step", "params"])
-        writer.writerows([*row, 1000, 5000] for row in rows)
+def write_probe_run(folder: Path, rows: Sequence[tuple[str, int, str, float, float | None]], **options: Any) -> Path:
+    """Write a probing run of (task, layer, classifier, dev, test); ``options`` are those of ``write_results``."""
+    write_results(folder, "aalbert_probe", **options)
+    write_probes(folder, [ProbeResult(*row, best_step=1000, params=5000) for row in rows])
     return folder
+
+
+def write_featurizer(folder: Path, weights: Sequence[float]) -> None:
+    """Write dev-best.ckpt as S3PRL saves it, as far as the learned layer weights go."""
+    featurizer = {"weights": torch.tensor(weights)}
+    torch.save({"Featurizer": featurizer, "Args": argparse.Namespace(seed=1)}, folder / "dev-best.ckpt")
 
 
 def write_paper_grid(root: Path, seeds: int = 3) -> Path:
@@ -142,11 +145,10 @@ def _write_phone_runs(
             )
             if fraction == 1:
                 counts = generator.poisson(3, (39, 39)) + np.diag(generator.integers(50, 200, 39))
-                write_confusion(folder, PHONES, counts.tolist())
+                Confusion(tuple(PHONES), counts).write(folder)
                 layers = int("".join(filter(str.isdigit, name)) or 0)
                 if setting == "ws" and layers:
-                    weights = generator.normal(0, 0.4, layers).tolist()
-                    (folder / "layer_weights.json").write_text(json.dumps([{"step": 5000, "weights": weights}]))
+                    write_featurizer(folder, generator.normal(0, 0.4, layers).tolist())
 
 
 def _write_speaker_runs(
@@ -181,6 +183,4 @@ def _write_probe_run(folder: Path, ckpt: Path, seed: int, generator: np.random.G
             for layer in range(7):
                 test = 0.6 + 0.05 * index - 0.01 * (layer - peak) ** 2 + 0.008 * generator.standard_normal()
                 rows.append((task, layer, classifier, float(test), float(test)))
-    write_probes(folder, rows)
-    args = {"upstream": "aalbert_local", "upstream_ckpt": str(ckpt), "seed": seed}
-    (folder / "args_2026-11-20-10-00-00.yaml").write_text(yaml.safe_dump(args))
+    write_probe_run(folder, rows, upstream="aalbert_local", ckpt=ckpt, seed=seed)

@@ -359,13 +359,13 @@ def test_results_json_counts_them(speech: Path, tmp_path: Path) -> None:
     write(speech / "a" / "new.wav", None)
     config = {"datarc": {"audio": str(speech)}, "modelrc": {"hidden_size": 4}}
     expert = PhoneExpert(6, 480, config, str(tmp_path / "run"), seed=1)
-    expert.results.save()
+    expert.recorder.results.write(tmp_path / "run")
     content = json.loads((tmp_path / "run" / "results.json").read_text())
     assert content["data"]["left_out"] == {"no_labels": {"count": 1, "names": ["a/new"]}}
     assert (tmp_path / "run" / "split.tsv").is_file() and (tmp_path / "run" / "left_out.tsv").is_file()
     config = {"datarc": {"phone": {"audio": str(speech)}, "speaker": {"audio": str(speech)}}, "modelrc": {}}
     probe = ProbeExpert(6, 480, config, str(tmp_path / "probe"), runner={"gradient_clipping": 1e9}, seed=1)
-    probe.results.save()
+    probe.recorder.results.write(tmp_path / "probe")
     content = json.loads((tmp_path / "probe" / "results.json").read_text())
     assert content["data"]["phone"]["left_out"] == {"no_labels": {"count": 1, "names": ["a/new"]}}
     assert content["data"]["speaker"]["left_out"] == {}

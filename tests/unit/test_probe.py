@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from report_runs import write_probes
 
 from s3prl_aalbert.commands.probe import format_probes
 from s3prl_aalbert.downstream.probe.expert import DownstreamExpert, best_of_probe
+from s3prl_aalbert.downstream.results import Evaluation, ProbeResult, read_probes
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.synthesis import synthesise_corpus
 
@@ -109,13 +109,13 @@ def test_every_layer_classifier_and_task_is_probed(joint: tuple[DownstreamExpert
     }
     assert set(table) == expected
     assert int(table["phone/layer2/linear"]["params"]) % (DIMS[2] + 1) == 0, "layer 2 is 4 wide"
-    printed = format_probes(joint[1] / "probes.csv")
+    printed = format_probes(read_probes(joint[1]))
     assert "phone" in printed and "speaker" in printed and len(printed.splitlines()) == 2 * (3 + 3)
 
 
-def test_a_layer_without_one_of_the_classifiers_has_a_gap(tmp_path: Path) -> None:
-    rows = [("phone", 0, "linear", 0.5, 0.25), ("phone", 1, "2-hidden", 0.5, 0.9)]
-    lines = format_probes(write_probes(tmp_path, rows) / "probes.csv").splitlines()
+def test_a_layer_without_one_of_the_classifiers_has_a_gap() -> None:
+    rows = [("phone", 0, "linear", 0.5, 0.25, 10, 5), ("phone", 1, "2-hidden", 0.5, 0.9, 10, 5)]
+    lines = format_probes([ProbeResult(*row) for row in rows]).splitlines()
     assert [line.split() for line in lines[-3:]] == [["layer", "linear", "2-hidden"], ["0", "25.00"], ["1", "90.00"]]
     assert lines[-1].index("90.00") > lines[-2].index("25.00")
 
@@ -132,7 +132,7 @@ def test_clipping_would_couple_the_probes_and_is_refused(corpus: Path, tmp_path:
 
 def test_best_step_by_dev_and_test_of_that_step() -> None:
     history = [
-        {"step": step, "split": split, "metrics": {"p/acc": value}}
+        Evaluation(step, split, {"p/acc": value})
         for step, split, value in [
             (1, "dev", 0.5),
             (1, "test", 0.1),

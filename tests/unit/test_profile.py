@@ -10,7 +10,12 @@ import torch
 from torch import nn
 
 from s3prl_aalbert import macs
-from s3prl_aalbert.analysis.profile import (
+from s3prl_aalbert.architecture import Architecture
+from s3prl_aalbert.cli import main
+from s3prl_aalbert.commands.profile import _of_upstream
+from s3prl_aalbert.config import ModelConfig, find_config, load_model_config
+from s3prl_aalbert.model import AalbertModel
+from s3prl_aalbert.profile.costs import (
     SUPERB_SAMPLES,
     count_macs,
     disjoint_modules,
@@ -18,12 +23,7 @@ from s3prl_aalbert.analysis.profile import (
     profile_upstream,
     superb_cost,
 )
-from s3prl_aalbert.analysis.speed import measure
-from s3prl_aalbert.architecture import Architecture
-from s3prl_aalbert.cli import main
-from s3prl_aalbert.commands.profile import _of_upstream
-from s3prl_aalbert.config import ModelConfig, find_config, load_model_config
-from s3prl_aalbert.model import AalbertModel
+from s3prl_aalbert.profile.speed import measure
 from s3prl_aalbert.published import packaged_folder
 
 PRESETS = {

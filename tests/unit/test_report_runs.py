@@ -6,25 +6,24 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
-from report_runs import write_probes, write_results
+from report_runs import write_probe_run, write_results
 
-from s3prl_aalbert.analysis.runs import collect
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.report.runs import collect
 
 
 def test_every_kind_of_run_is_found_below_the_given_folder(tmp_path: Path) -> None:
     write_results(tmp_path / "a" / "phone", test=0.5, seed=3)
-    write_probes(tmp_path / "b" / "probe", [("phone", 0, "linear", 0.4, 0.41)])
+    write_probe_run(tmp_path / "b" / "probe", [("phone", 0, "linear", 0.4, 0.41)])
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "manifest.tsv").write_text("path\n")
     (tmp_path / ".hidden").mkdir()
     write_results(tmp_path / ".hidden" / "phone")
     found = collect([tmp_path])
     assert [run.folder.name for run in found.downstream] == ["phone"]
-    assert found.downstream[0].args["seed"] == 3
+    assert found.downstream[0].results.seed == 3
     assert found.downstream[0].test["acc"] == 0.5
-    assert [(p.task, p.layer, p.classifier, p.dev, p.test) for p in found.probing[0].results] == [
+    assert [(p.task, p.layer, p.classifier, p.dev_acc, p.test_acc) for p in found.probing[0].probes] == [
         ("phone", 0, "linear", 0.4, 0.41)
     ]
     assert [run.folder.name for run in found.pretraining] == ["c"]
@@ -49,7 +48,7 @@ DAMAGES = {
     "format": ("has format 2, expected 1", lambda folder: _edited(folder, format=2)),
     "no best": ("no best step yet", lambda folder: _edited(folder, best=None)),
     "no test": (
-        "unfinished: results.json has no test of its best step yet",
+        "unfinished: it has no test of its best step yet",
         lambda folder: _edited(folder, best={"step": 5, "dev": {"acc": 0.5}, "test": None}),
     ),
     "per cent": (
@@ -63,10 +62,23 @@ DAMAGES = {
     "no task": ('"task" is None', lambda folder: _edited(folder, task=None)),
     "history": ('"history" holds', lambda folder: _edited(folder, history=["step 5"])),
     "history, a number": ('"history" is 0.5, expected a list', lambda folder: _edited(folder, history=0.5)),
-    "started": ("no results.json", lambda folder: (folder / "args_2026.yaml").write_text("upstream: fbank\n")),
-    "empty probes": ("holds no probe yet", lambda folder: write_probes(folder, [])),
-    "probe": ("line 2: accuracy 0.5, 7.0", lambda folder: write_probes(folder, [("phone", 1, "linear", 0.5, 7.0)])),
-    "probe text": ("line 2: no layer", lambda folder: write_probes(folder, [("phone", "", "linear", 0.5, 0.7)])),
+    "started": (
+        "it has no results.json yet",
+        lambda folder: (folder / "args_2026.yaml").write_text("upstream: fbank\n"),
+    ),
+    "empty probes": ("holds no probe yet", lambda folder: write_probe_run(folder, [])),
+    "untested probe": (
+        "1 of 2 probes have no test",
+        lambda folder: write_probe_run(folder, [("phone", 0, "linear", 0.5, 0.4), ("phone", 1, "linear", 0.5, None)]),
+    ),
+    "probes alone": ("results.json is damaged", lambda folder: (folder / "probes.csv").write_text("task,layer\n")),
+    "no number": (
+        '"best.test" holds no number',
+        lambda folder: _edited(folder, best={"step": 5, "dev": {"acc": 0.5}, "test": {"acc": 0.5, "per": "low"}}),
+    ),
+    "an option": ('"seed" is', lambda folder: _edited(folder, args={"seed": [1]})),
+    "probe": ("line 2: accuracy 0.5, 7.0", lambda folder: write_probe_run(folder, [("phone", 1, "linear", 0.5, 7.0)])),
+    "probe text": ("line 2: no layer", lambda folder: write_probe_run(folder, [("phone", "", "linear", 0.5, 0.7)])),
 }
 
 
@@ -84,10 +96,9 @@ def test_a_damaged_run_is_listed_with_its_reason_and_the_others_are_read(tmp_pat
 
 @pytest.mark.parametrize(("total", "finished"), [(1000, True), (1400, True), (1500, False), (5000, False)])
 def test_a_run_is_unfinished_while_an_evaluation_is_due(tmp_path: Path, total: int, finished: bool) -> None:
-    folder = write_results(tmp_path / "run", history=[(500, 0.3), (1000, 0.4)])
+    training = {"runner": {"total_steps": total, "eval_step": 500}}
+    folder = write_results(tmp_path / "run", history=[(500, 0.3), (1000, 0.4)], training=training)
     write_results(tmp_path / "other")
-    runner = {"runner": {"total_steps": total, "eval_step": 500}}
-    (folder / "config_2026-11-20-10-00-00.yaml").write_text(yaml.safe_dump(runner))
     found = collect([tmp_path])
     assert (folder in [run.folder for run in found.downstream]) == finished
     assert [item.reason for item in found.skipped] == (

@@ -1,35 +1,66 @@
-"""Seeds to mean and spread, and the names of models, settings and tasks."""
+"""Repeats to mean, error and paired difference; the names of models, settings and tasks."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from report_runs import write_probes, write_release, write_results
+from report_runs import write_probe_run, write_release, write_results
 
-from s3prl_aalbert.analysis.models import model_key, natural_order
-from s3prl_aalbert.analysis.report import Summary, summarise_runs
-from s3prl_aalbert.analysis.settings import describe_setting
-from s3prl_aalbert.analysis.spread import Spread, say_spread
-from s3prl_aalbert.analysis.summary import full_rows
+from s3prl_aalbert.config import ModelConfig, TransformerConfig
+from s3prl_aalbert.downstream.results import RunnerOptions
+from s3prl_aalbert.report.describe import Repeat, describe_setting
+from s3prl_aalbert.report.models import describe_config, model_key, natural_order
+from s3prl_aalbert.report.sections import describe_errors
+from s3prl_aalbert.report.summary import Scores, full_rows
+from s3prl_aalbert.report.write import Summary, summarise_runs
 
 
 def rows_by_setting(summary: Summary) -> dict[tuple[str, str, str], Any]:
     return {(row.task, row.model.label, row.setting): row for row in summary.rows}
 
 
-def test_mean_and_spread_agree_with_numbers_worked_out_by_hand() -> None:
-    spread = Spread.of([0.50, 0.53, 0.59])
-    assert spread.mean == pytest.approx(0.54)
-    assert (spread.low, spread.high, spread.count) == (0.50, 0.59, 3)
-    assert spread.std == pytest.approx(0.0021**0.5)  # (0.04^2 + 0.01^2 + 0.05^2) / 2
-    assert spread.percent() == "54.0 [50.0-59.0]"
-    assert Spread.of([0.25]).percent() == "25.0"
-    assert Spread.of([0.25]).std == 0
+def scores(*values: float) -> Scores:
+    """Return scores of seeds 0, 1, ... on one split."""
+    return Scores({Repeat(str(seed), ""): value for seed, value in enumerate(values)})
+
+
+def test_mean_and_standard_error_agree_with_numbers_worked_out_by_hand() -> None:
+    found = scores(0.50, 0.53, 0.59)
+    assert found.mean == pytest.approx(0.54)
+    assert found.error == pytest.approx((0.0021 / 3) ** 0.5)  # variance (0.04^2 + 0.01^2 + 0.05^2) / 2
+    assert found.percent() == "54.0 ± 2.6" and found.repeats() == "3 seeds"
+    assert scores(0.25).percent() == "25.0" and scores(0.25).error is None
+
+
+def test_differences_are_paired_seed_by_seed() -> None:
+    """0.04 and 0.06, whose mean is 0.05 and whose standard error is 0.01, however far apart the seeds are."""
+    model, features = scores(0.54, 0.86, 0.99), scores(0.50, 0.80)
+    paired = model.less(features)
+    assert paired.mean == pytest.approx(0.05) and paired.error == pytest.approx(0.01)
+    other_seeds = Scores({Repeat("7", ""): 0.5})
+    assert not model.less(other_seeds).values
+
+
+def test_a_model_is_compared_with_features_and_with_itself_before_training(tmp_path: Path) -> None:
+    ckpt = write_release(tmp_path / "model", "aalbert_small")
+    upstreams: dict[str, tuple[dict[str, Any], tuple[float, float]]] = {
+        "model": ({"upstream": "aalbert_local", "ckpt": ckpt}, (0.60, 0.70)),
+        "untrained": ({"upstream": "aalbert_3l", "model_config": "aalbert_small"}, (0.55, 0.63)),
+        "another": ({"upstream": "aalbert_3l"}, (0.1, 0.1)),
+        "cmvn": ({"upstream": "aalbert_features"}, (0.3, 0.4)),
+        "plain": ({"upstream": "aalbert_features", "selection": "no_cmvn"}, (0.50, 0.58)),
+    }
+    for name, (options, tests) in upstreams.items():
+        for seed, test in enumerate(tests):
+            write_results(tmp_path / f"{name}{seed}", test=test, seed=seed, **options)
+    table = summarise_runs([tmp_path]).table()
+    (line,) = (line for line in table.splitlines() if "AALBERT, 3 shared layers of 256  " in line)
+    assert "65.0 ± 5.0       +11.0 ± 1.0     +6.0 ± 1.0" in line
+    (line,) = (line for line in table.splitlines() if "AALBERT, 3 shared layers of 256, untrained" in line)
+    assert "59.0 ± 4.0       +5.0 ± 0.0" in line and "+6.0" not in line
 
 
 def test_seeds_make_one_row_and_settings_make_several(tmp_path: Path) -> None:
@@ -39,13 +70,14 @@ def test_seeds_make_one_row_and_settings_make_several(tmp_path: Path) -> None:
     write_results(tmp_path / "ft", upstream="aalbert_local", ckpt=ckpt, test=0.7, trainable=True)
     write_results(tmp_path / "fbank", upstream="fbank", test=0.4, majority=0.11)
     rows = rows_by_setting(summarise_runs([tmp_path]))
+    label = "AALBERT, 3 shared layers of 768"
     assert set(rows) == {
-        ("phonemes", "aalbert_3l", "weighted sum with layer 0"),
-        ("phonemes", "aalbert_3l", "fine-tuned, weighted sum with layer 0"),
+        ("phonemes", label, "weighted sum with layer 0"),
+        ("phonemes", label, "fine-tuned, weighted sum with layer 0"),
         ("phonemes", "fbank", "as they are"),
     }
-    row = rows["phonemes", "aalbert_3l", "weighted sum with layer 0"]
-    assert row.test == Spread.of([0.50, 0.53, 0.59])
+    row = rows["phonemes", label, "weighted sum with layer 0"]
+    assert row.test == scores(0.50, 0.53, 0.59)
     assert row.others["per"].mean == pytest.approx(0.46)
     assert rows["phonemes", "fbank", "as they are"].majority == pytest.approx(0.11)
 
@@ -55,18 +87,18 @@ def test_folds_and_split_seeds_are_repetitions_but_other_keys_are_not(tmp_path: 
         write_results(tmp_path / f"f{fold}", datarc={"fold": fold, "num_folds": 4, "split_seed": fold}, test=0.5)
     write_results(tmp_path / "wide", modelrc={"classifier": "2-hidden"}, datarc={"fold": 0, "num_folds": 4}, test=0.6)
     rows = rows_by_setting(summarise_runs([tmp_path]))
-    assert {key[2]: row.test.count for key, row in rows.items()} == {
+    assert {key[2]: row.test.splits for key, row in rows.items()} == {
         "as they are, classifier=linear": 4,
         "as they are, classifier=2-hidden": 1,
     }
 
 
-def test_a_copied_run_does_not_shrink_the_spread(tmp_path: Path) -> None:
+def test_a_copied_run_does_not_shrink_the_error(tmp_path: Path) -> None:
     write_results(tmp_path / "a", seed=1, test=0.5)
     write_results(tmp_path / "b", seed=2, test=0.6)
     write_results(tmp_path / "c", seed=2, test=0.6)
     summary = summarise_runs([tmp_path])
-    assert [row.test.count for row in summary.rows] == [2]
+    assert [row.test.seeds for row in summary.rows] == [2]
     assert [item.folder.name for item in summary.skipped] == ["c"]
     assert "same experiment and seed as" in summary.skipped[0].reason
 
@@ -116,7 +148,7 @@ def test_shares_of_labels_are_rows_of_their_own_and_the_table_shows_the_largest(
     ],
 )
 def test_settings_in_words(args: dict[str, Any], words: str) -> None:
-    assert describe_setting({"upstream": "aalbert_local", **args}) == words
+    assert describe_setting(RunnerOptions(**{"upstream": "aalbert_local", **args})) == words
 
 
 @pytest.mark.parametrize(
@@ -152,14 +184,14 @@ def test_weights_that_come_with_the_package_are_pretrained_models(tmp_path: Path
         write_results(tmp_path / name, upstream=name)
     models = {model.label: (model.parameters, model.description) for model in summarise_runs([tmp_path]).models}
     assert models == {
-        "untrained aalbert_6l": (
+        "AALBERT, 6 shared layers of 768, untrained": (
             7_458_816,
             "AALBERT-6L, hidden size 768, 30 ms a token; untrained, random weights",
         ),
         "aalbert_tiny": (977_152, "AALBERT-3L, hidden size 256, 30 ms a token; pre-trained"),
-        "aalbert": (2_150_784, "AALBERT-6L, hidden size 384, 30 ms a token; pre-trained"),
+        "aalbert_units": (2_150_784, "AALBERT-6L, hidden size 384, 30 ms a token; pre-trained"),
     }
-    assert list(models) == ["untrained aalbert_6l", "aalbert_tiny", "aalbert"]
+    assert list(models) == ["AALBERT, 6 shared layers of 768, untrained", "aalbert_tiny", "aalbert_units"]
 
 
 SMALL_ARCH = "hidden_size: 64\nnum_hidden_layers: 2\nnum_attention_heads: 1\nintermediate_size: 256\n"
@@ -175,18 +207,35 @@ def test_sub_networks_of_a_supernet_are_models_of_their_own(tmp_path: Path) -> N
         write_results(tmp_path / "runs" / f"small{seed}", upstream="aalbert_local", **cut)
     models = {model.label: model for model in summarise_runs([tmp_path / "runs"]).models}
     assert {label: model.parameters for label, model in models.items()} == {
-        "supernet small (AALBERT-2L)": 80_896,
-        "supernet (AALBERT-3L)": 913_408,
+        "AALBERT, 2 shared layers of 64": 80_896,
+        "AALBERT, 3 shared layers of 256": 913_408,
     }
-    assert models["supernet small (AALBERT-2L)"].description.startswith("AALBERT-2L, hidden size 64")
+    assert models["AALBERT, 2 shared layers of 64"].description.startswith("AALBERT-2L, hidden size 64")
 
 
-def test_models_in_folders_of_the_same_name_get_longer_labels(tmp_path: Path) -> None:
+def test_models_of_the_same_shape_are_told_apart_by_the_end_of_their_path(tmp_path: Path) -> None:
     for name in ("one", "two"):
         ckpt = write_release(tmp_path / name / "pretrain", "aalbert_6l")
         write_results(tmp_path / "runs" / name, upstream="aalbert_local", ckpt=ckpt)
+    ckpt = write_release(tmp_path / "other", "mockingjay_3l")
+    write_results(tmp_path / "runs" / "other", upstream="aalbert_local", ckpt=ckpt)
+    same = "AALBERT, 6 shared layers of 768"
     labels = [model.label for model in summarise_runs([tmp_path / "runs"]).models]
-    assert labels == ["one/pretrain (AALBERT-6L)", "two/pretrain (AALBERT-6L)"]
+    assert labels == [f"{same} (one/pretrain)", f"{same} (two/pretrain)", "Mockingjay, 3 layers of 768"]
+
+
+@pytest.mark.parametrize(
+    ("transformer", "words"),
+    [
+        ({"num_hidden_layers": 6, "share_layer": True}, "AALBERT, 6 shared layers of 768"),
+        ({"num_hidden_layers": 6, "share_layer": False}, "Mockingjay, 6 layers of 768"),
+        ({"num_hidden_layers": 6, "num_hidden_groups": 6}, "Mockingjay, 6 layers of 768"),
+        ({"num_hidden_layers": 6, "num_hidden_groups": 2}, "AALBERT, 6 layers of 768 in 2 groups"),
+        ({"num_hidden_layers": 1}, "AALBERT, 1 layer of 768"),
+    ],
+)
+def test_a_configuration_in_words(transformer: dict[str, Any], words: str) -> None:
+    assert describe_config(ModelConfig(TransformerConfig(**transformer))) == words
 
 
 def test_a_relative_checkpoint_is_found_from_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +256,13 @@ def test_models_come_features_first_then_by_size_and_depth(tmp_path: Path) -> No
     write_results(tmp_path / "runs" / "z", upstream="aalbert_features")
     write_results(tmp_path / "runs" / "y", upstream="aalbert_3l")
     labels = [model.label for model in summarise_runs([tmp_path / "runs"]).models]
-    assert labels == ["input features", "untrained aalbert_3l", "aalbert_3l", "aalbert_12l", "mockingjay_3l"]
+    assert labels == [
+        "input features",
+        "AALBERT, 3 shared layers of 768, untrained",
+        "AALBERT, 3 shared layers of 768",
+        "AALBERT, 12 shared layers of 768",
+        "Mockingjay, 3 layers of 768",
+    ]
     assert sorted(["a12", "a3", "a"], key=natural_order) == ["a", "a3", "a12"]
 
 
@@ -219,29 +274,27 @@ def test_a_packaged_configuration_is_not_a_folder_of_that_name(tmp_path: Path) -
             tmp_path / name / "untrained", upstream="aalbert_6l", model_config="aalbert_6l_7h", seed=len(name)
         )
     (model,) = summarise_runs([tmp_path]).models
-    assert (model.label, model.parameters) == ("untrained aalbert_6l_7h", 7_458_816)
+    assert (model.label, model.parameters) == ("AALBERT, 6 shared layers of 768, untrained", 7_458_816)
 
 
 def test_other_settings_of_the_training_are_other_experiments(tmp_path: Path) -> None:
     """Neither dropped as a repetition nor averaged as a seed."""
     for name, lr, steps, seed in (("a", 1e-3, 100, 0), ("b", 1e-5, 100, 0), ("c", 1e-3, 500, 1)):
-        folder = write_results(tmp_path / name, test=0.5, seed=seed, history=[(steps, 0.5)])
-        config = {"optimizer": {"name": "AdamW", "lr": lr}, "runner": {"total_steps": steps, "eval_step": steps}}
-        (folder / "config_2026.yaml").write_text(yaml.safe_dump(config))
-    write_results(tmp_path / "d", seed=0, history=[(100, 0.5)])
-    (tmp_path / "d" / "args_2026.yaml").write_text("upstream_feature_normalize: true\n")
+        training = {"optimizer": {"name": "AdamW", "lr": lr}, "runner": {"total_steps": steps, "eval_step": steps}}
+        write_results(tmp_path / name, test=0.5, seed=seed, history=[(steps, 0.5)], training=training)
+    write_results(tmp_path / "d", seed=0, history=[(100, 0.5)], upstream="wav2vec2", normalize=True)
+    write_results(tmp_path / "e", seed=0, history=[(100, 0.5)], upstream="wav2vec2")
     summary = summarise_runs([tmp_path])
-    assert not summary.skipped and [row.test.count for row in summary.rows] == [1, 1, 1, 1]
+    assert not summary.skipped and [row.test.seeds for row in summary.rows] == [1] * 5
     settings = {row.runs[0].folder.name: row.setting for row in summary.rows}
-    assert settings["a"] == "as they are, lr=0.001, name=AdamW, total_steps=100"
-    assert len(set(settings.values())) == 4
+    assert settings["a"] == "as they are, lr=0.001, total_steps=100"
+    assert len(set(settings.values())) == 5
 
 
 def test_probing_with_another_training_is_another_experiment(tmp_path: Path) -> None:
     for name, lr in (("a", 1e-3), ("b", 1e-5)):
-        write_probes(tmp_path / name, [("phone", 1, "linear", 0.6, 0.5)])
-        (tmp_path / name / "args_2026.yaml").write_text("upstream: wav2vec2\nseed: 1\n")
-        (tmp_path / name / "config_2026.yaml").write_text(yaml.safe_dump({"optimizer": {"lr": lr}}))
+        training = {"optimizer": {"lr": lr}}
+        write_probe_run(tmp_path / name, [("phone", 1, "linear", 0.6, 0.5)], upstream="wav2vec2", training=training)
     assert [row.task for row in summarise_runs([tmp_path]).probes] == ["phone (lr=0.001)", "phone (lr=1e-05)"]
 
 
@@ -249,35 +302,21 @@ def test_the_other_tasks_settings_do_not_matter_to_a_probe(tmp_path: Path) -> No
     """`aalbert probe --task phone` has the speaker task's section in its configuration, too."""
     for name, task in (("a", "phone,speaker"), ("b", "phone")):
         rows = [(task, 1, "linear", 0.6, 0.5) for task in task.split(",")]
-        content = {"format": 1, "args": {"upstream": name}, "history": []}
-        content["config"] = {"datarc": {"phone": {"audio": "x"}, "speaker": {"audio": name}}}
-        folder = write_probes(tmp_path / name, rows)
-        (folder / "results.json").write_text(json.dumps(content))
+        sections = {"phone": {"audio": "x"}, "speaker": {"audio": name}}
+        write_probe_run(tmp_path / name, rows, upstream=name, datarc=sections)
     assert sorted({row.task for row in summarise_runs([tmp_path]).probes}) == ["phone", "speaker"]
-
-
-def test_an_evaluation_does_not_change_what_a_run_was_trained_with(tmp_path: Path) -> None:
-    for seed in range(2):
-        folder = write_results(tmp_path / str(seed), seed=seed)
-        content = json.loads((folder / "results.json").read_text())
-        content["training"] = {"optimizer": {"lr": 0.1}, "runner": {"precision": "bf16"}}
-        (folder / "results.json").write_text(json.dumps(content))
-    (folder / "config_2027.yaml").write_text(yaml.safe_dump({"runner": {"precision": "fp32"}}))
-    (row,) = summarise_runs([tmp_path]).rows
-    assert row.test.count == 2
 
 
 def test_how_stress_is_folded_makes_another_task(tmp_path: Path) -> None:
     for fold_stress in (True, False):
         write_results(tmp_path / str(fold_stress), datarc={"fold_stress": fold_stress}, classes=40 + fold_stress)
-    assert [row.test.repetitions() for row in summarise_runs([tmp_path]).rows] == ["1", "1"]
+    assert [row.test.repeats() for row in summarise_runs([tmp_path]).rows] == ["1 seed", "1 seed"]
 
 
 def test_probing_runs_may_share_the_probes_out(tmp_path: Path) -> None:
     rows = [("phone", 1, "linear", 0.6, 0.5), ("phone", 1, "2-hidden", 0.7, 0.6)]
     for name, own in (("a", rows[:1]), ("b", rows[1:]), ("again", rows[1:])):
-        write_probes(tmp_path / name, own)
-        (tmp_path / name / "args_2026.yaml").write_text("upstream: wav2vec2\nseed: 1\n")
+        write_probe_run(tmp_path / name, own, upstream="wav2vec2")
     summary = summarise_runs([tmp_path])
     assert {row.classifier: row.test.mean for row in summary.probes} == {"linear": 0.5, "2-hidden": 0.6}
     assert [item.folder.name for item in summary.skipped] == ["b"] and len(summary.runs.probing) == 2
@@ -288,59 +327,66 @@ def test_probes_are_averaged_and_the_best_layer_is_chosen_on_dev(tmp_path: Path)
     first = [("phone", 1, "linear", 0.60, 0.50), ("phone", 2, "linear", 0.50, 0.70)]
     second = [("phone", 1, "linear", 0.64, 0.54), ("phone", 2, "linear", 0.54, 0.74)]
     for seed, rows in enumerate((first, second)):
-        folder = write_probes(tmp_path / str(seed), rows)
-        (folder / "args_2026.yaml").write_text(f"upstream: wav2vec2\nseed: {seed}\n")
+        write_probe_run(tmp_path / str(seed), rows, upstream="wav2vec2", seed=seed)
     summary = summarise_runs([tmp_path])
-    layers = {row.layer: (row.dev.mean, row.test.mean, row.test.count) for row in summary.probes}
+    layers = {row.layer: (row.dev.mean, row.test.mean, row.test.seeds) for row in summary.probes}
     assert layers == {
         1: (pytest.approx(0.62), pytest.approx(0.52), 2),
         2: (pytest.approx(0.52), pytest.approx(0.72), 2),
     }
     (line,) = [line for line in summary.table().splitlines() if "wav2vec2" in line]
-    assert line.split() == ["phone", "wav2vec2", "linear", "1", "62.0", "[60.0-64.0]", "52.0", "[50.0-54.0]"]
+    assert line.split() == ["wav2vec2", "phone", "linear", "1", "52.0", "±", "2.0", "62.0", "±", "2.0"]
 
 
-def test_spread_is_over_seeds_with_folds_averaged_first(tmp_path: Path) -> None:
-    accuracies = {1: (0.4, 0.6), 2: (0.5, 0.8)}  # seeds of two folds: means 0.5 and 0.65
+def test_the_error_is_over_splits_with_seeds_averaged_first(tmp_path: Path) -> None:
+    accuracies = {1: (0.4, 0.6), 2: (0.5, 0.8)}  # seeds of two folds: the folds have means 0.45 and 0.7
     for seed, folds in accuracies.items():
         for fold, test in enumerate(folds):
             write_results(tmp_path / f"{seed}-{fold}", datarc={"fold": fold, "num_folds": 2}, seed=seed, test=test)
     (row,) = summarise_runs([tmp_path]).rows
-    assert (row.test.mean, row.test.low, row.test.high) == pytest.approx((0.575, 0.5, 0.65))
-    assert row.test.repetitions() == "2 x 2 folds" and row.test.percent() == "57.5 [50.0-65.0]"
+    assert dict(row.test.parts) == {"fold=0": pytest.approx(0.45), "fold=1": pytest.approx(0.7)}
+    assert row.test.percent() == "57.5 ± 12.5" and row.test.repeats() == "2 seeds, 2 splits"
     assert len(row.runs) == 4
     shutil.rmtree(tmp_path / "2-1")
     (row,) = summarise_runs([tmp_path]).rows
-    assert row.test.repetitions() == "2 x up to 2 folds", "said where a fold is missing"
-    shutil.rmtree(tmp_path / "2-0")
+    assert dict(row.test.parts) == {"fold=0": pytest.approx(0.45), "fold=1": pytest.approx(0.6)}
+    shutil.rmtree(tmp_path / "1-1")
     (row,) = summarise_runs([tmp_path]).rows
-    assert row.test.repetitions() == "1 x 2 folds" and row.test.percent() == "50.0 [40.0-60.0]"
+    assert row.test.repeats() == "2 seeds" and row.test.percent() == "45.0 ± 5.0", "over seeds where the fold is one"
 
 
-def test_captions_say_what_the_whiskers_are() -> None:
-    one, seeds = Spread.of([0.5]), Spread.of([0.5, 0.6])
-    folds = Spread(0.5, 0.4, 0.6, 0.1, 2, seeds=1, folds=2)
-    both = Spread(0.5, 0.4, 0.6, 0.1, 2, seeds=2, folds=2)
-    assert say_spread([one]) == "One run each: no spread."
-    assert say_spread([one, seeds]) == "Means over seeds, whiskers reach from the lowest to the highest seed."
-    assert say_spread([both]).endswith("Folds are averaged first.")
-    assert say_spread([folds], "bands reach").endswith("its folds take the place of seeds.")
+def test_each_seed_may_have_a_split_of_its_own(tmp_path: Path) -> None:
+    for seed, (test, features) in enumerate(((0.5, 0.4), (0.7, 0.5), (0.9, 0.6))):
+        for name, upstream, value in (("a", "wav2vec2", test), ("f", "fbank", features)):
+            write_results(tmp_path / f"{name}{seed}", upstream=upstream, datarc={"fold": seed}, seed=seed, test=value)
+    table = summarise_runs([tmp_path]).table()
+    (line,) = (line for line in table.splitlines() if "wav2vec2" in line)
+    assert "70.0 ± 11.5" in line and "+20.0 ± 5.8" in line and line.endswith("3 seeds, 3 splits")
+
+
+def test_captions_explain_the_whiskers() -> None:
+    splits = Scores({Repeat("1", f"fold={fold}"): 0.5 + fold / 10 for fold in range(2)})
+    assert describe_errors([scores(0.5)]) == "Each value is of one run, so that no standard error is known."
+    assert describe_errors([scores(0.5), scores(0.5, 0.6)], "bands reach") == (
+        "Each value is the mean over seeds; bands reach one standard error to either side."
+    )
+    assert describe_errors([splits, scores(0.5, 0.6)]).startswith(
+        "Each value is the mean over splits (seeds are averaged first) or seeds;"
+    )
 
 
 def test_probing_runs_that_differ_are_not_seeds_of_one(tmp_path: Path) -> None:
     def run(name: str, test: float, seed: int = 0, fold: int = 0, hidden_size: int = 8) -> None:
-        folder = write_probes(tmp_path / name, [("phone", 1, "linear", test, test)])
-        write_results(
-            folder, "aalbert_probe", seed=seed, datarc={"phone": {"fold": fold}}, modelrc={"hidden_size": hidden_size}
-        )
+        options: dict[str, Any] = {"datarc": {"phone": {"fold": fold}}, "modelrc": {"hidden_size": hidden_size}}
+        write_probe_run(tmp_path / name, [("phone", 1, "linear", test, test)], seed=seed, **options)
 
     run("a", 0.4, seed=1)
     run("b", 0.6, seed=1, fold=1)
-    run("c", 0.7, seed=2)
-    run("copy", 0.7, seed=2)
+    run("c", 0.8, seed=2)
+    run("copy", 0.8, seed=2)
     summary = summarise_runs([tmp_path])
     (row,) = summary.probes
-    assert (row.test.mean, row.test.repetitions()) == (pytest.approx(0.6), "2 x up to 2 folds")
+    assert (row.test.mean, row.test.repeats()) == (pytest.approx(0.6), "2 seeds, 2 splits")
     assert [item.folder.name for item in summary.skipped] == ["copy"]
     run("wide", 0.9, hidden_size=16)
     tasks = {row.task: row.test.mean for row in summarise_runs([tmp_path]).probes}

@@ -6,28 +6,32 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from report_runs import write_probes, write_results
+from report_runs import write_probe_run, write_results
 
-from s3prl_aalbert.analysis import rows
-from s3prl_aalbert.analysis.rows import Row, measure, read_rows, write_rows
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.config import find_config
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.experiments import recorded as rows
+from s3prl_aalbert.experiments.recorded import Row, measure, read_rows, write_rows
 from s3prl_aalbert.toolkit import sweep_runner
 from s3prl_aalbert.toolkit.sweep import SweepRun, load_sweep
 
 IDENTITY = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
 
 
-def test_mean_and_range_over_seeds_in_percent(tmp_path: Path) -> None:
-    cells = {f"phone/ws/a/seed{n}": write_results(tmp_path / f"a{n}", test=t) for n, t in enumerate((0.5, 0.6, 0.625))}
+def test_every_seed_of_a_metric_is_kept_in_percent(tmp_path: Path) -> None:
+    cells = {
+        f"phone/ws/a/seed{n}": write_results(tmp_path / f"a{n}", test=t, per=0.9)
+        for n, t in enumerate((0.5, 0.6, 0.625))
+    }
     probes = [("phone", 0, "linear", 0.9, 0.25), ("phone", 1, "linear", 0.9, 0.75)]
-    cells["probe/layers/a/seed0"] = write_probes(tmp_path / "p", probes)
-    found = [(r.row, r.metric, r.mean, r.low, r.high, r.seeds) for r in measure(cells)]
+    cells["probe/layers/a/seed0"] = write_probe_run(tmp_path / "p", probes)
+    found = [(r.row, r.metric, dict(r.values)) for r in measure(cells)]
     assert found == [
-        ("phone/ws/a", "accuracy", 57.5, 50.0, 62.5, 3),
-        ("probe/layers/a", "phone, layer 0, linear", 25.0, 25.0, 25.0, 1),
-        ("probe/layers/a", "phone, layer 1, linear", 75.0, 75.0, 75.0, 1),
+        ("phone/ws/a", "accuracy", {"seed0": 50.0, "seed1": 60.0, "seed2": 62.5}),
+        ("phone/ws/a", "phone error", {"seed0": 90.0, "seed1": 90.0, "seed2": 90.0}),
+        ("probe/layers/a", "phone, layer 0, linear", {"seed0": 25.0}),
+        ("probe/layers/a", "phone, layer 1, linear", {"seed0": 75.0}),
     ]
 
 
@@ -35,8 +39,8 @@ def test_a_run_without_figures_costs_its_own_row_alone(tmp_path: Path, caplog: p
     (tmp_path / "asr").mkdir()
     (tmp_path / "asr" / "args_2026.yaml").write_text("upstream: fbank\n")  # a task of S3PRL's, which writes no figures
     cells = {"asr/ws/a/seed0": tmp_path / "asr", "phone/ws/a/seed0": write_results(tmp_path / "a", test=0.5)}
-    assert [row.row for row in measure(cells)] == ["phone/ws/a"]
-    assert f"{tmp_path / 'asr'}: left out of the rows: no results.json" in caplog.text
+    assert {row.row for row in measure(cells)} == {"phone/ws/a"}
+    assert f"{tmp_path / 'asr'}: not among the rows: results.json is damaged" in caplog.text
 
 
 def test_the_version_is_not_the_commit_of_a_repository_around_the_package(
@@ -57,9 +61,15 @@ def test_the_version_is_not_the_commit_of_a_repository_around_the_package(
 
 
 def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
-    written = [Row("a/b/c", "accuracy", 57.5, 50.0, 62.5, 3, "a machine, 2 threads", "abc")]
+    """Of 50, 60 and 62.5 the mean is 57.5 and the standard error 3.82."""
+    values = {"seed1": 50.0, "seed2": 60.0, "seed3": 62.5}
+    written = [
+        Row("a/b/c", "accuracy", values, "a machine, 2 threads", "abc"),
+        Row("d/e/f", "accuracy", {"seed1": 1.0}),
+    ]
     write_rows(written, tmp_path / "x.csv")
     assert read_rows(tmp_path / "x.csv") == written
+    assert "57.50,3.82,seed1=50 seed2=60 seed3=62.5" in (tmp_path / "x.csv").read_text()
     (tmp_path / "y.csv").write_text("row,metric\na,b\n")
     with pytest.raises(AalbertError, match=r"y\.csv: is no table of rows"):
         read_rows(tmp_path / "y.csv")
@@ -80,14 +90,17 @@ def test_every_recorded_row_is_a_row_of_its_sweep() -> None:
 def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Record one row of the small sweep; runs are made up instead of run."""
     folder = tmp_path / "recorded"
-    write_rows([Row("phone/weighted_sum/aalbert_3l", "accuracy", 40.0, 39.0, 41.0, 3, "m", "v")], folder / "small.csv")
+    write_rows(
+        [Row("phone/weighted_sum/aalbert_3l", "accuracy", {f"seed{n}": 38.0 + n for n in (1, 2, 3)}, "m", "v")],
+        folder / "small.csv",
+    )
     monkeypatch.setattr(rows, "RECORDED", folder)
 
     def pretend(running: dict) -> tuple[SweepRun, str]:
         run = next(iter(running))
         del running[run]
         if run.cell:
-            write_results(run.expdir, test=0.5)
+            write_results(run.expdir, test=0.5 + int(run.name[-1]) / 100)
         run.record(done=True)
         return run, ""
 
@@ -103,7 +116,8 @@ def test_a_row_is_run_with_what_it_needs_and_compared(
     row = "phone/weighted_sum/aalbert_3l"
     assert main(["reproduce", f"small/{row}", "--data", str(tmp_path), "-p", str(out)]) == 0
     shown = capsys.readouterr().out
-    assert "40.0 (39.0 to 41.0, 3 seeds)" in shown and "50.0 (50.0 to 50.0, 3 seeds)" in shown
+    assert "40.0 ± 0.6" in shown and "51.0 ± 0.6" in shown
+    assert "+12.0 ± 0.0" in shown, "paired: seeds 1 and 2 are in both"
     assert {str(p.parent.relative_to(out)) for p in out.rglob("sweep.json")} == {
         "pretrain/aalbert_3l_crops",
         "pretrain/aalbert_3l",

@@ -21,7 +21,8 @@ from s3prl_aalbert.downstream.audio_dataset import check_paths
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.phone.expert import DownstreamExpert as PhoneExpert
 from s3prl_aalbert.downstream.phone.expert import collapse, edit_distance
-from s3prl_aalbert.downstream.results import Results
+from s3prl_aalbert.downstream.recorder import Recorder
+from s3prl_aalbert.downstream.results import BestStep, RunResults
 from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data
 from s3prl_aalbert.downstream.speaker.frame import DownstreamExpert as FrameExpert
 from s3prl_aalbert.downstream.speaker.utterance import DownstreamExpert as UtteranceExpert
@@ -214,34 +215,39 @@ def test_speaker_tasks_ignore_how_batches_are_composed(corpus: Path, tmp_path: P
 # ----------------------------------------------------------------------------------------------- results
 
 
+def recorder(folder: Path, args: dict | None = None, config: dict | None = None, resume: bool = False) -> Recorder:
+    args = args or {}
+    return Recorder(folder, RunResults.started("t", args, config=config or {}), args, resume)
+
+
 def test_history_survives_a_resume_and_test_never_decides(tmp_path: Path) -> None:
-    first = Results(tmp_path, "t", {}, {}, resume=False)
+    first = recorder(tmp_path, resume=False)
     assert first.add("dev", 10, {"acc": 0.6}) and not first.add("test", 10, {"acc": 0.1})
     assert not first.add("dev", 20, {"acc": 0.5}) and not first.add("test", 20, {"acc": 0.9})
-    again = Results(tmp_path, "t", {}, {}, resume=True)
+    again = recorder(tmp_path, resume=True)
     assert not again.add("dev", 20, {"acc": 0.55}), "step 20 was done again after a resume from 10"
-    steps = [(h["step"], h["split"], h["metrics"]["acc"]) for h in again.content["history"]]
+    steps = [(h.step, h.split, h.metrics["acc"]) for h in again.results.history]
     assert steps == [(10, "dev", 0.6), (10, "test", 0.1), (20, "test", 0.9), (20, "dev", 0.55)]
-    assert again.content["best"] == {"step": 10, "dev": {"acc": 0.6}, "test": {"acc": 0.1}}
+    assert again.results.best == BestStep(10, {"acc": 0.6}, {"acc": 0.1})
 
 
 @pytest.mark.parametrize("later", [0.6, 0.5, 0.7])
 def test_what_a_killed_run_found_best_but_did_not_save_is_found_again(tmp_path: Path, later: float) -> None:
     """Dev is recorded before S3PRL saves dev-best.ckpt: the same step after a resume has to save it."""
-    killed = Results(tmp_path, "t", {}, {}, resume=False)
+    killed = recorder(tmp_path, resume=False)
     assert killed.add("dev", 60, {"acc": 0.3}) and killed.add("dev", 120, {"acc": 0.6})
-    again = Results(tmp_path, "t", {}, {}, resume=True)  # from states-60.ckpt
+    again = recorder(tmp_path, resume=True)  # from states-60.ckpt
     assert again.add("dev", 120, {"acc": later})
     assert not again.add("test", 120, {"acc": 0.2})
-    assert again.content["best"] == {"step": 120, "dev": {"acc": later}, "test": {"acc": 0.2}}
+    assert again.results.best == BestStep(120, {"acc": later}, {"acc": 0.2})
 
 
 def test_a_best_step_beyond_the_resumed_state_is_forgotten(tmp_path: Path) -> None:
     """Its weights may lie in dev-best.ckpt, so that an earlier step cannot be the best of what is kept."""
-    killed = Results(tmp_path, "t", {}, {}, resume=False)
+    killed = recorder(tmp_path, resume=False)
     for step, acc in ((60, 0.5), (120, 0.6), (180, 0.7)):
         killed.add("dev", step, {"acc": acc})
-    again = Results(tmp_path, "t", {}, {}, resume=True)  # from states-120.ckpt
+    again = recorder(tmp_path, resume=True)  # from states-120.ckpt
     again.add("train", 150, {"acc": 0.9})
     assert again.add("dev", 180, {"acc": 0.58}), "dev-best.ckpt is replaced"
     assert again.add("dev", 240, {"acc": 0.59}) and not again.add("dev", 300, {"acc": 0.55})
@@ -249,24 +255,24 @@ def test_a_best_step_beyond_the_resumed_state_is_forgotten(tmp_path: Path) -> No
 
 
 def test_evaluations_survive_a_resume(tmp_path: Path) -> None:
-    Results(tmp_path, "t", {}, {}, resume=False).add("dev", 10, {"acc": 0.5})
+    recorder(tmp_path, resume=False).add("dev", 10, {"acc": 0.5})
     args = {"mode": "evaluate", "init_ckpt": "dev-best.ckpt"}
-    Results(tmp_path, "t", args, {}, resume=True).add("test", 0, {"acc": 0.4})
-    Results(tmp_path, "t", {}, {}, resume=True).add("dev", 20, {"acc": 0.6})
+    recorder(tmp_path, args, resume=True).add("test", 0, {"acc": 0.4})
+    recorder(tmp_path, resume=True).add("dev", 20, {"acc": 0.6})
     (kept,) = json.loads((tmp_path / "results.json").read_text())["evaluations"]
     assert kept["checkpoint"] == "dev-best.ckpt" and kept["metrics"] == {"acc": 0.4}
 
 
 def test_evaluating_a_finished_run_leaves_its_history_alone(tmp_path: Path) -> None:
     """S3PRL's ``-m evaluate`` reports step 0."""
-    trained = Results(tmp_path, "t", {"seed": 3}, {"config": {"a": 1}}, resume=False)
+    trained = recorder(tmp_path, {"seed": 3}, {"a": 1})
     for step, acc in ((10, 0.4), (20, 0.6)):
         trained.add("dev", step, {"acc": acc})
         trained.add("test", step, {"acc": acc - 0.1})
     before = json.loads((tmp_path / "results.json").read_text())
     args = {"mode": "evaluate", "init_ckpt": "dev-best.ckpt", "seed": 9}
     for acc in (0.1, 0.2):  # a second evaluation replaces the first
-        evaluation = Results(tmp_path, "t", args, {"config": {"a": 2}}, resume=True)
+        evaluation = recorder(tmp_path, args, {"a": 2}, resume=True)
         assert not evaluation.add("test", 0, {"acc": acc})
     after = json.loads((tmp_path / "results.json").read_text())
     entry = {"checkpoint": "dev-best.ckpt", "step": None, "split": "test", "metrics": {"acc": 0.2}}

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from s3prl_aalbert.checkpoint import write_text
 from s3prl_aalbert.config import from_dict
 from s3prl_aalbert.downstream.alignments import answers_on_grid
 from s3prl_aalbert.downstream.audio_dataset import check_paths
 from s3prl_aalbert.downstream.classifier import ClassifierConfig
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.phone.dataset import PhoneLabels, load_phone_data
+from s3prl_aalbert.downstream.results import Confusion, write_csv
 from s3prl_aalbert.downstream.task import TaskData, TaskExpert, data_folder, majority_of
 
 
@@ -115,8 +112,7 @@ class DownstreamExpert(TaskExpert):
             return
         confusion = sum(records["confusion"])
         classes = self.data.classes
-        rows = [["", *classes]] + [[phone, *map(int, confusion[i])] for i, phone in enumerate(classes)]
-        write_csv(self.expdir / "confusion.csv", rows)
+        Confusion(classes, confusion).write(self.expdir)
         table = [["class", "frames", "acc"]]
         for i, phone in enumerate(classes):
             frames = int(confusion[i].sum())
@@ -127,13 +123,6 @@ class DownstreamExpert(TaskExpert):
 def phone_majority(data: TaskData) -> dict[str, float]:
     """Return the rate of the most frequent training phone on the 10 ms grid, by split."""
     return majority_of(data, lambda name: torch.from_numpy(data.label_of(name).grid))
-
-
-def write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> None:
-    """Write rows as CSV, atomically."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_text(path, text.getvalue())
 
 
 def collapse(labels: np.ndarray) -> list[int]:

@@ -26,16 +26,16 @@ from s3prl_aalbert.downstream.classes import KnowsClasses
 from s3prl_aalbert.downstream.classifier import CLASSIFIERS, build_classifier
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.phone.dataset import load_phone_data
-from s3prl_aalbert.downstream.phone.expert import phone_majority, write_csv
+from s3prl_aalbert.downstream.phone.expert import phone_majority
 from s3prl_aalbert.downstream.probe.batches import ChainedBatches, JointTrainingBatches
-from s3prl_aalbert.downstream.results import Results
+from s3prl_aalbert.downstream.recorder import Recorder
+from s3prl_aalbert.downstream.results import Evaluation, ModelFacts, ProbeResult, RunResults, write_probes
 from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data
 from s3prl_aalbert.downstream.speaker.expert import frame_majority
 from s3prl_aalbert.downstream.task import TaskData, data_folder, overlap_facts
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 
 TASKS = ("phone", "speaker")
-PROBES_FILE = "probes.csv"
 NOT_BY_TASK = {"train_batch_size", "eval_batch_size", "num_workers", "max_seconds"}
 """Keys of the tasks that would have no effect on probes."""
 NO_CLIPPING = 1e6
@@ -117,22 +117,20 @@ class DownstreamExpert(KnowsClasses):
         self.options = from_dict(BatchConfig, datarc, "downstream_expert.datarc")
         self.probes = _probes(config, len(self.layer_dims))
         self.models = nn.ModuleDict({_key(probe.name): self._build(probe, config.hidden_size) for probe in self.probes})
-        facts = {
-            "config": downstream_expert,
-            "data": {
+        classifier_params = sum(p.numel() for p in self.models.parameters())
+        args = {**kwargs, "upstream": str(kwargs.get("upstream")).removeprefix("aalbert_all_layers_of_")}
+        results = RunResults.started(
+            self.task,
+            args,
+            config=downstream_expert,
+            data={
                 task: {**data.counts, **overlap_facts(kwargs, data, (downstream_expert.get("datarc") or {}).get(task))}
                 for task, data in self.data.items()
             },
-            "model": {
-                "upstream_dim": upstream_dim,
-                "upstream_rate": self.rate,
-                "layer_dims": self.layer_dims,
-                "classifier_params": sum(p.numel() for p in self.models.parameters()),
-            },
-            "majority": {task: self._majority(task) for task in self.data},
-        }
-        args = {**kwargs, "upstream": str(kwargs.get("upstream")).removeprefix("aalbert_all_layers_of_")}
-        self.results = Results(self.expdir, self.task, args, facts, bool(kwargs.get("init_ckpt")))
+            model=ModelFacts(upstream_dim, self.rate, classifier_params, self.layer_dims),
+            majority={task: self._majority(task) for task in self.data},
+        )
+        self.recorder = Recorder(self.expdir, results, args, resume=bool(kwargs.get("init_ckpt")))
 
     def _load(self, task: str, values: dict | None, kwargs: Mapping[str, Any]) -> TaskData:
         where = f"downstream_expert.datarc.{task}"
@@ -259,31 +257,21 @@ class DownstreamExpert(KnowsClasses):
         accuracies = [value for key, value in metrics.items() if key.endswith("/acc")]
         metrics["acc"] = float(np.mean(accuracies))
         shown = f"mean accuracy of {len(accuracies)} probes {metrics['acc']:.4f}"
-        print(f"{self.task} {split} {self.results.place(global_step)}: {shown}")
-        self.results.add(split, global_step, metrics)
+        print(f"{self.task} {split} {self.recorder.place(global_step)}: {shown}")
+        self.recorder.add(split, global_step, metrics)
         self._write_table()
-        return ["dev-best.ckpt"] if split == "dev" and self.results.best_step == global_step and global_step else []
+        return ["dev-best.ckpt"] if split == "dev" and self.recorder.best_step == global_step and global_step else []
 
     def _write_table(self) -> None:
         """Write probes.csv: each probe's best step by its own dev accuracy, and the test accuracy of that step."""
-        rows: list[list[Any]] = [["task", "layer", "classifier", "dev_acc", "test_acc", "best_step", "params"]]
+        found = []
         for probe in self.probes:
-            best = best_of_probe(self.results.content["history"], probe.name)
+            best = best_of_probe(self.recorder.results.history, probe.name)
             if best is not None:
                 step, dev, test = best
                 params = sum(p.numel() for p in self.models[_key(probe.name)].parameters())
-                rows.append(
-                    [
-                        probe.task,
-                        probe.layer,
-                        probe.classifier,
-                        f"{dev:.6f}",
-                        "" if test is None else f"{test:.6f}",
-                        step,
-                        params,
-                    ]
-                )
-        write_csv(self.expdir / PROBES_FILE, rows)
+                found.append(ProbeResult(probe.task, probe.layer, probe.classifier, dev, test, step, params))
+        write_probes(self.expdir, found)
 
 
 @dataclass(frozen=True)
@@ -299,14 +287,14 @@ class BatchConfig:
         return loading_problems(self)
 
 
-def best_of_probe(history: Sequence[dict], name: str) -> tuple[int, float, float | None] | None:
+def best_of_probe(history: Sequence[Evaluation], name: str) -> tuple[int, float, float | None] | None:
     """Return (step, dev accuracy, test accuracy there) of a probe's best dev accuracy; the earliest of equals."""
     key = f"{name}/acc"
-    devs = [(h["step"], h["metrics"][key]) for h in history if h["split"] == "dev" and key in h["metrics"]]
+    devs = [(h.step, h.metrics[key]) for h in history if h.split == "dev" and key in h.metrics]
     if not devs:
         return None
     step, dev = max(devs, key=lambda item: (item[1], -item[0]))
-    tests = [h["metrics"].get(key) for h in history if h["split"] == "test" and h["step"] == step]
+    tests = [h.metrics.get(key) for h in history if h.split == "test" and h.step == step]
     return step, dev, tests[0] if tests else None
 
 

@@ -1,34 +1,38 @@
-"""Draws accuracies against parameters, labels, layers and steps: the paper's Figures 2, 3, 4 and 6."""
+"""Draws accuracies and layer weights: the paper's Figures 2, 3, 4 and 6."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from s3prl_aalbert.analysis.curves import Point, running_mean
-from s3prl_aalbert.analysis.settings import unique
-from s3prl_aalbert.analysis.spread import Spread
-from s3prl_aalbert.analysis.style import (
-    PANEL_WIDTH,
+from s3prl_aalbert.printable import figure_text
+from s3prl_aalbert.report.artefacts import Point
+from s3prl_aalbert.report.describe import unique
+from s3prl_aalbert.report.style import (
+    Layout,
     Look,
     Styles,
     add_legend,
-    error_lengths,
+    error_length,
     layer_axis,
     panels,
+    set_title,
     step_axis,
 )
-from s3prl_aalbert.analysis.summary import ProbeRow, ResultRow
-from s3prl_aalbert.printable import figure_text
+from s3prl_aalbert.report.summary import ProbeRow, ResultRow, Scores
 
+TEST, DEV = "test accuracy (%)", "dev accuracy (%)"
 PARAMETER_DODGE = 0.035
 """Points with the same number of parameters stand side by side, this share of the axis apart."""
 LAYER_DODGE = 0.09
 """The same for points of one layer, in layers."""
+BAR_HEIGHT = 0.38
+"""Inches of a bar with its name."""
 MARGIN = 1.6
 """Factor of free space at both ends of the parameter axis."""
 
@@ -54,10 +58,9 @@ def _by_panel(rows: Sequence[ResultRow]) -> dict[str, list[ResultRow]]:
     return grouped
 
 
-def _error_bar(axes: Axes, x: float, value: Spread, look: Look) -> None:
+def _error_bar(axes: Axes, x: float, value: Scores, look: Look) -> None:
     style = {key: value for key, value in look.items() if key != "linestyle"}
-    lengths = error_lengths(value.mean, value.low, value.high)
-    axes.errorbar([x], [100 * value.mean], yerr=lengths, elinewidth=1, ls="none", **style)
+    axes.errorbar([x], [100 * value.mean], yerr=error_length(value), elinewidth=1, ls="none", **style)
 
 
 def _dodge(index: int, count: int, step: float) -> float:
@@ -96,14 +99,14 @@ def _finish(figure: Figure, styles: Styles, rows: Sequence[ResultRow], lines: bo
 # ----------------------------------------------------------------------------- against parameters, Fig. 2
 
 
-def draw_against_parameters(rows: Sequence[ResultRow], styles: Styles) -> Figure:
+def draw_against_parameters(rows: Sequence[ResultRow], styles: Styles, layout: Layout) -> Figure:
     """Draw test accuracy against parameters, one panel a task; models without parameters are horizontal lines."""
     grouped = _by_task(rows)
-    figure, grid = panels(len(grouped))
+    figure, grid = panels(len(grouped), layout)
     for axes, (task, members) in zip(grid, grouped.items(), strict=True):
         _draw_task_against_parameters(axes, members, styles)
-        axes.set_title(figure_text(task))
-        axes.set_ylabel("test accuracy (%)")
+        set_title(axes, task)
+        axes.set_ylabel(TEST)
     return _finish(figure, styles, rows, lines=False)
 
 
@@ -141,7 +144,7 @@ def _parameter_axis(axes: Axes, sizes: Sequence[int]) -> None:
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_parameters(round(value))))
-    axes.set_xlabel("parameters")
+    axes.set_xlabel("parameters of the model")
 
 
 def format_parameters(count: int) -> str:
@@ -154,10 +157,10 @@ def format_parameters(count: int) -> str:
 # --------------------------------------------------------------------------------- against labels, Fig. 3
 
 
-def draw_against_labels(rows: Sequence[ResultRow], styles: Styles) -> Figure:
+def draw_against_labels(rows: Sequence[ResultRow], styles: Styles, layout: Layout) -> Figure:
     """Draw test accuracy against the share of labels, a panel for fixed and one for fine-tuned representations."""
     grouped = _by_panel(rows)
-    figure, grid = panels(len(grouped))
+    figure, grid = panels(len(grouped), layout)
     for axes, (task, members) in zip(grid, grouped.items(), strict=True):
         for model, setting in unique((row.model.label, row.setting) for row in members):
             line = [row for row in members if (row.model.label, row.setting) == (model, setting)]
@@ -168,8 +171,8 @@ def draw_against_labels(rows: Sequence[ResultRow], styles: Styles) -> Figure:
                 _error_bar(axes, 100 * row.fraction, row.test, look)
         _mark_majority(axes, members)
         _share_axis(axes, unique(100 * row.fraction for row in members))
-        axes.set_title(figure_text(task))
-        axes.set_ylabel("test accuracy (%)")
+        set_title(axes, task)
+        axes.set_ylabel(TEST)
     return _finish(figure, styles, rows, lines=True)
 
 
@@ -184,44 +187,43 @@ def _share_axis(axes: Axes, shares: Sequence[float]) -> None:
 # ----------------------------------------------------------------------------------------- speakers, Fig. 4
 
 
-def draw_speakers(rows: Sequence[ResultRow], styles: Styles) -> Figure:
-    """Draw test accuracy as bars, one panel a task, models and settings named at the side."""
+def draw_speakers(rows: Sequence[ResultRow], styles: Styles, layout: Layout) -> Figure:
+    """Draw test accuracy as bars, one panel a task, each bar below the name of its model and setting."""
     grouped = _by_task(rows)
     most = max(map(len, grouped.values()))
-    figure, grid = panels(len(grouped), columns=1, width=8.0, height=0.8 + 0.25 * most)
+    figure, grid = panels(len(grouped), layout, height=0.9 + BAR_HEIGHT * most)
     for axes, (task, members) in zip(grid, grouped.items(), strict=True):
         _draw_bars(axes, members, styles)
-        axes.set_title(figure_text(task))
-    grid[-1].set_xlabel("test accuracy (%), whiskers: lowest and highest seed; dotted: most frequent class")
+        set_title(axes, task)
+        axes.set_xlabel(TEST)
     return figure
 
 
 def _draw_bars(axes: Axes, rows: Sequence[ResultRow], styles: Styles) -> None:
     for position, row in enumerate(rows):
         mean, colour = 100 * row.test.mean, styles.model(row.model.label)["color"]
-        spread = error_lengths(row.test.mean, row.test.low, row.test.high)
-        axes.barh(position, mean, height=0.68, color=colour, alpha=0.85, xerr=spread, ecolor="0.2", capsize=2.5)
-        axes.annotate(
-            f"{mean:.1f}", (100 * row.test.high, position), xytext=(4, 0), textcoords="offset points", va="center"
-        )
+        axes.barh(position, mean, 0.36, color=colour, alpha=0.85, xerr=error_length(row.test), ecolor="0.2", capsize=2)
+        offset: dict[str, Any] = {"textcoords": "offset points", "va": "center"}
+        axes.annotate(f"{mean:.1f}", (100 * row.test.high, position), xytext=(4, 0), **offset)
+        name = figure_text(f"{row.model.label}, {row.setting}")
+        axes.annotate(name, (0, position - 0.34), xytext=(1, 0), fontsize=8, **offset)
         if row.majority is not None:
-            axes.plot([100 * row.majority] * 2, [position - 0.42, position + 0.42], color="black", linestyle=":")
-    names = [figure_text(f"{row.model.label}, {row.setting}") for row in rows]
-    axes.set_yticks(range(len(rows)), names, fontsize=8)
-    axes.invert_yaxis()
-    axes.set_xlim(0, min(112, 1.15 * max(100 * row.test.high for row in rows) + 1))
+            axes.plot([100 * row.majority] * 2, [position - 0.24, position + 0.24], color="black", linestyle=":")
+    axes.set_yticks([])
+    axes.set_ylim(len(rows) - 0.5, -0.7)
+    axes.set_xlim(0, 1.2 * max(100 * row.test.high for row in rows) + 1)
+    axes.set_xticks([tick for tick in axes.get_xticks() if tick <= 100])
     axes.grid(visible=False, axis="y")
 
 
 # ------------------------------------------------------------------------------------------ probing, Fig. 6
 
 
-def draw_probing(rows: Sequence[ProbeRow], styles: Styles) -> Figure:
+def draw_probing(rows: Sequence[ProbeRow], styles: Styles, layout: Layout) -> Figure:
     """Draw test accuracy by layer: a row of panels for each task, a column for each classifier."""
     tasks, classifiers = unique(row.task for row in rows), unique(row.classifier for row in rows)
-    figure, grid = panels(
-        len(tasks) * len(classifiers), columns=len(classifiers), width=2.9, height=2.7, sharex=True, sharey="row"
-    )
+    count, columns = len(tasks) * len(classifiers), len(classifiers)
+    figure, grid = panels(count, layout, columns, height=2.7, sharex=layout.columns > 1, sharey="row")
     places = [(task, classifier) for task in tasks for classifier in classifiers]
     for axes, (task, classifier) in zip(grid, places, strict=True):
         members = [row for row in rows if (row.task, row.classifier) == (task, classifier)]
@@ -233,10 +235,10 @@ def draw_probing(rows: Sequence[ProbeRow], styles: Styles) -> Figure:
             axes.plot([row.layer for row in line], [100 * row.test.mean for row in line], **look)
             for row in line:
                 _error_bar(axes, row.layer, row.test, look)
-        axes.set_title(figure_text(f"{task}: {classifier}"))
-        if classifier == classifiers[0]:
-            axes.set_ylabel("test accuracy (%)")
-        if task == tasks[-1]:
+        set_title(axes, f"{task}: {classifier}")
+        if classifier == classifiers[0] or layout.columns == 1:
+            axes.set_ylabel(TEST)
+        if task == tasks[-1] or layout.columns == 1:
             layer_axis(axes)
     add_legend(figure, styles.legend_handles(unique(row.model.label for row in rows), []))
     return figure
@@ -245,10 +247,12 @@ def draw_probing(rows: Sequence[ProbeRow], styles: Styles) -> Figure:
 # -------------------------------------------------------------------------------------------- layer weights
 
 
-def draw_layer_weights(weights: Sequence[tuple[ResultRow, Sequence[tuple[int, Spread]]]], styles: Styles) -> Figure:
+def draw_layer_weights(
+    weights: Sequence[tuple[ResultRow, Sequence[tuple[int, Scores]]]], styles: Styles, layout: Layout
+) -> Figure:
     """Draw the learned weight of each layer, one panel a task."""
     tasks = unique(row.task for row, _ in weights)
-    figure, grid = panels(len(tasks), width=PANEL_WIDTH if len(tasks) > 1 else 6.5)
+    figure, grid = panels(len(tasks), layout)
     for axes, task in zip(grid, tasks, strict=True):
         members = [pair for pair in weights if pair[0].task == task]
         for index, (row, layers) in enumerate(members):
@@ -257,10 +261,9 @@ def draw_layer_weights(weights: Sequence[tuple[ResultRow, Sequence[tuple[int, Sp
             axes.plot(moved, [100 * value.mean for _, value in layers], **{**look, "linewidth": 1})
             for x, (_, value) in zip(moved, layers, strict=True):
                 _error_bar(axes, x, value, look)
-        axes.set_title(figure_text(task))
+        set_title(axes, task)
         axes.set_ylim(0, 108 * max(value.high for _, layers in members for _, value in layers))
-        axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
-        axes.set_ylabel("weight")
+        axes.set_ylabel("share of the weighted sum (%)")
         layer_axis(axes)
     return _finish(figure, styles, [row for row, _ in weights], lines=True)
 
@@ -268,16 +271,16 @@ def draw_layer_weights(weights: Sequence[tuple[ResultRow, Sequence[tuple[int, Sp
 # ------------------------------------------------------------------------------------------ training curves
 
 
-def draw_dev_curves(curves: Sequence[tuple[ResultRow, Sequence[Point]]], styles: Styles) -> Figure:
-    """Draw dev accuracy by step, mean and range over seeds, panels as for the share of labels."""
+def draw_dev_curves(curves: Sequence[tuple[ResultRow, Sequence[Point]]], styles: Styles, layout: Layout) -> Figure:
+    """Draw dev accuracy by step, mean and standard error, panels as for the share of labels."""
     points_of = {id(row): points for row, points in curves}
     grouped = _by_panel([row for row, _ in curves])
-    figure, grid = panels(len(grouped))
+    figure, grid = panels(len(grouped), layout)
     for axes, (title, members) in zip(grid, grouped.items(), strict=True):
         for row in members:
             _draw_dev_curve(axes, points_of[id(row)], styles.both(row.model.label, row.setting))
-        axes.set_title(figure_text(title))
-        axes.set_ylabel("dev accuracy (%)")
+        set_title(axes, title)
+        axes.set_ylabel(DEV)
         step_axis(axes)
     return _finish(figure, styles, [row for row, _ in curves], lines=True)
 
@@ -287,34 +290,3 @@ def _draw_dev_curve(axes: Axes, points: Sequence[Point], look: Look) -> None:
     axes.plot(steps, [100 * point.value.mean for point in points], markevery=max(1, len(points) // 6), **look)
     low, high = ([100 * getattr(point.value, end) for point in points] for end in ("low", "high"))
     axes.fill_between(steps, low, high, color=look["color"], alpha=0.15, linewidth=0)
-
-
-def draw_pretraining(
-    scalars: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]], look_of: Callable[[str], Look]
-) -> Figure:
-    """Draw the losses of pre-training runs: training (smoothed, line) and dev (markers), and the learning rate."""
-    with_rate = any("lr" in values for values in scalars.values())
-    figure, grid = panels(2 if with_rate else 1)
-    for name, values in scalars.items():
-        look = look_of(name)
-        colour = look["color"]
-        if "loss" in values:
-            steps, losses = zip(*values["loss"], strict=True)
-            grid[0].plot(steps, losses, color=colour, alpha=0.25, linewidth=0.8)
-            grid[0].plot(steps, running_mean(losses), color=colour, linewidth=1.4)
-        if "dev_loss" in values:
-            steps, losses = zip(*values["dev_loss"], strict=True)
-            grid[0].plot(steps, losses, linestyle="--", linewidth=1, markeredgecolor="white", **look)
-        if "lr" in values:
-            steps, rates = zip(*values["lr"], strict=True)
-            grid[1].plot(
-                steps, rates, color=colour, linewidth=1.4, markevery=max(1, len(steps) // 6), marker=look["marker"]
-            )
-    grid[0].set_title("loss (line: training; dashed: dev)")
-    grid[0].set_ylabel("loss")
-    if with_rate:
-        grid[1].set_title("learning rate")
-        grid[1].ticklabel_format(axis="y", style="sci", scilimits=(-2, 4))
-    for axes in grid:
-        step_axis(axes)
-    return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +14,26 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from s3prl_aalbert.printable import figure_text
+from s3prl_aalbert.printable import LONGEST_IN_FIGURE, figure_text, printable
+from s3prl_aalbert.report.summary import Scores
 
-DPI = 160
-PANEL_WIDTH, PANEL_HEIGHT = 4.2, 3.4
-MAX_COLUMNS = 2
+PANEL_HEIGHT = 3.4
+LETTER = 0.072
+"""Inches that a letter of the figures takes, on average."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How wide a figure may be; each one is drawn for a screen and for a telephone."""
+
+    width: float
+    """Of the whole figure, in inches."""
+    columns: int
+    """Panels side by side, at most."""
+    dpi: int
+
+
+WIDE, NARROW = Layout(8.4, 2, 160), Layout(3.6, 1, 220)
 RC: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -71,45 +87,63 @@ class Styles:
 
     def legend_handles(self, models: Sequence[str], settings: Sequence[str], lines: bool = True) -> list[Line2D]:
         """Return legend entries: one for each model, and one for each setting where there are several."""
-        handles = [Line2D([], [], label=figure_text(name), linestyle="none", **self.model(name)) for name in models]
+        handles = [Line2D([], [], label=name, linestyle="none", **self.model(name)) for name in models]
         if len(settings) < 2:
             return handles
         for name in settings:
             look = self.setting(name)
             if not lines:
                 look["linestyle"] = "none"
-            handles.append(
-                Line2D([], [], label=figure_text(name), color="0.35", marker="o", markerfacecoloralt="white", **look),
-            )
+            handles.append(Line2D([], [], label=name, color="0.35", marker="o", markerfacecoloralt="white", **look))
         return handles
 
 
 def panels(
-    count: int, columns: int | None = None, width: float = PANEL_WIDTH, height: float = PANEL_HEIGHT, **share: Any
+    count: int, layout: Layout, columns: int | None = None, height: float = PANEL_HEIGHT, **share: Any
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure with ``count`` panels, row by row."""
-    columns = columns or min(count, MAX_COLUMNS)
+    """Return a figure with ``count`` panels, row by row; ``columns`` of them side by side where they have the room."""
+    columns = min(count, columns or layout.columns) if layout.columns > 1 else 1
     rows = math.ceil(count / columns)
-    figure = Figure(figsize=(max(width * columns, 6.0), height * rows), layout="constrained")
+    width = layout.width if columns > 1 or layout.columns == 1 else 0.75 * layout.width
+    figure = Figure(figsize=(width, height * rows), layout="constrained")
     FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(h_pad=0.1)  # type: ignore[union-attr,call-arg]
     grid = figure.subplots(rows, columns, squeeze=False, **share).flatten().tolist()
     for axes in grid[count:]:
         axes.set_axis_off()
     return figure, grid[:count]
 
 
+def set_title(axes: Axes, text: str) -> None:
+    """Give a panel its title, in as many lines as it takes."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    columns = axes.get_subplotspec().get_gridspec().ncols  # type: ignore[union-attr]
+    axes.set_title(wrapped(text, figure.get_figwidth() / columns))
+
+
+def wrapped(text: str, inches: float) -> str:
+    """Return text as a figure shows it, broken into lines of at most so many inches."""
+    shown = [printable(line, LONGEST_IN_FIGURE) for line in text.split("\n")]
+    letters = max(12, int(inches / LETTER))
+    return figure_text("\n".join(part for line in shown for part in textwrap.wrap(line, letters) or [line]))
+
+
 def add_legend(figure: Figure, handles: Sequence[Any]) -> None:
     """Put the legend below the panels, where it hides nothing, in as many columns as its longest entry allows."""
     if not handles:
         return
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    per_row = int(figure.get_figwidth() / (0.075 * longest + 0.6))
+    width = figure.get_figwidth()
+    for handle in handles:
+        handle.set_label(wrapped(str(handle.get_label()), width - 0.7))
+    longest = max(len(line) for handle in handles for line in str(handle.get_label()).split("\n"))
+    per_row = int(width / (LETTER * longest + 0.6))
     figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(len(handles), per_row)))
 
 
 def step_axis(axes: Axes) -> None:
     """Label the horizontal axis as training steps."""
-    axes.set_xlabel("step")
+    axes.set_xlabel("training step")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
@@ -120,6 +154,6 @@ def layer_axis(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=13, integer=True, min_n_ticks=1))
 
 
-def error_lengths(mean: float, low: float, high: float) -> list[list[float]]:
-    """Return matplotlib's ``yerr`` of one point, from its mean to the lowest and the highest run, in per cent."""
-    return [[max(0.0, 100 * (mean - low))], [max(0.0, 100 * (high - mean))]]
+def error_length(score: Scores) -> float:
+    """Return matplotlib's ``yerr`` of one point: its standard error in per cent, 0 for a single value."""
+    return 100 * (score.error or 0.0)

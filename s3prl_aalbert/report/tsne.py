@@ -22,6 +22,7 @@ from s3prl_aalbert.audio_io import AudioError, read_audio
 from s3prl_aalbert.config import SAMPLE_RATE, ModelConfig
 from s3prl_aalbert.downstream.audio_dataset import find_audio
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.report.models import describe_config
 from s3prl_aalbert.speech.speakers import speaker_of
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
@@ -65,6 +66,8 @@ class SpeakerMap:
 class SpeakerMaps:
     """Everything that Figure 5 shows."""
 
+    model: str
+    """What the model is."""
     paths: tuple[str, ...]
     speakers: tuple[str, ...]
     """Of each utterance."""
@@ -99,7 +102,8 @@ def compute_speaker_maps(request: TsneRequest) -> SpeakerMaps:
     }
     maps = tuple(map_speakers(name, vectors, speakers, request.seed) for name, vectors in spaces.items())
     scores = tuple(score(vectors, speakers) for vectors in layers)
-    return SpeakerMaps(tuple(str(path) for path, _, _ in chosen), tuple(speakers), maps, layer, scores)
+    description = describe_config(model.model.config)
+    return SpeakerMaps(description, tuple(str(path) for path, _, _ in chosen), tuple(speakers), maps, layer, scores)
 
 
 def input_features(config: ModelConfig, cmvn: str) -> Callable[[Tensor], list[Tensor]]:
@@ -141,7 +145,7 @@ def _read_some(paths: Sequence[Path], speaker: str, wanted: int) -> list[tuple[P
         try:
             wav = read_audio(path, SAMPLE_RATE)
         except AudioError as error:
-            logger.warning("t-SNE: left out %s", error)
+            logger.warning("t-SNE: skipped %s", error)
             continue
         if len(wav) >= MIN_SECONDS * SAMPLE_RATE:
             usable.append((path, speaker, wav))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from s3prl_aalbert import macs
-from s3prl_aalbert.analysis.profile import Profile
-from s3prl_aalbert.analysis.speed import Speed
 from s3prl_aalbert.printable import markdown_cell
+from s3prl_aalbert.profile.costs import Profile
+from s3prl_aalbert.profile.speed import Speed
 
 UNKNOWN = "-"
 

@@ -13,9 +13,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from s3prl_aalbert import macs
-from s3prl_aalbert.analysis.models import count_of
 from s3prl_aalbert.config import SAMPLE_RATE, ModelConfig
 from s3prl_aalbert.model import SpectrogramHead, count_parameters
+from s3prl_aalbert.upstream.named import count_of
 
 # Samples of the 32 LibriSpeech test-clean utterances on which SUPERB's profiling tool runs a model, one at a time:
 # testing/s3prl_profiling_test.py of B06901052/DeepSpeed, branch superb-challenge.

@@ -7,32 +7,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import matplotlib
+import matplotlib as mpl
 
-from s3prl_aalbert.analysis import page as html
-from s3prl_aalbert.analysis.contents import Omitted, ReportFigure
-from s3prl_aalbert.analysis.model_sections import name_pretraining, pretraining_curves, reconstructions, speaker_map
-from s3prl_aalbert.analysis.models import Model, name_models
-from s3prl_aalbert.analysis.runs import RunCollection, Skipped, collect
-from s3prl_aalbert.analysis.sections import SPREAD_COLUMNS, TASK_SECTIONS, Findings, Part, spread_cells
-from s3prl_aalbert.analysis.settings import unique
-from s3prl_aalbert.analysis.style import RC, Styles
-from s3prl_aalbert.analysis.summary import (
+from s3prl_aalbert.checkpoint import write_atomically
+from s3prl_aalbert.report.describe import repeat_of, unique
+from s3prl_aalbert.report.model_sections import name_pretraining, pretraining_curves, reconstructions, speaker_map
+from s3prl_aalbert.report.models import Model, name_models
+from s3prl_aalbert.report.page import NotDrawn, Page, Pictures, ReportFigure, csv_of, png_of, render, short_paths
+from s3prl_aalbert.report.runs import RunCollection, Skipped, collect
+from s3prl_aalbert.report.sections import TASK_SECTIONS, Findings, Part
+from s3prl_aalbert.report.style import NARROW, RC, WIDE, Styles
+from s3prl_aalbert.report.summary import (
     ProbeRow,
     ResultRow,
     drop_repeated,
     experiment_key,
     format_table,
+    paired_scores,
     probing_key,
     summarise,
     summarise_probes,
 )
-from s3prl_aalbert.analysis.tsne import TsneRequest
-from s3prl_aalbert.checkpoint import write_atomically
+from s3prl_aalbert.report.tsne import TsneRequest
 
 logger = logging.getLogger(__name__)
 
-PAGE_FILE, FIGURE_FOLDER, RESULTS_CSV = "index.html", "figures", "results.csv"
+PAGE_FILE, FIGURE_FOLDER = "index.html", "figures"
+RESULTS_CSV, VALUES_CSV = "results.csv", "values.csv"
 DEFAULT_TITLE = "Audio ALBERT: results"
 
 
@@ -76,14 +77,14 @@ def write_report(
     tsne: TsneRequest | None = None,
     summary: Summary | None = None,
 ) -> Path:
-    """Write the page and, beside it, results.csv and a PNG and CSV of each figure.
+    """Write the page and beside it results.csv, values.csv (every seed and split), a PNG and CSV of each figure.
 
     Args:
         runs: folders, searched for runs of every kind.
         out: folder to write to.
         title: heading of the page.
         note: what the reader should know first, e.g. which speech the runs are on.
-        tsne: what to draw Figure 5 from; None leaves it out.
+        tsne: what to draw Figure 5 from; None for no such figure.
         summary: of the same runs, where it was computed already.
 
     Returns:
@@ -93,32 +94,39 @@ def write_report(
         AalbertError: a folder is missing, nothing is usable, or ``out`` cannot be written.
     """
     summary = summary or summarise_runs(runs)
-    with matplotlib.rc_context(RC):
-        parts, problems = _draw(summary, tsne)
+    with mpl.rc_context(RC):
+        parts, problems = _figures(summary, tsne)
         figures = _with_unique_names([part for part in parts if isinstance(part, ReportFigure)])
-        pictures = {figure.name: html.png_of(figure) for figure in figures}
-    for figure in figures:
-        _write_bytes(out / FIGURE_FOLDER / f"{figure.name}.png", pictures[figure.name])
-        _write_text(out / FIGURE_FOLDER / f"{figure.name}.csv", html.csv_of(figure.columns, figure.rows))
-    results = _results_csv(summary.rows)
+        pictures = [_draw(figure) for figure in figures]
+    for figure, drawn in zip(figures, pictures, strict=True):
+        _write_bytes(out / FIGURE_FOLDER / f"{figure.name}.png", drawn.wide)
+        _write_text(out / FIGURE_FOLDER / f"{figure.name}.csv", csv_of(figure.columns, figure.rows))
+    downloads = {}
     if summary.rows:
-        _write_text(out / RESULTS_CSV, results)
-    page = html.Page(
+        downloads = {RESULTS_CSV: _results_csv(summary.rows), VALUES_CSV: _values_csv(summary.rows)}
+    for name, text in downloads.items():
+        _write_text(out / name, text)
+    page = Page(
         title=title,
         introduction=" ".join(filter(None, [_sentence(note), _introduction(summary)])),
         results=summary.rows,
-        results_csv=results,
+        downloads=downloads,
         models=summary.models,
-        figures=figures,
-        omitted=[part for part in parts if isinstance(part, Omitted)],
+        figures=list(zip(figures, pictures, strict=True)),
+        not_drawn=[part for part in parts if isinstance(part, NotDrawn)],
         skipped=[*summary.skipped, *problems],
     )
-    _write_text(out / PAGE_FILE, html.render(page, pictures))
+    _write_text(out / PAGE_FILE, render(page))
     return out / PAGE_FILE
 
 
-def _draw(summary: Summary, tsne: TsneRequest | None) -> tuple[list[Part], list[Skipped]]:
-    """Return all figures in the order of the page, those left out, and the files that could not be used."""
+def _draw(figure: ReportFigure) -> Pictures:
+    wide = figure.draw(WIDE)
+    return Pictures(png_of(wide, WIDE), wide.get_figwidth(), png_of(figure.draw(NARROW), NARROW))
+
+
+def _figures(summary: Summary, tsne: TsneRequest | None) -> tuple[list[Part], list[Skipped]]:
+    """Return all figures in the order of the page, those not drawn, and the files that could not be used."""
     names = name_pretraining(summary.runs.pretraining, summary.models)
     labels = unique([*(model.label for model in summary.models), *names.values()])
     styles = Styles(tuple(labels), tuple(_ordered_settings(summary.rows)))
@@ -159,26 +167,42 @@ def _introduction(summary: Summary) -> str:
     counts = [(used, "downstream run"), (len(runs.probing), "probing run"), (len(runs.pretraining), "pre-training")]
     parts = [f"{count} {name}{'s' if count > 1 else ''}" for count, name in counts if count]
     number = len(summary.skipped)
-    left_out = f" {number} {'folders' if number > 1 else 'folder'} could not be used, see the end." if number else ""
-    return f"Drawn from {', '.join(parts)}.{left_out}"
+    skipped = (
+        f" {number} {'folders' if number > 1 else 'folder'} could not be used; the end says why." if number else ""
+    )
+    return f"The page is drawn from {', '.join(parts)}.{skipped}"
 
 
 def _results_csv(rows: Sequence[ResultRow]) -> str:
+    """Return one line a row of the tables, every share of labels included."""
     others = sorted({name for row in rows for name in row.others})
     head = ("task", "downstream", "model", "setting", "parameters", "train_fraction", "classes", "majority_test")
-    dev = tuple(name.replace("test", "dev") for name in SPREAD_COLUMNS[:-1])
-    extra = tuple(f"{name}_{part}" for name in others for part in ("mean", "min", "max", "std"))
-    columns = (*head, *dev, *SPREAD_COLUMNS, *extra, "folders")
-    return html.csv_of(columns, (_csv_cells(row, others) for row in rows))
+    metrics = [f"{name}_{part}" for name in ("dev", "test", *others) for part in ("mean", "error")]
+    compared = ("minus_features", "minus_features_error", "minus_untrained", "minus_untrained_error")
+    columns = (*head, "seeds", "splits", *metrics, *compared)
+    return csv_of(columns, (_csv_cells(row, rows, others) for row in rows))
 
 
-def _csv_cells(row: ResultRow, others: Sequence[str]) -> tuple[object, ...]:
+def _csv_cells(row: ResultRow, rows: Sequence[ResultRow], others: Sequence[str]) -> list[object]:
     cells: list[object] = [row.task, row.task_name, row.model.label, row.setting, row.model.parameters, row.fraction]
-    cells += [row.classes, row.majority, *spread_cells(row.dev)[:-1], *spread_cells(row.test)]
-    for name in others:
-        cells += spread_cells(row.others[name])[:-1] if name in row.others else [""] * 4
-    cells.append(" ".join(str(run.folder) for run in row.runs))
-    return tuple("" if cell is None else cell for cell in cells)
+    cells += [row.classes, row.majority, row.test.seeds, row.test.splits]
+    scores = [row.dev, row.test, *(row.others.get(name) for name in others), *paired_scores(row, rows)]
+    for score in scores:
+        cells += [None, None] if score is None else [score.mean, score.error]
+    return ["" if cell is None else cell for cell in cells]
+
+
+def _values_csv(rows: Sequence[ResultRow]) -> str:
+    """Return every value of every run: one line a seed, split and metric."""
+    columns = ("task", "model", "setting", "train_fraction", "seed", "split", "part", "metric", "value", "run")
+    cells = []
+    for row in rows:
+        for run in row.runs:
+            head = (row.task, row.model.label, row.setting, row.fraction, *repeat_of(run))
+            folder = short_paths(str(run.folder.resolve()))
+            for part, metrics in (("dev", run.dev), ("test", run.test)):
+                cells += [(*head, part, metric, value, folder) for metric, value in metrics.items()]
+    return csv_of(columns, cells)
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -1,0 +1,106 @@
+"""Records a run's evaluations in results.json while it runs, and knows the best step by dev accuracy alone."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s3prl_aalbert.checkpoint import UNREADABLE
+from s3prl_aalbert.downstream.results import (
+    RESULTS_FILE,
+    BestStep,
+    CheckpointEvaluation,
+    Evaluation,
+    Metrics,
+    ResultsError,
+    RunResults,
+)
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.printable import printable
+
+
+class Recorder:
+    """The history of a run's evaluations, and the best step by dev accuracy alone.
+
+    Args:
+        expdir: experiment folder.
+        results: the record of a run that begins.
+        args: everything S3PRL hands to the expert; with ``mode: evaluate`` the history stays as it is, and evaluations
+            are listed beside it with the checkpoint that they measured.
+        resume: continue the history that is there.
+
+    Raises:
+        AalbertError: the history that is there is damaged; overwriting it could lose it.
+    """
+
+    def __init__(self, expdir: Path, results: RunResults, args: Mapping[str, Any], resume: bool):
+        self.expdir, self.results = Path(expdir), results
+        self.evaluated: str | None = str(args.get("init_ckpt")) if args.get("mode") == "evaluate" else None
+        self.evaluated_step = None if self.evaluated is None else _step_of(Path(self.evaluated))
+        if resume and (self.expdir / RESULTS_FILE).is_file():
+            try:
+                old = RunResults.read(self.expdir)
+            except ResultsError as error:
+                raise AalbertError(f"{self.expdir}: {error}; restore or remove it") from error
+            if self.evaluated:
+                self.results = old  # as trained, whatever this evaluation overrides
+            self.results.history, self.results.best = old.history, old.best
+            self.results.evaluations = old.evaluations
+
+    def add(self, split: str, step: int, metrics: Mapping[str, float]) -> bool:
+        """Record an evaluation and return whether it is the best dev accuracy so far.
+
+        Entries of the same or a later step, left by a run that was resumed from an earlier checkpoint, are dropped. If
+        the best was among them, dev-best.ckpt may hold weights that are lost: the next dev evaluation is then the best.
+        """
+        if self.evaluated is not None:
+            self._add_evaluation(self.evaluated, split, dict(metrics))
+            return False
+        history = self.results.history
+        history[:] = [h for h in history if h.step < step or (h.step == step and h.split != split)]
+        best = self.results.best
+        if best is not None and (best.step > step or (best.step == step and split == "dev")):
+            best = self.results.best = None
+        history.append(Evaluation(step, split, dict(metrics)))
+        improved = split == "dev" and (best is None or metrics["acc"] > best.dev["acc"])
+        if improved:
+            self.results.best = BestStep(step, dict(metrics))
+        elif split == "test" and best is not None and best.step == step:
+            best.test = dict(metrics)
+        if split != "train":
+            self.results.write(self.expdir)
+        return improved
+
+    def _add_evaluation(self, checkpoint: str, split: str, metrics: Metrics) -> None:
+        """Record ``-m evaluate`` of a checkpoint, in place of an earlier one of the same checkpoint and split."""
+        entry = CheckpointEvaluation(checkpoint, self.evaluated_step, split, metrics)
+        others = [e for e in self.results.evaluations if (e.checkpoint, e.split) != (checkpoint, split)]
+        self.results.evaluations = [*others, entry]
+        self.results.write(self.expdir)
+
+    def place(self, step: int) -> str:
+        """Describe which weights an evaluation measured: of ``step``, or with ``-m evaluate`` the checkpoint's."""
+        if self.evaluated is None:
+            return f"at step {step}"
+        return f"of {printable(self.evaluated)}" + (
+            "" if self.evaluated_step is None else f", step {self.evaluated_step}"
+        )
+
+    @property
+    def best_step(self) -> int | None:
+        """The step of the best dev accuracy."""
+        return None if self.results.best is None else self.results.best.step
+
+
+def _step_of(checkpoint: Path) -> int | None:
+    """Return the step at which S3PRL wrote a checkpoint, None where it does not say."""
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            step = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get("Step")
+    except UNREADABLE:
+        return None
+    return step if isinstance(step, int) else None

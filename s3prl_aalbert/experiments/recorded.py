@@ -1,0 +1,158 @@
+"""What a sweep measured, as rows: one a task, setting, model and metric, with the value of every seed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import platform
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import s3prl_aalbert
+from s3prl_aalbert.checkpoint import write_text
+from s3prl_aalbert.downstream.paired import differences, mean_and_error
+from s3prl_aalbert.downstream.results import PROBES_FILE, ResultsError, RunResults, read_probes
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.printable import csv_cell
+
+logger = logging.getLogger(__name__)
+
+RECORDED = Path(__file__).parents[1] / "recorded"
+"""Rows that the documents show, one CSV a sweep."""
+COLUMNS = ("row", "metric", "mean", "error", "values", "machine", "version")
+METRICS = {"acc": "accuracy", "per": "phone error"}
+"""Of a task's run, with the words of a row for them."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A metric in percent, on the test part at the step that was best on dev."""
+
+    row: str
+    """TASK/SETTING/MODEL, as the sweep names its runs."""
+    metric: str
+    values: Mapping[str, float]
+    """By the last part of a run's name, e.g. seed1. Old rows know the lowest, middle and highest seed alone."""
+    machine: str = ""
+    version: str = ""
+
+    @property
+    def mean(self) -> float:
+        """Mean over the values."""
+        return mean_and_error(self.values)[0]  # type: ignore[arg-type]
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean, NaN for a single value."""
+        return mean_and_error(self.values)[1]  # type: ignore[arg-type]
+
+    def less(self, other: Row) -> Row:
+        """Return the differences from another row, seed by seed."""
+        return Row(self.row, self.metric, differences(self.values, other.values))  # type: ignore[arg-type]
+
+
+def measure(cells: Mapping[str, Path]) -> list[Row]:
+    """Read finished runs.
+
+    Args:
+        cells: name of a run, TASK/SETTING/MODEL/seedN -> its folder.
+    """
+    values: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for name, folder in cells.items():
+        row, _, seed = name.rpartition("/")
+        try:
+            found = list(_values(folder))
+        except ResultsError as error:
+            logger.warning("%s: not among the rows: %s", folder, error)
+            continue
+        for metric, value in found:
+            values[row, metric][seed] = round(100 * value, 2)
+    machine, version = describe_machine(), describe_version()
+    return [Row(row, metric, found, machine, version) for (row, metric), found in values.items()]
+
+
+def _values(folder: Path) -> Iterable[tuple[str, float]]:
+    """Yield the test metrics of a run.
+
+    Raises:
+        ResultsError: there are none, or the files are damaged.
+    """
+    if (folder / PROBES_FILE).is_file():
+        for probe in read_probes(folder):
+            if probe.test_acc is not None:
+                yield f"{probe.task}, layer {probe.layer}, {probe.classifier}", probe.test_acc
+        return
+    best = RunResults.read(folder).best
+    if best is None or best.test is None:
+        raise ResultsError("it has no test of its best step")
+    yield from ((METRICS[name], value) for name, value in best.test.items() if name in METRICS)
+
+
+def write_rows(rows: Iterable[Row], path: Path) -> None:
+    """Write rows as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        values = " ".join(f"{name}={value:g}" for name, value in row.values.items())
+        error = "" if len(row.values) < 2 else f"{row.error:.2f}"
+        cells = (row.row, row.metric, f"{row.mean:.2f}", error, values, row.machine, row.version)
+        writer.writerow([csv_cell(cell) for cell in cells])
+    write_text(path, text.getvalue())
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read rows back.
+
+    Raises:
+        AalbertError: no such file, or not one of these.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [_row(cells) for cells in csv.DictReader(file)]
+    except FileNotFoundError as error:
+        raise AalbertError(f"{path}: no rows were recorded there") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise AalbertError(f"{path}: is no table of rows ({error})") from error
+
+
+def _row(cells: Mapping[str, str]) -> Row:
+    pairs = (pair.rpartition("=") for pair in cells["values"].split())
+    values = {name: float(value) for name, _, value in pairs}
+    if not values:
+        raise ValueError(f"{cells['row']} has no values")
+    return Row(cells["row"], cells["metric"], values, cells["machine"], cells["version"])
+
+
+def describe_machine() -> str:
+    """Return processor, threads, GPU if any, torch."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        processor = names[0] if names else processor
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{processor}, {torch.get_num_threads()} threads{gpu}, torch {torch.__version__}"
+
+
+def describe_version() -> str:
+    """Return the commit of a checkout, else the version of the package."""
+    checkout = Path(s3prl_aalbert.__file__).resolve().parents[1]
+    try:
+        # An installation may lie inside a repository of the user's.
+        if Path(_git(checkout, "rev-parse", "--show-toplevel")).resolve() == checkout:
+            return _git(checkout, "describe", "--always", "--dirty", "--abbrev=10")
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    return s3prl_aalbert.__version__
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,0 +1,1 @@
+"""Costs of models: parameters, multiply-accumulates, speed and memory."""

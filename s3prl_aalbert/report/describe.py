@@ -1,0 +1,226 @@
+"""Words for what a run did: its task, its setting, and the configuration keys that tell similar runs apart."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from s3prl_aalbert.downstream.results import RunnerOptions
+from s3prl_aalbert.report.models import FEATURES, NO_PARAMETERS
+from s3prl_aalbert.report.runs import DownstreamRun, ProbeRun, Run
+
+TASK_TITLES = {
+    "aalbert_phone": "phonemes",
+    "aalbert_speaker_utterance": "speaker, utterance level",
+    "aalbert_speaker_frame": "speaker, frame level",
+}
+REPEAT_WORDS = ("seed", "fold")
+"""Keys ending in these words make repetitions of one experiment."""
+INCIDENTAL_KEYS = frozenset({"num_workers", "train_fraction", "cache", "cache_hours", "eval_batch_size"})
+"""Keys that do not make another experiment; train_fraction is shown on its own."""
+TRAINING_KEYS = frozenset({"train_batch_size", "batch_size", "max_seconds", "max_timestep"})
+"""Keys of datarc that say how to train, not which data."""
+TRAINING_SECTIONS = ("optimizer", "scheduler", "specaug")
+"""Sections of S3PRL's configuration that make another training."""
+RUNNER_KEYS = ("total_steps", "gradient_accumulate_steps", "gradient_clipping", "precision", "fp16")
+"""Keys of its runner that do so."""
+PROBE_SELECTION_KEYS = frozenset({"tasks", "classifiers", "layer_dims", "only"})
+"""Keys that choose among probes or follow from the model; they do not make another experiment."""
+PROBED_TASKS = ("phone", "speaker")
+"""Sections of a probing run's datarc; a run of one task may hold the other's as well."""
+MAX_SHOWN_KEYS = 3
+
+Settings = dict[str, Any]
+"""Values of a configuration by dotted key."""
+T = TypeVar("T", bound=Hashable)
+
+
+class Repeat(NamedTuple):
+    """What tells one repetition of an experiment from the others."""
+
+    seed: str
+    split: str
+    """Fold or seed of the split, empty where there is one split."""
+
+
+def describe_setting(args: RunnerOptions) -> str:
+    """Return how the representation was used, in the paper's words: weighted sum, last layer, fine-tuned."""
+    selection = args.upstream_feature_selection or "hidden_states"
+    layer = args.upstream_layer_selection
+    if args.upstream == FEATURES:
+        used = "without CMVN" if selection == "no_cmvn" else "with CMVN"
+    elif args.upstream in NO_PARAMETERS:
+        used = "as they are"
+    elif selection == "last_hidden_state":
+        used = "last layer"
+    elif layer is not None:
+        # layer_states are the hidden states without the input embedding, which is layer 0.
+        used = f"layer {layer + 1 if selection == 'layer_states' and layer >= 0 else layer}"
+    else:
+        names = {"hidden_states": "weighted sum with layer 0", "layer_states": "weighted sum"}
+        used = names.get(selection, selection)
+        used += " of normalised layers" if args.upstream_feature_normalize else ""
+    return f"fine-tuned, {used}" if args.upstream_trainable else used
+
+
+# ------------------------------------------------------------------------- which runs are one experiment
+
+
+def repeat_of(run: Run) -> Repeat:
+    """Return the seed and the split of a run: two runs of one experiment that agree in these are the same run."""
+    splits = sorted((key, value) for key, value in flatten(run.results.config).items() if _is_repeat_key(key))
+    return Repeat(str(run.results.seed), ", ".join(f"{key.removeprefix('datarc.')}={value}" for key, value in splits))
+
+
+def data_settings(run: DownstreamRun) -> Settings:
+    """Return the keys of datarc that say which data and labels a run is about."""
+    return {key: value for key, value in _experiment_settings(run).items() if _is_data_key(key)}
+
+
+def training_settings(run: DownstreamRun) -> Settings:
+    """Return all other configuration keys that make another experiment, the optimiser's and the runner's among them."""
+    own = {key: value for key, value in _experiment_settings(run).items() if not _is_data_key(key)}
+    return {**own, **_recipe(run)}
+
+
+def task_key(run: DownstreamRun) -> tuple[Hashable, ...]:
+    """Return what tells one task, with its data and labels, from another."""
+    return (run.results.task, freeze(data_settings(run)))
+
+
+def probe_key(run: ProbeRun, task: str) -> tuple[Hashable, ...]:
+    """Return what tells the probing of one task, with its data and classifiers, from another."""
+    return (task, freeze(_probe_settings(run, task)))
+
+
+def probed(run: ProbeRun) -> frozenset[tuple[str, int, str]]:
+    """Return the task, layer and classifier of each probe of a run: runs may share them out."""
+    return frozenset((probe.task, probe.layer, probe.classifier) for probe in run.probes)
+
+
+def freeze(settings: Settings) -> tuple[tuple[str, str], ...]:
+    """Return settings in a form that can be compared and used as a key."""
+    return tuple(sorted((key, str(value)) for key, value in settings.items()))
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Settings:
+    """Return nested mappings as one mapping with dotted keys."""
+    flat: Settings = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _recipe(run: Run) -> Settings:
+    runner = {f"runner.{key}" for key in RUNNER_KEYS}
+    flat = flatten(run.results.training)
+    return {key: value for key, value in flat.items() if key.split(".")[0] in TRAINING_SECTIONS or key in runner}
+
+
+def _experiment_settings(run: Run) -> Settings:
+    flat = flatten(run.results.config)
+    return {key: value for key, value in flat.items() if _leaf(key) not in INCIDENTAL_KEYS and not _is_repeat_key(key)}
+
+
+def _probe_settings(run: ProbeRun, task: str) -> Settings:
+    others = tuple(f"datarc.{name}." for name in PROBED_TASKS if name != task)
+    own = {
+        key: value
+        for key, value in _experiment_settings(run).items()
+        if not key.startswith(others) and _leaf(key) not in PROBE_SELECTION_KEYS
+    }
+    return {**own, **_recipe(run)}
+
+
+def _leaf(key: str) -> str:
+    return key.rsplit(".", 1)[-1]
+
+
+def _is_repeat_key(key: str) -> bool:
+    return _leaf(key).lower().rsplit("_", 1)[-1] in REPEAT_WORDS
+
+
+def _is_data_key(key: str) -> bool:
+    return key.startswith("datarc.") and _leaf(key) not in TRAINING_KEYS
+
+
+# ------------------------------------------------------------------------------------------------ titles
+
+
+def title_tasks(runs: Sequence[DownstreamRun]) -> dict[tuple[Hashable, ...], str]:
+    """Name each task; one whose data differ between runs is named by its number of classes or by the keys that differ.
+
+    Returns:
+        title by ``task_key`` of a run.
+    """
+    titles: dict[tuple[Hashable, ...], str] = {}
+    for task in unique(run.results.task for run in runs):
+        same = {task_key(run): run for run in runs if run.results.task == task}
+        title = TASK_TITLES.get(task, task)
+        for key, text in zip(same, _task_variants(list(same.values())), strict=True):
+            titles[key] = f"{title} ({text})" if text else title
+    return titles
+
+
+def _task_variants(runs: Sequence[DownstreamRun]) -> list[str]:
+    classes = [class_count(run) for run in runs]
+    if len(runs) > 1 and None not in classes and len(set(classes)) == len(classes):
+        return [f"{count} classes" for count in classes]
+    return differences([data_settings(run) for run in runs])
+
+
+def class_count(run: DownstreamRun) -> int | None:
+    """Return the number of classes a run recorded, None where it did not."""
+    value = run.results.data.get("classes")
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def title_probes(runs: Sequence[ProbeRun]) -> dict[tuple[Hashable, ...], str]:
+    """Name each probed task; one whose data or classifiers differ between runs by the keys that differ."""
+    variants: dict[str, dict[tuple[Hashable, ...], Settings]] = {}
+    for run in runs:
+        for task in unique(probe.task for probe in run.probes):
+            variants.setdefault(task, {})[probe_key(run, task)] = _probe_settings(run, task)
+    titles: dict[tuple[Hashable, ...], str] = {}
+    for task, settings in variants.items():
+        for key, text in zip(settings, differences(list(settings.values())), strict=True):
+            titles[key] = f"{task} ({text})" if text else task
+    return titles
+
+
+def differences(variants: Sequence[Settings]) -> list[str]:
+    """Name in a few words how each variant differs from the others; empty texts where there is only one.
+
+    The texts are unique: where the keys that fit do not tell two variants apart, a number is added.
+    """
+    if len(variants) == 1:
+        return [""]
+    keys = sorted({key for variant in variants for key in variant})
+    differing = [key for key in keys if len({str(variant.get(key)) for variant in variants}) > 1]
+    texts = [", ".join(_setting(key, variant) for key in differing[:MAX_SHOWN_KEYS]) for variant in variants]
+    return numbered(texts)
+
+
+def _setting(key: str, variant: Settings) -> str:
+    value = str(variant.get(key, "default"))
+    short = value.rstrip("/").rsplit("/", 1)[-1] if "/" in value else value
+    return f"{_leaf(key)}={short}"
+
+
+def numbered(texts: Sequence[str]) -> list[str]:
+    """Return the texts with a number after each one that occurs several times."""
+    counts = {text: list(texts).count(text) for text in texts}
+    seen: dict[str, int] = {}
+    found = []
+    for text in texts:
+        seen[text] = seen.get(text, 0) + 1
+        found.append(f"{text} #{seen[text]}" if counts[text] > 1 else text)
+    return found
+
+
+def unique(values: Iterable[T]) -> list[T]:
+    """Return the values in order of appearance, each once."""
+    return list(dict.fromkeys(values))

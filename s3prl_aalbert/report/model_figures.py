@@ -1,0 +1,138 @@
+"""Draws what belongs to one model: losses, confusions, speakers (the paper's Figure 5), a search's Pareto front."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from s3prl_aalbert.printable import figure_text
+from s3prl_aalbert.report.artefacts import LOSSES, Scalars, running_mean
+from s3prl_aalbert.report.describe import unique
+from s3prl_aalbert.report.style import (
+    COLOURS,
+    MARKERS,
+    RC,
+    WIDE,
+    Layout,
+    Styles,
+    add_legend,
+    panels,
+    set_title,
+    step_axis,
+)
+from s3prl_aalbert.report.tsne import SpeakerMaps
+from s3prl_aalbert.supernet.search import Candidate
+
+MAX_LABELLED, MAX_LABELLED_NARROW = 80, 20
+"""Matrices with more classes carry no class names, or every second one: they could not be read."""
+
+
+def draw_pretraining(scalars: Mapping[str, Scalars], styles: Styles, layout: Layout) -> Figure:
+    """Draw the losses of pre-training runs: training (smoothed, line) and dev (markers), and the learning rate."""
+    with_rate = any("lr" in values for values in scalars.values())
+    figure, grid = panels(2 if with_rate else 1, layout)
+    for name, values in scalars.items():
+        look = styles.model(name)
+        colour, marker = look["color"], look["marker"]
+        for kind in (kind for kind in LOSSES if kind in values):
+            steps, losses = zip(*values[kind], strict=True)
+            if kind == "loss":
+                grid[0].plot(steps, losses, color=colour, alpha=0.25, linewidth=0.8)
+                grid[0].plot(steps, running_mean(losses), color=colour, linewidth=1.4)
+            else:
+                grid[0].plot(steps, losses, linestyle="--", linewidth=1, markeredgecolor="white", **look)
+        if "lr" in values:
+            steps, rates = zip(*values["lr"], strict=True)
+            grid[1].plot(steps, rates, color=colour, linewidth=1.4, markevery=max(1, len(steps) // 6), marker=marker)
+    set_title(grid[0], "loss (line: training; dashed: dev)")
+    grid[0].set_ylabel("loss")
+    if with_rate:
+        set_title(grid[1], "learning rate")
+        grid[1].set_ylabel("learning rate")
+        grid[1].ticklabel_format(axis="y", style="sci", scilimits=(-2, 4))
+    for axes in grid:
+        step_axis(axes)
+    add_legend(figure, styles.legend_handles(list(scalars), []))
+    return figure
+
+
+# --------------------------------------------------------------------------- confusions; speaker maps, Fig. 5
+
+
+def draw_confusion(labels: Sequence[str], shares: np.ndarray, layout: Layout) -> Figure:
+    """Draw the share of each true class (row) taken for each class (column), darker is more.
+
+    Args:
+        labels: the classes.
+        shares: (classes, classes), rows sum to one.
+        layout: of the figure.
+    """
+    size, wide = len(labels), layout.columns > 1
+    figure, (axes,) = panels(1, layout, height=min(7.0, max(4.0, 2.2 + 0.11 * size)) if wide else layout.width + 1)
+    # The square root of the scale lets small confusions be seen beside the diagonal.
+    norm = PowerNorm(0.5, vmin=0, vmax=100)
+    image = axes.imshow(100 * shares, cmap="Blues", norm=norm, interpolation="nearest")
+    if size <= MAX_LABELLED:
+        every = 1 if wide else math.ceil(size / MAX_LABELLED_NARROW)
+        shown = range(0, size, every)
+        names = [figure_text(labels[index]) for index in shown]
+        font = min(9.0, max(5.0, 330 / size)) if wide else 7
+        axes.set_xticks(shown, names, rotation=90, fontsize=font)
+        axes.set_yticks(shown, names, fontsize=font)
+    axes.set_xlabel("taken for")
+    axes.set_ylabel("true class")
+    axes.grid(visible=False)
+    axes.spines[["top", "right"]].set_visible(True)
+    place: dict[str, Any] = {"shrink": 0.7} if wide else {"location": "bottom"}
+    bar = figure.colorbar(image, ax=axes, pad=0.02, ticks=[0, 5, 20, 50, 100], format="%d", **place)
+    bar.set_label("share of the true class (%)")
+    return figure
+
+
+def draw_speaker_maps(result: SpeakerMaps, layout: Layout) -> Figure:
+    """Draw each representation's map, speakers told apart by colour and marker."""
+    speakers = unique(result.speakers)
+    figure, grid = panels(len(result.maps), layout, len(result.maps), height=3.3)
+    handles: list[Any] = []
+    for axes, one in zip(grid, result.maps, strict=True):
+        handles.clear()
+        for index, speaker in enumerate(speakers):
+            points = one.points[[number for number, name in enumerate(result.speakers) if name == speaker]]
+            look: dict[str, Any] = {"marker": MARKERS[index % len(MARKERS)], "color": COLOURS[index % len(COLOURS)]}
+            handles.append(
+                axes.scatter(
+                    points[:, 0], points[:, 1], s=26, edgecolors="white", linewidths=0.4, label=speaker, **look
+                )
+            )
+        set_title(axes, f"{one.name}: {describe_silhouette(one.raw_silhouette, one.flat_silhouette)}")
+        axes.set(xticks=[], yticks=[], xlabel="first dimension of t-SNE", ylabel="second dimension of t-SNE")
+        axes.spines[["top", "right"]].set_visible(True)
+    add_legend(figure, handles)
+    return figure
+
+
+def describe_silhouette(raw: float | None, flat: float | None) -> str:
+    """Return both silhouette scores in words."""
+    if raw is None or flat is None:
+        return "all utterances coincide, no score"
+    return f"silhouette {raw:.2f}, in 2-D {flat:.2f}"
+
+
+def draw_pareto(found: Sequence[Candidate], front: Sequence[Candidate], unit: str) -> Figure:
+    """Draw dev loss against cost."""
+    with mpl.rc_context(RC):
+        figure, (axes,) = panels(1, WIDE)
+        figure.set_dpi(WIDE.dpi)
+        axes.plot([c.cost for c in found], [c.loss for c in found], "o", color="0.7", label=f"{len(found)} evaluated")
+        axes.plot([c.cost for c in front], [c.loss for c in front], "D-", color=COLOURS[0], label="Pareto front")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.set(xlabel=unit, ylabel="dev loss", title="Sub-networks")
+        axes.legend()
+        return figure

@@ -1,0 +1,155 @@
+"""Figures of the models themselves: pre-training curves, reconstructions, speaker maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.pretrain.monitor import draw_reconstruction
+from s3prl_aalbert.report.artefacts import ReconstructedUtterance, Scalars, pretraining_scalars, reconstruct_one
+from s3prl_aalbert.report.model_figures import describe_silhouette, draw_pretraining, draw_speaker_maps
+from s3prl_aalbert.report.models import Model, describe_config
+from s3prl_aalbert.report.page import NotDrawn, ReportFigure, Table, file_stem
+from s3prl_aalbert.report.runs import PretrainRun, UnusableRun
+from s3prl_aalbert.report.sections import Findings, Part
+from s3prl_aalbert.report.style import Layout
+from s3prl_aalbert.report.tsne import SpeakerMaps, TsneRequest, compute_speaker_maps
+from s3prl_aalbert.upstream.named import checkpoint_config
+
+
+def name_pretraining(runs: Sequence[PretrainRun], models: Sequence[Model]) -> dict[PretrainRun, str]:
+    """Name pre-training folders as the models that came out of them, else by what they hold; unique."""
+    known = {model.key.checkpoint: model.label for model in models}
+    names = {run: known.get(str(run.folder.resolve())) or _describe_folder(run.folder) for run in runs}
+    for run in runs:
+        parts, depth, name = run.folder.resolve().parts, 1, names[run]
+        while list(names.values()).count(names[run]) > 1 and depth < len(parts):
+            names[run] = f"{name} ({'/'.join(parts[-depth:])})"
+            depth += 1
+    return names
+
+
+def _describe_folder(folder: Path) -> str:
+    try:
+        return describe_config(checkpoint_config(folder))
+    except AalbertError:
+        return folder.resolve().name
+
+
+def pretraining_curves(findings: Findings, names: dict[PretrainRun, str]) -> list[Part]:
+    """Draw losses and learning rate of pre-training runs."""
+    title = "Pre-training curves"
+    scalars: dict[str, Scalars] = {}
+    reasons = []
+    for run, name in names.items():
+        try:
+            scalars[name] = pretraining_scalars(run.folder)
+        except UnusableRun as error:
+            reasons.append(f"{name}: {error}")
+    if not scalars:
+        return [NotDrawn(title, "; ".join(reasons) or "needs a pre-training folder")]
+    caption = (
+        "The curves show the loss: the mean absolute error of predicted tokens or their cross-entropy, of a distilled "
+        "model the distance from its teacher. Thin lines are the training loss as logged, thick ones are smoothed, and "
+        "dashed ones are of held-out speakers."
+    )
+    cells = [
+        (name, kind, step, value)
+        for name, kinds in scalars.items()
+        for kind, points in kinds.items()
+        for step, value in points
+    ]
+    listed = "; ".join(
+        f"{name}: {kind.replace('_', ' ')} {_describe_change(points)}"
+        for name, kinds in scalars.items()
+        for kind, points in kinds.items()
+        if kind != "lr"
+    )
+    columns = ("model", "scalar", "step", "value")
+    draw, alt = partial(draw_pretraining, scalars, findings.styles), f"Pre-training losses. {listed}."
+    figure = ReportFigure("pretraining_curves", title, caption, alt, draw, columns, cells)
+    return [figure, *(NotDrawn(title, reason) for reason in reasons)]
+
+
+def _describe_change(points: Sequence[tuple[int, float]]) -> str:
+    (first, before), (last, after) = points[0], points[-1]
+    return f"from {before:.3f} at step {first} to {after:.3f} at step {last}"
+
+
+def reconstructions(names: dict[PretrainRun, str]) -> list[Part]:
+    """Draw what each pre-trained model makes of one utterance."""
+    title = "Reconstruction"
+    if not names:
+        return [NotDrawn(title, "needs a pre-training folder")]
+    parts: list[Part] = []
+    for run, name in names.items():
+        try:
+            parts.append(_reconstruction_figure(name, reconstruct_one(run.folder)))
+        except UnusableRun as error:
+            parts.append(NotDrawn(f"{title}: {name}", str(error)))
+    return parts
+
+
+def _reconstruction_figure(name: str, result: ReconstructedUtterance) -> ReportFigure:
+    where = "that it was not trained on" if result.split == "dev" else "that it was trained on"
+    predicted, tokens = int(result.selected.sum()), result.selected.numel()
+    caption = (
+        f"The model at step {result.step} predicts {predicted} of the {tokens} tokens of an utterance {where}. "
+        f"The mean absolute error of these is {result.loss:.3f}, which is the training loss."
+    )
+    alt = f"Four spectrograms of one utterance: input, masked input, target and reconstruction. {caption}"
+    selected, errors = result.selected.tolist(), result.errors.tolist()
+    cells = [(token, int(one), error) for token, (one, error) in enumerate(zip(selected, errors, strict=True))]
+
+    def draw(layout: Layout) -> Figure:
+        picture = draw_reconstruction(result.stages, (layout.width, 1.05 * 8.4))
+        for axes in picture.axes:
+            axes.grid(visible=False)
+        return picture
+
+    columns = ("token", "predicted", "mean_absolute_error")
+    stem = file_stem("reconstruction", name)
+    return ReportFigure(stem, f"Reconstruction: {name}", caption, alt, draw, columns, cells)
+
+
+def speaker_map(request: TsneRequest | None) -> list[Part]:
+    """Figure 5 of the paper.
+
+    Raises:
+        AalbertError: the checkpoint or the speech that was asked for cannot be used.
+    """
+    title = "Speakers in the representation, t-SNE (paper: Figure 5)"
+    if request is None:
+        return [NotDrawn(title, "needs --tsne CKPT and --speech DIR")]
+    result = compute_speaker_maps(request)
+    speakers = len(set(result.speakers))
+    caption = (
+        f"The map shows {len(result.paths)} utterances of {speakers} speakers, each averaged over its tokens, as "
+        f"{result.model} represents them. It is drawn by scikit-learn's t-SNE with seed {request.seed}. Silhouette "
+        "scores tell how far apart the speakers are, from -1 to 1, in the representation's own space and in the "
+        "picture. With CMVN the average of a feature is zero by construction (of the frames stacked in a token "
+        "together, not each), so that little is left to tell speakers by. The table scores every layer in its own "
+        "space."
+    )
+    scores = "; ".join(
+        f"{one.name}: {describe_silhouette(one.raw_silhouette, one.flat_silhouette)}" for one in result.maps
+    )
+    cells = [
+        (path, speaker, one.name, *point)
+        for one in result.maps
+        for path, speaker, point in zip(result.paths, result.speakers, one.points.tolist(), strict=True)
+    ]
+    columns = ("path", "speaker", "representation", "x", "y")
+    alt = f"t-SNE of {speakers} speakers. {scores}."
+    draw = partial(draw_speaker_maps, result)
+    return [ReportFigure("speaker_map", title, caption, alt, draw, columns, cells, _layer_table(result))]
+
+
+def _layer_table(result: SpeakerMaps) -> Table:
+    shown = ["" if value is None else f"{value:.3f}" for value in result.layer_silhouettes]
+    rows = [(str(i) + (" (drawn)" if i == result.layer else ""), value) for i, value in enumerate(shown)]
+    return Table(("layer", "silhouette"), rows)

@@ -1,0 +1,187 @@
+"""Which model a run used: its label in tables and figures, what it is, how many parameters it has."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from s3prl_aalbert.checkpoint import WEIGHTS_FILE
+from s3prl_aalbert.config import AudioConfig, ModelConfig, TransformerConfig
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.published import packaged_folder, packaged_names
+from s3prl_aalbert.report.runs import Run
+from s3prl_aalbert.upstream.named import OWN_CHECKPOINT, PRESETS, count_of, family_name, family_of, upstream_config
+
+logger = logging.getLogger(__name__)
+
+FEATURES = "aalbert_features"
+NO_PARAMETERS = frozenset({FEATURES, "fbank", "fbank_no_cmvn", "mfcc", "mel", "linear", "spectrogram"})
+"""Acoustic features: nothing in them is trained."""
+DEEPEST = 12
+"""Most folders of a checkpoint's path that a label shows."""
+
+
+@dataclass(frozen=True)
+class ModelKey:
+    """What tells one model from another."""
+
+    upstream: str
+    checkpoint: str = ""
+    config: str = ""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as the report shows it."""
+
+    key: ModelKey
+    label: str
+    """Short and unique in this report."""
+    description: str
+    parameters: int | None
+    """Of encoder and input block, without the pre-training head; None where not known."""
+    config: ModelConfig | None = None
+    """Of one of our models."""
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is neither untrained nor mere acoustic features."""
+        return self.key.upstream not in NO_PARAMETERS and self.key.upstream not in PRESETS
+
+    def is_twin_of(self, other: Model) -> bool:
+        """Return whether this is the other model before its training."""
+        if self.config is None or other.config is None or self.key.upstream not in PRESETS or not other.trained:
+            return False
+        return _shape(self.config) == _shape(other.config)
+
+
+def _shape(config: ModelConfig) -> tuple[TransformerConfig, AudioConfig]:
+    """Return what two models have in common that differ in their training alone."""
+    transformer = replace(config.transformer, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    # Of the audio what the encoder sees, without what pre-training predicts.
+    front_end = {name: getattr(config.audio, name) for name in ("num_mel_bins", "delta", "cmvn", "front_end")}
+    return transformer, replace(AudioConfig(), **front_end)
+
+
+def model_key(run: Run) -> ModelKey:
+    """Return which model a run used; relative checkpoints are looked for from here and from above the run."""
+    args = run.results.args
+    upstream = args.upstream or "unknown"
+    if upstream in packaged_names():
+        return ModelKey(packaged_folder(upstream).name)  # "aalbert" is one of the others
+    # A packaged configuration is a bare name, which a run's folder may have as well: only files are meant.
+    config = _resolve(args.upstream_model_config, run.folder, Path.is_file)
+    return ModelKey(upstream, _resolve(args.upstream_ckpt, run.folder), config)
+
+
+def _resolve(path: str | None, folder: Path, is_meant: Callable[[Path], bool] = Path.exists) -> str:
+    """Return a path recorded by a run, which may be relative to any folder above the run's; as it stands if gone."""
+    if not path:
+        return ""
+    name = Path(path).expanduser()
+    candidates = (base / name for base in (Path(), *folder.resolve().parents))
+    found = next((candidate.resolve() for candidate in candidates if is_meant(candidate)), None)
+    if found is None:
+        return path
+    return str(found.parent if found.name == WEIGHTS_FILE else found)
+
+
+def name_models(runs: Iterable[Run]) -> dict[ModelKey, Model]:
+    """Describe every model of some runs, with labels that are unique: features, untrained ones, then by size."""
+    configs = {key: _config_of(key) for key in dict.fromkeys(model_key(run) for run in runs)}
+    models = []
+    for (key, config), label in zip(configs.items(), _labels(configs), strict=True):
+        parameters = 0 if key.upstream in NO_PARAMETERS else count_of(config) if config else None
+        models.append(Model(key, label, _describe(key, config), parameters, config))
+    return {model.key: model for model in sorted(models, key=_order)}
+
+
+def _order(model: Model) -> tuple[object, ...]:
+    upstream = model.key.upstream
+    ours = upstream in (*OWN_CHECKPOINT, *packaged_names())
+    kinds = (upstream in NO_PARAMETERS, upstream in PRESETS, ours, True)
+    unknown = model.parameters is None
+    return (kinds.index(True), unknown, model.parameters or 0, natural_order(model.label))
+
+
+def natural_order(text: str) -> tuple[tuple[int, str], ...]:
+    """Return a sorting key that puts 3l before 12l."""
+    parts = re.split(r"(\d+)", text)
+    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)
+
+
+def _config_of(key: ModelKey) -> ModelConfig | None:
+    """Read the configuration of one of our models; None for others and, with a warning, where it is gone."""
+    try:
+        return upstream_config(key.upstream, key.checkpoint, key.config)
+    except AalbertError as error:
+        logger.warning("parameters not known: %s", error)
+    return None
+
+
+def _describe(key: ModelKey, config: ModelConfig | None) -> str:
+    if key.upstream == FEATURES:
+        return "input acoustic features, nothing trained"
+    if config is None:
+        gone = key.upstream in OWN_CHECKPOINT
+        return "checkpoint not found" if gone else "an upstream of S3PRL"
+    transformer = config.transformer
+    trained = "untrained, random weights" if key.upstream in PRESETS else "pre-trained"
+    rate = config.samples_per_token / config.audio.sample_rate * 1000
+    return f"{family_name(config)}, hidden size {transformer.hidden_size}, {rate:g} ms a token; {trained}"
+
+
+# ------------------------------------------------------------------------------------------------ labels
+
+
+def describe_config(config: ModelConfig) -> str:
+    """Return what a model is, e.g. ``AALBERT, 3 shared layers of 128``."""
+    transformer = config.transformer
+    layers, groups = transformer.num_hidden_layers, len(set(transformer.group_of_layer))
+    shared = "shared " if groups == 1 < layers else ""
+    sharing = f" in {groups} groups" if 1 < groups < layers else ""
+    noun = "layers" if layers > 1 else "layer"
+    return f"{family_of(config)}, {layers} {shared}{noun} of {transformer.hidden_size}{sharing}"
+
+
+def _labels(configs: dict[ModelKey, ModelConfig | None]) -> list[str]:
+    """Name each model by what it is; those alike get the end of their path as well, as long as it has to be."""
+    plain = [_label(key, config) for key, config in configs.items()]
+    labels: list[str] = []
+    for key, label in zip(configs, plain, strict=True):
+        rivals = [other for other, its in zip(configs, plain, strict=True) if its == label and other != key]
+        labels.append(f"{label} ({_difference(key, rivals)})" if rivals else label)
+    return labels
+
+
+def _label(key: ModelKey, config: ModelConfig | None) -> str:
+    if key.upstream == FEATURES:
+        return "input features"
+    if key.upstream in PRESETS:
+        return f"{describe_config(config)}, untrained" if config else f"{PRESETS[key.upstream]}, untrained"
+    if key.upstream in OWN_CHECKPOINT:
+        return describe_config(config) if config else _tail(key.checkpoint, 1)
+    return key.upstream + (f" {_tail(key.checkpoint, 1)}" if key.checkpoint else "")
+
+
+def _difference(key: ModelKey, rivals: Sequence[ModelKey]) -> str:
+    """Return the shortest end of a model's path that none of its rivals has."""
+    for depth in range(1, DEEPEST):
+        own = _ends(key, depth)
+        if own and all(_ends(rival, depth) != own for rival in rivals):
+            return own
+    return " ".join(filter(None, (key.upstream, *([_ends(key, DEEPEST)] if key.checkpoint or key.config else []))))
+
+
+def _ends(key: ModelKey, depth: int) -> str:
+    return " ".join(_tail(path, depth) for path in (key.checkpoint, key.config) if path) or key.upstream
+
+
+def _tail(path: str, depth: int) -> str:
+    """Return the last ``depth`` parts of a path without suffix; a file keeps its folder as well."""
+    parts = Path(path).with_suffix("").parts if Path(path).suffix in (".ckpt", ".yaml", ".pt") else Path(path).parts
+    keep = depth + 1 if Path(path).suffix == ".ckpt" else depth
+    return "/".join(parts[-keep:]).lstrip("/") or path

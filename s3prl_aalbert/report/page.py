@@ -1,0 +1,325 @@
+"""Renders the report as one HTML page that needs nothing else: pictures, style and data are inside it."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from statistics import fmean
+
+from matplotlib.figure import Figure
+
+from s3prl_aalbert.printable import csv_cell, html_text
+from s3prl_aalbert.report.describe import unique
+from s3prl_aalbert.report.figures import format_parameters
+from s3prl_aalbert.report.models import Model
+from s3prl_aalbert.report.runs import Skipped
+from s3prl_aalbert.report.style import Layout
+from s3prl_aalbert.report.summary import ResultRow, compare, features_of, full_rows
+
+NUMERIC_MARKS = frozenset("0123456789.+-±, kM%seedplit")
+ABSOLUTE_PATH = re.compile(r"(?<![\w.~…])/(?:[^/\s:;,'\"()]+/)+(?=[^/\s:;,'\"()]+/[^/\s:;,'\"()])")
+"""The beginning of an absolute path, up to its last two parts."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text cells."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class ReportFigure:
+    """A picture, the words around it and the numbers behind it."""
+
+    name: str
+    """Stem of its PNG and CSV files."""
+    title: str
+    caption: str
+    alt: str
+    """What a reader who cannot see the picture should know."""
+    draw: Callable[[Layout], Figure]
+    columns: Sequence[str]
+    """Of the CSV."""
+    rows: Sequence[Sequence[object]]
+    table: Table | None = None
+    """Shown below the picture."""
+
+
+@dataclass(frozen=True)
+class NotDrawn:
+    """A figure for which there are no data."""
+
+    title: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A figure as PNG, for a screen and for a telephone."""
+
+    wide: bytes
+    inches: float
+    """Width of the wide one."""
+    narrow: bytes
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything on the page."""
+
+    title: str
+    introduction: str
+    results: Sequence[ResultRow]
+    downloads: Mapping[str, str]
+    """Text of the CSV files of all results, by name."""
+    models: Sequence[Model]
+    figures: Sequence[tuple[ReportFigure, Pictures]]
+    not_drawn: Sequence[NotDrawn]
+    skipped: Sequence[Skipped]
+
+
+def file_stem(*parts: str) -> str:
+    """Return a file name of lower-case letters, digits and underscores."""
+    words = "_".join(parts).lower()
+    plain = "".join(character if character.isalnum() and character.isascii() else "_" for character in words)
+    return "_".join(word for word in plain.split("_") if word)
+
+
+def png_of(figure: Figure, layout: Layout) -> bytes:
+    """Return a picture as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=layout.dpi, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def csv_of(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return rows as CSV text with a header, for people and their spreadsheets."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerows([csv_cell(cell) for cell in row] for row in (columns, *rows))
+    return buffer.getvalue()
+
+
+def short_paths(text: str) -> str:
+    """Return text whose absolute paths show their last two parts alone: a page may be given to others."""
+    return ABSOLUTE_PATH.sub("…/", text)
+
+
+def render(page: Page) -> str:
+    """Return the HTML."""
+    style = resources.files("s3prl_aalbert.report").joinpath("page.css").read_text(encoding="utf-8")
+    sections = [
+        _how_to_read(page),
+        _results(page),
+        _models(page.models),
+        *(_figure(figure, pictures) for figure, pictures in page.figures),
+        _not_drawn(page.not_drawn),
+        _skipped(page.skipped),
+    ]
+    body = "\n".join(section for section in sections if section)
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html_text(page.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        f'<header>\n<h1>{html_text(page.title)}</h1>\n<p class="soft">{html_text(page.introduction)}</p>\n</header>\n'
+        f"{_contents(page)}\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _contents(page: Page) -> str:
+    entries = [("how-to-read", "How to read this page")] if page.results else []
+    entries += [("results", "Results")] if page.results else []
+    entries += [("models", "Models")] if page.models else []
+    entries += [(figure.name, figure.title) for figure, _ in page.figures]
+    entries += [("not-drawn", "Figures that were not drawn")] if page.not_drawn else []
+    entries += [("not-used", "Runs that were not used")] if page.skipped else []
+    items = "\n".join(f'<li><a href="#{anchor}">{html_text(text)}</a></li>' for anchor, text in entries)
+    return f'<nav aria-label="contents">\n<ul>\n{items}\n</ul>\n</nav>'
+
+
+def _section(anchor: str, title: str, content: str, kind: str = "") -> str:
+    attribute = f' class="{kind}"' if kind else ""
+    return f'<section id="{anchor}"{attribute}>\n<h2>{html_text(title)}</h2>\n{content}\n</section>'
+
+
+def _list(items: Iterable[str]) -> str:
+    lines = "\n".join(f"<li>{item}</li>" for item in items)
+    return f"<ul>\n{lines}\n</ul>"
+
+
+def _download(name: str, text: str) -> str:
+    encoded = base64.b64encode(text.encode()).decode()
+    return f'<p class="download"><a download="{name}" href="data:text/csv;base64,{encoded}">{name}</a></p>'
+
+
+# -------------------------------------------------------------------------------------------- tables
+
+
+def table_html(table: Table) -> str:
+    """Return a table; columns of numbers are aligned to the right, columns without a value are dropped.
+
+    Each cell carries the name of its column: on a narrow screen a row becomes a list of these.
+    """
+    kept = [i for i in range(len(table.columns)) if not table.rows or any(row[i] for row in table.rows)]
+    numeric = {i for i in kept if all(_is_number(row[i]) for row in table.rows)}
+    names = {i: html_text(table.columns[i]).replace(" %", "&nbsp;%") for i in kept}
+    head = "".join(f'<th scope="col"{_number_class(i in numeric)}>{names[i]}</th>' for i in kept)
+    lines = []
+    for row in table.rows:
+        cells = ((_number_class(i in numeric), names[i], html_text(row[i])) for i in kept)
+        lines.append("<tr>" + "".join(_cell(*cell) for cell in cells) + "</tr>")
+    title = f"<caption>{html_text(table.caption)}</caption>\n" if table.caption else ""
+    rows = "\n".join(lines)
+    return (
+        f'<div class="scroll"><table>\n{title}<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>'
+    )
+
+
+def _cell(kind: str, name: str, value: str) -> str:
+    return f'<td{kind} data-name="{name}">{value}</td>' if value else f"<td{kind}></td>"
+
+
+def _number_class(numeric: bool) -> str:
+    return ' class="number"' if numeric else ""
+
+
+def _is_number(text: str) -> bool:
+    return set(text) <= NUMERIC_MARKS
+
+
+METRIC_TITLES = {"per": "phone error %", "acc_token": "accuracy at own rate %"}
+
+
+def _how_to_read(page: Page) -> str:
+    """Explain the columns that the page has."""
+    if not page.results:
+        return ""
+    shown = full_rows(page.results)
+    items = [
+        "Test accuracy is the share of right answers on speech that neither trained nor chose anything. The best step "
+        "of each run is chosen by dev accuracy alone.",
+        "A value with ± is a mean and its standard error: over splits, folds among them, with the seeds of a split "
+        "averaged first, or over seeds where there is one split.",
+    ]
+    if any(any(compare(row, shown)) for row in shown):
+        items.append(
+            "“Minus features” and “minus untrained” are differences of test accuracy in points, paired seed by seed "
+            "and split by split: from the input features of the task that are best on dev, and from the same model "
+            "before its training. A difference of less than two standard errors may be chance."
+        )
+    if any("per" in row.others for row in shown):
+        items.append(
+            "Phone error is the number of wrong, missing and superfluous phones after repeated labels are merged, "
+            "divided by the number of phones. Lower is better, and it may exceed 100 %."
+        )
+    items.append(
+        "The line above a table gives the accuracy of always answering the most frequent training class. "
+        "A model is worth something only above it."
+    )
+    items.append(
+        "The setting is how a model was used: a learned weighted sum of its layers, one layer, or fine-tuned. "
+        "Layer 0 is the input embedding."
+    )
+    return _section("how-to-read", "How to read this page", _list(map(html_text, items)))
+
+
+def _results(page: Page) -> str:
+    if not page.results:
+        return ""
+    shown = full_rows(page.results)
+    parts = []
+    for task in unique(row.task for row in shown):
+        table = table_html(_task_table([row for row in shown if row.task == task]))
+        parts.append(f"<h3>{html_text(task)}</h3>\n{table}")
+    parts += [_download(name, text) for name, text in page.downloads.items()]
+    return _section("results", "Results", "\n".join(parts))
+
+
+def _task_table(rows: Sequence[ResultRow]) -> Table:
+    """Return one task's rows with a column for each metric it has."""
+    metrics = unique(name for row in rows for name in row.others)
+    names = [METRIC_TITLES.get(name, f"{name} %") for name in metrics]
+    baselines = unique(other.model.label + ", " + other.setting for row in rows if (other := features_of(row, rows)))
+    columns = [
+        *("model", "setting", "test accuracy %", "minus features", "minus untrained", "dev accuracy %", *names),
+        *("parameters", "labels %", "repeats"),
+    ]
+    cells = [
+        (
+            row.model.label,
+            row.setting,
+            row.test.percent(),
+            *compare(row, rows),
+            row.dev.percent(),
+            *(row.others[name].percent() if name in row.others else "" for name in metrics),
+            _parameters(row.model),
+            "" if row.fraction == 1 else f"{100 * row.fraction:g}",
+            row.test.repeats(),
+        )
+        for row in rows
+    ]
+    known = [row.majority for row in rows if row.majority is not None]
+    notes = [f"Always answering the most frequent class gives {100 * fmean(known):.1f} %."] if known else []
+    notes += [f"The features compared with are: {baselines[0]}."] if baselines else []
+    return Table(columns, cells, " ".join(notes))
+
+
+def _parameters(model: Model) -> str:
+    return "" if model.parameters is None else format_parameters(model.parameters)
+
+
+def _models(models: Sequence[Model]) -> str:
+    if not models:
+        return ""
+    rows = [(model.label, model.description, _parameters(model), _origin(model)) for model in models]
+    table = table_html(Table(("model", "what it is", "parameters", "options"), rows))
+    return _section("models", "Models", table)
+
+
+def _origin(model: Model) -> str:
+    parts = [f"-u {model.key.upstream}"]
+    parts += [f"-k {short_paths(model.key.checkpoint)}"] if model.key.checkpoint else []
+    parts += [f"-g {short_paths(model.key.config)}"] if model.key.config else []
+    return " ".join(parts)
+
+
+# ------------------------------------------------------------------------------------------- figures
+
+
+def _data_url(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def _figure(figure: ReportFigure, pictures: Pictures) -> str:
+    wide, narrow = (
+        f"data:image/png;base64,{base64.b64encode(png).decode()}" for png in (pictures.wide, pictures.narrow)
+    )
+    # Inches, so that text has the same size in all pictures.
+    image = f'<img style="--inches: {pictures.inches:.2f}" alt="{html_text(figure.alt)}" src="{wide}">'
+    picture = f'<picture><source media="(max-width: 600px)" srcset="{narrow}">{image}</picture>'
+    table = table_html(figure.table) if figure.table else ""
+    download = _download(f"{figure.name}.csv", csv_of(figure.columns, figure.rows))
+    caption = html_text(figure.caption)
+    content = f"<figure>\n{picture}\n<figcaption>{caption}</figcaption>\n</figure>\n{table}\n{download}"
+    return _section(figure.name, figure.title, content, "drawn")
+
+
+def _not_drawn(figures: Sequence[NotDrawn]) -> str:
+    items = [f"{html_text(item.title)}: {html_text(short_paths(item.reason))}." for item in figures]
+    return _section("not-drawn", "Figures that were not drawn", _list(items)) if items else ""
+
+
+def _skipped(skipped: Sequence[Skipped]) -> str:
+    items = [
+        f"<code>{html_text(short_paths(str(item.folder)))}</code>: {html_text(short_paths(item.reason))}"
+        for item in skipped
+    ]
+    return _section("not-used", "Runs that were not used", _list(items)) if items else ""

@@ -1,0 +1,349 @@
+"""Repeated runs as one row: mean, standard error and paired differences by task, model, setting, share of labels."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from s3prl_aalbert.downstream.paired import Values, differences, mean_and_error, percent
+from s3prl_aalbert.downstream.results import ProbeResult
+from s3prl_aalbert.printable import printable
+from s3prl_aalbert.report.describe import (
+    Repeat,
+    class_count,
+    describe_setting,
+    freeze,
+    probe_key,
+    probed,
+    repeat_of,
+    task_key,
+    title_probes,
+    title_tasks,
+    training_settings,
+    unique,
+)
+from s3prl_aalbert.report.describe import differences as describe_differences
+from s3prl_aalbert.report.models import Model, ModelKey, model_key
+from s3prl_aalbert.report.runs import DownstreamRun, ProbeRun, Run, Skipped
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One metric of one experiment, as a share, by seed and split."""
+
+    values: Mapping[Repeat, float]
+
+    @classmethod
+    def of(cls, values: Iterable[tuple[Run, float]]) -> Scores:
+        """Take the value of each run."""
+        return cls({repeat_of(run): value for run, value in values})
+
+    @property
+    def parts(self) -> Values:
+        """The values that the standard error is over: of each split, its seeds averaged; of each seed if one split."""
+        over_splits = self.splits > 1
+        grouped: dict[Hashable, list[float]] = {}
+        for repeat, value in self.values.items():
+            grouped.setdefault(repeat.split if over_splits else repeat.seed, []).append(value)
+        return {part: statistics.fmean(found) for part, found in grouped.items()}
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds there are."""
+        return len({repeat.seed for repeat in self.values})
+
+    @property
+    def splits(self) -> int:
+        """How many splits there are, folds among them."""
+        return len({repeat.split for repeat in self.values})
+
+    @property
+    def mean(self) -> float:
+        """Mean over ``parts``."""
+        return mean_and_error(self.parts)[0]
+
+    @property
+    def error(self) -> float | None:
+        """Standard error of the mean; None for a single part."""
+        error = mean_and_error(self.parts)[1]
+        return None if math.isnan(error) else error
+
+    @property
+    def low(self) -> float:
+        """One standard error below the mean."""
+        return self.mean - (self.error or 0)
+
+    @property
+    def high(self) -> float:
+        """One standard error above the mean."""
+        return self.mean + (self.error or 0)
+
+    def percent(self) -> str:
+        """Return e.g. ``45.3 ± 0.4`` per cent: mean and, for several parts, standard error."""
+        return percent(self.parts)
+
+    def less(self, baseline: Scores) -> Scores:
+        """Return the differences from a baseline, seed by seed and split by split, where both were run."""
+        return Scores(differences(self.values, baseline.values))  # type: ignore[arg-type]
+
+    def repeats(self) -> str:
+        """Return how many seeds and splits there are, e.g. ``3 seeds`` or ``3 seeds, 4 splits``."""
+        counts = [(self.seeds, "seed"), *([(self.splits, "split")] if self.splits > 1 else [])]
+        return ", ".join(f"{count} {name}{'s' if count > 1 else ''}" for count, name in counts)
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One experiment over all its repeats."""
+
+    task: str
+    """Title; unique per task, data and labels."""
+    task_name: str
+    """S3PRL's name, ``-d``."""
+    model: Model
+    setting: str
+    fraction: float
+    """Share of the training labels."""
+    dev: Scores
+    test: Scores
+    majority: float | None
+    """Accuracy of always answering the most frequent class, on test."""
+    classes: int | None
+    runs: tuple[DownstreamRun, ...]
+
+    @property
+    def fine_tuned(self) -> bool:
+        """Whether the upstream was trained as well."""
+        return bool(self.runs[0].results.args.upstream_trainable)
+
+    @property
+    def others(self) -> dict[str, Scores]:
+        """Test metrics besides accuracy and loss that every run has."""
+        shared = set.intersection(*(set(run.test) for run in self.runs)) - {"acc", "loss"}
+        return {name: Scores.of((run, run.test[name]) for run in self.runs) for name in sorted(shared)}
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """One probe over all its repeats."""
+
+    task: str
+    model: Model
+    classifier: str
+    layer: int
+    dev: Scores
+    test: Scores
+
+
+AnyRun = TypeVar("AnyRun", bound=Run)
+
+
+def drop_repeated(
+    runs: Sequence[AnyRun], experiment_of: Callable[[AnyRun], tuple[Hashable, ...]]
+) -> tuple[list[AnyRun], list[Skipped]]:
+    """Skip runs that repeat another one, seed and split included: they would make the error look smaller."""
+    kept: dict[tuple[Hashable, ...], AnyRun] = {}
+    repeated: list[Skipped] = []
+    for run in runs:
+        key: tuple[Hashable, ...] = (*experiment_of(run), repeat_of(run))
+        if key in kept:
+            repeated.append(Skipped(run.folder, f"same experiment and seed as {kept[key].folder}"))
+        else:
+            kept[key] = run
+    return list(kept.values()), repeated
+
+
+def experiment_key(run: DownstreamRun) -> tuple[Hashable, ...]:
+    """Return what tells an experiment from others, its seeds and splits apart."""
+    settings = freeze(training_settings(run))
+    return (task_key(run), model_key(run), describe_setting(run.results.args), settings, run.train_fraction)
+
+
+def probing_key(run: ProbeRun) -> tuple[Hashable, ...]:
+    """Return what tells a probing experiment from others, its seeds and splits apart."""
+    tasks = unique(probe.task for probe in run.probes)
+    return (model_key(run), *(probe_key(run, task) for task in tasks), probed(run))
+
+
+def summarise(runs: Sequence[DownstreamRun], models: Mapping[ModelKey, Model]) -> list[ResultRow]:
+    """Group the repeats of each experiment, and return its rows by task, model, setting and share of labels."""
+    titles = title_tasks(runs)
+    settings = _setting_titles(runs)
+    groups: dict[tuple[Hashable, ...], list[DownstreamRun]] = {}
+    for run in runs:
+        groups.setdefault(experiment_key(run), []).append(run)
+    rows = [
+        _row(titles[task_key(members[0])], models[model_key(members[0])], settings[key[:4]], members)
+        for key, members in groups.items()
+    ]
+    order = list(models.values())
+    return sorted(rows, key=lambda r: (r.task, order.index(r.model), r.fine_tuned, r.setting, -r.fraction))
+
+
+def _row(task: str, model: Model, setting: str, runs: Sequence[DownstreamRun]) -> ResultRow:
+    majority = [run.results.majority["test"] for run in runs if "test" in run.results.majority]
+    return ResultRow(
+        task=task,
+        task_name=runs[0].results.task,
+        model=model,
+        setting=setting,
+        fraction=runs[0].train_fraction,
+        dev=Scores.of((run, run.dev["acc"]) for run in runs),
+        test=Scores.of((run, run.test["acc"]) for run in runs),
+        majority=statistics.fmean(majority) if majority else None,
+        classes=class_count(runs[0]),
+        runs=tuple(runs),
+    )
+
+
+def _setting_titles(runs: Sequence[DownstreamRun]) -> dict[tuple[Hashable, ...], str]:
+    """Name each setting; runs alike but for other configuration keys are told apart by these."""
+    alike: dict[tuple[Hashable, ...], dict[tuple[Hashable, ...], DownstreamRun]] = {}
+    for run in runs:
+        key = experiment_key(run)
+        alike.setdefault(key[:3], {})[key[:4]] = run
+    titles = {}
+    for (_, _, setting), variants in alike.items():
+        texts = describe_differences([training_settings(run) for run in variants.values()])
+        for key, text in zip(variants, texts, strict=True):
+            titles[key] = f"{setting}, {text}" if text else str(setting)
+    return titles
+
+
+def full_rows(rows: Sequence[ResultRow]) -> list[ResultRow]:
+    """Return the rows with all labels, or with the largest share that their task was run with."""
+    largest: dict[str, float] = {}
+    for row in rows:
+        largest[row.task] = max(row.fraction, largest.get(row.task, 0))
+    return [row for row in rows if row.fraction == largest[row.task]]
+
+
+def summarise_probes(runs: Sequence[ProbeRun], models: Mapping[ModelKey, Model]) -> list[ProbeRow]:
+    """Group the repeats of each probe, by task, classifier, model and layer."""
+    titles = title_probes(runs)
+    groups: dict[tuple[str, str, ModelKey, int], list[tuple[ProbeRun, ProbeResult]]] = {}
+    for run in runs:
+        for probe in run.probes:
+            key = (titles[probe_key(run, probe.task)], probe.classifier, model_key(run), probe.layer)
+            groups.setdefault(key, []).append((run, probe))
+    rows = [
+        ProbeRow(
+            task,
+            models[model],
+            classifier,
+            layer,
+            Scores.of((run, probe.dev_acc) for run, probe in pairs),
+            Scores.of((run, probe.test_acc or 0.0) for run, probe in pairs),
+        )
+        for (task, classifier, model, layer), pairs in groups.items()
+    ]
+    order = list(models.values())
+    classifiers = unique(row.classifier for row in rows)
+    return sorted(rows, key=lambda r: (r.task, classifiers.index(r.classifier), order.index(r.model), r.layer))
+
+
+def best_layers(rows: Sequence[ProbeRow]) -> list[ProbeRow]:
+    """Return, for each task, classifier and model, the layer with the highest dev accuracy."""
+    best: dict[tuple[str, str, ModelKey], ProbeRow] = {}
+    for row in rows:
+        key = (row.task, row.classifier, row.model.key)
+        if key not in best or row.dev.mean > best[key].dev.mean:
+            best[key] = row
+    return list(best.values())
+
+
+# ------------------------------------------------------------------------------- what a row is compared with
+
+AnyRow = TypeVar("AnyRow", ResultRow, ProbeRow)
+
+
+def features_of(row: AnyRow, rows: Sequence[AnyRow]) -> AnyRow | None:
+    """Return the acoustic features that a model's row is compared with: of the same task, the ones best on dev."""
+    if row.model.parameters == 0:
+        return None
+    candidates = [other for other in rows if other.model.parameters == 0 and _comparable(row, other)]
+    return max(candidates, key=lambda other: other.dev.mean, default=None)
+
+
+def untrained_of(row: AnyRow, rows: Sequence[AnyRow]) -> AnyRow | None:
+    """Return the same model before its training, used in the same way."""
+    twins = [other for other in rows if other.model.is_twin_of(row.model) and _comparable(row, other)]
+    return next((other for other in twins if _use(other) == _use(row)), None)
+
+
+def _comparable(row: ResultRow | ProbeRow, other: ResultRow | ProbeRow) -> bool:
+    if isinstance(row, ProbeRow) and isinstance(other, ProbeRow):
+        return (row.task, row.classifier) == (other.task, other.classifier)
+    if isinstance(row, ResultRow) and isinstance(other, ResultRow):
+        return (row.task, row.fraction) == (other.task, other.fraction)
+    return False
+
+
+def _use(row: ResultRow | ProbeRow) -> object:
+    return row.setting if isinstance(row, ResultRow) else row.layer
+
+
+def paired_scores(row: AnyRow, rows: Sequence[AnyRow]) -> tuple[Scores | None, Scores | None]:
+    """Return the paired differences of test accuracy from the features and from the untrained model."""
+    paired = (other and row.test.less(other.test) for other in (features_of(row, rows), untrained_of(row, rows)))
+    features, untrained = (found if found and found.values else None for found in paired)
+    return features, untrained
+
+
+def compare(row: AnyRow, rows: Sequence[AnyRow]) -> tuple[str, str]:
+    """Return the same in points with their standard errors, e.g. ``+3.1 ± 0.2``; empty where there are none."""
+    features, untrained = ("" if found is None else percent(found.parts, True) for found in paired_scores(row, rows))
+    return features, untrained
+
+
+# ------------------------------------------------------------------------------------------ as text
+
+RESULT_COLUMNS = (
+    *("task", "model", "setting", "labels %", "test accuracy %", "minus features", "minus untrained"),
+    *("dev accuracy %", "most frequent class %", "repeats"),
+)
+PROBE_COLUMNS = (
+    *("model", "probed for", "classifier", "best layer", "test accuracy %", "minus features", "minus untrained"),
+    "dev accuracy %",
+)
+HOW_TO_READ = (
+    "Accuracy in per cent, mean ± standard error over splits (seeds averaged) or, with one split, over seeds. "
+    "Differences are paired: each seed and split with its own. Each run's best step is chosen on dev alone."
+)
+
+
+def result_cells(row: ResultRow, rows: Sequence[ResultRow]) -> tuple[str, ...]:
+    """Return a row's cells in the order of RESULT_COLUMNS."""
+    majority = "" if row.majority is None else f"{100 * row.majority:.1f}"
+    share = "" if row.fraction == 1 else f"{100 * row.fraction:g}"
+    tail = (row.dev.percent(), majority, row.test.repeats())
+    return (row.task, row.model.label, row.setting, share, row.test.percent(), *compare(row, rows), *tail)
+
+
+def probe_cells(row: ProbeRow, rows: Sequence[ProbeRow]) -> tuple[str, ...]:
+    """Return a row's cells in the order of PROBE_COLUMNS."""
+    head = (row.model.label, row.task, row.classifier, str(row.layer))
+    return (*head, row.test.percent(), *compare(row, rows), row.dev.percent())
+
+
+def format_table(rows: Sequence[ResultRow], probes: Sequence[ProbeRow] = ()) -> str:
+    """Return results (with all labels) and the best layer of each probe as plain text for a terminal."""
+    blocks = []
+    shown = full_rows(rows)
+    if shown:
+        blocks.append(_align(RESULT_COLUMNS, [result_cells(row, shown) for row in shown]))
+    if probes:
+        blocks.append(_align(PROBE_COLUMNS, [probe_cells(row, probes) for row in best_layers(probes)]))
+    return "\n\n".join([*blocks, *([HOW_TO_READ] if blocks else [])])
+
+
+def _align(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table whose columns are as wide as their longest cell; columns without a value are dropped."""
+    kept = [index for index in range(len(columns)) if any(row[index] for row in rows)]
+    table = [[printable(row[index]) for index in kept] for row in (columns, *rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
