@@ -41,10 +41,12 @@ def __dir__() -> list[str]:
 
 
 class _CallablePackage(types.ModuleType):
-    """The package ``pretrain``, which has the name of a call of the API: calling it is that call."""
+    """A package that has the name of a call of the API: calling it is that call."""
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        return importlib.import_module(f"{__package__}.api").pretrain(*args, **options)
+        name = self.__name__.rpartition(".")[2]
+        return getattr(importlib.import_module(f"{__package__}.api"), name)(*args, **options)
 
 
-importlib.import_module(f"{__name__}.pretrain").__class__ = _CallablePackage
+for _name in ("pretrain", "report"):
+    importlib.import_module(f"{__name__}.{_name}").__class__ = _CallablePackage
