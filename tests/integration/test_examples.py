@@ -1,8 +1,10 @@
-"""Each script of examples/ runs, on speech that is given and without any."""
+"""Each script of examples/ runs, on speech that is given and without any; so does the notebook, without Jupyter."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +16,10 @@ from s3prl_aalbert.synthesis import synthesise_corpus
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-def run(name: str, folder: Path, *argv: object) -> str:
+def run(name: str | Path, folder: Path, *argv: object) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", EXAMPLES / name, *map(str, argv)], cwd=folder, capture_output=True, text=True,
-        check=False, env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"},
+        check=False, env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "MPLBACKEND": "Agg"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -53,6 +55,31 @@ def test_probe(speech: Path, tmp_path: Path) -> None:
     shown = run("probe.py", tmp_path, speech)
     assert all(f"layer {layer}, {name}: " in shown for layer in range(4) for name in ("linear", "2-hidden"))
     assert (tmp_path / "result" / "examples" / "report" / "index.html").is_file()
+
+
+def notebook() -> dict:
+    return json.loads((EXAMPLES / "tour.ipynb").read_text(encoding="utf-8"))
+
+
+def test_the_notebook_is_executed_and_opens_in_colab(repository: Path) -> None:
+    cells = notebook()["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert {output["output_type"] for output in outputs} == {"stream", "display_data"}
+    text = (EXAMPLES / "tour.ipynb").read_text(encoding="utf-8")
+    assert len(text) < 300_000 and not re.search(r"(?:/work|/tmp|/root|/home)/", text)
+    path = re.search(r"colab\.research\.google\.com/github/OWNER/s3prl-aalbert/blob/main/([\w/.]+)", text)
+    assert path is not None and (repository / path[1]).is_file()
+
+
+def test_the_notebooks_cells_run(tmp_path: Path) -> None:
+    code = "\n".join("".join(cell["source"]) for cell in notebook()["cells"] if cell["cell_type"] == "code")
+    (tmp_path / "tour.py").write_text(code, encoding="utf-8")
+    shown = run(tmp_path / "tour.py", tmp_path)
+    assert "40 files of 4 speakers" in shown and "(4, 43, 256)" in shown
+    assert all(f"hidden state {layer}: " in shown for layer in range(4))
+    assert "4 hidden states of (utterances, tokens, values) = (2, 34, 128)" in shown
 
 
 def test_speakers(speech: Path, tmp_path: Path) -> None:
