@@ -75,7 +75,7 @@ CELLS: dict[str, dict[str, Any]] = {
     "overlapping spans": {"task.mask_layout": "overlap", "task.mask_proportion": 0.65},
     "a unit a frame": {"task.units_per_token": 3},
     "cmvn: utterance": {"audio.cmvn": "utterance"},
-    "no perturbation": {WARP: 0},
+    "perturbation": {WARP: 0.15},
     "mel": RECONSTRUCTION,
     "linear spectrogram": {**RECONSTRUCTION, "audio.target": "log"},
     "units and mel": BOTH,
@@ -125,10 +125,9 @@ def command(args: argparse.Namespace, run: Run) -> list[str]:
         "config.optimizer.betas": "[0.9, 0.98]",
         "config.optimizer.warmup_proportion": 0.05,
         "config.pretrain_expert.datarc.manifest": args.output.absolute() / "manifest.tsv",
-        "config.pretrain_expert.datarc.train_batch_size": 64,
+        "config.pretrain_expert.datarc.train_batch_size": 16,
         "config.pretrain_expert.datarc.max_batch_seconds": args.batch_seconds,
         "config.pretrain_expert.datarc.max_seconds": 24,
-        WARP: 0.15,
     }
     settings.update({k if k.startswith("config.") else f"model.{k}": v for k, v in CELLS[run.cell].items()})
     source = settings.get("config.units.source")
@@ -347,8 +346,8 @@ def main() -> None:
     add("--cells", nargs="+", choices=list(CELLS), default=list(CELLS), metavar="CELL", help="default: all")
     add("--seeds", nargs="+", type=int, default=list(SEEDS))
     add("--rates", nargs="+", type=float, default=list(RATES), help="learning rates of the search")
-    add("--steps", type=int, default=1000)
-    add("--batch-seconds", type=float, default=120, help="speech of a step; default: %(default)s")
+    add("--steps", type=int, default=600)
+    add("--batch-seconds", type=float, default=30, help="speech of a step; default: %(default)s")
     add("--print", action="store_true", help="print the commands instead")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
