@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from report_runs import write_probe_run, write_results
 
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.config import find_config
+from s3prl_aalbert.downstream.paired import mean_and_error
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.experiments import recorded as rows
 from s3prl_aalbert.experiments.recorded import Row, measure, read_rows, write_rows
@@ -84,6 +87,35 @@ def test_every_recorded_row_is_a_row_of_its_sweep() -> None:
         sweep = load_sweep(find_config(f"sweep_{table.stem}", "downstream_configs"))
         names = {run.name.rpartition("/")[0] for run in sweep.runs if run.cell}
         assert {row.row for row in read_rows(table)} <= names
+
+
+PAGES = {"paper_at_laptop_size": "small", "reconstruction_7h": "7h", "evidence": "evidence"}
+
+
+def over_folds(found: list[Row], model: str) -> dict[str, float]:
+    """Return the mean over the seeds of each fold of the evidence sweep, whose page averages them."""
+    return {row.row: row.mean for row in found if row.row in {f"phone_fold{n}/phones/{model}" for n in range(4)}}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_mean_that_a_page_shows_is_that_of_a_recorded_row(page: str) -> None:
+    """So that `aalbert reproduce` covers it."""
+    found = read_rows(rows.RECORDED / f"{PAGES[page]}.csv")
+    known = [(row.mean, row.error) for row in found]
+    if page == "evidence":
+        trained, untrained = over_folds(found, "pretrained"), over_folds(found, "untrained")
+        known += [mean_and_error(folds) for folds in (trained, untrained, over_folds(found, "features"))]
+        gains = [a - b for a, b in zip(trained.values(), untrained.values(), strict=True)]
+        known.append(mean_and_error(dict(enumerate(gains))))
+        by_name = {row.row.rpartition("/")[2]: row for row in found if row.row.startswith("speaker")}
+        last, before = by_name["pretrained_last_layer"], by_name["untrained_last_layer"]
+        known.append((last.mean - before.mean, math.hypot(last.error, before.error)))
+    text = (Path(__file__).parents[2] / "docs" / "results" / f"{page}.md").read_text(encoding="utf-8")
+    shown = [(float(mean), float(error)) for mean, error in re.findall(r"(\d+\.\d) ± (\d+\.\d)", text)]
+    assert len(shown) > 4
+    near = 0.06  # both are rounded, and so are the values
+    missing = [pair for pair in shown if not any(abs(pair[0] - m) < near and abs(pair[1] - e) < near for m, e in known)]
+    assert not missing
 
 
 @pytest.fixture
