@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.printable import printable
+
+if TYPE_CHECKING:
+    from s3prl_aalbert.report.tsne import TsneRequest
 
 EXAMPLES = """examples:
   aalbert report result                                # everything below result/, page in result/report
@@ -51,7 +55,7 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _tsne_request(args: argparse.Namespace):  # type: ignore[no-untyped-def]
+def _tsne_request(args: argparse.Namespace) -> TsneRequest | None:
     if not args.tsne:
         return None
     if not 0 <= args.seed < 1 << 32:

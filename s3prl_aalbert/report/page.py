@@ -136,7 +136,7 @@ def render(page: Page) -> str:
 
 def _contents(page: Page) -> str:
     entries = [("how-to-read", "How to read this page")] if page.results else []
-    entries += [("results", "Results")] if page.results else []
+    entries += [("results", "Results")] if page.downloads else []
     entries += [("models", "Models")] if page.models else []
     entries += [(figure.name, figure.title) for figure, _ in page.figures]
     entries += [("not-drawn", "Figures that were not drawn")] if page.not_drawn else []
@@ -232,7 +232,7 @@ def _how_to_read(page: Page) -> str:
 
 
 def _results(page: Page) -> str:
-    if not page.results:
+    if not page.downloads:
         return ""
     shown = full_rows(page.results)
     parts = []

@@ -94,6 +94,7 @@ def write_report(
         AalbertError: a folder is missing, nothing is usable, or ``out`` cannot be written.
     """
     summary = summary or summarise_runs(runs)
+    # Everything is drawn before anything is written, so that a failure leaves no half report.
     with mpl.rc_context(RC):
         parts, problems = _figures(summary, tsne)
         figures = _with_unique_names([part for part in parts if isinstance(part, ReportFigure)])
@@ -101,9 +102,10 @@ def write_report(
     for figure, drawn in zip(figures, pictures, strict=True):
         _write_bytes(out / FIGURE_FOLDER / f"{figure.name}.png", drawn.wide)
         _write_text(out / FIGURE_FOLDER / f"{figure.name}.csv", csv_of(figure.columns, figure.rows))
-    downloads = {}
-    if summary.rows:
-        downloads = {RESULTS_CSV: _results_csv(summary.rows), VALUES_CSV: _values_csv(summary.rows)}
+    # The tables go beside the page as well as into it.
+    downloads = {RESULTS_CSV: _results_csv(summary.rows)} if summary.rows else {}
+    if summary.rows or summary.probes:
+        downloads[VALUES_CSV] = _values_csv(summary.rows, summary.probes)
     for name, text in downloads.items():
         _write_text(out / name, text)
     page = Page(
@@ -192,7 +194,7 @@ def _csv_cells(row: ResultRow, rows: Sequence[ResultRow], others: Sequence[str])
     return ["" if cell is None else cell for cell in cells]
 
 
-def _values_csv(rows: Sequence[ResultRow]) -> str:
+def _values_csv(rows: Sequence[ResultRow], probes: Sequence[ProbeRow]) -> str:
     """Return every value of every run: one line a seed, split and metric."""
     columns = ("task", "model", "setting", "train_fraction", "seed", "split", "part", "metric", "value", "run")
     cells = []
@@ -202,6 +204,10 @@ def _values_csv(rows: Sequence[ResultRow]) -> str:
             folder = short_paths(str(run.folder.resolve()))
             for part, metrics in (("dev", run.dev), ("test", run.test)):
                 cells += [(*head, part, metric, value, folder) for metric, value in metrics.items()]
+    for probe in probes:
+        use = (f"probed for {probe.task}", probe.model.label, f"layer {probe.layer}, {probe.classifier}", 1.0)
+        for part, scores in (("dev", probe.dev), ("test", probe.test)):
+            cells += [(*use, *repeat, part, "acc", value, "") for repeat, value in scores.values.items()]
     return csv_of(columns, cells)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from s3prl_aalbert.report.describe import Repeat, describe_setting
 from s3prl_aalbert.report.models import describe_config, model_key, natural_order
 from s3prl_aalbert.report.sections import describe_errors
 from s3prl_aalbert.report.summary import Scores, full_rows
-from s3prl_aalbert.report.write import Summary, summarise_runs
+from s3prl_aalbert.report.write import Summary, summarise_runs, write_report
 
 
 def rows_by_setting(summary: Summary) -> dict[tuple[str, str, str], Any]:
@@ -336,6 +337,24 @@ def test_probes_are_averaged_and_the_best_layer_is_chosen_on_dev(tmp_path: Path)
     }
     (line,) = [line for line in summary.table().splitlines() if "wav2vec2" in line]
     assert line.split() == ["wav2vec2", "phone", "linear", "1", "52.0", "±", "2.0", "62.0", "±", "2.0"]
+
+
+def test_every_value_of_tasks_and_probes_is_kept(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    for seed in range(2):
+        write_results(runs / f"t{seed}", test=0.5 + seed / 10, dev=0.5, seed=seed, datarc={"fold": seed}, per=0.9)
+        write_probe_run(runs / f"p{seed}", [("phone", 1, "linear", 0.6, 0.4 + seed / 10)], upstream="mfcc", seed=seed)
+    write_report([runs], tmp_path / "out")
+    with (tmp_path / "out" / "values.csv").open(encoding="utf-8") as file:
+        found = [row for row in csv.DictReader(file) if row["part"] == "test" and row["metric"] != "loss"]
+    assert [(r["task"], r["seed"], r["split"], r["metric"], float(r["value"])) for r in found] == [
+        ("phonemes", "0", "fold=0", "acc", 0.5),
+        ("phonemes", "0", "fold=0", "per", 0.9),
+        ("phonemes", "1", "fold=1", "acc", 0.6),
+        ("phonemes", "1", "fold=1", "per", 0.9),
+        ("probed for phone", "0", "", "acc", 0.4),
+        ("probed for phone", "1", "", "acc", 0.5),
+    ]
 
 
 def test_the_error_is_over_splits_with_seeds_averaged_first(tmp_path: Path) -> None:
