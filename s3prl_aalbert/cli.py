@@ -8,11 +8,9 @@ import importlib
 import io
 import logging
 import os
-import re
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import NoReturn
 
 from s3prl_aalbert import __version__
 from s3prl_aalbert.errors import (
@@ -23,6 +21,7 @@ from s3prl_aalbert.errors import (
     did_you_mean,
     environment_fault,
 )
+from s3prl_aalbert.parsing import Parser
 from s3prl_aalbert.printable import LONGEST_MESSAGE, PrintableRecord, printable
 
 # group -> name -> one-line summary; the code of NAME is s3prl_aalbert/commands/NAME.py.
@@ -86,21 +85,6 @@ def _load_command(name: str) -> ModuleType:
     if name not in COMMANDS:
         raise AalbertError(f'unknown command "{name}"{did_you_mean(name, COMMANDS)}; see `aalbert --help`')
     return importlib.import_module(f"s3prl_aalbert.commands.{name}")
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one sentence, with the nearest of the options or choices that there are."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise AalbertError."""
-        unknown = re.match(r"unrecognized arguments: (?:.* )?(--?[^\s=]+)", message)
-        choice = re.search(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message)
-        near = ""
-        if unknown:
-            near = did_you_mean(unknown[1], self._option_string_actions)
-        elif choice:
-            near = did_you_mean(choice[1], re.findall(r"[^\s',]+", choice[2]))
-        raise AalbertError(f"{message}{near}; see `{self.prog} --help`")
 
 
 def command_parser(name: str, module: ModuleType) -> argparse.ArgumentParser:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import re
 
-import torch
-
 from s3prl_aalbert.errors import AalbertError
 
 logger = logging.getLogger(__name__)
@@ -22,15 +20,29 @@ def checked_device(name: str | None, numbered: bool = False) -> str:
     Raises:
         AalbertError: it is no device that we compute on, or this machine has no such GPU.
     """
+    number = check_device_name(name, numbered)
+    if name == "cpu":
+        return name
+    import torch  # which takes seconds
+
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
         logger.info("--device: %s chosen", name)
-    number = re.fullmatch(r"cuda:(\d{1,3})", name) if numbered else None
-    if name not in ("cuda", "cpu") and not number:
-        hint = ", or cuda:N for one GPU of several" if numbered else " (one GPU of several: CUDA_VISIBLE_DEVICES)"
-        raise AalbertError(f"--device {name}: expected cuda or cpu{hint}")
     if name != "cpu" and not torch.cuda.is_available():
         raise AalbertError(f"--device {name}: this machine has no usable GPU; expected cpu")
     if number and int(number[1]) >= torch.cuda.device_count():
         raise AalbertError(f"--device {name}: this machine has {torch.cuda.device_count()} GPU(s), counted from 0")
     return name
+
+
+def check_device_name(name: str | None, numbered: bool = False) -> re.Match[str] | None:
+    """Check the name alone, without importing torch, and return the match of a numbered one.
+
+    Raises:
+        AalbertError: it is no device that we compute on.
+    """
+    number = re.fullmatch(r"cuda:(\d{1,3})", name) if numbered and name else None
+    if name not in (None, "cuda", "cpu") and not number:
+        hint = ", or cuda:N for one GPU of several" if numbered else " (one GPU of several: CUDA_VISIBLE_DEVICES)"
+        raise AalbertError(f"--device {name}: expected cuda or cpu{hint}")
+    return number

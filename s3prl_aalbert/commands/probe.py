@@ -60,8 +60,8 @@ def run_probes(args: argparse.Namespace) -> Path:
     toolkit.activate()
     from s3prl_aalbert.toolkit.all_layers import measure_layers, register_all_layers
     from s3prl_aalbert.toolkit.checks import check_upstream
-    from s3prl_aalbert.toolkit.resume import find_past_experiment
-    from s3prl_aalbert.toolkit.runner import run
+    from s3prl_aalbert.toolkit.experiments import find_past_experiment
+    from s3prl_aalbert.toolkit.launch import run
 
     past = find_past_experiment({"expdir": str(expdir), "auto_resume": args.auto_resume})
     if past is None and not args.upstream:

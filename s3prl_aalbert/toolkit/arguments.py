@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert.config import ConfigError, find_config, packaged_configs, read_yaml
-from s3prl_aalbert.device import checked_device
-from s3prl_aalbert.toolkit import checks, resume
-from s3prl_aalbert.toolkit.all_layers import register_all_layers
+from s3prl_aalbert.device import check_device_name, checked_device
+from s3prl_aalbert.toolkit import checks
 from s3prl_aalbert.toolkit.config_checks import check_config
+from s3prl_aalbert.toolkit.experiments import check_unused_folder, find_past_experiment, place_of
 from s3prl_aalbert.toolkit.options import check_overridden, given_options
 from s3prl_aalbert.toolkit.overrides import overridden, parse_override, warn_of_new_keys
 from s3prl_aalbert.toolkit.register import ALL_LAYERS_PREFIX, DOWNSTREAMS
@@ -38,19 +38,24 @@ def complete(argv: Sequence[str]) -> list[str]:
     given = given_options(argv)
     overrides = parse_override(given.get("override"))
     check_overridden(overrides.args)
-    past = resume.find_past_experiment(given)
+    check_device_name({**given, **overrides.args}.get("device"), numbered=True)
+    past = find_past_experiment(given)
     if past:
+        from s3prl_aalbert.toolkit import resume  # which imports torch
+
         states = resume.load_experiment(past)
         settings = resume.resumed_settings(past, vars(states["Args"]), given, overrides)
         checks.check_settings(settings, trained=True)
         if settings["upstream"].startswith(ALL_LAYERS_PREFIX):  # of a probing run, which `aalbert probe` made known
+            from s3prl_aalbert.toolkit.all_layers import register_all_layers
+
             register_all_layers(settings["upstream"].removeprefix(ALL_LAYERS_PREFIX))
         config, added, where = states["Config"], [], past
     else:
         checks.check_new_experiment(given)
         settings = {**given, **overrides.args}
         if given["mode"] == "train" and not given.get("auto_resume"):
-            checks.check_unused_folder(checks.place_of(settings))
+            check_unused_folder(place_of(settings))
         checks.check_settings(settings, trained=bool(given.get("init_ckpt")))
         path = _config_path(given)
         config, added, where = read_yaml(path), ["-c", str(path)], path
@@ -66,8 +71,8 @@ def training_folder(argv: Sequence[str]) -> Path | None:
     if given["mode"] != "train" or not {"expname", "expdir", "past_exp"} & given.keys():
         return None
     overrides = parse_override(given.get("override"))
-    past = resume.find_past_experiment(given)
-    return Path(overrides.args.get("expdir") or (past.parent if past else checks.place_of(given)))
+    past = find_past_experiment(given)
+    return Path(overrides.args.get("expdir") or (past.parent if past else place_of(given)))
 
 
 def _with_launcher_rank(argv: list[str]) -> list[str]:

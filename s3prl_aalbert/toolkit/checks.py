@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from s3prl_aalbert.checkpoint import CheckpointError, check_regular
+from s3prl_aalbert import toolkit
 from s3prl_aalbert.errors import AalbertError, did_you_mean, is_url, near_folder
+from s3prl_aalbert.toolkit.experiments import place_of
 from s3prl_aalbert.toolkit.hub import plugin_upstreams, s3prl_folder, s3prl_upstreams
 from s3prl_aalbert.toolkit.register import ALL_LAYERS_PREFIX, DOWNSTREAMS
 
@@ -17,11 +18,6 @@ _READS_CKPT = ("_local", "_url", "_gdriveid", "_custom")
 _READS_CKPT_TOO = {"customized_upstream"}  # the template that users fill in
 LARGEST_SEED = 2**32 - 1  # of numpy
 _NEEDS_MODEL_CONFIG = "baseline_local"  # features: reads -g and ignores -k
-
-
-def place_of(given: Mapping[str, Any]) -> Path:
-    """Return the folder of an experiment, by -p or -n."""
-    return Path(given.get("expdir") or f"result/downstream/{given.get('expname')}")
 
 
 def check_new_experiment(given: Mapping[str, Any]) -> None:
@@ -38,17 +34,6 @@ def check_new_experiment(given: Mapping[str, Any]) -> None:
     for name, flag, example in (("upstream", "-u", "aalbert_local"), ("downstream", "-d", "aalbert_phone")):
         if name not in given:
             raise AalbertError(f"{flag} is missing: expected the {name} to use, e.g. {flag} {example}")
-
-
-def check_unused_folder(expdir: Path) -> None:
-    """Refuse to train a new experiment over another one, whose checkpoints S3PRL would replace one by one.
-
-    Raises:
-        AalbertError: it holds checkpoints.
-    """
-    held = sorted(expdir.glob("*.ckpt"))
-    if held:
-        raise AalbertError(f"{expdir}: holds {held[0].name} already; go on with -a, or choose another -n")
 
 
 def check_settings(settings: Mapping[str, Any], trained: bool) -> None:
@@ -132,6 +117,8 @@ def _check_local_ckpt(name: str, ckpt: Path) -> None:
 
 
 def _check_file(flag: str, path: Path) -> None:
+    from s3prl_aalbert.checkpoint import CheckpointError, check_regular  # imports torch
+
     try:
         check_regular(path)
     except CheckpointError as error:
@@ -159,6 +146,7 @@ def _check_mode(settings: Mapping[str, Any], trained: bool) -> None:
 def _check_inference(task: str, wav: str) -> None:
     if not Path(wav).is_file():
         raise AalbertError(f"-m inference: -t {wav} is not a file; expected a wav to run the task on")
+    toolkit.activate()
     expert = importlib.import_module(f"s3prl.downstream.{task}.expert").DownstreamExpert
     if not hasattr(expert, "inference"):
         raise AalbertError(f"-m inference: the task {task} offers no inference; expected train or evaluate")

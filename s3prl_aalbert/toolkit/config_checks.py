@@ -7,11 +7,11 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import nn
-
+from s3prl_aalbert import toolkit
 from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.toolkit.hub import functions_of
+from s3prl_aalbert.toolkit.register import OPTIMIZERS
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +59,13 @@ def check_config(config: Mapping[str, Any], where: str, mode: str, settings: Map
     problems += _wrong_keys(config, OPTIONAL_RUNNER_KEYS, optional=True)
     if train:
         problems += _misspelt(config, (*SECTIONS, *OPTIONAL_SECTIONS), "")
-        problems += _names(config)
         found = config.get("runner")
         runner: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
-        problems += _misspelt(runner, [key.partition(".")[2] for key in RUNNER_KEYS], "runner.")
-        problems = problems or _last_steps(runner, where) or _refused(config, where, settings)
+        problems += _misspelt(runner, [key.partition(".")[2] for key in RUNNER_KEYS], "runner.") + _names(config)
+        # What imports torch and S3PRL comes last: any other mistake is named at once.
+        problems = (
+            problems or _unknown_to_torch(config) or _last_steps(runner, where) or _refused(config, where, settings)
+        )
     if problems:
         raise AalbertError(f"{where}: " + "; ".join(problems))
 
@@ -101,43 +103,53 @@ def _misspelt(values: Mapping[str, Any], known: Any, prefix: str) -> list[str]:
 
 def _names(config: Mapping[str, Any]) -> list[str]:
     """Check the names that S3PRL looks up for the optimiser and the scheduler."""
-    from s3prl import optimizers, schedulers
-
     problems = []
-    for section, module in (("optimizer", optimizers), ("scheduler", schedulers)):
+    for section in ("optimizer", "scheduler"):
         values = config.get(section)
         if not isinstance(values, Mapping) or not values or (section == "optimizer" and values.get("name") is None):
             continue
-        known = _known(module)
+        known = _known(section)
         name = values.get("name")
         if name not in known:
             hint = did_you_mean(name, known) if isinstance(name, str) else ""
             problems.append(f'"{section}.name" is {shown(name)}, which S3PRL does not know{hint}')
-        elif name == "TorchOptim" and not _is_torch_optimizer(values.get("torch_optim_name")):
-            found = values.get("torch_optim_name")
-            known = [name for name in vars(torch.optim) if _is_torch_optimizer(name)]
-            hint = did_you_mean(found, known) if isinstance(found, str) else ""
-            problems.append(f'"optimizer.torch_optim_name" is {shown(found)}, which torch.optim does not have{hint}')
     return problems
 
 
-def _known(module: Any) -> list[str]:
+def _unknown_to_torch(config: Mapping[str, Any]) -> list[str]:
+    """Return the problem of a ``torch_optim_name`` that torch.optim does not have."""
+    section = config["optimizer"]
+    name, known = section.get("torch_optim_name"), _torch_optimizers()
+    if section.get("name") != "TorchOptim" or name in known:
+        return []
+    hint = did_you_mean(name, known) if isinstance(name, str) else ""
+    return [f'"optimizer.torch_optim_name" is {shown(name)}, which torch.optim does not have{hint}']
+
+
+def _known(section: str) -> list[str]:
     """Return NAME of each get_NAME that builds one optimiser or scheduler."""
-    no_builders = ("get_optimizer", "get_scheduler", "get_grouped_parameters")
-    return [name.removeprefix("get_") for name in vars(module) if name.startswith("get_") and name not in no_builders]
+    names = [name.removeprefix("get_") for name in functions_of(f"s3prl.{section}s") if name.startswith("get_")]
+    ours = OPTIMIZERS if section == "optimizer" else ()
+    return [*(name for name in names if name not in ("optimizer", "scheduler", "grouped_parameters")), *ours]
 
 
-def _is_torch_optimizer(name: Any) -> bool:
-    found = getattr(torch.optim, name, None) if isinstance(name, str) else None
-    return inspect.isclass(found) and issubclass(found, torch.optim.Optimizer) and found is not torch.optim.Optimizer
+def _torch_optimizers() -> list[str]:
+    from torch import optim
+
+    classes = {name: found for name, found in vars(optim).items() if inspect.isclass(found)}
+    return [
+        name for name, found in classes.items() if issubclass(found, optim.Optimizer) and found is not optim.Optimizer
+    ]
 
 
 def _refused(config: Mapping[str, Any], where: str, settings: Mapping[str, Any]) -> list[str]:
     """Build optimiser, scheduler and SpecAugment for a toy model, take a step, and return what they refuse."""
+    toolkit.activate()
+    import torch
     from s3prl.optimizers import get_optimizer
     from s3prl.schedulers import get_scheduler
 
-    parts = [nn.Linear(2, 2) for _ in range(3 if settings.get("upstream_trainable") else 2)]
+    parts = [torch.nn.Linear(2, 2) for _ in range(3 if settings.get("upstream_trainable") else 2)]
     torch.stack([part(torch.ones(2)).sum() for part in parts]).sum().backward()
     steps = config["runner"]["total_steps"]
     section = "optimizer"
@@ -163,7 +175,7 @@ def _refused(config: Mapping[str, Any], where: str, settings: Mapping[str, Any])
     return []
 
 
-def _warn_of_unused(section: Mapping[str, Any], optimizer: torch.optim.Optimizer, where: str) -> None:
+def _warn_of_unused(section: Mapping[str, Any], optimizer: Any, where: str) -> None:
     """Warn of each setting that S3PRL's own optimisers take and drop: its AdamW has no weight_decay."""
     from s3prl import optimizers
 

@@ -44,6 +44,12 @@ def s3prl_upstreams() -> tuple[str, ...]:
     return tuple(name for name, module in sources.items() if name in functions[module])
 
 
+def functions_of(module: str) -> tuple[str, ...]:
+    """Return the names of the functions that a module of S3PRL defines."""
+    folder = s3prl_folder()
+    return tuple(_functions(_parsed(_file(folder, module)))) if folder else ()
+
+
 def run_lazily(module: ModuleType, loader: SourceFileLoader) -> None:
     """Run ``s3prl.hub`` without its imports from S3PRL; each name is imported when it is asked for."""
     path = Path(loader.get_filename())

@@ -17,8 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
-from torch import nn
-
 from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 from s3prl_aalbert.toolkit.replace import Changed
@@ -134,6 +132,8 @@ def _named(node: ast.expr, frame: FrameType) -> Any:
         if not isinstance(found, ModuleType) or step.startswith("_"):
             raise ValueError("no part of a module")
         found = getattr(found, step, None)
+    from torch import nn
+
     of_kaldi = isinstance(found, types.FunctionType) and found.__module__ == _KALDI
     if of_kaldi or isinstance(found, float) or (inspect.isclass(found) and issubclass(found, nn.Module)):
         return found
@@ -154,6 +154,8 @@ def _steps(node: ast.expr) -> list[str]:
 
 def _part(owner: Any, steps: Sequence[str]) -> Any:
     """Return a part or a method of S3PRL's own of an object; what lies between is a module of torch."""
+    from torch import nn
+
     for position, step in enumerate(steps):
         if step.startswith("_") or (position and not isinstance(owner, nn.Module)):
             raise ValueError("no part of a model")
@@ -167,6 +169,8 @@ def _part(owner: Any, steps: Sequence[str]) -> Any:
 def _is_usable(value: Any) -> bool:
     """Tell whether S3PRL means such a thing where it evaluates a name: a model or loss, or a function of its own."""
     if inspect.isclass(value):
+        from torch import nn
+
         return issubclass(value, nn.Module)
     return isinstance(value, types.FunctionType) and _is_of_s3prl(value.__module__) and value is not evaluate
 

@@ -1,19 +1,16 @@
-"""The options of S3PRL's ``run_downstream.py``, as its own parser has them: typed, overridden, or from a checkpoint."""
+"""The options of S3PRL's ``run_downstream.py``, which parses them again: typed, overridden, or from a checkpoint."""
 
 from __future__ import annotations
 
 import argparse
 import functools
-import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-from s3prl_aalbert import toolkit
 from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError, did_you_mean
-from s3prl_aalbert.toolkit.replace import replaced
+from s3prl_aalbert.toolkit.parser import options_parser
 
-PROGRAM = "aalbert downstream"
 Options = dict[str, Any]
 # S3PRL has read these before it applies -o.
 _TOO_LATE = {
@@ -29,24 +26,21 @@ _TOO_LATE = {
 
 def given_options(argv: Sequence[str]) -> Options:
     """Return the options that ``argv`` really names, by S3PRL's own names for them, without defaults."""
-    parser = _s3prl_parser()
+    parser = options_parser()
+    absent = object()
     for action in parser._actions:
         action.required = False
-        if action.dest != "help":
-            action.default = argparse.SUPPRESS
-    options = vars(parser.parse_args(list(argv)))
+    names = [action.dest for action in parser._actions if action.dest != "help"]
+    parsed = parser.parse_args(list(argv), argparse.Namespace(**dict.fromkeys(names, absent)))
+    options = {name: value for name, value in vars(parsed).items() if value is not absent}
     if "mode" not in options:
         raise AalbertError("-m is missing: expected train, evaluate or inference")
     return options
 
 
-class _ParserFound(Exception):
-    """Carries S3PRL's parser out of the function that builds it."""
-
-
 @functools.cache
 def _actions() -> dict[str, argparse.Action]:
-    return {action.dest: action for action in _s3prl_parser()._actions if action.dest != "help"}
+    return {action.dest: action for action in options_parser()._actions if action.dest != "help"}
 
 
 def kind_of(name: str) -> str:
@@ -86,24 +80,3 @@ def check_overridden(options: Mapping[str, Any]) -> None:
             raise AalbertError(f"-o args.{name} would be ignored; give {_TOO_LATE[name]} instead")
         if problem_of(name, value):
             raise AalbertError(f"-o args.{name} is {shown(value)}, expected {problem_of(name, value)}")
-
-
-def _s3prl_parser() -> argparse.ArgumentParser:
-    """Return the parser that S3PRL's ``run_downstream.py`` builds inside its ``get_downstream_args``."""
-    toolkit.activate()  # without which S3PRL cannot be imported
-    from s3prl_aalbert.toolkit import compat
-
-    compat.apply()  # s3prl does not import by itself next to a current torchaudio
-    from s3prl import run_downstream
-
-    def surrender(parser: argparse.ArgumentParser, *args: object) -> NoReturn:
-        raise _ParserFound(parser)
-
-    typed = replaced(sys, "argv", [PROGRAM])
-    try:
-        with typed, replaced(argparse.ArgumentParser, "parse_args", surrender):
-            run_downstream.get_downstream_args()
-    except _ParserFound as found:
-        parser: argparse.ArgumentParser = found.args[0]
-        return parser
-    raise AalbertError("S3PRL's run_downstream.py no longer parses its options; expected S3PRL 0.4.18")

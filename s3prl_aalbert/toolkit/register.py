@@ -21,6 +21,9 @@ DOWNSTREAMS = {
     "aalbert_probe": "s3prl_aalbert.downstream.probe.expert",
 }
 
+OPTIMIZERS = ("AalbertAdamW",)
+"""Names that ``optimizer.name`` may have beside S3PRL's."""
+
 ALL_LAYERS_PREFIX = "aalbert_all_layers_of_"
 """``-u aalbert_all_layers_of_U`` is U with its layers side by side, see all_layers."""
 

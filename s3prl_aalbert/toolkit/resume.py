@@ -1,4 +1,4 @@
-"""Finds and checks the experiment that ``-e`` or ``-a`` continues.
+"""Reads and checks the experiment that ``-e`` or ``-a`` continues.
 
 S3PRL takes nearly every option from the checkpoint and drops what was typed; a typed option that
 contradicts the checkpoint is therefore an error where it changes what is measured, else a warning.
@@ -19,8 +19,7 @@ import numpy as np
 import torch
 
 from s3prl_aalbert.checkpoint import UNREADABLE, CheckpointError, check_content, check_regular
-from s3prl_aalbert.errors import AalbertError, is_url
-from s3prl_aalbert.toolkit.checks import place_of
+from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.toolkit.continuation import POSITION, checked_position
 from s3prl_aalbert.toolkit.options import kind_of, problem_of
 from s3prl_aalbert.toolkit.overrides import Overrides
@@ -47,45 +46,6 @@ _IDENTITY = {
     "upstream_trainable": "-f",
     "downstream": "-d",
 }
-
-
-def find_past_experiment(given: Mapping[str, Any]) -> Path | None:
-    """Return the checkpoint that S3PRL will resume from, or None for a new experiment.
-
-    Raises:
-        AalbertError: ``-e`` names nothing, or a folder without ``states-*.ckpt``.
-    """
-    if given.get("auto_resume"):
-        expdir = place_of(given)
-        if _states(expdir):
-            return _states(expdir)[-1]
-    if "past_exp" not in given:
-        return None
-    past = Path(given["past_exp"])
-    if not past.exists():
-        what = "is a URL, expected a file or folder on this machine" if is_url(past) else "no such file or folder"
-        raise AalbertError(f"-e {past}: {what}")
-    if past.is_dir() and not _states(past):
-        raise AalbertError(f"-e {past}: no states-*.ckpt in this folder{_other_checkpoints(past)}")
-    return _states(past)[-1] if past.is_dir() else past
-
-
-def _states(expdir: Path) -> list[Path]:
-    """Return the checkpoints of training in ``expdir``, oldest step first, as S3PRL sorts them.
-
-    Raises:
-        AalbertError: the name of one ends in no step, which S3PRL would stumble over.
-    """
-    found = list(expdir.glob("states-*.ckpt"))
-    for path in found:
-        if not path.stem.split("-")[-1].isdecimal():
-            raise AalbertError(f"{path}: S3PRL expects states-STEP.ckpt; give it a name that begins otherwise")
-    return sorted(found, key=lambda path: int(path.stem.split("-")[-1]))
-
-
-def _other_checkpoints(folder: Path) -> str:
-    others = sorted(folder.glob("*.ckpt"))
-    return f"; name a file to use it, e.g. -e {others[0]}" if others else ""
 
 
 def resumed_settings(

@@ -1,31 +1,25 @@
-"""Runs S3PRL's ``run_downstream.py``, unmodified, with the plugin registered."""
+"""What this package changes in S3PRL's runner."""
 
 from __future__ import annotations
 
 import builtins
 import logging
 import os
-import pickle
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 
-from s3prl_aalbert import toolkit
 from s3prl_aalbert.checkpoint import write_atomically
-from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
-from s3prl_aalbert.locking import locked
 from s3prl_aalbert.pretrain.monitor import pass_over_unwritten
-from s3prl_aalbert.pretrain.signals import OF_BATCH_SYSTEMS, StopSignal
+from s3prl_aalbert.pretrain.signals import StopSignal
 from s3prl_aalbert.toolkit.bars import counting_bars
-from s3prl_aalbert.toolkit.building import checked_building, unpickling_sentence
-from s3prl_aalbert.toolkit.continuation import Stopped, exact_continuation
+from s3prl_aalbert.toolkit.building import checked_building
+from s3prl_aalbert.toolkit.continuation import exact_continuation
 from s3prl_aalbert.toolkit.feature_cache import cached_features
-from s3prl_aalbert.toolkit.options import PROGRAM
 from s3prl_aalbert.toolkit.overrides import apply_override
 from s3prl_aalbert.toolkit.precision import upstream_precision
 from s3prl_aalbert.toolkit.replace import Changed, replaced
@@ -35,40 +29,8 @@ from s3prl_aalbert.toolkit.selection import checked_selection
 logger = logging.getLogger(__name__)
 
 
-def run(argv: Sequence[str]) -> int:
-    """Train, evaluate or run inference with S3PRL's own options.
-
-    Args:
-        argv: the options of ``run_downstream.py``, without the program name.
-
-    Returns:
-        0, or EXIT_STOPPED where a signal of a batch system ended a training, which has saved.
-
-    Raises:
-        AalbertError: a mistake in the options, or one that a task reported.
-        SystemExit: the option parser refused the options, or ``--help`` was asked for.
-    """
-    with StopSignal(OF_BATCH_SYSTEMS if "train" in argv else ()) as stop, stop.deferred():
-        try:
-            toolkit.activate()
-            from s3prl import run_downstream
-
-            from s3prl_aalbert.toolkit import arguments
-
-            logging.basicConfig(level=logging.INFO)  # as S3PRL's main() does a moment later
-            folder = arguments.training_folder(argv)
-            with nullcontext() if folder is None else locked(folder):
-                typed = [PROGRAM, *arguments.complete(argv)]
-                with replaced(sys, "argv", typed), _changed_runner(run_downstream, stop):
-                    _run_main(run_downstream.main)
-        except Stopped as stopped:
-            logger.warning("%s", stopped)
-            return EXIT_STOPPED
-    return 0
-
-
 @contextmanager
-def _changed_runner(run_downstream: ModuleType, stop: StopSignal) -> Iterator[None]:
+def changed_runner(run_downstream: ModuleType, stop: StopSignal) -> Iterator[None]:
     """Apply what this package changes in S3PRL's runner; what comes later goes around what came before."""
     with (
         # main() replaces the builtin isinstance, for torch before 1.8; it is put back afterwards.
@@ -148,20 +110,3 @@ class _Checkpoints:
     def remove(self, path: str) -> None:
         """Remove ``path`` once the next state is written."""
         self._replaced.append(path)
-
-
-def _run_main(main: Callable[[], None]) -> None:
-    try:
-        main()
-    except AalbertError as error:
-        raise AalbertError(_sentence(error)) from error
-    except pickle.UnpicklingError as error:
-        raise AalbertError(unpickling_sentence(error)) from error
-
-
-def _sentence(error: AalbertError) -> str:
-    """Return the message, freed of the traceback that a DataLoader worker wraps around it."""
-    message = str(error.args[0]) if error.args else ""  # str(error) makes one line of the traceback
-    if not message.startswith("Caught "):
-        return message
-    return message.rpartition("Error: ")[2].strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import logging
 import os
@@ -64,20 +65,31 @@ def test_every_example_parses(words: list[str]) -> None:
     command_parser(name, cli._load_command(name)).parse_args([word for word in argv if word != "..."])
 
 
-def test_the_help_of_downstream_has_s3prls_own_options() -> None:
+def test_downstream_has_s3prls_own_options(monkeypatch: pytest.MonkeyPatch) -> None:
     """Held against the parser that S3PRL 0.4.18 builds itself."""
     from s3prl_aalbert.toolkit import activate
-    from s3prl_aalbert.toolkit.options import _s3prl_parser
 
     activate()
-    ours, theirs = command_parser("downstream", cli._load_command("downstream")), _s3prl_parser()
+    from s3prl import run_downstream
+
+    class Found(Exception):
+        """Carries the parser out of the function that builds it."""
+
+    def surrender(parser: argparse.ArgumentParser, *_: object) -> None:
+        raise Found(parser)
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", surrender)
+    with pytest.raises(Found) as found:
+        run_downstream.get_downstream_args()
+    monkeypatch.undo()
+    ours, theirs = command_parser("downstream", cli._load_command("downstream")), found.value.args[0]
     options = {s: a for a in theirs._actions for s in a.option_strings}
     own = {s: a for a in ours._actions for s in a.option_strings}
     assert own.keys() - options.keys() == {"--quiet"} and options.keys() <= own.keys()
     for name, action in options.items():
         same = own[name]
-        assert (same.dest, same.nargs, list(same.choices or [])) == (
-            action.dest, action.nargs, list(action.choices or []),
+        assert (same.dest, same.nargs, same.type, list(same.choices or [])) == (
+            action.dest, action.nargs, action.type, list(action.choices or []),
         )  # fmt: skip
         assert same.default == action.default or name in ("--device", "--push_to_hf_hub"), name
 
@@ -88,6 +100,8 @@ def test_the_help_of_downstream_has_s3prls_own_options() -> None:
         (["pretrian", "-n", "x"], "pretrain"),
         (["pretrain", "--speach", "x"], "--speech"),
         (["pretrain", "-n", "x", "--sed=3"], "--seed"),
+        (["downstream", "-m", "train", "--upstraem", "fbank"], "--upstream"),
+        (["downstream", "-m", "trian"], "train"),
         (["features", "in", "out", "--layr", "3"], "--layer"),
         (["features", "in", "out", "--format", "numpy"], "npy"),
         (["list", "model"], "models"),
@@ -121,6 +135,38 @@ def test_commands_are_grouped_and_named_once(capsys: pytest.CaptureFixture[str])
     cli.main(["--help"])
     shown = capsys.readouterr().out
     assert all(f"\n{title}:\n" in shown for title in cli.GROUPS)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--help",
+        "-m trian",
+        "-m train -n x -u fbnak -d example",
+        "-m train -n x -u fbank -d exmaple",
+        "-m train -n x -u aalbert_local -k gone -d example",
+        "-m train -n x -u fbank -d example --device gpu",
+        "-m train -n x -u fbank -d example -o config.optimizer.name=TorchOptm",
+        "-m train -n x -u fbank -d example -o config.runner.total_steps=ten",
+        "-m train -n x -u fbank -d example -o args.sede=3",
+        "-m evaluate -e gone",
+        "-m train -n x -a",
+    ],
+)
+def test_the_help_and_a_mistake_in_an_option_import_neither_torch_nor_s3prl(options: str, tmp_path: Path) -> None:
+    """Which would take seconds, before a word is said."""
+    code = (
+        "import sys; from s3prl_aalbert.cli import main\n"
+        "try: code = main(['downstream', *sys.argv[1:]])\n"
+        "except SystemExit as end: code = end.code\n"
+        "assert code == (0 if '--help' in sys.argv else 2), code\n"
+        "assert not {'torch', 's3prl'} & sys.modules.keys()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *options.split()], cwd=tmp_path, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 # ------------------------------------------------------------------------------------- quiet and verbose

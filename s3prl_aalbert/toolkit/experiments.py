@@ -1,0 +1,64 @@
+"""Folders of experiments: where one is written, and the checkpoint that ``-e`` or ``-a`` continues."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from s3prl_aalbert.errors import AalbertError, is_url
+
+
+def place_of(given: Mapping[str, Any]) -> Path:
+    """Return the folder of an experiment, by -p or -n."""
+    return Path(given.get("expdir") or f"result/downstream/{given.get('expname')}")
+
+
+def check_unused_folder(expdir: Path) -> None:
+    """Refuse to train a new experiment over another one, whose checkpoints S3PRL would replace one by one.
+
+    Raises:
+        AalbertError: it holds checkpoints.
+    """
+    held = sorted(expdir.glob("*.ckpt"))
+    if held:
+        raise AalbertError(f"{expdir}: holds {held[0].name} already; go on with -a, or choose another -n")
+
+
+def find_past_experiment(given: Mapping[str, Any]) -> Path | None:
+    """Return the checkpoint that S3PRL will resume from, or None for a new experiment.
+
+    Raises:
+        AalbertError: ``-e`` names nothing, or a folder without ``states-*.ckpt``.
+    """
+    if given.get("auto_resume"):
+        expdir = place_of(given)
+        if _states(expdir):
+            return _states(expdir)[-1]
+    if "past_exp" not in given:
+        return None
+    past = Path(given["past_exp"])
+    if not past.exists():
+        what = "is a URL, expected a file or folder on this machine" if is_url(past) else "no such file or folder"
+        raise AalbertError(f"-e {past}: {what}")
+    if past.is_dir() and not _states(past):
+        raise AalbertError(f"-e {past}: no states-*.ckpt in this folder{_other_checkpoints(past)}")
+    return _states(past)[-1] if past.is_dir() else past
+
+
+def _states(expdir: Path) -> list[Path]:
+    """Return the checkpoints of training in ``expdir``, oldest step first, as S3PRL sorts them.
+
+    Raises:
+        AalbertError: the name of one ends in no step, which S3PRL would stumble over.
+    """
+    found = list(expdir.glob("states-*.ckpt"))
+    for path in found:
+        if not path.stem.split("-")[-1].isdecimal():
+            raise AalbertError(f"{path}: S3PRL expects states-STEP.ckpt; give it a name that begins otherwise")
+    return sorted(found, key=lambda path: int(path.stem.split("-")[-1]))
+
+
+def _other_checkpoints(folder: Path) -> str:
+    others = sorted(folder.glob("*.ckpt"))
+    return f"; name a file to use it, e.g. -e {others[0]}" if others else ""

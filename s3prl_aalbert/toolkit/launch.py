@@ -1,0 +1,77 @@
+"""Runs S3PRL's ``run_downstream.py``, unmodified, with the plugin registered.
+
+Options are checked before torch and S3PRL are imported.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+
+from s3prl_aalbert import toolkit
+from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
+from s3prl_aalbert.locking import locked
+from s3prl_aalbert.pretrain.signals import OF_BATCH_SYSTEMS, StopSignal
+from s3prl_aalbert.toolkit import arguments
+from s3prl_aalbert.toolkit.parser import PROGRAM
+from s3prl_aalbert.toolkit.replace import replaced
+
+logger = logging.getLogger(__name__)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Train, evaluate or run inference with S3PRL's own options.
+
+    Args:
+        argv: the options of ``run_downstream.py``, without the program name.
+
+    Returns:
+        0, or EXIT_STOPPED where a signal of a batch system ended a training, which has saved.
+
+    Raises:
+        AalbertError: a mistake in the options, or one that a task reported.
+        SystemExit: the option parser refused the options, or ``--help`` was asked for.
+    """
+    logging.basicConfig(level=logging.INFO)  # as S3PRL's main() does a moment later
+    with StopSignal(OF_BATCH_SYSTEMS if "train" in argv else ()) as stop, stop.deferred():
+        folder = arguments.training_folder(argv)
+        with nullcontext() if folder is None else locked(folder):
+            return _run([PROGRAM, *arguments.complete(argv)], stop)
+
+
+def _run(typed: Sequence[str], stop: StopSignal) -> int:
+    toolkit.activate()
+    from s3prl import run_downstream
+
+    from s3prl_aalbert.toolkit.continuation import Stopped
+    from s3prl_aalbert.toolkit.runner import changed_runner
+
+    try:
+        with replaced(sys, "argv", typed), changed_runner(run_downstream, stop):
+            _run_main(run_downstream.main)
+    except Stopped as stopped:
+        logger.warning("%s", stopped)
+        return EXIT_STOPPED
+    return 0
+
+
+def _run_main(main: Callable[[], None]) -> None:
+    try:
+        main()
+    except AalbertError as error:
+        raise AalbertError(_sentence(error)) from error
+    except pickle.UnpicklingError as error:
+        from s3prl_aalbert.toolkit.building import unpickling_sentence
+
+        raise AalbertError(unpickling_sentence(error)) from error
+
+
+def _sentence(error: AalbertError) -> str:
+    """Return the message, freed of the traceback that a DataLoader worker wraps around it."""
+    message = str(error.args[0]) if error.args else ""  # str(error) makes one line of the traceback
+    if not message.startswith("Caught "):
+        return message
+    return message.rpartition("Error: ")[2].strip()
