@@ -1,7 +1,7 @@
 """``python -m s3prl_aalbert.submission.superb_best NAME DIR...``: which of several runs did best on dev.
 
 Each DIR is one learning rate and holds the checkpoint NAME, or one in each of several folders (folds), whose dev
-scores are averaged. Prints the scores to stderr and the best DIR to stdout.
+scores are averaged. Prints the scores to stderr and the best DIR to stdout, with ``--count N`` the N best, one a line.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from s3prl_aalbert.checkpoint import UNREADABLE
+from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError
 from s3prl_aalbert.printable import LONGEST_MESSAGE, printable
 from s3prl_aalbert.toolkit.compat import allow_s3prl_checkpoints
@@ -77,11 +78,15 @@ def _dev_score_of(path: Path) -> DevScore | None:
         return dev_score(load_states(path))
 
 
-def find_best(name: str, folders: Sequence[Path]) -> Path:
-    """Return the folder with the best mean score; a folder without the checkpoint never beat the start.
+def rank_runs(name: str, folders: Sequence[Path]) -> list[Path]:
+    """Return the folders by mean score, the best first; one without the checkpoint never beat the start.
+
+    Args:
+        name: of the checkpoint.
+        folders: one a learning rate; of several with equal scores the first comes first.
 
     Raises:
-        AalbertError: none has one, or they differ in their number of folds.
+        AalbertError: none has a checkpoint, or one has no score.
     """
     scores: dict[Path, list[DevScore]] = {}
     for folder in folders:
@@ -101,17 +106,21 @@ def find_best(name: str, folders: Sequence[Path]) -> Path:
         for folder, found in scores.items()
         if len(found) == whole
     }
-    return max(rank, key=lambda folder: rank[folder])
+    return sorted(rank, key=lambda folder: -rank[folder])
 
 
 def main() -> int:
-    """Print the best folder."""
+    """Print the best folders."""
     parser = argparse.ArgumentParser(prog="superb_best", description=__doc__)
     parser.add_argument("name", metavar="NAME", help="e.g. dev-best.ckpt")
     parser.add_argument("folders", metavar="DIR", nargs="+", type=Path)
+    parser.add_argument("--count", metavar="N", default="1", help="how many to print; default: %(default)s")
     args = parser.parse_args()
     try:
-        print(find_best(args.name, args.folders))
+        if not args.count.isdecimal() or int(args.count) < 1:
+            raise AalbertError(f"--count (KEEP) is {shown(args.count)}, expected a whole number from 1 on")
+        for folder in rank_runs(args.name, args.folders)[: int(args.count)]:
+            print(folder)
     except (AalbertError, OSError) as error:
         print(f"superb_best: {printable(error, LONGEST_MESSAGE)}", file=sys.stderr)
         return EXIT_USER_ERROR

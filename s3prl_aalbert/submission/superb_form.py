@@ -129,10 +129,17 @@ def _read_checkpoint(path: Path, option: str) -> dict[str, Any]:
         "args": _plain(vars(states["Args"])),
         "config": _plain(states["Config"]),
         "step": _plain(states.get("Step")),
+        "last_step": _last_step(path.parent),
         "dev_score": score.value if score and option != "sv" else None,
         "task_parameters": _count(states["Downstream"]) + _count(states.get("Featurizer", {})),
         "fine_tuned_parameters": _count(states.get("Upstream", {})),
     }
+
+
+def _last_step(folder: Path) -> int:
+    """Return how far a run has come: a best checkpoint of a screening records the steps of the screening alone."""
+    steps = (path.stem.rpartition("-")[2] for path in folder.glob("states-*.ckpt"))
+    return max((int(step) for step in steps if step.isdecimal()), default=0)
 
 
 def _plain(value: Any) -> Any:
@@ -174,6 +181,7 @@ def _task_answers(experiment: Mapping[str, Any] | None) -> dict[str, Any]:
     args, config = experiment["args"], experiment["config"]
     sections = {key: value for key, value in config.items() if isinstance(value, Mapping)}
     runner, optimizer = sections.get("runner", {}), sections.get("optimizer", {})
+    total = runner.get("total_steps")
     batch = _find_key(sections.get("downstream_expert", {}), _BATCH_KEYS) if runner else None
     return {
         "task_parameters": experiment["task_parameters"],
@@ -181,7 +189,7 @@ def _task_answers(experiment: Mapping[str, Any] | None) -> dict[str, Any]:
         "optimizer": optimizer.get("torch_optim_name") or optimizer.get("name"),
         "batch_size": batch,
         "gradient_accumulate_steps": runner.get("gradient_accumulate_steps"),
-        "total_steps": runner.get("total_steps"),
+        "total_steps": max(total, experiment.get("last_step", 0)) if isinstance(total, int) else total,
         "step_of_checkpoint": experiment["step"],
         "dev_score": experiment["dev_score"],
         "features": args.get("upstream_feature_selection"),

@@ -2,7 +2,9 @@
 # SUPERB ASV: speaker verification on VoxCeleb1. There is no dev set: as SUPERB does, every checkpoint of every learning
 # rate is evaluated on test and the lowest equal error rate counts. Arguments and variables: common.sh.
 . "$(dirname "$0")/common.sh"
-for rate in $LRS; do train "$RESULT/lr_$rate" sv_voxceleb1 superb_asv "$rate"; done
+random_crops
+if [ -n "$SCREEN" ]; then echo "$NAME: SCREEN is not used, there is no dev set to choose by" >&2; fi
+train_rates sv_voxceleb1 superb_asv
 for checkpoint in "$RESULT"/lr_*/states-*.ckpt; do
   folder=${checkpoint%.ckpt}
   mkdir -p "$folder"

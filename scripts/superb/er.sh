@@ -2,11 +2,13 @@
 # SUPERB ER: four emotions of IEMOCAP in five folds, one learning rate for all of them, chosen by mean accuracy.
 # Arguments and variables: common.sh.
 . "$(dirname "$0")/common.sh"
-for rate in $LRS; do
+train_rate() {
+  local fold
   for fold in 1 2 3 4 5; do
-    train "$RESULT/lr_$rate/fold$fold" emotion superb_er "$rate" config.downstream_expert.datarc.test_fold=fold$fold
+    train "$RESULT/lr_$3/fold$fold" "$@" config.downstream_expert.datarc.test_fold=fold$fold
   done
-done
+}
+train_rates emotion superb_er dev-best.ckpt
 best=$(choose dev-best.ckpt)
 for fold in 1 2 3 4 5; do evaluate "$best/fold$fold/dev-best.ckpt"; done
 keep "$best"

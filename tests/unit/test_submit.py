@@ -252,6 +252,7 @@ def read_form(folder):
 def test_the_form_tells_model_profile_and_hyper_parameters(experiments, tmp_path, tiny_release, tiny_config):
     ours = {"upstream": "aalbert_local", "upstream_ckpt": str(tiny_release)}
     checkpoint(experiments["ks"] / "dev-best.ckpt", 0.75, "ks", **ours)
+    (experiments["ks"] / "states-40.ckpt").touch()  # the run went on after the screening that found its best
     assert submit(*flags({"ks": experiments["ks"]}), "-o", tmp_path, "--any_count") == 0
     form = read_form(tmp_path)
     model = MaskedPrediction(tiny_config)
@@ -268,7 +269,7 @@ def test_the_form_tells_model_profile_and_hyper_parameters(experiments, tmp_path
             "optimizer": "Adam",
             "batch_size": 8,
             "gradient_accumulate_steps": 2,
-            "total_steps": 30,
+            "total_steps": 40,
             "step_of_checkpoint": 20,
             "dev_score": 0.75,
             "features": "hidden_states",

@@ -21,7 +21,7 @@ def test_accuracy_is_best_high_and_an_error_rate_low(tmp_path, option, best):
     for name, score in (("lr_1", 0.75), ("lr_2", 0.5), ("lr_3", 0.6)):
         checkpoint(tmp_path / name / "dev-best.ckpt", score, option)
     folders = sorted(tmp_path.iterdir())
-    assert superb_best.find_best("dev-best.ckpt", folders).name == best
+    assert superb_best.rank_runs("dev-best.ckpt", folders)[0].name == best
 
 
 def test_folds_are_averaged_and_an_unfinished_rate_does_not_count(tmp_path, capsys):
@@ -30,7 +30,10 @@ def test_folds_are_averaged_and_an_unfinished_rate_does_not_count(tmp_path, caps
         (tmp_path / name).mkdir()
         for fold, score in enumerate(folds):
             checkpoint(tmp_path / name / f"fold{fold}/dev-best.ckpt", score)
-    assert superb_best.find_best("dev-best.ckpt", sorted(tmp_path.iterdir())).name == "lr_2"
+    assert [path.name for path in superb_best.rank_runs("dev-best.ckpt", sorted(tmp_path.iterdir()))] == [
+        "lr_2",
+        "lr_1",
+    ]
     said = capsys.readouterr().err
     assert "lr_1: 0.5 on dev" in said and "lr_4: no dev-best.ckpt, never better than at the start" in said
 
