@@ -5,7 +5,7 @@
 . "$(dirname "$0")/common.sh"
 layers=${LAYER:-${LAYERS:-}}
 if [ -z "$layers" ]; then
-  layers=$("$PYTHON" -m s3prl_aalbert.submission.superb_layers "${model[@]}" ${options[@]+"${options[@]}"})
+  layers=$("$PYTHON" -m s3prl_aalbert.toolkit.layer_names "${model[@]}" ${options[@]+"${options[@]}"})
 fi
 changed=$(settings)
 for layer in $layers; do

@@ -7,7 +7,8 @@ import re
 
 import pytest
 import superb_corpora
-from superb_runs import Runs, first_words, queries
+import torch
+from superb_runs import Runs, first_words, override, queries
 
 pytest.importorskip("s3prl")
 pytestmark = pytest.mark.slow
@@ -58,6 +59,17 @@ def test_of_several_learning_rates_the_best_on_dev_is_evaluated(runs):
     assert tested == ["1e-2"]
     entries = runs.submit("--pr", runs.out / "pr/best")
     check_names(runs, "pr", first_words(entries["predict/pr_public/predict.ark"]))
+
+
+def test_a_screened_rate_goes_on_as_if_it_had_never_stopped(runs):
+    runs.prepare("pr")
+    settings = override("pr").replace("total_steps=2", "total_steps=4")
+    whole = runs.script("pr", rates="3e-3", OVERRIDE=settings)
+    screened = runs.script("pr", rates="1e-9 3.0e-3", OVERRIDE=settings, SCREEN="0.5", KEEP="1")
+    assert "after 2 steps these rates go on: 3.0e-3" in screened and "Save the checkpoint" in whole
+    states = [torch.load(runs.out / f"pr/lr_{rate}/states-4.ckpt", weights_only=False) for rate in ("3e-3", "3.0e-3")]
+    assert all(torch.equal(states[0]["Downstream"][name], value) for name, value in states[1]["Downstream"].items())
+    assert not (runs.out / "pr/lr_1e-9/states-4.ckpt").exists()
 
 
 def test_emotion_recognition_in_five_folds(runs):

@@ -1,4 +1,4 @@
-"""``python -m s3prl_aalbert.submission.superb_layers -u NAME -k CKPT``: the layers that ``-l`` can select.
+"""``python -m s3prl_aalbert.toolkit.layer_names -u NAME -k CKPT``: the layers that ``-l`` can select.
 
 Prints their numbers, 0 being what comes before the first layer, or ``single`` for an upstream that has one.
 """
@@ -34,7 +34,7 @@ def name_layers(upstream: str, ckpt: str | None, model_config: str | None, selec
 
 def main() -> int:
     """Print the layers on one line."""
-    parser = argparse.ArgumentParser(prog="superb_layers", description=__doc__)
+    parser = argparse.ArgumentParser(prog="layer_names", description=__doc__)
     parser.add_argument("-u", "--upstream", metavar="NAME", required=True)
     parser.add_argument("-k", "--upstream_ckpt", metavar="CKPT")
     parser.add_argument("-g", "--upstream_model_config", metavar="YAML")
@@ -45,7 +45,7 @@ def main() -> int:
         with redirect_stdout(sys.stderr):  # some upstreams print
             layers = name_layers(*chosen)
     except (AalbertError, OSError) as error:
-        print(f"superb_layers: {printable(error, LONGEST_MESSAGE)}", file=sys.stderr)
+        print(f"layer_names: {printable(error, LONGEST_MESSAGE)}", file=sys.stderr)
         return EXIT_USER_ERROR
     print(*layers)
     return 0
