@@ -6,18 +6,17 @@ import argparse
 import json
 import logging
 import os
-import shlex
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.printable import printable, printable_lines
+from s3prl_aalbert.errors import EXIT_INTERRUPTED, EXIT_STOPPED, AalbertError
+from s3prl_aalbert.printable import printable
+
+if TYPE_CHECKING:
+    from s3prl_aalbert.demo_speech import DemoSpeech
+    from s3prl_aalbert.demo_steps import Step
 
 EXAMPLES = """\
 examples:
@@ -29,18 +28,23 @@ examples:
 MAX_TOGETHER = 2
 """Steps at a time: each holds its own copy of torch and s3prl in memory (about 1 GB)."""
 RECORD = "demo.json"
+PRETRAINED, UNTRAINED = "pretrained", "untrained"
+"""Folders of the demo's own model and of the same one with random weights."""
+MAX_HOURS, MAX_HOURS_OF_SPEECH = 0.045, 0.1
+"""The time budgets of pre-training, unless --steps asks for more."""
 SYNTHETIC_NOTE = "synthetic voices: this shows that everything works, not how good the representations are"
-
-
-@dataclass(frozen=True)
-class Step:
-    """One command of the demo."""
-
-    name: str
-    argv: tuple[str, ...]
-    """Arguments of `aalbert`."""
-    live: bool = False
-    """Show its progress bar instead of only logging."""
+NAMES = {
+    "features": "input features",
+    UNTRAINED: "the same model untrained",
+    PRETRAINED: "the model pre-trained here",
+    "aalbert": "the packaged model aalbert",
+}
+"""What the tasks compare, and how the terminal calls it."""
+TASKS = {
+    "aalbert_phone": "phones",
+    "aalbert_speaker_utterance": "speaker of an utterance",
+    "aalbert_speaker_frame": "speaker of a frame",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,44 +57,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where everything is written (result/demo, result/demo_speech with --speech)",
     )
-    add("--steps", type=int, help="pre-training steps (600; 1500 with --speech)")
+    add("--steps", type=int, help="pre-training steps, however long they take (at most 800 in 3 minutes; see the docs)")
     add("--max-speakers", type=int, default=20, help="speakers in the speaker tasks on real speech (20)")
     add("--seed", type=int, default=1337, help="of everything that is drawn; default: %(default)s")
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the demo and return the exit code."""
+    from s3prl_aalbert.pretrain.signals import Stopped, StopSignal
+
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    with StopSignal() as stop:
+        try:
+            return _run(args, stop)
+        except KeyboardInterrupt as signal:
+            print("\nstopped; what is done is kept, and the same command goes on from here", file=sys.stderr)
+            return EXIT_STOPPED if isinstance(signal, Stopped) else EXIT_INTERRUPTED
+
+
+def _run(args: argparse.Namespace, stop: Any) -> int:
     from s3prl_aalbert.checkpoint import write_text
     from s3prl_aalbert.demo_speech import prepare_real, prepare_synthetic
+    from s3prl_aalbert.demo_steps import StepRunner
 
     default = "result/demo_speech" if args.speech else "result/demo"
     output = Path(args.output or default).expanduser().absolute()
     _check_same_demo(args, output)
     started = time.monotonic()
-    print(printable(f"AALBERT demo, everything goes to {output}"))
+    print(printable(f"AALBERT demo; everything goes to {output}, what each step prints to {output / 'logs'}"))
     if args.speech:
         speech = prepare_real([Path(d) for d in args.speech], output / "speech", args.max_speakers)
     else:
         print(f"  ({SYNTHETIC_NOTE})")
         speech = prepare_synthetic(output / "speech", args.seed)
-    print(printable(f"  speech: {speech.description}"))
+    print(printable(f"  speech: {speech.description}"), flush=True)
     write_text(output / RECORD, json.dumps(_choices(args), indent=1))
-    steps = plan(args, speech.pretraining, speech.phones, speech.speakers, output)
-    pretrain, *others = steps
-    run_step(pretrain, output, threads=None)
-    run_together(others, output)
-    return _finish(output, speech.speakers, speech.description, started)
+    pretrain, *others = plan(args, speech, output)
+    runner = StepRunner(output, len(others) + 2, stop)
+    runner.run([pretrain])
+    write_untrained(output / PRETRAINED, output / UNTRAINED, args.seed)
+    runner.run(others, min(MAX_TOGETHER, os.cpu_count() or 1))
+    return _finish(output, speech, started, runner.title("report"))
 
 
 def _choices(args: argparse.Namespace) -> dict[str, Any]:
     """Return what decides a demo's results."""
     speech = [str(Path(folder).expanduser().resolve()) for folder in args.speech or ()]
-    return {"speech": speech, "steps": _steps(args), "max_speakers": args.max_speakers, "seed": args.seed}
-
-
-def _steps(args: argparse.Namespace) -> int:
-    return args.steps or (1500 if args.speech else 600)
+    return {"speech": speech, "steps": args.steps, "max_speakers": args.max_speakers, "seed": args.seed}
 
 
 def _check_same_demo(args: argparse.Namespace, output: Path) -> None:
@@ -112,96 +125,139 @@ def _check_same_demo(args: argparse.Namespace, output: Path) -> None:
         raise AalbertError(f"{output}: holds a demo with {told}; give another folder with -o")
 
 
-def plan(
-    args: argparse.Namespace, pretraining: Sequence[Path], phones: Path | None, speakers: Path | None, output: Path
-) -> list[Step]:
-    """List the demo's commands; a task without speech (None) is left out."""
-    model = output / "pretrain"
-    pretrain = Step(
+def plan(args: argparse.Namespace, speech: DemoSpeech, output: Path) -> list[Step]:
+    """List the demo's commands; a task without speech is left out."""
+    result = [_pretraining(args, speech, output)]
+    folders = {
+        "aalbert_phone": speech.phones,
+        "aalbert_speaker_utterance": speech.speakers,
+        "aalbert_speaker_frame": speech.speakers,
+    }
+    for task, folder in folders.items():
+        result += [_task(args, task, model, folder, output) for model in NAMES if folder]
+    return [*result, _probing(args, speech, output)]
+
+
+def _pretraining(args: argparse.Namespace, speech: DemoSpeech, output: Path) -> Step:
+    from s3prl_aalbert.demo_steps import Step
+
+    model = output / PRETRAINED
+    steps = {"config.runner.max_hours": MAX_HOURS_OF_SPEECH if args.speech else MAX_HOURS}
+    if args.steps:
+        steps = {"config.runner.total_steps": args.steps, "config.runner.max_hours": "null"}
+    override = ",,".join(f"{key}={value}" for key, value in steps.items())
+    argv = ("pretrain", "-g", "demo", "-c", "pretrain_demo", "-p", str(model), "-a", "--seed", str(args.seed))
+    return Step(
         "pre-train a small AALBERT",
-        (
-            *("pretrain", "-g", "demo", "-c", "pretrain_demo", "-p", str(model), "-a", "--seed", str(args.seed)),
-            *("-o", f"config.runner.total_steps={_steps(args)}", "--speech", *map(str, pretraining)),
-        ),
-        live=True,
+        (*argv, "-o", override, "--speech", *map(str, speech.pretraining)),
+        model / "model.safetensors",
     )
-    upstreams = {"aalbert": ("-u", "aalbert_local", "-k", str(model)), "features": ("-u", "aalbert_features")}
-    tasks = {"aalbert_phone": phones, "aalbert_speaker_utterance": speakers, "aalbert_speaker_frame": speakers}
-    result = [pretrain]
-    for task, folder in tasks.items():
-        for name, upstream in upstreams.items() if folder else ():
-            # CMVN takes from the features what tells speakers apart: their baseline takes the features without it.
-            select = ("-s", "no_cmvn") if name == "features" and "speaker" in task else ()
-            result.append(
-                Step(
-                    f"{task} on {name}",
-                    (
-                        *("downstream", "-m", "train", *upstream, *select, "-d", task, "-c", f"{task}_demo"),
-                        *("-p", str(output / "tasks" / f"{task}-{name}"), "-a", "--seed", str(args.seed)),
-                        *("-o", f"config.downstream_expert.datarc.audio={str(folder)!r}"),
-                    ),
-                )
-            )
-    probed = {name: folder for name, folder in (("phone", phones), ("speaker", speakers)) if folder}
+
+
+def _upstream(model: str, task: str, output: Path) -> tuple[str, ...]:
+    """Return the options of one of the models that the tasks compare."""
+    if model == "features":
+        # CMVN takes from the features what tells speakers apart: their baseline takes the features without it.
+        return ("-u", "aalbert_features", *(("-s", "no_cmvn") if "speaker" in task else ()))
+    return ("-u", model) if model == "aalbert" else ("-u", "aalbert_local", "-k", str(output / model))
+
+
+def _task(args: argparse.Namespace, task: str, model: str, folder: Path, output: Path) -> Step:
+    from s3prl_aalbert.demo_steps import Step
+
+    expdir = output / "tasks" / f"{task}-{model}"
+    return Step(
+        f"{TASKS[task]}: {NAMES[model]}",
+        (
+            *("downstream", "-m", "train", *_upstream(model, task, output), "-d", task, "-c", f"{task}_demo"),
+            *("-p", str(expdir), "-a", "--seed", str(args.seed)),
+            *("-o", f"config.downstream_expert.datarc.audio={str(folder)!r}"),
+        ),
+        expdir / "results.json",
+    )
+
+
+def _probing(args: argparse.Namespace, speech: DemoSpeech, output: Path) -> Step:
+    from s3prl_aalbert.demo_steps import Step
+
+    probed = {name: folder for name, folder in (("phone", speech.phones), ("speaker", speech.speakers)) if folder}
     datarc = "config.downstream_expert.datarc"
     audio = ",,".join(f"{datarc}.{name}.audio={str(folder)!r}" for name, folder in probed.items())
-    probe = ("probe", *upstreams["aalbert"], "--task", ",".join(probed), "-c", "aalbert_probe_demo")
-    probe += ("-p", str(output / "probe"), "-a", "--seed", str(args.seed), "-o", audio)
-    return [*result, Step("probe every layer", probe)]
+    expdir = output / "probe"
+    argv = ("probe", "-u", "aalbert", "--task", ",".join(probed), "-c", "aalbert_probe_demo")
+    argv += ("-p", str(expdir), "-a", "--seed", str(args.seed), "-o", audio)
+    return Step(f"probe every layer of {NAMES['aalbert']}", argv, expdir / "probes.csv")
 
 
-def run_together(steps: Sequence[Step], output: Path) -> None:
-    """Run independent commands side by side.
+def write_untrained(pretrained: Path, folder: Path, seed: int) -> None:
+    """Write the release of the same model with random weights, unless it is there; the corpus statistics stay."""
+    import torch
 
-    Raises:
-        AalbertError: one failed; those that run already are waited for.
-    """
-    cores = os.cpu_count() or 1
-    workers = min(MAX_TOGETHER, cores)
-    with ThreadPoolExecutor(workers) as pool:
-        for future in [pool.submit(run_step, step, output, max(1, cores // workers)) for step in steps]:
-            future.result()
+    from s3prl_aalbert.checkpoint import CARD_FILE, load_checkpoint, load_weights, save_release
+    from s3prl_aalbert.encoder import initialise
+    from s3prl_aalbert.model import AalbertModel
 
-
-def run_step(step: Step, output: Path, threads: int | None) -> None:
-    """Run one command, its output kept in a log file.
-
-    Args:
-        step: the command.
-        output: the demo's folder.
-        threads: how many threads it may compute with; None lets it use every core.
-
-    Raises:
-        AalbertError: it failed; the end of its log is part of the message.
-    """
-    log = output / "logs" / f"{step.name.replace(' ', '_')}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    print(f"  {step.name} ...", flush=True)
-    command = [sys.executable, "-m", "s3prl_aalbert", *step.argv]
-    started = time.monotonic()
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    if threads is not None:
-        environment["OMP_NUM_THREADS"] = str(threads)
-    with log.open("w", encoding="utf-8") as file:
-        file.write(shlex.join(["aalbert", *step.argv]) + "\n")
-        file.flush()
-        stderr = None if step.live else subprocess.STDOUT
-        code = subprocess.run(command, stdout=file, stderr=stderr, env=environment, check=False).returncode
-    if code:
-        tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])
-        print(printable_lines(tail), file=sys.stderr)
-        raise AalbertError(f'step "{step.name}" ended with code {code}; above is the end of {log}')
-    print(f"  {step.name}: done in {time.monotonic() - started:.0f} s", flush=True)
+    if (folder / CARD_FILE).is_file():  # which is written last
+        return
+    checkpoint = load_checkpoint(pretrained)
+    model = AalbertModel(checkpoint.config)
+    load_weights(model, checkpoint.model_state, checkpoint.path)
+    torch.manual_seed(seed)
+    initialise(model, checkpoint.config.transformer.initializer_range)
+    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    save_release(
+        folder, checkpoint.config, state, "# Untrained: random weights, the control of the demo\n", {"step": 0}
+    )
 
 
-def _finish(output: Path, speakers: Path | None, description: str, started: float) -> int:
+def verdict(output: Path) -> str:
+    """Compare what the phone task gave: in sentences, whichever way it went; nothing without a phone task."""
+    accuracy = {}
+    for model in NAMES:
+        results = output / "tasks" / f"aalbert_phone-{model}" / "results.json"
+        if results.is_file():
+            accuracy[model] = json.loads(results.read_text(encoding="utf-8"))["best"]["test"]["acc"]
+    if len(accuracy) < len(NAMES):
+        return ""
+    figures = ", ".join(f"{NAMES[model]} {100 * value:.1f} %" for model, value in accuracy.items())
+    sentences = [f"Phones, accuracy on the test voices: {figures}"]
+    for model in (PRETRAINED, "aalbert"):
+        others = (UNTRAINED, "features") if model == PRETRAINED else ("features",)
+        parts = [
+            f"{'above' if accuracy[model] > accuracy[other] else 'not above'} {NAMES[other]} "
+            f"({100 * (accuracy[model] - accuracy[other]):+.1f} points)"
+            for other in others
+        ]
+        sentences.append(f"{NAMES[model][0].upper()}{NAMES[model][1:]} is {' and '.join(parts)}")
+    if accuracy[PRETRAINED] <= accuracy["features"]:
+        sentences.append("Minutes of pre-training on minutes of speech are too little to beat the input features")
+    return ". ".join(sentences) + "."
+
+
+def _finish(output: Path, speech: DemoSpeech, started: float, title: str) -> int:
     from s3prl_aalbert.report.tsne import TsneRequest
     from s3prl_aalbert.report.write import summarise_runs, write_report
+    from s3prl_aalbert.upstream.download import packaged_folder
 
-    print("writing the report ...", flush=True)
-    runs = [output / "pretrain", output / "tasks", output / "probe"]
+    print(f"{title} ...", flush=True)
+    runs = [output / PRETRAINED, output / "tasks", output / "probe"]
     summary = summarise_runs(runs)
-    tsne = TsneRequest(checkpoint=output / "pretrain", speech=(speakers,)) if speakers else None
-    page = write_report(runs, output / "report", "AALBERT demo", f"Speech: {description}.", tsne, summary)
-    print(f"\n{summary.table()}\n\nreport: {page}\ntotal: {(time.monotonic() - started) / 60:.1f} minutes")
+    packaged = packaged_folder("aalbert")
+    tsne = TsneRequest(checkpoint=packaged, speech=(speech.speakers,)) if speech.speakers else None
+    compared = verdict(output)
+    note = f"Speech: {speech.description}. {compared}"
+    page = write_report(runs, output / "report", "AALBERT demo", note, tsne, summary)
+    print(f"\n{summary.table()}\n\n{compared}\n\nOpen {page} in a browser.")
+    print(_next_steps(output, speech, (time.monotonic() - started) / 60))
     return 0
+
+
+def _next_steps(output: Path, speech: DemoSpeech, minutes: float) -> str:
+    folder = speech.phones or speech.speakers
+    return f"""\
+What each step printed: {output / "logs"}. In all {minutes:.1f} minutes.
+
+Try next:
+  aalbert features -u aalbert {folder} features    # the packaged model's features of these files
+  aalbert demo --speech DIR                        # the same on speech of your own
+  aalbert list models                              # what else there is; README.md and docs/ go on from here"""
