@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -196,7 +197,7 @@ def _shown(step: Step) -> str:
     return shlex.join(["aalbert", *step.argv])
 
 
-def say(text: str, file: object = None) -> None:
+def say(text: str, file: TextIO | None = None) -> None:
     """Print a line above the bars."""
     tqdm.write(text, file=file or sys.stdout)
     sys.stdout.flush()

@@ -30,8 +30,10 @@ MAX_TOGETHER = 2
 RECORD = "demo.json"
 PRETRAINED, UNTRAINED = "pretrained", "untrained"
 """Folders of the demo's own model and of the same one with random weights."""
-MAX_HOURS, MAX_HOURS_OF_SPEECH = 0.045, 0.1
-"""The time budgets of pre-training, unless --steps asks for more."""
+STEPS, MAX_HOURS = 600, 0.045
+"""Pre-training ends at whichever comes first; --steps has no such limit of time."""
+STEPS_OF_SPEECH, MAX_HOURS_OF_SPEECH = 1500, 0.1
+"""The same of real speech."""
 SYNTHETIC_NOTE = "synthetic voices: this shows that everything works, not how good the representations are"
 NAMES = {
     "features": "input features",
@@ -57,11 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where everything is written (result/demo, result/demo_speech with --speech)",
     )
-    add(
-        "--steps",
-        type=int,
-        help="pre-training steps, however long they take (default: 600, but at most 2.7 minutes, or 6 with --speech)",
-    )
+    add("--steps", type=int, help="pre-training steps (600 in at most 2.7 minutes; with --speech 1500 in at most 6)")
     add("--max-speakers", type=int, default=20, help="speakers in the speaker tasks on real speech (20)")
     add("--seed", type=int, default=1337, help="of everything that is drawn; default: %(default)s")
 
@@ -147,10 +145,9 @@ def _pretraining(args: argparse.Namespace, speech: DemoSpeech, output: Path) -> 
     from s3prl_aalbert.demo_steps import Step
 
     model = output / PRETRAINED
-    steps = {"config.runner.max_hours": MAX_HOURS_OF_SPEECH if args.speech else MAX_HOURS}
-    if args.steps:
-        steps = {"config.runner.total_steps": args.steps, "config.runner.max_hours": "null"}
-    override = ",,".join(f"{key}={value}" for key, value in steps.items())
+    steps, hours = (STEPS_OF_SPEECH, MAX_HOURS_OF_SPEECH) if args.speech else (STEPS, MAX_HOURS)
+    limits = {"total_steps": args.steps or steps, "max_hours": "null" if args.steps else hours}
+    override = ",,".join(f"config.runner.{key}={value}" for key, value in limits.items())
     argv = ("pretrain", "-g", "demo", "-c", "pretrain_demo", "-p", str(model), "-a", "--seed", str(args.seed))
     return Step(
         "pre-train a small AALBERT",
@@ -189,8 +186,10 @@ def _probing(args: argparse.Namespace, speech: DemoSpeech, output: Path) -> Step
     datarc = "config.downstream_expert.datarc"
     audio = ",,".join(f"{datarc}.{name}.audio={str(folder)!r}" for name, folder in probed.items())
     expdir = output / "probe"
-    argv = ("probe", "-u", "aalbert", "--task", ",".join(probed), "-c", "aalbert_probe_demo")
-    argv += ("-p", str(expdir), "-a", "--seed", str(args.seed), "-o", audio)
+    argv = (
+        *("probe", "-u", "aalbert", "--task", ",".join(probed), "-c", "aalbert_probe_demo"),
+        *("-p", str(expdir), "-a", "--seed", str(args.seed), "-o", audio),
+    )
     return Step(f"probe every layer of {NAMES['aalbert']}", argv, expdir / "probes.csv")
 
 
@@ -240,9 +239,9 @@ def verdict(output: Path) -> str:
 
 
 def _finish(output: Path, speech: DemoSpeech, started: float, title: str) -> int:
+    from s3prl_aalbert.published import packaged_folder
     from s3prl_aalbert.report.tsne import TsneRequest
     from s3prl_aalbert.report.write import summarise_runs, write_report
-    from s3prl_aalbert.upstream.download import packaged_folder
 
     print(f"{title} ...", flush=True)
     runs = [output / PRETRAINED, output / "tasks", output / "probe"]

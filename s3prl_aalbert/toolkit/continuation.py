@@ -36,15 +36,17 @@ class Stopped(Exception):
 
 
 @contextmanager
-def exact_continuation(stop: StopSignal) -> Iterator[None]:
-    """Let S3PRL's runner go on exactly, and save and end (``Stopped``) when ``stop`` has received a signal."""
+def exact_continuation(stop: StopSignal, training: list[Training]) -> Iterator[None]:
+    """Let S3PRL's runner go on exactly, and save and end (``Stopped``) when ``stop`` has received a signal.
+
+    Each training that begins is added to ``training``.
+    """
     from s3prl.downstream import runner as module
 
     runner_class, original = module.Runner, module.Runner.train
-    training: list[_Training] = []
 
     def train(runner: Any) -> None:
-        training.append(_Training(runner, stop, module))
+        training.append(Training(runner, stop, module))
         original(runner)
 
     class Bar(module.tqdm):
@@ -129,7 +131,7 @@ def _pairs(scheduler: LambdaLR) -> Iterator[tuple[Any, Callable[[int], float]]]:
 # ----------------------------------------------------------------------------------- place in the data
 
 
-class _Training:
+class Training:
     """One call of ``Runner.train``: counts its batches, and knows what a checkpoint must hold."""
 
     def __init__(self, runner: Any, stop: StopSignal, module: Any):
@@ -195,6 +197,11 @@ class _Training:
             past = None
         return _Batches(self, loader, past)
 
+    @property
+    def stepped(self) -> bool:
+        """Whether a step was taken."""
+        return self.bar is not None and int(self.bar.n) > int(self.runner.init_ckpt.get("Step", 0))
+
     def position(self) -> dict[str, Any]:
         """Return what a checkpoint holds of the place in the data."""
         return {"batches": self.drawn, "length": self.length, "start": self.at_start, "now": _random_states()}
@@ -233,7 +240,7 @@ class _Training:
 class _Batches:
     """A loader that counts what is drawn, and begins after what an interrupted epoch has had."""
 
-    def __init__(self, training: _Training, loader: Any, past: Mapping[str, Any] | None):
+    def __init__(self, training: Training, loader: Any, past: Mapping[str, Any] | None):
         self.training, self.loader, self.past = training, loader, past
 
     def __getattr__(self, name: str) -> Any:

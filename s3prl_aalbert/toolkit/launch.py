@@ -10,6 +10,7 @@ import pickle
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 
 from s3prl_aalbert import toolkit
 from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
@@ -39,10 +40,10 @@ def run(argv: Sequence[str]) -> int:
     with StopSignal(OF_BATCH_SYSTEMS if "train" in argv else ()) as stop, stop.deferred():
         folder = arguments.training_folder(argv)
         with nullcontext() if folder is None else locked(folder):
-            return _run([PROGRAM, *arguments.complete(argv)], stop)
+            return _run([PROGRAM, *arguments.complete(argv)], stop, folder)
 
 
-def _run(typed: Sequence[str], stop: StopSignal) -> int:
+def _run(typed: Sequence[str], stop: StopSignal, folder: Path | None) -> int:
     toolkit.activate()
     from s3prl import run_downstream
 
@@ -50,7 +51,7 @@ def _run(typed: Sequence[str], stop: StopSignal) -> int:
     from s3prl_aalbert.toolkit.runner import changed_runner
 
     try:
-        with replaced(sys, "argv", typed), changed_runner(run_downstream, stop):
+        with replaced(sys, "argv", typed), changed_runner(run_downstream, stop, folder):
             _run_main(run_downstream.main)
     except Stopped as stopped:
         logger.warning("%s", stopped)

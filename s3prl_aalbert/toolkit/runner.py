@@ -18,8 +18,9 @@ from s3prl_aalbert.pretrain.monitor import pass_over_unwritten
 from s3prl_aalbert.pretrain.signals import StopSignal
 from s3prl_aalbert.toolkit.bars import counting_bars
 from s3prl_aalbert.toolkit.building import checked_building
-from s3prl_aalbert.toolkit.continuation import exact_continuation
+from s3prl_aalbert.toolkit.continuation import Training, exact_continuation
 from s3prl_aalbert.toolkit.feature_cache import cached_features
+from s3prl_aalbert.toolkit.leftovers import no_leftovers
 from s3prl_aalbert.toolkit.overrides import apply_override
 from s3prl_aalbert.toolkit.precision import upstream_precision
 from s3prl_aalbert.toolkit.replace import Changed, replaced
@@ -30,9 +31,17 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def changed_runner(run_downstream: ModuleType, stop: StopSignal) -> Iterator[None]:
-    """Apply what this package changes in S3PRL's runner; what comes later goes around what came before."""
+def changed_runner(run_downstream: ModuleType, stop: StopSignal, folder: Path | None) -> Iterator[None]:
+    """Apply what this package changes in S3PRL's runner; what comes later goes around what came before.
+
+    Args:
+        run_downstream: S3PRL's module.
+        stop: asks for an end.
+        folder: of the experiment; None where nothing trains.
+    """
+    trainings: list[Training] = []
     with (
+        no_leftovers(folder, lambda: any(each.stepped for each in trainings)),
         # main() replaces the builtin isinstance, for torch before 1.8; it is put back afterwards.
         replaced(builtins, "isinstance", isinstance),
         replaced(run_downstream, "override", apply_override),
@@ -41,7 +50,7 @@ def changed_runner(run_downstream: ModuleType, stop: StopSignal) -> Iterator[Non
         checked_checkpoints(),
         checked_building(),
         counting_bars(),
-        exact_continuation(stop),
+        exact_continuation(stop, trainings),
         upstream_precision(),
         checked_selection(),
         cached_features(),

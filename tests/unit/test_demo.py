@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
+from s3prl_aalbert.checkpoint import load_checkpoint, load_weights, save_release
 from s3prl_aalbert.cli import COMMANDS
 from s3prl_aalbert.commands import demo
-from s3prl_aalbert.config import find_config
+from s3prl_aalbert.config import AudioConfig, ModelConfig, TransformerConfig, find_config
 from s3prl_aalbert.demo_speech import DemoSpeech, prepare_real
+from s3prl_aalbert.demo_steps import log_of
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model import AalbertModel
+from s3prl_aalbert.objective import MaskedPrediction
 
 
 def make_speech(root: Path, labelled: int = 3, plain: int = 12) -> None:
@@ -104,7 +110,7 @@ def remove_labels(speech: Path) -> None:
 
 def planned(found: DemoSpeech, output: Path) -> list[tuple[str, ...]]:
     args = argparse.Namespace(speech=["speech"], steps=None, seed=1)
-    return [step.argv for step in demo.plan(args, found.pretraining, found.phones, found.speakers, output)]
+    return [step.argv for step in demo.plan(args, found, output)]
 
 
 def test_without_phone_labels_the_phone_task_is_left_out(tmp_path: Path) -> None:
@@ -115,9 +121,8 @@ def test_without_phone_labels_the_phone_task_is_left_out(tmp_path: Path) -> None
     assert "phone task left out, nothing has phone labels" in found.description
     assert len(names(found.pretraining[0])) == 27 + 8, "what would have been the phone task's is trained on"
     commands = planned(found, tmp_path)
-    assert [argv[argv.index("-d") + 1] for argv in commands if "-d" in argv] == [
-        "aalbert_speaker_utterance", "aalbert_speaker_utterance", "aalbert_speaker_frame", "aalbert_speaker_frame",
-    ]  # fmt: skip
+    tasks = [argv[argv.index("-d") + 1] for argv in commands if "-d" in argv]
+    assert tasks == ["aalbert_speaker_utterance"] * 3 + ["aalbert_speaker_frame"] * 3
     assert commands[-1][commands[-1].index("--task") + 1] == "speaker" and "phone.audio" not in commands[-1][-1]
 
 
@@ -138,20 +143,67 @@ def test_speech_for_no_task_is_one_sentence(tmp_path: Path) -> None:
         prepare_real([tmp_path / "speech"], tmp_path / "out", max_speakers=5)
 
 
+def everything(folder: Path) -> DemoSpeech:
+    return DemoSpeech((folder,), folder, folder, "speech")
+
+
 def test_every_step_is_a_command_with_packaged_configs(tmp_path: Path) -> None:
-    args = argparse.Namespace(speech=None, steps=None, seed=1)
-    steps = demo.plan(args, [tmp_path], tmp_path, tmp_path, tmp_path)
-    assert [step.argv[0] for step in steps] == ["pretrain", *["downstream"] * 6, "probe"]
+    steps = demo.plan(argparse.Namespace(speech=None, steps=None, seed=1), everything(tmp_path), tmp_path)
+    assert [step.argv[0] for step in steps] == ["pretrain", *["downstream"] * 10, "probe"]
+    assert len({log_of(step, tmp_path) for step in steps}) == len(steps)
     for step in steps:
         assert step.argv[0] in COMMANDS
         config = step.argv[step.argv.index("-c") + 1]
         find_config(config, "upstream_configs" if step.argv[0] == "pretrain" else "downstream_configs")
 
 
-def test_a_failing_step_shows_the_end_of_its_log(tmp_path: Path) -> None:
-    with pytest.raises(AalbertError, match='"broken" ended with code 2'):
-        demo.run_step(demo.Step("broken", ("no-such-command",)), tmp_path, threads=1)
-    assert "no-such-command" in (tmp_path / "logs" / "broken.log").read_text()
+@pytest.mark.parametrize(
+    ("speech", "steps", "limits"),
+    [
+        (None, None, ["total_steps=600", "max_hours=0.045"]),
+        (["d"], None, ["total_steps=1500", "max_hours=0.1"]),
+        (None, 7, ["total_steps=7", "max_hours=null"]),
+    ],
+)
+def test_pretraining_ends_by_steps_or_time_and_at_the_steps_asked_for(
+    speech: list[str] | None, steps: int | None, limits: list[str], tmp_path: Path
+) -> None:
+    argv = demo.plan(argparse.Namespace(speech=speech, steps=steps, seed=1), everything(tmp_path), tmp_path)[0].argv
+    assert argv[argv.index("-o") + 1].split(",,") == [f"config.runner.{limit}" for limit in limits]
+
+
+def test_the_untrained_twin_has_the_corpus_statistics_and_other_weights(tmp_path: Path) -> None:
+    config = ModelConfig(
+        transformer=TransformerConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16),
+        audio=AudioConfig(num_mel_bins=10, cmvn="corpus"),
+    )
+    objective = MaskedPrediction(config)
+    objective.model.acoustics.corpus_mean.fill_(3.0)
+    save_release(tmp_path / "model", config, objective.state_dict(), "# card\n", {"step": 600})
+    for _ in range(2):  # the second time it is there
+        demo.write_untrained(tmp_path / "model", tmp_path / "untrained", seed=1)
+    twin, model = load_checkpoint(tmp_path / "untrained"), load_checkpoint(tmp_path / "model")
+    assert twin.config == model.config and twin.info["step"] == 0
+    own, other = AalbertModel(config), AalbertModel(config)
+    load_weights(own, model.model_state, model.path)
+    load_weights(other, twin.model_state, twin.path)
+    assert torch.equal(other.acoustics.corpus_mean, own.acoustics.corpus_mean)
+    matrices = [name for name, weight in own.named_parameters() if weight.dim() == 2]
+    assert matrices
+    for name in matrices:
+        assert not torch.equal(own.get_parameter(name), other.get_parameter(name)), name
+
+
+def test_the_verdict_says_which_way_it_went(tmp_path: Path) -> None:
+    assert demo.verdict(tmp_path) == ""
+    for model, accuracy in {"features": 0.8, "untrained": 0.7, "pretrained": 0.75, "aalbert": 0.9}.items():
+        folder = tmp_path / "tasks" / f"aalbert_phone-{model}"
+        folder.mkdir(parents=True)
+        (folder / "results.json").write_text(json.dumps({"best": {"test": {"acc": accuracy}}}))
+    said = demo.verdict(tmp_path)
+    assert "above the same model untrained (+5.0 points) and not above input features (-5.0 points)" in said
+    assert "model aalbert is above input features (+10.0 points)" in said
+    assert "too little to beat the input features" in said
 
 
 def test_a_folder_with_a_demo_of_other_choices_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +212,7 @@ def test_a_folder_with_a_demo_of_other_choices_is_refused(tmp_path: Path, monkey
     def ended(*_: object, **__: object) -> None:
         raise InterruptedError
 
-    monkeypatch.setattr(demo, "run_step", ended)
+    monkeypatch.setattr("s3prl_aalbert.demo_steps.StepRunner.run", ended)
     monkeypatch.setattr("s3prl_aalbert.demo_speech.synthesise_corpus", lambda folder, seed: folder)
     monkeypatch.chdir(tmp_path)
     make_speech(tmp_path / "speech")
@@ -170,14 +222,14 @@ def test_a_folder_with_a_demo_of_other_choices_is_refused(tmp_path: Path, monkey
         demo.add_arguments(parser)
         demo.main(parser.parse_args(flags))
 
-    for flags in ((), (), ("--speech", "speech"), ("--speech", "speech", "--steps", "1500")):
+    for flags in ((), (), ("--speech", "speech"), ("--speech", "speech")):
         with pytest.raises(InterruptedError):
             start(*flags)
     assert sorted(path.name for path in (tmp_path / "result").iterdir()) == ["demo", "demo_speech"]
     for flags, told in (
-        (("--steps", "700"), "steps 600 instead of 700; give another folder"),
+        (("--steps", "700"), "steps null instead of 700; give another folder"),
         (("--seed", "1"), "seed 1337 instead of 1; give"),
-        (("--speech", "speech", "-o", "result/demo"), r"speech \[\] instead of \['.*speech'\], steps"),
+        (("--speech", "speech", "-o", "result/demo"), r"speech \[\] instead of \['.*speech'\]; give"),
     ):
         with pytest.raises(AalbertError, match=f"result/demo: holds a demo with {told}"):
             start(*flags)
