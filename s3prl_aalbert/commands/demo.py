@@ -209,9 +209,8 @@ def write_untrained(pretrained: Path, folder: Path, seed: int) -> None:
     torch.manual_seed(seed)
     initialise(model, checkpoint.config.transformer.initializer_range)
     state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    save_release(
-        folder, checkpoint.config, state, "# Untrained: random weights, the control of the demo\n", {"step": 0}
-    )
+    card = "# Untrained: random weights, the control of the demo\n"
+    save_release(folder, checkpoint.config, state, card, {"step": 0, "untrained": True})
 
 
 def verdict(output: Path) -> str:

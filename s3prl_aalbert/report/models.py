@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from s3prl_aalbert.checkpoint import WEIGHTS_FILE
+from s3prl_aalbert.checkpoint import WEIGHTS_FILE, load_checkpoint
 from s3prl_aalbert.config import AudioConfig, ModelConfig, TransformerConfig
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.published import packaged_folder, packaged_names
@@ -32,6 +33,11 @@ class ModelKey:
     checkpoint: str = ""
     config: str = ""
 
+    @property
+    def untrained(self) -> bool:
+        """Whether its weights are random: those of a preset, or of a release that says so."""
+        return self.upstream in PRESETS or (self.upstream in OWN_CHECKPOINT and _says_untrained(self.checkpoint))
+
 
 @dataclass(frozen=True)
 class Model:
@@ -49,11 +55,11 @@ class Model:
     @property
     def trained(self) -> bool:
         """Whether it is neither untrained nor mere acoustic features."""
-        return self.key.upstream not in NO_PARAMETERS and self.key.upstream not in PRESETS
+        return self.key.upstream not in NO_PARAMETERS and not self.key.untrained
 
     def is_twin_of(self, other: Model) -> bool:
         """Return whether this is the other model before its training."""
-        if self.config is None or other.config is None or self.key.upstream not in PRESETS or not other.trained:
+        if self.config is None or other.config is None or not self.key.untrained or not other.trained:
             return False
         return _shape(self.config) == _shape(other.config)
 
@@ -99,10 +105,20 @@ def name_models(runs: Iterable[Run]) -> dict[ModelKey, Model]:
     return {model.key: model for model in sorted(models, key=_order)}
 
 
+@functools.cache
+def _says_untrained(checkpoint: str) -> bool:
+    """Tell whether a checkpoint is a release whose card data has ``untrained: true``, as that of ``aalbert demo``."""
+    weights = Path(checkpoint) / WEIGHTS_FILE
+    try:
+        return weights.is_file() and load_checkpoint(weights).info.get("untrained") is True
+    except AalbertError:  # said where its configuration is read
+        return False
+
+
 def _order(model: Model) -> tuple[object, ...]:
     upstream = model.key.upstream
     ours = upstream in (*OWN_CHECKPOINT, *packaged_names())
-    kinds = (upstream in NO_PARAMETERS, upstream in PRESETS, ours, True)
+    kinds = (upstream in NO_PARAMETERS, model.key.untrained, ours, True)
     unknown = model.parameters is None
     return (kinds.index(True), unknown, model.parameters or 0, natural_order(model.label))
 
@@ -129,7 +145,7 @@ def _describe(key: ModelKey, config: ModelConfig | None) -> str:
         gone = key.upstream in OWN_CHECKPOINT
         return "checkpoint not found" if gone else "an upstream of S3PRL"
     transformer = config.transformer
-    trained = "untrained, random weights" if key.upstream in PRESETS else "pre-trained"
+    trained = "untrained, random weights" if key.untrained else "pre-trained"
     rate = config.samples_per_token / config.audio.sample_rate * 1000
     return f"{family_name(config)}, hidden size {transformer.hidden_size}, {rate:g} ms a token; {trained}"
 
@@ -163,7 +179,8 @@ def _label(key: ModelKey, config: ModelConfig | None) -> str:
     if key.upstream in PRESETS:
         return f"{describe_config(config)}, untrained" if config else f"{PRESETS[key.upstream]}, untrained"
     if key.upstream in OWN_CHECKPOINT:
-        return describe_config(config) if config else _tail(key.checkpoint, 1)
+        untrained = ", untrained" if key.untrained else ""
+        return describe_config(config) + untrained if config else _tail(key.checkpoint, 1)
     return key.upstream + (f" {_tail(key.checkpoint, 1)}" if key.checkpoint else "")
 
 

@@ -20,6 +20,7 @@ from s3prl_aalbert.demo_steps import log_of
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model import AalbertModel
 from s3prl_aalbert.objective import MaskedPrediction
+from s3prl_aalbert.report.models import ModelKey
 
 
 def make_speech(root: Path, labelled: int = 3, plain: int = 12) -> None:
@@ -184,6 +185,8 @@ def test_the_untrained_twin_has_the_corpus_statistics_and_other_weights(tmp_path
         demo.write_untrained(tmp_path / "model", tmp_path / "untrained", seed=1)
     twin, model = load_checkpoint(tmp_path / "untrained"), load_checkpoint(tmp_path / "model")
     assert twin.config == model.config and twin.info["step"] == 0
+    keys = [ModelKey("aalbert_local", str(tmp_path / name)) for name in ("model", "untrained")]
+    assert [key.untrained for key in keys] == [False, True], "the report tells them apart"
     own, other = AalbertModel(config), AalbertModel(config)
     load_weights(own, model.model_state, model.path)
     load_weights(other, twin.model_state, twin.path)
