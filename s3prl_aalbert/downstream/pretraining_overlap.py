@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.published import packaged_folder, packaged_names
+from s3prl_aalbert.published import located, packaged_folder, packaged_names
 from s3prl_aalbert.speech.names import first_names
 from s3prl_aalbert.speech.training_list import overlap
 
@@ -40,7 +39,7 @@ def check_overlap(
     """
     name, ckpt = str(args.get("upstream") or "").removeprefix("aalbert_all_layers_of_"), args.get("upstream_ckpt")
     if name == "aalbert_local" and ckpt:
-        release = Path(str(ckpt)).expanduser()
+        release = located(str(ckpt))
     elif name in packaged_names():
         release = packaged_folder(name)
     else:

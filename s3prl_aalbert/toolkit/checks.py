@@ -9,6 +9,7 @@ from typing import Any
 
 from s3prl_aalbert import toolkit
 from s3prl_aalbert.errors import AalbertError, did_you_mean, is_url, near_folder
+from s3prl_aalbert.published import located
 from s3prl_aalbert.toolkit.experiments import place_of
 from s3prl_aalbert.toolkit.hub import plugin_upstreams, s3prl_folder, s3prl_upstreams
 from s3prl_aalbert.toolkit.register import ALL_LAYERS_PREFIX, DOWNSTREAMS
@@ -100,7 +101,7 @@ def check_upstream(name: str, ckpt: str | None, model_config: str | None = None)
     if ckpt and not reads_ckpt and name not in _READS_CKPT_TOO:
         raise AalbertError(f"-u {name} would ignore -k {ckpt}; leave -k out, or use -u aalbert_local")
     if reads_ckpt and name.endswith("_local"):
-        _check_local_ckpt(name, Path(str(ckpt)))
+        _check_local_ckpt(name, located(str(ckpt)) if name in plugin_upstreams() else Path(str(ckpt)))
     _check_model_config(name, model_config)
 
 
