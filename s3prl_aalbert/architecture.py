@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import yaml
 
-from s3prl_aalbert.config import TransformerConfig, from_dict, read_yaml, reuse_problems
+from s3prl_aalbert.config import TransformerConfig, from_dict, read_config, reuse_problems
 
 
 class LayerArchitecture(NamedTuple):
@@ -88,7 +88,7 @@ def load_architecture(path: Path) -> Architecture:
     Raises:
         ConfigError: the file or a value is unusable.
     """
-    config = from_dict(ArchitectureConfig, read_yaml(path), str(path))
+    config = from_dict(ArchitectureConfig, read_config(path, "sub-network"), str(path))
     depth = config.num_hidden_layers
 
     def by_layer(value: int | tuple[int, ...]) -> tuple[int, ...]:

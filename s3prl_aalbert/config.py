@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from s3prl_aalbert.config_kinds import read_config
 from s3prl_aalbert.yaml_config import (
     INVALID_YAML,
     ConfigError,
@@ -29,6 +30,7 @@ __all__ = [
     "from_dict",
     "load_model_config",
     "packaged_configs",
+    "read_config",
     "read_yaml",
     "reuse_problems",
     "shown",
@@ -416,4 +418,4 @@ class ModelConfig:
 def load_model_config(name: str) -> ModelConfig:
     """Load the model YAML of ``-g``: a path or a packaged name such as ``aalbert_6l``."""
     path = find_config(name, "upstream_configs")
-    return from_dict(ModelConfig, read_yaml(path), str(path))
+    return from_dict(ModelConfig, read_config(path, "model"), str(path))

@@ -270,12 +270,16 @@ def packaged_configs(folder: str) -> Path:
     raise AalbertError(f"the packaged folder {folder} is missing; re-install s3prl-aalbert")
 
 
+CONFIG_FOLDERS = ("upstream_configs", "downstream_configs")
+
+
 def find_config(name: str, folder: str) -> Path:
     """Resolve a config given as a path or as the name of a packaged one.
 
     Args:
         name: a path, or e.g. ``aalbert_3l`` or ``aalbert_3l.yaml``.
-        folder: ``upstream_configs`` or ``downstream_configs``.
+        folder: ``upstream_configs`` or ``downstream_configs``; a name of the other one is found as well, so that what
+            reads it can say that it is of another kind.
 
     Raises:
         ConfigError: neither exists; names the near matches.
@@ -283,11 +287,11 @@ def find_config(name: str, folder: str) -> Path:
     path = Path(name).expanduser()
     if path.is_file():
         return path
-    packaged = packaged_configs(folder)
-    candidate = packaged / f"{name.removesuffix('.yaml')}.yaml"
-    if path.name == name and candidate.is_file():
-        return candidate
-    known = sorted(p.stem for p in packaged.glob("*.yaml"))
+    for place in sorted(CONFIG_FOLDERS, key=lambda each: each != folder):
+        candidate = packaged_configs(place) / f"{name.removesuffix('.yaml')}.yaml"
+        if path.name == name and candidate.is_file():
+            return candidate
+    known = sorted(p.stem for p in packaged_configs(folder).glob("*.yaml"))
     raise ConfigError(
         f"{name}: no such file, and no packaged config of that name{did_you_mean(path.stem, known)}; "
         f"packaged: {', '.join(known)}"

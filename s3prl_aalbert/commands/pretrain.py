@@ -132,7 +132,7 @@ def _stages(args: argparse.Namespace) -> list[Stage]:
     import yaml
 
     from s3prl_aalbert.checkpoint import write_text
-    from s3prl_aalbert.config import find_config, read_yaml
+    from s3prl_aalbert.config import find_config, read_config, read_yaml
     from s3prl_aalbert.pretrain.config import apply_overrides, section_of
     from s3prl_aalbert.pretrain.stages import RECIPE_FILE, STAGES, recipe_stages
 
@@ -142,10 +142,12 @@ def _stages(args: argparse.Namespace) -> list[Stage]:
         model, config, where = recipe.get("model") or {}, recipe.get("config") or {}, str(kept)
     elif args.config:
         path = find_config(args.config, "upstream_configs")
-        config, where = read_yaml(path), str(path)
+        config, where = read_config(path, "pretraining"), str(path)
         if STAGES not in config:
             return []
-        model = read_yaml(find_config(args.upstream_config or DEFAULT_MODELS[args.upstream], "upstream_configs"))
+        model = read_config(
+            find_config(args.upstream_config or DEFAULT_MODELS[args.upstream], "upstream_configs"), "model"
+        )
     else:
         return []
     if args.past_exp:
@@ -282,7 +284,7 @@ def _configs(
     default_config: str,
     stage: Stage | None,
 ) -> tuple[ModelConfig, PretrainConfig, int]:
-    from s3prl_aalbert.config import ModelConfig, find_config, from_dict, read_yaml, to_dict
+    from s3prl_aalbert.config import ModelConfig, find_config, from_dict, read_config, to_dict
     from s3prl_aalbert.pretrain.config import PretrainConfig, apply_overrides, section_of
 
     model, where_model = past.get("config"), str(resume_from)
@@ -296,10 +298,10 @@ def _configs(
         logger.info("no -g given: the model is that of --init %s", args.init)
     if model is None or (args.upstream_config and not stage):
         path = find_config(args.upstream_config or DEFAULT_MODELS[args.upstream], "upstream_configs")
-        model, where_model = read_yaml(path), str(path)
+        model, where_model = read_config(path, "model"), str(path)
     if config is None or (args.config and not stage):
         path = find_config(args.config or default_config, "upstream_configs")
-        config, where_config = read_yaml(path), str(path)
+        config, where_config = read_config(path, "pretraining"), str(path)
     defaults = {"upstream_config": f"-g {DEFAULT_MODELS[args.upstream]}", "config": f"-c {default_config}"}
     if initial:
         del defaults["upstream_config"]

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from s3prl_aalbert.config import ConfigError, find_config, packaged_configs, read_yaml
+from s3prl_aalbert.config import ConfigError, find_config, packaged_configs, read_config
 from s3prl_aalbert.device import check_device_name, checked_device
 from s3prl_aalbert.toolkit import checks
 from s3prl_aalbert.toolkit.config_checks import check_config
@@ -58,7 +58,7 @@ def complete(argv: Sequence[str]) -> list[str]:
             check_unused_folder(place_of(settings))
         checks.check_settings(settings, trained=bool(given.get("init_ckpt")))
         path = _config_path(given)
-        config, added, where = read_yaml(path), ["-c", str(path)], path
+        config, added, where = read_config(path, "task"), ["-c", str(path)], path
     warn_of_new_keys(overrides, config)
     changed = " with -o" if overrides.config else ""
     check_config(overridden(config, overrides), f"{where}{changed}", given["mode"], settings)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert.checkpoint import write_text
-from s3prl_aalbert.config import ConfigError, from_dict, read_yaml
+from s3prl_aalbert.config import ConfigError, from_dict, read_config
 from s3prl_aalbert.errors import did_you_mean
 
 RECORD = "sweep.json"
@@ -156,7 +156,7 @@ def load_sweep(path: Path, data: str | None = None, output: str | None = None) -
     Raises:
         ConfigError: unknown keys, or names of models, tasks or pre-trainings that are not there.
     """
-    config = from_dict(SweepConfig, read_yaml(path), str(path))
+    config = from_dict(SweepConfig, read_config(path, "sweep"), str(path))
     uses_data = "{data}" in repr([getattr(config, name) for name in _FILLED])
     folders = {"{data}": data or config.data, "{output}": str(Path(output or config.output).expanduser())}
     config = replace(config, **{name: _fill(getattr(config, name), folders) for name in _FILLED})
