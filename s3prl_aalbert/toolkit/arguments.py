@@ -18,7 +18,7 @@ from s3prl_aalbert.toolkit import checks
 from s3prl_aalbert.toolkit.config_checks import check_config
 from s3prl_aalbert.toolkit.experiments import check_unused_folder, find_past_experiment, place_of
 from s3prl_aalbert.toolkit.options import check_overridden, given_options
-from s3prl_aalbert.toolkit.overrides import overridden, parse_override, warn_of_new_keys
+from s3prl_aalbert.toolkit.overrides import check_new_keys, overridden, parse_override
 from s3prl_aalbert.toolkit.register import ALL_LAYERS_PREFIX, DOWNSTREAMS
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def complete(argv: Sequence[str]) -> list[str]:
         checks.check_settings(settings, trained=bool(given.get("init_ckpt")))
         path = _config_path(given)
         config, added, where = read_config(path, "task"), ["-c", str(path)], path
-    warn_of_new_keys(overrides, config)
+    check_new_keys(overrides, config, str(settings["downstream"]) in DOWNSTREAMS)
     changed = " with -o" if overrides.config else ""
     check_config(overridden(config, overrides), f"{where}{changed}", given["mode"], settings)
     return [*argv, *added, *_device_option({**given, **overrides.args})]

@@ -22,6 +22,9 @@ OPTIONAL_KEYS = (
 )
 """What is read where it stands: a configuration may lack them."""
 
+OPTIONAL_SECTIONS = ("scheduler", "specaug", "optimizer")
+"""What S3PRL's runner reads where a configuration has it."""
+
 
 @dataclass
 class Overrides:
@@ -93,21 +96,31 @@ def _set_all(config: dict[str, Any], overrides: Overrides) -> None:
         section[last] = value
 
 
-def warn_of_new_keys(overrides: Overrides, config: Mapping[str, Any]) -> None:
-    """Warn of each key that ``-o`` adds to the configuration: it may be a misspelt one.
+def check_new_keys(overrides: Overrides, config: Mapping[str, Any], own_task: bool = False) -> None:
+    """Check each key that ``-o`` adds to the configuration: it may be a misspelt one.
+
+    Args:
+        overrides: what ``-o`` sets.
+        config: without it.
+        own_task: whether the task is one of this plugin's, which knows its keys and refuses others.
 
     Raises:
-        AalbertError: it is nearly one of the runner's, whose keys are known.
+        AalbertError: the section is none that anything reads, or the key is nearly one that is there.
     """
     for key in overrides.config:
-        if key in OPTIONAL_KEYS:
+        names = key.split(".")
+        if key in OPTIONAL_KEYS or (own_task and names[0] == "downstream_expert"):
             continue
         section: Any = config
-        for name in key.split("."):
-            if not isinstance(section, Mapping) or name not in section:
-                near = did_you_mean(name, section) if isinstance(section, Mapping) else ""
-                if near and key.startswith("runner."):
-                    raise AalbertError(f"-o config.{key}: the configuration has no {name}{near}")
-                logger.warning("-o config.%s: the configuration has no %s%s", key, name, near)
+        for depth, name in enumerate(names):
+            if isinstance(section, Mapping) and name in section:
+                section = section[name]
+                continue
+            known = (*section, *(OPTIONAL_SECTIONS if depth == 0 else ())) if isinstance(section, Mapping) else ()
+            if name in known:
                 break
-            section = section[name]
+            near = did_you_mean(name, known)
+            if near or depth == 0:
+                raise AalbertError(f"-o config.{key}: the configuration has no {name}{near}")
+            logger.warning("-o config.%s: the configuration has no %s", key, name)
+            break

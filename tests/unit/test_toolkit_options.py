@@ -161,13 +161,26 @@ def test_a_launchers_rank_reaches_s3prl(complete, monkeypatch):
     assert completed[completed.index("--local_rank") + 1] == "3"
 
 
-def test_a_misspelt_override_key_is_pointed_out(complete, caplog):
-    """One of the runner's, which are known, is an error; others may be new to the configuration."""
-    with pytest.raises(AalbertError, match=r'config\.runner\.total_step: .* \(did you mean "total_steps"\?\)'):
-        complete([*NEW.split(), "-o", "config.runner.total_step=3,,config.optimizer.lr=1e-3"])
-    complete([*NEW.split(), "-o", "config.downstream_expert.datarc.num_worker=3,,config.optimizer.lr=1e-3"])
-    assert 'no num_worker (did you mean "num_workers"?)' in caplog.text
+@pytest.mark.parametrize(
+    ("assignment", "near"),
+    [
+        ("config.runner.total_step=3", "total_steps"),
+        ("config.optimzer.lr=1e-3", "optimizer"),
+        ("config.specaugment.freq_mask_num=1", "specaug"),
+        ("config.downstream_expert.datarc.num_worker=3", "num_workers"),
+    ],
+)
+def test_a_misspelt_override_key_is_an_error(complete, assignment, near):
+    with pytest.raises(AalbertError, match=rf'-o config\.[\w.]+: .* \(did you mean "{near}"\?\)'):
+        complete([*NEW.split(), "-o", f"config.optimizer.lr=1e-3,,{assignment}"])
+
+
+def test_a_key_that_is_near_no_other_is_warned_of(complete, caplog):
+    complete([*NEW.split(), "-o", "config.downstream_expert.datarc.zzz=3,,config.optimizer.lr=1e-3"])
+    assert "config.downstream_expert.datarc.zzz: the configuration has no zzz" in caplog.text
     assert "optimizer" not in caplog.text
+    with pytest.raises(AalbertError, match=r"-o config\.zzz\.lr: the configuration has no zzz"):
+        complete([*NEW.split(), "-o", "config.zzz.lr=3"])
 
 
 def test_a_finished_experiment_is_not_trained_over(complete):
@@ -293,17 +306,16 @@ def test_other_dropped_options_and_a_moved_experiment_are_warned_of(complete, ca
     assert "results go to moved, where the checkpoint is (it records 'before')" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("assignment", "warned"),
-    [
-        ("config.runner.precision=bf16", False),
-        ("config.runner.feature_cache=cache", False),
-        ("config.runner.feature_cash=cache", True),
-    ],
-)
-def test_keys_that_a_configuration_may_lack_are_not_taken_for_misspelt_ones(caplog, assignment, warned):
-    overrides.warn_of_new_keys(overrides.parse_override(assignment), {"runner": {"total_steps": 1}})
-    assert ("the configuration has no" in caplog.text) is warned
+@pytest.mark.parametrize("key", ["runner.precision", "runner.feature_cache", "scheduler.name", "optimizer.zzz"])
+def test_keys_that_a_configuration_may_lack_are_not_taken_for_misspelt_ones(key):
+    config = {"runner": {"total_steps": 1}, "optimizer": {"lr": 1}}
+    overrides.check_new_keys(overrides.parse_override(f"config.{key}=x"), config)
+
+
+def test_the_keys_of_our_own_tasks_are_checked_by_the_tasks():
+    config = {"downstream_expert": {"datarc": {"train_batch_size": 1}}}
+    override = overrides.parse_override("config.downstream_expert.datarc.train_fraction=0.1")
+    overrides.check_new_keys(override, config, own_task=True)
 
 
 def test_a_checkpoint_whose_name_has_no_step_is_told(complete):
