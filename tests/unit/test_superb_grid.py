@@ -43,12 +43,12 @@ class Scripts:
         path.chmod(0o755)
         return path
 
-    def run(self, task: str, *options: str, **variables: object) -> list[str]:
+    def run(self, task: str, *options: str, code: int = 0, **variables: object) -> list[str]:
         """Run scripts/superb/TASK.sh and return the lines that it printed."""
         script = self.repository / f"scripts/superb/{task}.sh"
-        return self.bash(str(script), *options, "/model", str(self.corpora), str(self.out), **variables)
+        return self.bash(str(script), *options, "/model", str(self.corpora), str(self.out), code=code, **variables)
 
-    def bash(self, *command: str, **variables: object) -> list[str]:
+    def bash(self, *command: str, code: int = 0, **variables: object) -> list[str]:
         environment = {
             **os.environ,
             "PATH": f"{self.bin}:{os.environ['PATH']}",
@@ -58,7 +58,7 @@ class Scripts:
             **{name: str(value) for name, value in variables.items()},
         }
         done = subprocess.run(["bash", *command], env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == code, done.stderr
         self.warnings = done.stderr
         return done.stdout.splitlines()
 
@@ -146,6 +146,12 @@ def test_after_the_screening_only_the_best_rates_go_on(scripts, tmp_path):
     # Without SCREEN all of them do: a state of a screening does not pass for a whole run.
     lines = scripts.run("ks", "--print", LRS="1e-2 1e-3 1e-4")
     assert trainings(map(shlex.split, lines)) == [("lr_1e-2", 200_000)]
+
+
+@pytest.mark.parametrize("share", ["2", "0", "tenth"])
+def test_a_share_that_is_none_ends_the_script_before_it_trains(scripts, share):
+    scripts.run("ks", SCREEN=share, code=2)
+    assert f"--share (SCREEN) is '{share}'" in scripts.warnings and scripts.calls() == []
 
 
 def test_print_of_a_screening_is_of_the_trainings_that_come_next(scripts):
