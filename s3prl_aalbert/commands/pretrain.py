@@ -33,13 +33,23 @@ examples:
 """
 SEED = 1337
 DEFAULT_CONFIG = "pretrain_default"
-DEFAULT_MODELS = {"aalbert": "aalbert_3l", "mockingjay": "mockingjay_3l"}
+DEFAULT_MODEL = "aalbert_3l"
+MODELS = {
+    **{name: name for name in ("aalbert_3l", "aalbert_6l", "aalbert_12l", "aalbert_tiny", "aalbert_units")},
+    **{f"aalbert_mockingjay_{layers}": f"mockingjay_{layers}" for layers in ("3l", "6l", "12l")},
+    "aalbert": "aalbert_units",
+    "mockingjay": "mockingjay_3l",  # S3PRL's name
+}
+"""What -u means, by the names that upstreams have in tasks: the packaged model YAML of the same architecture."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("-u", "--upstream", choices=sorted(DEFAULT_MODELS), default="aalbert", help="3 layers of it, if there is no -g")
+    add(
+        "-u", "--upstream", choices=sorted(MODELS), metavar="NAME",
+        help=f"the architecture of an upstream, by its name in tasks; default: {DEFAULT_MODEL}; -g goes first",
+    )  # fmt: skip
     add("-g", "--upstream_config", metavar="YAML", help="model: a path or a packaged name such as aalbert_6l")
     add("-c", "--config", metavar="YAML", help="runner: a path or a packaged name such as pretrain_default")
     add("--speech", nargs="+", metavar="DIR", help="folders of speech (instead of pretrain_expert.datarc.paths)")
@@ -145,9 +155,7 @@ def _stages(args: argparse.Namespace) -> list[Stage]:
         config, where = read_config(path, "pretraining"), str(path)
         if STAGES not in config:
             return []
-        model = read_config(
-            find_config(args.upstream_config or DEFAULT_MODELS[args.upstream], "upstream_configs"), "model"
-        )
+        model = read_config(find_config(_model_name(args), "upstream_configs"), "model")
     else:
         return []
     if args.past_exp:
@@ -211,6 +219,11 @@ def build(
         init=located(args.init) if args.init else None,
     )
     return Pretrainer(model_config, config, options, load_teacher(args, config))
+
+
+def _model_name(args: argparse.Namespace) -> str:
+    """Return the model YAML that -g or -u names, or the default one."""
+    return args.upstream_config or MODELS.get(args.upstream, DEFAULT_MODEL)
 
 
 def _expdir(args: argparse.Namespace) -> Path:
@@ -293,17 +306,17 @@ def _configs(
     if stage and not past:
         model, where_model = copy.deepcopy(stage.model), f"stage {stage.name}"
         config, where_config = copy.deepcopy(stage.config), where_model
-    elif initial and not args.upstream_config:
+    elif initial and not (args.upstream_config or args.upstream):
         model, where_model = copy.deepcopy(initial), args.init
         logger.info("no -g given: the model is that of --init %s", args.init)
     if model is None or (args.upstream_config and not stage):
-        path = find_config(args.upstream_config or DEFAULT_MODELS[args.upstream], "upstream_configs")
+        path = find_config(_model_name(args), "upstream_configs")
         model, where_model = read_config(path, "model"), str(path)
     if config is None or (args.config and not stage):
         path = find_config(args.config or default_config, "upstream_configs")
         config, where_config = read_config(path, "pretraining"), str(path)
-    defaults = {"upstream_config": f"-g {DEFAULT_MODELS[args.upstream]}", "config": f"-c {default_config}"}
-    if initial:
+    defaults = {"upstream_config": f"-g {DEFAULT_MODEL}", "config": f"-c {default_config}"}
+    if initial or args.upstream:
         del defaults["upstream_config"]
     for option, name in defaults.items():
         if not getattr(args, option) and not resume_from and not stage:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-from s3prl_aalbert.commands.pretrain import _processes
+from s3prl_aalbert.commands.pretrain import DEFAULT_MODEL, MODELS, _model_name, _processes
+from s3prl_aalbert.config import load_model_config
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.launch import choose_precision
 from s3prl_aalbert.published import PACKAGED_WEIGHTS, located
+from s3prl_aalbert.upstream import hubconf
 
 SLURM = {"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2"}
 
@@ -48,3 +51,20 @@ def test_init_takes_a_path_or_the_name_of_packaged_weights(tmp_path: Path, monke
     assert located("aalbert_tiny") == PACKAGED_WEIGHTS / "aalbert_tiny" / "model.safetensors"
     (tmp_path / "aalbert_tiny").mkdir()
     assert located("aalbert_tiny") == Path("aalbert_tiny")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_u_means_the_architecture_that_the_name_has_in_tasks(name: str) -> None:
+    """``mockingjay`` is S3PRL's name, which is none of this plugin's upstreams."""
+    ours = load_model_config(MODELS[name])
+    entry = {"mockingjay": "aalbert_mockingjay_3l"}.get(name, name)
+    upstream = getattr(hubconf, entry)(pretrained=False).model.config
+    assert (upstream.transformer, upstream.audio) == (ours.transformer, ours.audio)
+    assert _model_name(Namespace(upstream=name, upstream_config=None)) == MODELS[name]
+    assert _model_name(Namespace(upstream=name, upstream_config="debug")) == "debug"
+
+
+def test_without_u_the_default_is_the_papers_three_layers() -> None:
+    assert _model_name(Namespace(upstream=None, upstream_config=None)) == DEFAULT_MODEL == "aalbert_3l"
+    named = set(hubconf.__all__) - {"aalbert_local", "aalbert_url", "aalbert_features"}
+    assert set(MODELS) == named | {"mockingjay"}
