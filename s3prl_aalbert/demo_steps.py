@@ -151,8 +151,9 @@ class StepRunner:
                 env=environment,
                 start_new_session=True,
             )
-        form = "{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} {postfix}"
-        bar = tqdm(total=1, desc=title, bar_format=form, dynamic_ncols=True, leave=False, disable=None)
+        form = "{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt}{postfix}"
+        hidden = True if os.environ.get("TQDM_DISABLE") else None  # None: where there is no terminal
+        bar = tqdm(total=1, desc=title, bar_format=form, dynamic_ncols=True, leave=False, disable=hidden)
         if bar.disable:
             say(f"{title} ...")
         return [_Running(step, title, log, process, bar)]

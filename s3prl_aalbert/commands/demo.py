@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -28,6 +29,8 @@ examples:
 MAX_TOGETHER = 2
 """Steps at a time: each holds its own copy of torch and s3prl in memory (about 1 GB)."""
 RECORD = "demo.json"
+CACHE = "cache"
+"""What the models made of each utterance; goes when all steps are done."""
 PRETRAINED, UNTRAINED = "pretrained", "untrained"
 """Folders of the demo's own model and of the same one with random weights."""
 STEPS, MAX_HOURS = 600, 0.045
@@ -99,6 +102,7 @@ def _run(args: argparse.Namespace, stop: Any) -> int:
     runner.run([pretrain])
     write_untrained(output / PRETRAINED, output / UNTRAINED, args.seed)
     runner.run(others, min(MAX_TOGETHER, os.cpu_count() or 1))
+    shutil.rmtree(output / CACHE, ignore_errors=True)
     return _finish(output, speech, started, runner.title("report"))
 
 
@@ -173,10 +177,15 @@ def _task(args: argparse.Namespace, task: str, model: str, folder: Path, output:
         (
             *("downstream", "-m", "train", *_upstream(model, task, output), "-d", task, "-c", f"{task}_demo"),
             *("-p", str(expdir), "-a", "--seed", str(args.seed)),
-            *("-o", f"config.downstream_expert.datarc.audio={str(folder)!r}"),
+            *("-o", f"config.downstream_expert.datarc.audio={str(folder)!r}{_cache(args, output)}"),
         ),
         expdir / "results.json",
     )
+
+
+def _cache(args: argparse.Namespace, output: Path) -> str:
+    """Let a model hear each of the synthetic utterances once; what it made of one's own speech may fill a disk."""
+    return "" if args.speech else f",,config.runner.feature_cache={str(output / CACHE)!r}"
 
 
 def _probing(args: argparse.Namespace, speech: DemoSpeech, output: Path) -> Step:
@@ -188,7 +197,7 @@ def _probing(args: argparse.Namespace, speech: DemoSpeech, output: Path) -> Step
     expdir = output / "probe"
     argv = (
         *("probe", "-u", "aalbert", "--task", ",".join(probed), "-c", "aalbert_probe_demo"),
-        *("-p", str(expdir), "-a", "--seed", str(args.seed), "-o", audio),
+        *("-p", str(expdir), "-a", "--seed", str(args.seed), "-o", f"{audio}{_cache(args, output)}"),
     )
     return Step(f"probe every layer of {NAMES['aalbert']}", argv, expdir / "probes.csv")
 
