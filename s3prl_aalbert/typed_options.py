@@ -16,6 +16,7 @@ def add_options(
     function: Callable[..., Any],
     flags: Mapping[str, tuple[str, ...]] | None = None,
     metavars: Mapping[str, str] | None = None,
+    types: Mapping[str, Callable[[str], Any]] | None = None,
 ) -> None:
     """Declare what a function takes: its keyword-only arguments as options, the others as positional ones.
 
@@ -26,16 +27,17 @@ def add_options(
         function: with a type for every argument, and a line for each in the section "Args" of its docstring.
         flags: by argument, the option's names where they are not ``--name`` alone.
         metavars: by argument, what its help shows as the value; completion goes by it.
+        types: by argument, what makes its value of a text, where its type alone does not say.
     """
     hints, texts = typing.get_type_hints(function), argument_texts(function)
     for name, parameter in inspect.signature(function).parameters.items():
         kind, many = _plain(hints[name])
         default = None if parameter.default is parameter.empty else parameter.default
-        settings: dict[str, Any] = {"help": texts[name].replace("%", "%%")}
+        settings: dict[str, Any] = {"help": _help(texts[name], default)}
         if kind is bool:
             settings["action"] = "store_true"
         else:
-            settings |= _value(kind, default) | ({"nargs": "+"} if many else {})
+            settings |= _value((types or {}).get(name, kind), default) | ({"nargs": "+"} if many else {})
             if metavars and name in metavars:
                 settings["metavar"] = metavars[name]
         if parameter.kind is parameter.KEYWORD_ONLY:
@@ -59,6 +61,12 @@ def argument_texts(function: Callable[..., Any]) -> dict[str, str]:
     section = inspect.cleandoc(function.__doc__ or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
     entries = re.split(r"^    (\w+): ", section, flags=re.MULTILINE)[1:]
     return {name: " ".join(text.split()) for name, text in zip(entries[::2], entries[1::2], strict=True)}
+
+
+def _help(text: str, default: Any) -> str:
+    """Return a text for argparse, with the default where it is a value and the text does not name it."""
+    named = default is None or isinstance(default, bool) or "default" in text
+    return (text if named else f"{text}; default: {default}").replace("%", "%%")
 
 
 def _value(kind: Any, default: Any) -> dict[str, Any]:

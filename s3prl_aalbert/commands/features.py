@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
+from typing import Literal
 
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.typed_options import add_options, call
 
 EXAMPLES = """\
 examples:
@@ -17,47 +19,78 @@ examples:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    add = parser.add_argument
-    add("speech", nargs="+", type=Path, metavar="IN", help="audio files, or folders of them")
-    add("out", type=Path, metavar="OUT", help="folder; a second run adds what is missing there")
-    add("-u", "--upstream", default="aalbert", help="any upstream of S3PRL or of this plugin; default: %(default)s")
-    add("-k", "--upstream_ckpt", metavar="CKPT", help="its checkpoint, where it takes one")
-    add("-g", "--upstream_model_config", metavar="YAML", help="its configuration, where it takes one")
-    add("-l", "--layer", default="-1", metavar="N", help="hidden state, 0 is the first, or all; default: the last")
-    add("-s", "--upstream_feature_selection", default="hidden_states", metavar="KEY", help="default: %(default)s")
-    add("--format", choices=("npy", "safetensors"), default="npy", help="default: %(default)s")
-    add("--device", help="cuda or cpu; default: cuda if there is one")
-    add("--seed", type=int, default=0, help="of an untrained upstream; default: %(default)s")
+def features(
+    speech: list[Path],
+    out: Path,
+    *,
+    upstream: str = "aalbert",
+    upstream_ckpt: str | None = None,
+    upstream_model_config: str | None = None,
+    layer: int | Literal["all"] = -1,
+    upstream_feature_selection: str = "hidden_states",
+    format: Literal["npy", "safetensors"] = "npy",
+    device: str | None = None,
+    seed: int = 0,
+) -> None:
+    """Write the features of audio files, each computed alone; a second call adds what is missing.
 
+    Args:
+        speech: audio files, or folders of them
+        out: folder of the features; a second run adds what is missing there
+        upstream: any upstream of S3PRL or of this plugin
+        upstream_ckpt: its checkpoint, where it takes one
+        upstream_model_config: its configuration, where it takes one
+        layer: hidden state, 0 is the first, or all; default: the last
+        upstream_feature_selection: key of the upstream's outputs
+        format: of the files
+        device: cuda or cpu; default: cuda if there is one
+        seed: of an untrained upstream
 
-def main(args: argparse.Namespace) -> int:
-    """Write the features, say how many, and return 0."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    layer = _layer(args.layer)
+    Raises:
+        AalbertError: no usable audio, no such upstream or layer, or ``out`` holds features of another kind.
+    """
     import torch
 
     from s3prl_aalbert.device import checked_device
     from s3prl_aalbert.downstream.features import FeatureOptions, name_utterances, write_features
     from s3prl_aalbert.toolkit.upstreams import build_upstream
 
-    device = checked_device(args.device, numbered=True)
-    utterances = name_utterances([path.expanduser() for path in args.speech])
-    torch.manual_seed(args.seed)
-    upstream = build_upstream(args.upstream, args.upstream_ckpt, args.upstream_model_config).eval().to(device)
-    options = FeatureOptions(layer, args.upstream_feature_selection, args.format)
-    described = {"upstream": args.upstream, "ckpt": args.upstream_ckpt, "model_config": args.upstream_model_config}
-    done = write_features(upstream, utterances, args.out.expanduser(), options, described)
+    place = checked_device(device, numbered=True)
+    utterances = name_utterances([path.expanduser() for path in speech])
+    torch.manual_seed(seed)
+    built = build_upstream(upstream, upstream_ckpt, upstream_model_config).eval().to(place)
+    options = FeatureOptions(layer, upstream_feature_selection, format)
+    described = {"upstream": upstream, "ckpt": upstream_ckpt, "model_config": upstream_model_config}
+    done = write_features(built, utterances, out.expanduser(), options, described)
     left_out = f", {len(done.left_out)} left out (left_out.tsv)" if done.left_out else ""
     kept = f", {done.kept} were there" if done.kept else ""
-    print(f"{args.out}: features of {done.written} files written{kept}{left_out}")
+    print(f"{out}: features of {done.written} files written{kept}{left_out}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    flags = {
+        "upstream": ("-u", "--upstream"),
+        "upstream_ckpt": ("-k", "--upstream_ckpt"),
+        "upstream_model_config": ("-g", "--upstream_model_config"),
+        "layer": ("-l", "--layer"),
+        "upstream_feature_selection": ("-s", "--upstream_feature_selection"),
+    }
+    metavars = {"speech": "IN", "out": "OUT", "upstream": "NAME", "upstream_ckpt": "CKPT", "layer": "N"}
+    metavars |= {"upstream_model_config": "YAML", "upstream_feature_selection": "KEY"}
+    add_options(parser, features, flags, metavars, {"layer": _layer})
+
+
+def main(args: argparse.Namespace) -> int:
+    """Write the features and return 0."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    call(features, args)
     return 0
 
 
-def _layer(typed: str) -> int | str:
+def _layer(typed: str) -> int | Literal["all"]:
     if typed == "all":
-        return typed
+        return "all"
     try:
         return int(typed)
     except ValueError:

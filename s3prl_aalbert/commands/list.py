@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Literal
+
+from s3prl_aalbert.typed_options import add_options, call
 
 EXAMPLES = """\
 examples:
@@ -14,29 +17,38 @@ examples:
   aalbert list configs          # for -g and -c: packaged YAML files
   aalbert list tasks            # for -d: tasks of this plugin, and those of S3PRL
 """
-KINDS = ("models", "configs", "tasks")
+Kind = Literal["models", "configs", "tasks"]
+Rows = Iterable[tuple[str, str]]
 CONFIG_FOLDERS = {"upstream_configs": "-g of pretrain and distill, -c (pretrain_..., distill_...)",
                   "downstream_configs": "-c of downstream and probe; sweep_... of sweep"}  # fmt: skip
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
-    parser.add_argument("--all", action="store_true", help="with models: S3PRL's own as well")
+def list_names(kind: Kind, *, all: bool = False) -> None:
+    """Print what can be named, with a line on each.
 
-
-def main(args: argparse.Namespace) -> int:
-    """Print the list and return 0."""
-    sections = {"models": lambda: _models(args.all), "configs": _configs, "tasks": _tasks}[args.kind]()
-    for title, rows in sections.items():
+    Args:
+        kind: models (for -u), configs (for -g and -c) or tasks (for -d)
+        all: with models: S3PRL's own as well, which takes seconds
+    """
+    listed: dict[Kind, Callable[[], dict[str, Rows]]] = {
+        "models": lambda: _models(all), "configs": _configs, "tasks": _tasks,
+    }  # fmt: skip
+    for title, rows in listed[kind]().items():
         pairs = list(rows)
         width = max(len(name) for name, _ in pairs)
         print(f"{title}:")
         print("\n".join(f"  {name:<{width}}  {text}".rstrip() for name, text in pairs) + "\n")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_options(parser, list_names, metavars={"kind": "KIND"})
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the list and return 0."""
+    call(list_names, args)
     return 0
-
-
-Rows = Iterable[tuple[str, str]]
 
 
 def _models(with_s3prls: bool) -> dict[str, Rows]:
