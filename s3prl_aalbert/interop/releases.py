@@ -58,10 +58,15 @@ def write_smaller(
         )
     text = f"Weights kept as {kept}, {'with' if head else 'without'} the pre-training head.\n"
     save_release(folder, checkpoint.config, state, _own_card(checkpoint) + text, checkpoint.info)
+    keep_training_list(checkpoint, folder)
+    return sum(tensor.nbytes for tensor in state.values()), kept
+
+
+def keep_training_list(checkpoint: Checkpoint, folder: Path) -> None:
+    """Copy the list of the training speech, by which tasks see that they test on it, where the model has one."""
     trained_on = checkpoint.path.parent / TRAINING_LIST_FILE
     if trained_on.is_file():
         write_text(folder / TRAINING_LIST_FILE, trained_on.read_text(encoding="utf-8"))
-    return sum(tensor.nbytes for tensor in state.values()), kept
 
 
 def _own_card(checkpoint: Checkpoint) -> str:

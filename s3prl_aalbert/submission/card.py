@@ -24,6 +24,8 @@ MACS_SECONDS = 15
 # The last line of our own cards: it names the folder that holds the release, which the exported one does not.
 RELEASE_USAGE = re.compile(r"^Use it with S3PRL: .*THIS_FOLDER.*\n?", flags=re.MULTILINE)
 FIGURES = "## Figures"
+RELATIVE_LINK = re.compile(r"\[([^\]]+)\]\((?!\w+:|#)[^)]*\)")
+"""To a file beside the model's own card, or below it: not there any more."""
 LICENCE_ROW = re.compile(r"^\| licen[cs]e[^|]* \|.*\n", flags=re.MULTILINE)
 
 
@@ -48,6 +50,7 @@ def exported_card(checkpoint: Checkpoint, usage: str, licence: str | None = None
     data.pipeline_tag = data.pipeline_tag or TASK
     data.tags = data.tags or TAGS
     body = RELEASE_USAGE.sub("", text.partition(FIGURES)[0])  # an earlier export's figures give way to these
+    body = RELATIVE_LINK.sub(r"\1", body)
     if licence:
         body = LICENCE_ROW.sub("", body)  # the one given is the only one stated
     stated = None if LICENCE_ROW.search(body) else data.license or "not stated: ask the author"

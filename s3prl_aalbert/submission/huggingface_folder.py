@@ -19,6 +19,7 @@ from typing import Any
 from s3prl_aalbert import __version__
 from s3prl_aalbert.checkpoint import MODEL_PREFIX, WEIGHTS_FILE, Checkpoint, save_release, write_text
 from s3prl_aalbert.config import SAMPLE_RATE, to_dict
+from s3prl_aalbert.interop.releases import keep_training_list
 from s3prl_aalbert.submission.card import exported_card
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
@@ -109,6 +110,7 @@ def write_folder(checkpoint: Checkpoint, folder: Path, licence: str | None = Non
     card = exported_card(checkpoint, USAGE, licence)
     weights = {name: tensor for name, tensor in checkpoint.state.items() if name.startswith(MODEL_PREFIX)}
     save_release(folder, checkpoint.config, weights, card, checkpoint.info)
+    keep_training_list(checkpoint, folder)
     for path, source in copied_sources().items():
         write_text(folder / path, source)
     write_text(folder / "expert.py", HEADER + UPSTREAM)

@@ -12,6 +12,7 @@ from torch import Tensor
 from s3prl_aalbert.architecture import Architecture
 from s3prl_aalbert.checkpoint import CARD_FILE, PROJECTIONS, Checkpoint, CheckpointError, save_release
 from s3prl_aalbert.config import ModelConfig, TransformerConfig
+from s3prl_aalbert.interop.releases import keep_training_list
 from s3prl_aalbert.model import AalbertModel, count_parameters
 
 LAYER = re.compile(r"^(?P<prefix>(?:model\.)?encoder\.groups\.)(?P<group>\d+)\.(?P<part>\w+)\.(?P<kind>weight|bias)$")
@@ -136,6 +137,7 @@ def write_sub_network(checkpoint: Checkpoint, arch: Architecture, folder: Path) 
     info = {**checkpoint.info, "extracted_from": str(checkpoint.path), "supernet": None}
     card = _front_matter(checkpoint.path.parent / CARD_FILE) + _card(checkpoint.path, own, whole)
     save_release(folder, config, state, card, info)
+    keep_training_list(checkpoint, folder)
     return own, whole
 
 

@@ -17,6 +17,8 @@ from s3prl_aalbert.commands import convert as convert_command
 from s3prl_aalbert.commands.convert import convert
 from s3prl_aalbert.config import AudioConfig, ModelConfig, TransformerConfig
 from s3prl_aalbert.objective import MaskedPrediction
+from s3prl_aalbert.published import packaged_folder
+from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE
 from s3prl_aalbert.typed_options import add_options, argument_texts, call
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
@@ -84,6 +86,10 @@ def test_a_sub_network_in_another_format(supernet: Path, tmp_path: Path) -> None
 def test_the_name_of_a_packaged_model_is_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["convert", "aalbert_tiny", str(tmp_path / "small"), "--dtype", "bfloat16"]) == 0
     assert load_checkpoint(tmp_path / "small").config == load_checkpoint("aalbert_tiny").config
+    (tmp_path / "arch.yaml").write_text(ARCH.replace("num_attention_heads: 2", "num_attention_heads: 1"))
+    assert main(["convert", "aalbert_tiny", str(tmp_path / "cut"), "--arch", str(tmp_path / "arch.yaml")]) == 0
+    expected = (packaged_folder("aalbert_tiny") / TRAINING_LIST_FILE).read_text()
+    assert all((tmp_path / name / TRAINING_LIST_FILE).read_text() == expected for name in ("small", "cut"))
     assert main(["convert", "aalbert_tiny", str(tmp_path / "again")]) == 2
     assert "is a release already" in capsys.readouterr().err
 

@@ -24,6 +24,8 @@ from s3prl_aalbert.checkpoint import load_checkpoint, save_release, save_trainin
 from s3prl_aalbert.config import AudioConfig, ModelConfig, TransformerConfig, load_model_config, to_dict
 from s3prl_aalbert.objective import MaskedPrediction
 from s3prl_aalbert.pretrain.config import PretrainConfig
+from s3prl_aalbert.published import packaged_folder
+from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE
 from s3prl_aalbert.submission.huggingface_folder import REQUIREMENTS, copied_sources, write_folder
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
@@ -237,6 +239,9 @@ def test_the_card_of_a_packaged_model_keeps_its_licence(name: str, tmp_path: Pat
     metadata, text, rows = card_of(tmp_path / "out")
     assert metadata["license"] == "apache-2.0" and "licence of the weights" not in rows
     assert len(re.findall(r"^\| licence \| Apache-2.0\.", text, flags=re.MULTILINE)) == 1
+    assert "RESULTS.md" in text and not re.search(r"\]\((?!https?:|#)", text), "links to files that are elsewhere"
+    lists = [folder / TRAINING_LIST_FILE for folder in (packaged_folder(name), tmp_path / "out")]
+    assert lists[0].read_text() == lists[1].read_text()
 
 
 def test_without_any_licence_the_card_says_so(tmp_path: Path) -> None:
