@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from s3prl_aalbert.printable import figure_text
 from s3prl_aalbert.report.artefacts import Point
 from s3prl_aalbert.report.describe import unique
 from s3prl_aalbert.report.style import (
@@ -23,6 +22,7 @@ from s3prl_aalbert.report.style import (
     panels,
     set_title,
     step_axis,
+    wrapped,
 )
 from s3prl_aalbert.report.summary import ProbeRow, ResultRow, Scores
 
@@ -31,8 +31,8 @@ PARAMETER_DODGE = 0.035
 """Points with the same number of parameters stand side by side, this share of the axis apart."""
 LAYER_DODGE = 0.09
 """The same for points of one layer, in layers."""
-BAR_HEIGHT = 0.38
-"""Inches of a bar with its name."""
+BAR, NAME_LINE = 0.24, 0.13
+"""Inches of a bar with the space around it, and of each line of its name."""
 MARGIN = 1.6
 """Factor of free space at both ends of the parameter axis."""
 
@@ -191,27 +191,31 @@ def draw_speakers(rows: Sequence[ResultRow], styles: Styles, layout: Layout) -> 
     """Draw test accuracy as bars, one panel a task, each bar below the name of its model and setting."""
     grouped = _by_task(rows)
     most = max(map(len, grouped.values()))
-    figure, grid = panels(len(grouped), layout, height=0.9 + BAR_HEIGHT * most)
+    inches = layout.width / (layout.columns if len(grouped) > 1 else 1)
+    names = {id(row): wrapped(f"{row.model.label}, {row.setting}", 0.85 * inches) for row in rows}
+    slot = BAR + NAME_LINE * max(name.count("\n") + 1 for name in names.values())
+    figure, grid = panels(len(grouped), layout, height=0.9 + slot * most)
     for axes, (task, members) in zip(grid, grouped.items(), strict=True):
-        _draw_bars(axes, members, styles)
+        _draw_bars(axes, [(row, names[id(row)]) for row in members], styles, slot)
         set_title(axes, task)
         axes.set_xlabel(TEST)
     return figure
 
 
-def _draw_bars(axes: Axes, rows: Sequence[ResultRow], styles: Styles) -> None:
-    for position, row in enumerate(rows):
-        mean, colour = 100 * row.test.mean, styles.model(row.model.label)["color"]
-        axes.barh(position, mean, 0.36, color=colour, alpha=0.85, xerr=error_length(row.test), ecolor="0.2", capsize=2)
-        offset: dict[str, Any] = {"textcoords": "offset points", "va": "center"}
-        axes.annotate(f"{mean:.1f}", (100 * row.test.high, position), xytext=(4, 0), **offset)
-        name = figure_text(f"{row.model.label}, {row.setting}")
-        axes.annotate(name, (0, position - 0.34), xytext=(1, 0), fontsize=8, **offset)
+def _draw_bars(axes: Axes, rows: Sequence[tuple[ResultRow, str]], styles: Styles, slot: float) -> None:
+    """Draw rows with their names from the top down, each in ``slot`` inches."""
+    thick = 0.6 * BAR / slot
+    for place, (row, name) in enumerate(rows):
+        mean, colour, error = 100 * row.test.mean, styles.model(row.model.label)["color"], error_length(row.test)
+        axes.barh(place, mean, thick, color=colour, alpha=0.85, xerr=error, ecolor="0.2", capsize=2)
+        offset: dict[str, Any] = {"textcoords": "offset points", "in_layout": False}
+        axes.annotate(f"{mean:.1f}", (mean + error, place), xytext=(4, 0), va="center", **offset)
+        axes.annotate(name, (0, place - thick / 2), xytext=(1, 1), va="bottom", fontsize=8, linespacing=1, **offset)
         if row.majority is not None:
-            axes.plot([100 * row.majority] * 2, [position - 0.24, position + 0.24], color="black", linestyle=":")
+            axes.plot([100 * row.majority] * 2, [place - thick / 2, place + thick / 2], color="black", linestyle=":")
     axes.set_yticks([])
-    axes.set_ylim(len(rows) - 0.5, -0.7)
-    axes.set_xlim(0, 1.2 * max(100 * row.test.high for row in rows) + 1)
+    axes.set_ylim(len(rows) - 0.6, -1 + thick / 2)
+    axes.set_xlim(0, 1.2 * max(100 * row.test.high for row, _ in rows) + 1)
     axes.set_xticks([tick for tick in axes.get_xticks() if tick <= 100])
     axes.grid(visible=False, axis="y")
 

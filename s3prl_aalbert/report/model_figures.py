@@ -75,7 +75,7 @@ def draw_confusion(labels: Sequence[str], shares: np.ndarray, layout: Layout) ->
         layout: of the figure.
     """
     size, wide = len(labels), layout.columns > 1
-    figure, (axes,) = panels(1, layout, height=min(7.0, max(4.0, 2.2 + 0.11 * size)) if wide else layout.width + 1)
+    figure, (axes,) = panels(1, layout, height=5.3 if wide else layout.width + 0.7)
     # The square root of the scale lets small confusions be seen beside the diagonal.
     norm = PowerNorm(0.5, vmin=0, vmax=100)
     image = axes.imshow(100 * shares, cmap="Blues", norm=norm, interpolation="nearest")

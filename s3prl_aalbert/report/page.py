@@ -26,6 +26,10 @@ ABSOLUTE_PATH = re.compile(r"(?<![\w.~…])/(?:[^/\s:;,'\"()]+/)+(?=[^/\s:;,'\"(
 """The beginning of an absolute path, up to its last two parts."""
 
 
+MAX_NARROW_COLUMNS = 3
+"""Tables with more of them take another form on a narrow screen."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A table of text cells."""
@@ -166,7 +170,7 @@ def _download(name: str, text: str) -> str:
 def table_html(table: Table) -> str:
     """Return a table; columns of numbers are aligned to the right, columns without a value are dropped.
 
-    Each cell carries the name of its column: on a narrow screen a row becomes a list of these.
+    Each cell carries the name of its column: on a narrow screen a row of a wide table becomes a list of these.
     """
     kept = [i for i in range(len(table.columns)) if not table.rows or any(row[i] for row in table.rows)]
     numeric = {i for i in kept if all(_is_number(row[i]) for row in table.rows)}
@@ -178,9 +182,9 @@ def table_html(table: Table) -> str:
         lines.append("<tr>" + "".join(_cell(*cell) for cell in cells) + "</tr>")
     title = f"<caption>{html_text(table.caption)}</caption>\n" if table.caption else ""
     rows = "\n".join(lines)
-    return (
-        f'<div class="scroll"><table>\n{title}<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>'
-    )
+    kind = ' class="wide"' if len(kept) > MAX_NARROW_COLUMNS else ""
+    inside = f"{title}<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>"
+    return f'<div class="scroll"><table{kind}>\n{inside}\n</table></div>'
 
 
 def _cell(kind: str, name: str, value: str) -> str:

@@ -271,15 +271,21 @@ def _curve_cells(row: ResultRow, points: Iterable[Point]) -> list[tuple[object, 
 
 
 def confusions(findings: Findings) -> list[Part]:
-    """Draw a confusion matrix for each task: of a trained model where there is one, else of what there is."""
+    """Draw a confusion matrix for each task: of the best trained model, ours before others."""
     parts: list[Part] = []
     for task in unique(row.task for row in findings.full_rows):
         candidates = [(row, _confusions_of(findings, row)) for row in findings.full_rows if row.task == task]
         readable = [(row, matrices) for row, matrices in candidates if matrices]
         if readable:
-            row, matrices = max(readable, key=lambda pair: (pair[0].model.trained, pair[0].dev.mean))
+            row, matrices = max(readable, key=lambda pair: _interest(pair[0]))
             parts.append(_confusion_figure(row, add_up(matrices), len(matrices)))
     return parts or [NotDrawn("Confusion matrix", f"needs a run with {CONFUSION_FILE}")]
+
+
+def _interest(row: ResultRow) -> tuple[bool, bool, float]:
+    """Rank rows: trained models of this project, other trained models, the rest; each by dev accuracy."""
+    trained = row.model.trained
+    return trained and row.model.config is not None, trained, row.dev.mean
 
 
 def _confusions_of(findings: Findings, row: ResultRow) -> list[Confusion]:
@@ -289,7 +295,8 @@ def _confusions_of(findings: Findings, row: ResultRow) -> list[Confusion]:
 
 def _confusion_figure(row: ResultRow, matrix: Confusion, runs: int) -> ReportFigure:
     title = f"Confusion matrix: {row.task}"
-    what = "trained model" if row.model.trained else "representation"
+    ours, trained, _ = _interest(row)
+    what = "trained model of this project" if ours else "trained model" if trained else "representation"
     counted = "The counts are of one run" if runs == 1 else f"The counts of {runs} runs are added up"
     caption = (
         f"The matrix is that of {row.model.label} ({row.setting}), the {what} with the best accuracy on dev. "

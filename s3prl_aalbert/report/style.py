@@ -18,8 +18,10 @@ from s3prl_aalbert.printable import LONGEST_IN_FIGURE, figure_text, printable
 from s3prl_aalbert.report.summary import Scores
 
 PANEL_HEIGHT = 3.4
-LETTER = 0.072
+LETTER = 0.075
 """Inches that a letter of the figures takes, on average."""
+AXIS_LABELS = 0.6
+"""Inches that a panel's vertical axis takes."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def set_title(axes: Axes, text: str) -> None:
     figure = axes.get_figure(root=True)
     assert figure is not None
     columns = axes.get_subplotspec().get_gridspec().ncols  # type: ignore[union-attr]
-    axes.set_title(wrapped(text, figure.get_figwidth() / columns))
+    axes.set_title(wrapped(text, figure.get_figwidth() / columns - AXIS_LABELS))
 
 
 def wrapped(text: str, inches: float) -> str:

@@ -121,13 +121,18 @@ def test_confusions_add_up_by_class_and_scale_by_row() -> None:
 
 
 def test_the_confusion_matrix_is_the_models_and_not_that_of_better_features(tmp_path: Path) -> None:
-    for name, upstream, test in (("f", "fbank", 0.9), ("u", "aalbert_3l", 0.8), ("m", "aalbert_tiny", 0.6)):
+    for name, upstream, test in (
+        ("f", "fbank", 0.9),
+        ("u", "aalbert_3l", 0.8),
+        ("m", "aalbert_tiny", 0.6),
+        ("h", "hubert", 0.7),
+    ):
         folder = write_results(tmp_path / name, upstream=upstream, test=test)
         Confusion(("a", "b"), np.array([[3, 1], [0, 2]])).write(folder)
     summary = summarise_runs([tmp_path])
     styles = Styles(tuple(model.label for model in summary.models), ("as they are", "weighted sum with layer 0"))
     (figure,) = confusions(Findings(list(summary.rows), [], styles))
-    assert "aalbert_tiny (weighted sum with layer 0), the trained model" in figure.caption  # type: ignore[union-attr]
+    assert "aalbert_tiny (weighted sum with layer 0), the trained model of this project" in figure.caption  # type: ignore[union-attr]
 
 
 # ------------------------------------------------------------------------------------------ small things
