@@ -109,7 +109,7 @@ class RunResults:
     data: dict[str, Any] = field(default_factory=dict)
     """Utterances by split, classes, hours and what was left out; of a probing run by task."""
     model: ModelFacts = field(default_factory=ModelFacts)
-    majority: dict[str, Any] = field(default_factory=dict)
+    majority: dict[str, float | Metrics] = field(default_factory=dict)
     """Accuracy of always answering the most frequent training class, by split; of a probing run by task."""
     history: list[Evaluation] = field(default_factory=list)
     best: BestStep | None = None
@@ -142,7 +142,6 @@ class RunResults:
         """
         content = _read_json(folder / RESULTS_FILE)
         best = content.get("best")
-        evaluations = _items(content, "evaluations")
         return cls(
             task=_text(content, "task"),
             args=_section(RunnerOptions, content, "args"),
@@ -150,10 +149,10 @@ class RunResults:
             config=_mapping(content, "config"),
             data=_mapping(content, "data"),
             model=_section(ModelFacts, content, "model"),
-            majority=_mapping(content, "majority"),
+            majority=_majority(content),
             history=[_evaluation(entry, "history") for entry in _items(content, "history")],
             best=None if best is None else _best(best),
-            evaluations=[_checkpoint_evaluation(entry) for entry in evaluations],
+            evaluations=[_checkpoint_evaluation(entry) for entry in _items(content, "evaluations")],
         )
 
 
@@ -213,6 +212,14 @@ def _metrics(values: Any, where: str, needs_accuracy: bool = True) -> Metrics:
     if not 0 <= metrics.get("acc", 0) <= 1:  # false for NaN, too
         raise ResultsError(f'{RESULTS_FILE}: "{where}.acc" is {metrics["acc"]}, expected within [0, 1]')
     return metrics
+
+
+def _majority(content: Mapping[str, Any]) -> dict[str, float | Metrics]:
+    """Return rates by split, or by task and split."""
+    found = _mapping(content, "majority")
+    nested = {name: rates for name, rates in found.items() if isinstance(rates, dict)}
+    flat = _metrics({name: rate for name, rate in found.items() if name not in nested}, "majority", False)
+    return {**flat, **{name: _metrics(rates, f"majority.{name}", False) for name, rates in nested.items()}}
 
 
 def _step(entry: Any, where: str, optional: bool = False) -> Any:

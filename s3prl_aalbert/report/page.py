@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from statistics import fmean
 
 from matplotlib.figure import Figure
@@ -115,6 +116,12 @@ def csv_of(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def short_paths(text: str) -> str:
     """Return text whose absolute paths show their last two parts alone: a page may be given to others."""
     return ABSOLUTE_PATH.sub("…/", text)
+
+
+def short_path(path: str | Path) -> str:
+    """Return the last two parts of an absolute path, which may hold spaces; other paths as they are."""
+    parts = Path(path).parts
+    return "/".join(["…", *parts[-2:]]) if Path(path).is_absolute() and len(parts) > 3 else str(path)
 
 
 def render(page: Page) -> str:
@@ -290,8 +297,8 @@ def _models(models: Sequence[Model]) -> str:
 
 def _origin(model: Model) -> str:
     parts = [f"-u {model.key.upstream}"]
-    parts += [f"-k {short_paths(model.key.checkpoint)}"] if model.key.checkpoint else []
-    parts += [f"-g {short_paths(model.key.config)}"] if model.key.config else []
+    parts += [f"-k {short_path(model.key.checkpoint)}"] if model.key.checkpoint else []
+    parts += [f"-g {short_path(model.key.config)}"] if model.key.config else []
     return " ".join(parts)
 
 
@@ -323,7 +330,6 @@ def _not_drawn(figures: Sequence[NotDrawn]) -> str:
 
 def _skipped(skipped: Sequence[Skipped]) -> str:
     items = [
-        f"<code>{html_text(short_paths(str(item.folder)))}</code>: {html_text(short_paths(item.reason))}"
-        for item in skipped
+        f"<code>{html_text(short_path(item.folder))}</code>: {html_text(short_paths(item.reason))}" for item in skipped
     ]
     return _section("not-used", "Runs that were not used", _list(items)) if items else ""

@@ -184,7 +184,8 @@ def summarise(runs: Sequence[DownstreamRun], models: Mapping[ModelKey, Model]) -
 
 
 def _row(task: str, model: Model, setting: str, runs: Sequence[DownstreamRun]) -> ResultRow:
-    majority = [run.results.majority["test"] for run in runs if "test" in run.results.majority]
+    rates = [run.results.majority.get("test") for run in runs]
+    majority = [rate for rate in rates if isinstance(rate, float)]
     return ResultRow(
         task=task,
         task_name=runs[0].results.task,

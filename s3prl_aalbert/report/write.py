@@ -13,7 +13,7 @@ from s3prl_aalbert.checkpoint import write_atomically
 from s3prl_aalbert.report.describe import repeat_of, unique
 from s3prl_aalbert.report.model_sections import name_pretraining, pretraining_curves, reconstructions, speaker_map
 from s3prl_aalbert.report.models import Model, name_models
-from s3prl_aalbert.report.page import NotDrawn, Page, Pictures, ReportFigure, csv_of, png_of, render, short_paths
+from s3prl_aalbert.report.page import NotDrawn, Page, Pictures, ReportFigure, csv_of, png_of, render, short_path
 from s3prl_aalbert.report.runs import RunCollection, Skipped, collect
 from s3prl_aalbert.report.sections import TASK_SECTIONS, Findings, Part
 from s3prl_aalbert.report.style import NARROW, RC, WIDE, Styles
@@ -201,7 +201,7 @@ def _values_csv(rows: Sequence[ResultRow], probes: Sequence[ProbeRow]) -> str:
     for row in rows:
         for run in row.runs:
             head = (row.task, row.model.label, row.setting, row.fraction, *repeat_of(run))
-            folder = short_paths(str(run.folder.resolve()))
+            folder = short_path(run.folder.resolve())
             for part, metrics in (("dev", run.dev), ("test", run.test)):
                 cells += [(*head, part, metric, value, folder) for metric, value in metrics.items()]
     for probe in probes:

@@ -45,7 +45,7 @@ def test_from_speech_to_the_report(tmp_path: Path) -> None:
         "-o", f"{data}.phone.audio='{speech}',,{data}.speaker.audio='{speech}',,{steps}",
     )  # fmt: skip
     assert "phone: test accuracy" in shown and "speaker: test accuracy" in shown
-    assert "modèle 1" in aalbert("report", str(root), "-o", "rapport é")
+    assert "phonemes" in aalbert("report", str(root), "-o", "rapport é")
     assert "modèle 1" in (root / "rapport é" / "index.html").read_text(encoding="utf-8")
-    assert "phonèmes 音素" in (root / "rapport é" / "results.csv").read_text(encoding="utf-8")
+    assert "phonèmes 音素" in (root / "rapport é" / "values.csv").read_text(encoding="utf-8")
     assert not list(root.rglob("*.tmp"))

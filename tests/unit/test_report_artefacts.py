@@ -25,7 +25,7 @@ from s3prl_aalbert.downstream.results import (
     write_probes,
 )
 from s3prl_aalbert.report.artefacts import add_up, first_layer, learned_weights, most_confused, running_mean, shares_of
-from s3prl_aalbert.report.page import short_paths
+from s3prl_aalbert.report.page import short_path, short_paths
 from s3prl_aalbert.report.runs import DownstreamRun, UnusableRun, read_folder
 from s3prl_aalbert.report.sections import Findings, confusions
 from s3prl_aalbert.report.style import Styles
@@ -156,3 +156,10 @@ def test_a_running_mean_shrinks_towards_the_ends() -> None:
 )
 def test_a_page_shows_the_end_of_an_absolute_path_alone(text: str, shown: str) -> None:
     assert short_paths(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"), [("/home/me/my result/a b/c d", "…/a b/c d"), ("a/b/c", "a/b/c"), ("/a/b", "/a/b"), ("x", "x")]
+)
+def test_a_folder_with_spaces_is_shortened_as_well(path: str, shown: str) -> None:
+    assert short_path(path) == short_path(Path(path)) == shown
