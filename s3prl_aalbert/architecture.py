@@ -68,9 +68,13 @@ class ArchitectureConfig:
     """A sub-network as YAML has it (``arch.yaml``): one number for all layers, or a list with one a layer."""
 
     hidden_size: int
+    """Width of the tokens: the first so many of the model's."""
     num_hidden_layers: int
+    """The first so many layers."""
     num_attention_heads: int | tuple[int, ...]
+    """The first so many heads of a layer."""
     intermediate_size: int | tuple[int, ...]
+    """The first so many inner units of a feed-forward block."""
 
     def problems(self) -> list[str]:
         """Return what makes these values unusable."""

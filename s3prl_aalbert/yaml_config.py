@@ -77,6 +77,7 @@ def _build(cls: type, values: Any, prefix: str, problems: list[str]) -> Any:
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     before = len(problems)
     kwargs = {}
+    no_choice: list[str] = []
     for key, value in values.items():
         name = f"{prefix}{key}"
         if key not in fields:
@@ -84,6 +85,9 @@ def _build(cls: type, values: Any, prefix: str, problems: list[str]) -> Any:
         elif (section := _section(hints[key])) is not None:
             optional = value is None and section is not hints[key]
             kwargs[key] = None if optional else _build(section, value, f"{name}.", problems)
+        elif isinstance(value, str) and (choices := _choices(hints[key])) and value not in choices:
+            hint = did_you_mean(value, choices)
+            no_choice.append(f'{name} is "{shown(value)[1:-1]}"{hint}, expected one of {", ".join(choices)}')
         else:
             kwargs[key] = _convert(hints[key], value, name, problems)
     for name, f in fields.items():
@@ -91,9 +95,10 @@ def _build(cls: type, values: Any, prefix: str, problems: list[str]) -> Any:
         if required and name not in values:
             problems.append(f'missing key "{prefix}{name}"')
     if len(problems) > before:
+        problems.extend(no_choice)
         return None
-    result = cls(**kwargs)
-    problems.extend(getattr(result, "problems", list)())
+    result = cls(**kwargs)  # with a default where there is no such choice, so that the other values are checked too
+    problems.extend([*no_choice, *getattr(result, "problems", list)()])
     return result
 
 
@@ -115,12 +120,19 @@ def _convert(hint: Any, value: Any, name: str, problems: list[str]) -> Any:
     return None
 
 
+def _choices(option: Any) -> tuple[str, ...]:
+    """Return the texts that a field may hold, if it names them."""
+    return typing.get_args(option) if typing.get_origin(option) is typing.Literal else ()
+
+
 def _try_type(option: Any, value: Any) -> tuple[bool, Any]:
     origin = typing.get_origin(option) or option
     if option is Any:
         return True, value
     if option is type(None):
         return value is None, None
+    if origin is typing.Literal:
+        return isinstance(value, str) and value in typing.get_args(option), value
     if origin is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:  # YAML 1.1 reads 1e-4 (no dot) as a string
             number = float(value)
@@ -163,6 +175,8 @@ def _type_name(option: Any) -> str:
         bool: "true or false",
         dict: "a mapping",
     }
+    if choices := _choices(option):
+        return f"one of {', '.join(choices)}"
     if typing.get_origin(option) in (list, tuple):
         items = [_type_name(item) for item in typing.get_args(option) if item is not Ellipsis]
         return "a list" + (f", each entry {items[0]}" if len(set(items)) == 1 else "")

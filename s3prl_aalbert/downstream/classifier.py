@@ -19,7 +19,9 @@ class ClassifierConfig:
     """``downstream_expert.modelrc``."""
 
     classifier: str = "2-hidden"
+    """"linear", or with one or two hidden layers: "1-hidden", "2-hidden" (the paper's)."""
     hidden_size: int = 768
+    """Width of the hidden layers."""
     batch_norm: bool = False
     """Standardise the classifier's input by running statistics. The paper does not; a linear classifier stays linear,
     but learns in a tenth of the steps where the input varies little, as means over time do."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from s3prl_aalbert.acoustics import Acoustics
 from s3prl_aalbert.audio_io import AudioError, read_audio
-from s3prl_aalbert.config import SAMPLE_RATE, ModelConfig
+from s3prl_aalbert.config import SAMPLE_RATE, Cmvn, ModelConfig
 from s3prl_aalbert.downstream.audio_dataset import find_audio
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.report.models import describe_config
@@ -106,7 +106,7 @@ def compute_speaker_maps(request: TsneRequest) -> SpeakerMaps:
     return SpeakerMaps(description, tuple(str(path) for path, _, _ in chosen), tuple(speakers), maps, layer, scores)
 
 
-def input_features(config: ModelConfig, cmvn: str) -> Callable[[Tensor], list[Tensor]]:
+def input_features(config: ModelConfig, cmvn: Cmvn) -> Callable[[Tensor], list[Tensor]]:
     """Return a function from a waveform (num_samples,) to the model's input tokens [(1, T, D)]."""
     acoustics = Acoustics(replace(config.audio, cmvn=cmvn), config.transformer.downsample_rate)
     return lambda wav: [acoustics(wav.unsqueeze(0), torch.tensor([wav.numel()])).tokens]

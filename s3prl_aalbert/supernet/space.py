@@ -5,11 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from s3prl_aalbert.architecture import Architecture, full_architecture
 from s3prl_aalbert.config import TransformerConfig
-
-SAMPLINGS = ("random", "sandwich")
 
 
 @dataclass(frozen=True)
@@ -17,10 +16,14 @@ class SearchSpace:
     """The choices for each size; none leaves the model's own. Heads and inner sizes are drawn layer by layer."""
 
     hidden_size: tuple[int, ...] = ()
+    """Widths of the tokens."""
     num_hidden_layers: tuple[int, ...] = ()
+    """Depths."""
     num_attention_heads: tuple[int, ...] = ()
+    """Heads of a layer."""
     intermediate_size: tuple[int, ...] = ()
-    sampling: str = "random"
+    """Widths inside a feed-forward block."""
+    sampling: Literal["random", "sandwich"] = "random"
     """Sub-networks of a training step: "random" is one, "sandwich" the largest, the smallest and one at random."""
 
     def problems(self) -> list[str]:
@@ -29,8 +32,6 @@ class SearchSpace:
         for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
             if min(getattr(self, name), default=1) < 1:
                 found.append(f"supernet.{name} has {min(getattr(self, name))}, expected at least 1")
-        if self.sampling not in SAMPLINGS:
-            found.append(f'supernet.sampling is "{self.sampling}", expected "random" or "sandwich"')
         return found
 
     def fit_problems(self, config: TransformerConfig) -> list[str]:

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from s3prl_aalbert.acoustics import Acoustics
 from s3prl_aalbert.architecture import Architecture, load_architecture
 from s3prl_aalbert.checkpoint import Checkpoint, load_checkpoint, load_weights
-from s3prl_aalbert.config import SAMPLE_RATE, ModelConfig, load_model_config
+from s3prl_aalbert.config import SAMPLE_RATE, Cmvn, ModelConfig, load_model_config
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.masking import length_mask
 from s3prl_aalbert.model import AalbertModel
@@ -219,5 +219,5 @@ class FeaturesExpert(nn.Module):
         }
 
 
-def _with_cmvn(config: ModelConfig, cmvn: str) -> ModelConfig:
+def _with_cmvn(config: ModelConfig, cmvn: Cmvn) -> ModelConfig:
     return replace(config, audio=replace(config.audio, cmvn=cmvn))

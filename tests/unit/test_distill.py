@@ -181,8 +181,8 @@ def test_sub_networks_of_the_student_learn_too(config: ModelConfig) -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"loss": "mae"}, 'distill.loss is "mae"'),
-        ({"unmasked_teacher": "clear"}, 'distill.unmasked_teacher is "clear" .did you mean "clean"'),
+        ({"loss": "mae"}, 'loss is "mae"'),
+        ({"unmasked_teacher": "clear"}, 'unmasked_teacher is "clear" .did you mean "clean"'),
         ({"student_layers": [1, 2]}, "must pair up"),
         ({"layer_weights": [1.0, 2.0]}, "has 2 entries, expected 1"),
         ({"masked_weight": 0, "unmasked_weight": 0}, "nor both zero"),

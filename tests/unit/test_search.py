@@ -83,7 +83,7 @@ def test_a_space_that_does_not_fit_the_model_is_refused() -> None:
     assert SPACE.fit_problems(CONFIG) == []
     assert "expected 1 to 24" in SearchSpace(hidden_size=(8, 32)).fit_problems(CONFIG)[0]
     assert "is not the whole model" in SearchSpace(hidden_size=(8, 16)).fit_problems(CONFIG)[0]
-    with pytest.raises(ConfigError, match='expected "random" or "sandwich"'):
+    with pytest.raises(ConfigError, match='did you mean "sandwich"'):
         from_dict(SearchSpace, {"sampling": "sandwhich"})
 
 

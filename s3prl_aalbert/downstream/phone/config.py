@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from s3prl_aalbert.downstream.alignments import outputs_per_token
 from s3prl_aalbert.downstream.audio_dataset import loading_problems
@@ -14,44 +15,57 @@ class PhoneDataConfig:
     """``downstream_expert.datarc`` of the phoneme task; see downstream_configs/aalbert_phone.yaml."""
 
     audio: str | list[str]
+    """Folders of speech."""
     alignments: str | None = None
-    alignment_format: str = "auto"
+    """Folder or file of the labels; null: beside the audio."""
+    alignment_format: Literal["auto", "phn", "textgrid", "tsv", "converted"] = "auto"
+    """Of the labels; "auto" goes by the files' names."""
     tier: str = "phones"
-    phone_set: str = "as_found"
+    """Which tier of a TextGrid."""
+    phone_set: Literal["as_found", "61", "48", "39"] = "as_found"
+    """The labels as they are, or TIMIT's 61 folded to so many."""
     fold_stress: bool = False
-    silence: str = "keep"
-    split: str = "speaker"
+    """Drop the digits of stress: AH0 and AH1 are AH."""
+    silence: Literal["keep", "ignore"] = "keep"
+    """Whether silence is a class, or its frames are neither trained on nor scored."""
+    split: Literal["speaker", "lists", "folders"] = "speaker"
+    """Folds of whole speakers, the lists below, or ``test_audio`` as the test."""
     split_seed: int = 0
+    """Deals the speakers into folds, and draws dev."""
     fold: int = 0
+    """The fold that is tested; the next one is dev."""
     num_folds: int = 4
+    """Folds of ``split: speaker``."""
     train_list: str | None = None
+    """Names of the training utterances, one a line."""
     dev_list: str | None = None
+    """Of dev; null: ``dev_fraction`` of the training list."""
     test_list: str | None = None
+    """Of the test."""
     dev_fraction: float = 0.05
+    """Share of the training utterances that become dev, where nothing else says which."""
     exclude: list[str] | None = None
+    """Utterances that take no part, by name or by what follows the folder in it, e.g. [sa1, sa2]."""
     train_fraction: float = 1.0
-    token_label: str = "each"
+    """Share of the training utterances that is used (paper Figure 3)."""
+    token_label: Literal["each", "centre", "majority"] = "each"
+    """A label for each 10 ms frame of a token, or one in all: that of its centre, or the most frequent one."""
     train_batch_size: int = 48
+    """Utterances of a training batch."""
     eval_batch_size: int = 16
+    """Utterances of an evaluation batch."""
     num_workers: int = 0
+    """Processes that load them; 0: the training process."""
     test_audio: str | list[str] | None = None
+    """Folders of the test, with ``split: folders``."""
     expected_classes: int | None = None
+    """How many phones there should be; others are an error. null: any number."""
     pretraining_overlap: str = "refuse"
+    """"refuse" a test on speakers or utterances that the upstream was pre-trained on, or "mark" its results."""
 
     def problems(self) -> list[str]:
         """Return what makes these values unusable."""
-        choices = {
-            "alignment_format": ("auto", "phn", "textgrid", "tsv", "converted"),
-            "phone_set": ("as_found", "61", "48", "39"),
-            "silence": ("keep", "ignore"),
-            "split": ("speaker", "lists", "folders"),
-            "token_label": ("each", "centre", "majority"),
-        }
-        found = [
-            f'datarc.{key} is "{getattr(self, key)}", expected one of {", ".join(values)}'
-            for key, values in choices.items()
-            if getattr(self, key) not in values
-        ]
+        found = []
         if not 0 < self.train_fraction <= 1:
             found.append(f"datarc.train_fraction is {self.train_fraction}, expected within (0, 1]")
         if self.split == "lists" and not (self.train_list and self.test_list):

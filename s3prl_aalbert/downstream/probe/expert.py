@@ -47,8 +47,11 @@ class ProbeConfig:
     """``downstream_expert.modelrc``."""
 
     tasks: list[str] = field(default_factory=lambda: list(TASKS))
+    """What is read from the layers: "phone", "speaker" or both."""
     classifiers: list[str] = field(default_factory=lambda: list(CLASSIFIERS))
+    """With which classifiers, each trained by itself."""
     hidden_size: int = 768
+    """Width of their hidden layers."""
     layer_dims: list[int] | None = None
     """Widths of the layers that lie side by side in the representation; null: it is one layer."""
     only: list[str] | None = None
@@ -279,8 +282,11 @@ class BatchConfig:
     """What is left of ``datarc`` beside the tasks."""
 
     train_batch_size: int = 16
+    """Utterances of a training batch."""
     eval_batch_size: int = 16
+    """Utterances of an evaluation batch."""
     num_workers: int = 0
+    """Processes that load them; 0: the training process."""
 
     def problems(self) -> list[str]:
         """Return what makes these values unusable."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.downstream.audio_dataset import (
@@ -41,27 +41,41 @@ class SpeakerDataConfig:
     """``downstream_expert.datarc`` of the speaker tasks; see downstream_configs/aalbert_speaker_utterance.yaml."""
 
     audio: str | list[str]
-    speaker_from: str = "folder"
+    """Folders of speech."""
+    speaker_from: Literal["folder", "librispeech", "utt2spk", "tsv"] = "folder"
+    """The folder of a file, the first part of a LibriSpeech name, or ``speakers_file`` in either form."""
     speakers_file: str | None = None
+    """Kaldi's utt2spk, or a TSV of utterance and speaker."""
     split_seed: int = 0
+    """Deals each speaker's utterances 8:1:1 into train, dev and test."""
     train_list: str | None = None
+    """Names of the training utterances, one a line; with ``test_list``, instead of that."""
     test_list: str | None = None
+    """Of the test."""
     dev_fraction: float = 0.1
+    """Share of the training list that becomes dev."""
     max_speakers: int | None = None
+    """Only so many speakers, those with the most utterances; null: all."""
     exclude: list[str] | None = None
+    """Utterances that take no part, by name or by what follows the folder in it."""
     train_fraction: float = 1.0
+    """Share of the training utterances that is used."""
     max_seconds: float | None = None
+    """Longer training utterances are cropped at random, anew each epoch; null: none is."""
     train_batch_size: int = 48
+    """Utterances of a training batch."""
     eval_batch_size: int = 32
+    """Utterances of an evaluation batch."""
     num_workers: int = 0
+    """Processes that load them; 0: the training process."""
     expected_classes: int | None = None
+    """How many speakers there should be; others are an error. null: any number."""
     pretraining_overlap: str = "refuse"
+    """"refuse" a test on speakers or utterances that the upstream was pre-trained on, or "mark" its results."""
 
     def problems(self) -> list[str]:
         """Return what makes these values unusable."""
         found = []
-        if self.speaker_from not in ("folder", "librispeech", "utt2spk", "tsv"):
-            found.append(f'datarc.speaker_from is "{self.speaker_from}", expected folder, librispeech, utt2spk or tsv')
         if self.speaker_from in ("utt2spk", "tsv") and not self.speakers_file:
             found.append(f"datarc.speaker_from is {self.speaker_from}: datarc.speakers_file is needed")
         if self.max_seconds is not None and not 0 < self.max_seconds < math.inf:
