@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from s3prl_aalbert.downstream.pretraining_overlap import UNKNOWN
 from s3prl_aalbert.downstream.results import RunnerOptions
 from s3prl_aalbert.report.models import FEATURES, NO_PARAMETERS
 from s3prl_aalbert.report.runs import DownstreamRun, ProbeRun, Run
@@ -61,6 +62,16 @@ def describe_setting(args: RunnerOptions) -> str:
         used = names.get(selection, selection)
         used += " of normalised layers" if args.upstream_feature_normalize else ""
     return f"fine-tuned, {used}" if args.upstream_trainable else used
+
+
+def describe_overlap(runs: Sequence[DownstreamRun]) -> str:
+    """Return how much of the test speech was in the model's pre-training, at most over some runs; empty for none."""
+    found = [run.results.data.get("pretraining_overlap") for run in runs]
+    counts = [(one.get("utterances", 0), one.get("speakers", 0)) for one in found if isinstance(one, dict)]
+    utterances, speakers = max(counts, default=(0, 0))
+    if utterances or speakers:
+        return f"{utterances} utterances, {speakers} speakers"
+    return UNKNOWN if UNKNOWN in found else ""
 
 
 # ------------------------------------------------------------------------- which runs are one experiment

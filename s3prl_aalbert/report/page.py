@@ -15,12 +15,12 @@ from statistics import fmean
 from matplotlib.figure import Figure
 
 from s3prl_aalbert.printable import csv_cell, html_text
-from s3prl_aalbert.report.describe import unique
+from s3prl_aalbert.report.describe import describe_overlap, unique
 from s3prl_aalbert.report.figures import format_parameters
 from s3prl_aalbert.report.models import Model
 from s3prl_aalbert.report.runs import Skipped
 from s3prl_aalbert.report.style import Layout
-from s3prl_aalbert.report.summary import ResultRow, compare, features_of, full_rows
+from s3prl_aalbert.report.summary import OVERLAP, ResultRow, compare, features_of, full_rows
 
 NUMERIC_MARKS = frozenset("0123456789.+-±, kM%seedplit")
 ABSOLUTE_PATH = re.compile(r"(?<![\w.~…])/(?:[^/\s:;,'\"()]+/)+(?=[^/\s:;,'\"()]+/[^/\s:;,'\"()])")
@@ -231,6 +231,11 @@ def _how_to_read(page: Page) -> str:
             "Phone error is the number of wrong, missing and superfluous phones after repeated labels are merged, "
             "divided by the number of phones. Lower is better, and it may exceed 100 %."
         )
+    if any(describe_overlap(row.runs) for row in shown):
+        items.append(
+            "Where test speech was in a model's pre-training, without its labels, the column at the end says how much. "
+            "Such a row says less about speech that the model has not met."
+        )
     items.append(
         "The line above a table gives the accuracy of always answering the most frequent training class. "
         "A model is worth something only above it."
@@ -261,7 +266,7 @@ def _task_table(rows: Sequence[ResultRow]) -> Table:
     baselines = unique(other.model.label + ", " + other.setting for row in rows if (other := features_of(row, rows)))
     columns = [
         *("model", "setting", "test accuracy %", "minus features", "minus untrained", "dev accuracy %", *names),
-        *("parameters", "labels %", "repeats"),
+        *("parameters", "labels %", "repeats", OVERLAP),
     ]
     cells = [
         (
@@ -274,6 +279,7 @@ def _task_table(rows: Sequence[ResultRow]) -> Table:
             _parameters(row.model),
             "" if row.fraction == 1 else f"{100 * row.fraction:g}",
             row.test.repeats(),
+            describe_overlap(row.runs),
         )
         for row in rows
     ]

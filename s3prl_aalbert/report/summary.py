@@ -14,6 +14,7 @@ from s3prl_aalbert.printable import printable
 from s3prl_aalbert.report.describe import (
     Repeat,
     class_count,
+    describe_overlap,
     describe_setting,
     freeze,
     probe_key,
@@ -300,11 +301,10 @@ def compare(row: AnyRow, rows: Sequence[AnyRow]) -> tuple[str, str]:
     return features, untrained
 
 
-# ------------------------------------------------------------------------------------------ as text
-
+OVERLAP = "test speech in pre-training"
 RESULT_COLUMNS = (
     *("task", "model", "setting", "labels %", "test accuracy %", "minus features", "minus untrained"),
-    *("dev accuracy %", "most frequent class %", "repeats"),
+    *("dev accuracy %", "most frequent class %", "repeats", OVERLAP),
 )
 PROBE_COLUMNS = (
     *("model", "probed for", "classifier", "best layer", "test accuracy %", "minus features", "minus untrained"),
@@ -320,7 +320,7 @@ def result_cells(row: ResultRow, rows: Sequence[ResultRow]) -> tuple[str, ...]:
     """Return a row's cells in the order of RESULT_COLUMNS."""
     majority = "" if row.majority is None else f"{100 * row.majority:.1f}"
     share = "" if row.fraction == 1 else f"{100 * row.fraction:g}"
-    tail = (row.dev.percent(), majority, row.test.repeats())
+    tail = (row.dev.percent(), majority, row.test.repeats(), describe_overlap(row.runs))
     return (row.task, row.model.label, row.setting, share, row.test.percent(), *compare(row, rows), *tail)
 
 

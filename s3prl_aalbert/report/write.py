@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib as mpl
 
 from s3prl_aalbert.checkpoint import write_atomically
-from s3prl_aalbert.report.describe import repeat_of, unique
+from s3prl_aalbert.report.describe import describe_overlap, repeat_of, unique
 from s3prl_aalbert.report.model_sections import name_pretraining, pretraining_curves, reconstructions, speaker_map
 from s3prl_aalbert.report.models import Model, name_models
 from s3prl_aalbert.report.page import NotDrawn, Page, Pictures, ReportFigure, csv_of, png_of, render, short_path
@@ -181,13 +181,13 @@ def _results_csv(rows: Sequence[ResultRow]) -> str:
     head = ("task", "downstream", "model", "setting", "parameters", "train_fraction", "classes", "majority_test")
     metrics = [f"{name}_{part}" for name in ("dev", "test", *others) for part in ("mean", "error")]
     compared = ("minus_features", "minus_features_error", "minus_untrained", "minus_untrained_error")
-    columns = (*head, "seeds", "splits", *metrics, *compared)
+    columns = (*head, "pretraining_overlap", "seeds", "splits", *metrics, *compared)
     return csv_of(columns, (_csv_cells(row, rows, others) for row in rows))
 
 
 def _csv_cells(row: ResultRow, rows: Sequence[ResultRow], others: Sequence[str]) -> list[object]:
     cells: list[object] = [row.task, row.task_name, row.model.label, row.setting, row.model.parameters, row.fraction]
-    cells += [row.classes, row.majority, row.test.seeds, row.test.splits]
+    cells += [row.classes, row.majority, describe_overlap(row.runs), row.test.seeds, row.test.splits]
     scores = [row.dev, row.test, *(row.others.get(name) for name in others), *paired_scores(row, rows)]
     for score in scores:
         cells += [None, None] if score is None else [score.mean, score.error]

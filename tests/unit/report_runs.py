@@ -48,6 +48,7 @@ def write_results(
     history: Sequence[tuple[int, float]] | None = None,
     best_step: int = 1000,
     majority: float = 0.1,
+    overlap: dict[str, int] | str | None = None,
     **metrics: float,
 ) -> Path:
     """Write the results of a finished run and return its folder."""
@@ -67,7 +68,7 @@ def write_results(
         ),
         training=training or {},
         config={"datarc": {"audio": "corpus", **(datarc or {})}, "modelrc": modelrc or {"classifier": "linear"}},
-        data={"train": 80, "dev": 10, "test": 10, "classes": classes},
+        data={"train": 80, "dev": 10, "test": 10, "classes": classes, "pretraining_overlap": overlap},
         model=ModelFacts(768, 480, 1000),
         majority={"dev": majority, "test": majority},
         history=[Evaluation(step, "dev", {"acc": acc, "loss": 1 - acc}) for step, acc in history],

@@ -374,6 +374,15 @@ def test_the_error_is_over_splits_with_seeds_averaged_first(tmp_path: Path) -> N
     assert row.test.repeats() == "2 seeds" and row.test.percent() == "45.0 ± 5.0", "over seeds where the fold is one"
 
 
+def test_a_row_tested_on_speech_of_the_pretraining_is_marked(tmp_path: Path) -> None:
+    overlaps: dict[str, Any] = {"a": {"utterances": 3, "speakers": 2}, "b": {"utterances": 0, "speakers": 0}}
+    for name, overlap in {**overlaps, "c": "not known", "d": None}.items():
+        write_results(tmp_path / name, upstream=name, overlap=overlap)
+    lines = {line.split()[1]: line for line in summarise_runs([tmp_path]).table().splitlines()[2:6]}
+    ends = {name: line.partition("1 seed")[2].strip() for name, line in lines.items()}
+    assert ends == {"a": "3 utterances, 2 speakers", "b": "", "c": "not known", "d": ""}
+
+
 def test_each_seed_may_have_a_split_of_its_own(tmp_path: Path) -> None:
     for seed, (test, features) in enumerate(((0.5, 0.4), (0.7, 0.5), (0.9, 0.6))):
         for name, upstream, value in (("a", "wav2vec2", test), ("f", "fbank", features)):
