@@ -42,7 +42,7 @@ NAMES = {
     "features": "input features",
     UNTRAINED: "the same model untrained",
     PRETRAINED: "the model pre-trained here",
-    "aalbert": "the packaged model aalbert",
+    "aalbert": "the packaged aalbert_units",
 }
 """What the tasks compare, and how the terminal calls it."""
 TASKS = {
@@ -254,8 +254,10 @@ def _finish(output: Path, speech: DemoSpeech, started: float, title: str) -> int
     print(f"{title} ...", flush=True)
     runs = [output / PRETRAINED, output / "tasks", output / "probe"]
     summary = summarise_runs(runs)
-    packaged = packaged_folder("aalbert")
-    tsne = TsneRequest(checkpoint=packaged, speech=(speech.speakers,)) if speech.speakers else None
+    tsne = None
+    if speech.speakers:
+        speakers = min(TsneRequest.speakers, sum(path.is_dir() for path in speech.speakers.iterdir()))
+        tsne = TsneRequest(checkpoint=packaged_folder("aalbert"), speech=(speech.speakers,), speakers=speakers)
     compared = verdict(output)
     note = f"Speech: {speech.description}. {compared}"
     page = write_report(runs, output / "report", "AALBERT demo", note, tsne, summary)
@@ -267,7 +269,7 @@ def _finish(output: Path, speech: DemoSpeech, started: float, title: str) -> int
 def _next_steps(output: Path, speech: DemoSpeech, minutes: float) -> str:
     folder = speech.phones or speech.speakers
     return f"""\
-What each step printed: {output / "logs"}. In all {minutes:.1f} minutes.
+What each step printed: {output / "logs"}. This run took {minutes:.1f} minutes.
 
 Try next:
   aalbert features -u aalbert {folder} features    # the packaged model's features of these files

@@ -205,7 +205,7 @@ def test_the_verdict_says_which_way_it_went(tmp_path: Path) -> None:
         (folder / "results.json").write_text(json.dumps({"best": {"test": {"acc": accuracy}}}))
     said = demo.verdict(tmp_path)
     assert "above the same model untrained (+5.0 points) and not above input features (-5.0 points)" in said
-    assert "model aalbert is above input features (+10.0 points)" in said
+    assert "aalbert_units is above input features (+10.0 points)" in said
     assert "too little to beat the input features" in said
 
 
