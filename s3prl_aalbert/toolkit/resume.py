@@ -20,6 +20,7 @@ import torch
 
 from s3prl_aalbert.checkpoint import UNREADABLE, CheckpointError, check_content, check_regular
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.toolkit.compat import allow_s3prl_checkpoints
 from s3prl_aalbert.toolkit.continuation import POSITION, checked_position
 from s3prl_aalbert.toolkit.options import kind_of, problem_of
 from s3prl_aalbert.toolkit.overrides import Overrides
@@ -102,6 +103,7 @@ def load_states(path: Path, flag: str) -> dict[str, Any]:
     Raises:
         AalbertError: the file is none, or holds something that S3PRL does not save there.
     """
+    allow_s3prl_checkpoints()
     try:
         check_regular(path)
         if not zipfile.is_zipfile(path):
