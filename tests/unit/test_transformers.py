@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from s3prl_aalbert import cli
+from s3prl_aalbert.audio_io import read_audio
 from s3prl_aalbert.checkpoint import save_release
 from s3prl_aalbert.config import AudioConfig, ModelConfig, TransformerConfig
 from s3prl_aalbert.objective import MaskedPrediction
@@ -74,6 +75,25 @@ print(json.dumps(found))
 """
 
 
+def loaded_by_transformers(release: str, wavs: list[Tensor], place: Path) -> dict:
+    """Export a model, load it elsewhere, and return what CHILD finds beside the upstream's hidden states."""
+    folder = place / "exported"
+    assert cli.main(["convert", release, str(folder), "--to", "huggingface", "--licence", "mit"]) == 0
+    with safetensors.safe_open(folder / "model.safetensors", framework="pt") as file:
+        assert file.metadata()["format"] == "pt"
+    with torch.no_grad():
+        torch.save((wavs, UpstreamExpert(release).eval()(wavs)["hidden_states"]), f"{folder}.pt")
+    (place / "child.py").write_text(CHILD)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "child.py", str(folder), str(place / "saved")], cwd=place,
+        env={**os.environ, "HF_HOME": str(place / "home"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "were not used" not in done.stderr and "newly initialized" not in done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def test_automodel_gives_the_upstreams_hidden_states(
     tiny_config: ModelConfig, awkward_wavs: dict[str, Tensor], tmp_path: Path
 ) -> None:
@@ -82,34 +102,29 @@ def test_automodel_gives_the_upstreams_hidden_states(
     config = ModelConfig(tiny_config.transformer, audio, tiny_config.task)
     state = MaskedPrediction(config).state_dict()
     save_release(tmp_path / "release", config, state, "# A model\n", {"step": 7})
-    folder = tmp_path / "tiny"
-    assert cli.main(["export", str(tmp_path / "release"), str(folder), "--licence", "mit"]) == 0
-    with safetensors.safe_open(folder / "model.safetensors", framework="pt") as file:
-        assert file.metadata()["format"] == "pt"
     wavs = sorted(awkward_wavs.values(), key=len, reverse=True)
-    upstream = UpstreamExpert(str(tmp_path / "release")).eval()
-    with torch.no_grad():
-        torch.save((wavs, upstream(wavs)["hidden_states"]), f"{folder}.pt")
-    (tmp_path / "child.py").write_text(CHILD)
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "child.py", str(folder), str(tmp_path / "saved")], cwd=tmp_path,
-        env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""},
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "were not used" not in done.stderr and "newly initialized" not in done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = loaded_by_transformers(str(tmp_path / "release"), wavs, tmp_path)
     assert max(found.pop("batch"), found.pop("noisy")) < 1e-6 and found.pop("alone") < 1e-5
     kind, difference = found.pop("half")
     assert kind == "torch.bfloat16" and 0 < difference < 0.2, "features stay in 32 bits"
     order, shape, nothing = found.pop("errors")
     assert order.startswith("AalbertError: attention_mask hides samples before or between others")
     assert shape.startswith("AalbertError: attention_mask has shape") and "at least one sample" in nothing
-    parameters = sum(weight.numel() for weight in upstream.parameters())
+    parameters = sum(
+        weight.numel() for name, weight in state.items() if name.startswith("model.") and "corpus" not in name
+    )
     assert found == {
         "inputs": ["attention_mask", "input_values"], "training": False, "type": "torch.float32",
         "keys": ["last_hidden_state"], "tuple": 4, "saved": True, "sizes": [32, 3], "random": parameters, "ours": [],
     }  # fmt: skip
+
+
+def test_the_packaged_model_on_real_speech(shared_data: Path, tmp_path: Path) -> None:
+    files = sorted((shared_data / "LibriSpeech" / "train-clean-5").rglob("*.opus"))[:400:200]
+    files += sorted((shared_data / "timit").rglob("*.wav"))[:1]
+    wavs = sorted((torch.from_numpy(read_audio(file)) for file in files), key=len, reverse=True)
+    found = loaded_by_transformers("aalbert_tiny", wavs, tmp_path)
+    assert len(wavs) == 3 and max(found["batch"], found["noisy"]) < 1e-6 and found["alone"] < 1e-4
 
 
 def test_a_configuration_of_defaults_and_a_wrong_one() -> None:
