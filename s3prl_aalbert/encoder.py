@@ -138,7 +138,7 @@ class EncoderLayer(nn.Module):
         hidden: Tensor,
         attend: Tensor | None,
         arch: LayerArchitecture,
-        lent: Tensor | None,
+        attention_map: Tensor | None,
         queries: Tensor | None = None,
         rotation: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
@@ -148,7 +148,7 @@ class EncoderLayer(nn.Module):
             hidden: (B, T, D).
             attend: (B, 1, 1, T) bool, true at keys that may be attended to; None when nothing is padded.
             arch: this layer's sizes.
-            lent: (B, H', T, T) attention probabilities of the layer before, where this one reuses them; H' >= H.
+            attention_map: (B, H', T, T) probabilities of the layer before, where this one reuses them; H' >= H.
             queries: (B, Q) the tokens whose output is wanted; None is all of them (Q = T).
             rotation: cosines and sines (T, head_dim / 2) of rotary positions; None where positions are others.
 
@@ -156,7 +156,7 @@ class EncoderLayer(nn.Module):
             (B, Q, D), and the attention probabilities before dropout where the next layer reuses them, else None.
         """
         size = hidden.size(-1)
-        context, probabilities = self._attention(hidden, attend, arch, lent, queries, rotation)
+        context, probabilities = self._attention(hidden, attend, arch, attention_map, queries, rotation)
         if queries is not None:
             hidden = take_tokens(hidden, queries)
         attended = sliced_linear(self.attention_output, context, size)
@@ -170,7 +170,7 @@ class EncoderLayer(nn.Module):
         hidden: Tensor,
         attend: Tensor | None,
         arch: LayerArchitecture,
-        lent: Tensor | None,
+        attention_map: Tensor | None,
         queries: Tensor | None,
         rotation: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor | None]:
@@ -178,8 +178,8 @@ class EncoderLayer(nn.Module):
         dropout = self.attention_dropout if self.training else 0.0
         value = self._heads(self.value, hidden, arch)
         if arch.reuses:
-            assert lent is not None
-            probabilities = lent if queries is None else take_rows(lent, queries)
+            assert attention_map is not None
+            probabilities = attention_map if queries is None else take_rows(attention_map, queries)
         else:
             asking = hidden if queries is None else take_tokens(hidden, queries)
             query, key = self._heads(self.query, asking, arch), self._heads(self.key, hidden, arch)
@@ -233,13 +233,15 @@ class Encoder(nn.Module):
             padded positions carry no meaning.
         """
         attend = None if lengths is None else length_mask(lengths, hidden.size(1))[:, None, None, :]
-        outputs, lent, rotation = [], None, None
+        outputs, attention_map, rotation = [], None, None
         if self.config.positions == "rotary":
             rotation = rotations(hidden.size(1), self.config.head_dim, hidden.device)
         layers = (arch or self.full).layers(self.config)
         for index, layer in enumerate(layers):
             wanted = queries if index + 1 == len(layers) else None
-            hidden, lent = self.groups[self.config.group_of_layer[index]](hidden, attend, layer, lent, wanted, rotation)
+            hidden, attention_map = self.groups[self.config.group_of_layer[index]](
+                hidden, attend, layer, attention_map, wanted, rotation
+            )
             outputs.append(hidden)
         return outputs
 

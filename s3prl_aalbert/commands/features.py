@@ -62,9 +62,9 @@ def features(
     options = FeatureOptions(layer, upstream_feature_selection, format)
     described = {"upstream": upstream, "ckpt": upstream_ckpt, "model_config": upstream_model_config}
     done = write_features(built, utterances, out.expanduser(), options, described)
-    left_out = f", {len(done.left_out)} left out (left_out.tsv)" if done.left_out else ""
+    skipped = f", {len(done.skipped)} left out (left_out.tsv)" if done.skipped else ""
     kept = f", {done.kept} were there" if done.kept else ""
-    print(f"{out}: features of {done.written} files written{kept}{left_out}")
+    print(f"{out}: features of {done.written} files written{kept}{skipped}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

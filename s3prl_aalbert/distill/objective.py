@@ -96,7 +96,7 @@ class MaskedDistillation(nn.Module):
         return float(self.config.num_tokens(num_samples).sum())
 
     def forward(self, speech: Speech, arch: Architecture | None = None) -> Loss:
-        """Compute the distillation loss of a padded batch; the teacher always hears the clean speech.
+        """Compute the distillation loss of a padded batch; the teacher is always given the clean speech.
 
         Args:
             speech: the batch; its plan says what is hidden from the student.
@@ -112,15 +112,15 @@ class MaskedDistillation(nn.Module):
             (self.distill.masked_weight, real & selected, "clean"),
             (self.distill.unmasked_weight, real & ~selected, self.distill.unmasked_teacher),
         )
-        said: dict[str, Sequence[Tensor]] = {}  # by the teacher, of what it heard
+        states: dict[str, Sequence[Tensor]] = {}  # of the teacher, by what it is given
         total = hidden[-1].new_zeros((), dtype=torch.float32)
-        for region_weight, region, hears in regions:
+        for region_weight, region, teacher_input in regions:
             if region_weight and region.any():
-                if hears not in said:
-                    given = wavs if hears == "clean" else self._mask_speech(wavs, plan)
+                if teacher_input not in states:
+                    given = wavs if teacher_input == "clean" else self._mask_speech(wavs, plan)
                     unpadded = [wav[:length] for wav, length in zip(given, num_samples.tolist(), strict=True)]
-                    said[hears] = self._teacher_states(unpadded, wavs.device)
-                total = total + region_weight * self._region_loss(hidden, said[hears], num_samples, region)
+                    states[teacher_input] = self._teacher_states(unpadded, wavs.device)
+                total = total + region_weight * self._region_loss(hidden, states[teacher_input], num_samples, region)
         return Loss(total, real.sum().float())
 
     def _region_loss(

@@ -13,10 +13,10 @@ import numpy as np
 
 from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.downstream.alignments import GRID_SECONDS, SILENCES, Segment, token_of_grid_frame
-from s3prl_aalbert.downstream.left_out import LeftOut
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.phone.dataset import fold_alignment
 from s3prl_aalbert.downstream.phone.sources import read_sources
+from s3prl_aalbert.downstream.skipped import Skipped
 from s3prl_aalbert.downstream.splits import exclude
 from s3prl_aalbert.errors import AalbertError
 
@@ -55,11 +55,11 @@ def load_segments(config: PhoneDataConfig) -> list[Spoken]:
     Raises:
         AalbertError: no audio, no labels, or fewer than two speakers or phones.
     """
-    left_out = LeftOut()
-    sources = read_sources(config, left_out)
+    skipped = Skipped()
+    sources = read_sources(config, skipped)
     names, excluded = exclude(sources.alignments, config.exclude)
-    left_out.add("excluded", excluded)
-    left_out.log("ABX")
+    skipped.add("excluded", excluded)
+    skipped.log("ABX")
     found = []
     for name in sorted(names):
         folded = fold_alignment(sources.alignments[name], config)

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from s3prl_aalbert.config import LARGEST_SIZE, shown
-from s3prl_aalbert.downstream.left_out import LeftOut
+from s3prl_aalbert.downstream.skipped import Skipped
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 from s3prl_aalbert.pretrain.audio_cache import SCALE, quantise
 from s3prl_aalbert.pretrain.config import MOST_WORKERS
@@ -69,12 +69,12 @@ def check_paths(config: Any, where: str) -> None:
                 )
 
 
-def find_audio(folders: Sequence[str], left_out: LeftOut | None = None) -> list[Path]:
+def find_audio(folders: Sequence[str], skipped: Skipped | None = None) -> list[Path]:
     """Return the audio files below some folders, those of linked folders under the link's name.
 
     Args:
         folders: where to search.
-        left_out: gets the files that look like audio and are not read; None logs them.
+        skipped: gets the files that look like audio and are not read; None logs them.
 
     Raises:
         AalbertError: a folder is missing or holds no audio.
@@ -82,8 +82,8 @@ def find_audio(folders: Sequence[str], left_out: LeftOut | None = None) -> list[
     existing_folders(folders)  # the paths that it returns are without links, whose names may be the speakers'
     found = find_files([str(Path(folder).expanduser()) for folder in folders], links_keep_their_name=True)
     not_read = {"/".join(Path(path).parts[-2:]): f"{path} {reason}" for path, reason in found.missing}
-    if left_out is not None:
-        left_out.add("not_read", not_read)
+    if skipped is not None:
+        skipped.add("not_read", not_read)
     elif not_read:
         logger.warning("left out %d audio files: %s", len(not_read), first_names(not_read.values()))
     return sorted(Path(file.path) for file in found.files)
@@ -171,17 +171,17 @@ class AudioStore:
             self._total += len(wav)
         return wav
 
-    def usable(self, names: Sequence[str], left_out: LeftOut) -> dict[str, int]:
+    def usable(self, names: Sequence[str], skipped: Skipped) -> dict[str, int]:
         """Decode utterances and return the number of samples by name of the good ones; ``left_out`` gets the others."""
         lengths = {}
         for name in names:
             try:
                 wav = self.read(name)
             except AudioError as error:
-                left_out.add("undecodable", {name: str(error)})
+                skipped.add("undecodable", {name: str(error)})
                 continue
             if is_silent(wav):
-                left_out.add("silent", {name: f"{self.paths[name]}: {SILENT_REASON}"})
+                skipped.add("silent", {name: f"{self.paths[name]}: {SILENT_REASON}"})
             else:
                 lengths[name] = len(wav)
         for note in sorted({note for notes in self.notes.values() for note in notes}):

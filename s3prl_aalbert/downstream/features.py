@@ -56,7 +56,7 @@ class Written:
     """Utterances of this run."""
     kept: int
     """Utterances that an earlier run had written."""
-    left_out: Mapping[str, str]
+    skipped: Mapping[str, str]
     """Reasons by path."""
 
 
@@ -112,7 +112,7 @@ def write_features(
     _check_record(folder, options, {**described, "weights": _fingerprint(upstream)}, upstream)
     paths = {name: folder / f"{name}.{options.format}" for name in utterances}
     missing = {name: path for name, path in utterances.items() if not paths[name].is_file()}
-    left_out: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     hidden = "TQDM_DISABLE" in os.environ or None  # None: shown on a terminal
     audio = prefetch(_read(missing), READ_AHEAD)
     for name, wav in tqdm(audio, total=len(missing), desc="features", unit="file", disable=hidden):
@@ -123,20 +123,20 @@ def write_features(
             features = represent(upstream, wav, options)
         except (AudioError, RuntimeError, ValueError, AssertionError) as error:
             # What S3PRL's upstreams make of too short a waveform, or torch of too long a one.
-            left_out[str(path)] = " ".join(str(error).removeprefix(f"{path}: ").split()) or type(error).__name__
-            logger.warning("left out: %s: %s", path, left_out[str(path)])
+            skipped[str(path)] = " ".join(str(error).removeprefix(f"{path}: ").split()) or type(error).__name__
+            logger.warning("left out: %s: %s", path, skipped[str(path)])
             continue
         _write(paths[name], features)
-    present = {name: path for name, path in paths.items() if str(utterances[name]) not in left_out}
+    present = {name: path for name, path in paths.items() if str(utterances[name]) not in skipped}
     if not present:
-        raise AalbertError(f"none of {len(left_out)} files could be used{commonest(left_out.values())}")
+        raise AalbertError(f"none of {len(skipped)} files could be used{commonest(skipped.values())}")
     write_text(folder / LIST, "".join(f"{quote(n, safe=_PLAIN)} {p.absolute()}\n" for n, p in sorted(present.items())))
-    if left_out:
-        rows = "".join(f"{printable(file)}\t{why}\n" for file, why in left_out.items())
+    if skipped:
+        rows = "".join(f"{printable(file)}\t{why}\n" for file, why in skipped.items())
         write_text(folder / LEFT_OUT, f"path\treason\n{rows}")
     else:
         (folder / LEFT_OUT).unlink(missing_ok=True)
-    return Written(len(missing) - len(left_out), len(utterances) - len(missing), left_out)
+    return Written(len(missing) - len(skipped), len(utterances) - len(missing), skipped)
 
 
 _PLAIN = "".join(chr(code) for code in range(33, 127) if chr(code) != "%")

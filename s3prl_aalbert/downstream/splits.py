@@ -31,17 +31,17 @@ def split_within_speakers(speakers: Mapping[str, str], seed: int) -> tuple[dict[
     by_speaker: dict[str, list[str]] = {}
     for utterance in sorted(speakers):
         by_speaker.setdefault(speakers[utterance], []).append(utterance)
-    split, left_out = {}, []
+    split, skipped = {}, []
     for number, speaker in enumerate(sorted(by_speaker)):
         names = by_speaker[speaker]
         held = max(1, round(0.1 * len(names)))
         if len(names) < 2 * held + 1:
-            left_out.append(speaker)
+            skipped.append(speaker)
             continue
         order = np.random.default_rng([seed, number]).permutation(len(names))
         for position, index in enumerate(order):
             split[names[index]] = "test" if position < held else "dev" if position < 2 * held else "train"
-    return split, left_out
+    return split, skipped
 
 
 def split_by_speaker(speakers: Mapping[str, str], seed: int, fold: int, num_folds: int) -> dict[str, str]:
@@ -172,14 +172,14 @@ def exclude(names: Iterable[str], excluded: Sequence[str] | None) -> tuple[list[
     return [name for name in names if not hit[name]], [name for name in names if hit[name]]
 
 
-def check_split(split: Mapping[str, str], where: str, left_out: str = "") -> None:
+def check_split(split: Mapping[str, str], where: str, skipped: str = "") -> None:
     """Raise AalbertError unless every split has an utterance; ``left_out`` says what became of the others."""
     counts = {name: sum(value == name for value in split.values()) for name in SPLITS}
     empty = [name for name, count in counts.items() if not count]
     if empty:
         verb = "split is" if len(empty) == 1 else "splits are"
         found = ", ".join(f"{name} {count}" for name, count in counts.items())
-        reason = f"; left out: {left_out}" if left_out else ""
+        reason = f"; left out: {skipped}" if skipped else ""
         raise AalbertError(f"{where}: the {' and '.join(empty)} {verb} empty (utterances: {found}{reason})")
 
 

@@ -123,13 +123,13 @@ class CacheBuilder:
         self.samples = sum(entry.samples for entry in self.entries.values())
         """In use."""
 
-    def plan(self, listing: Listing, own: Sequence[str], unwanted: Container[int] = ()) -> list[int]:
+    def plan(self, listing: Listing, own: Sequence[str], skipped_rows: Container[int] = ()) -> list[int]:
         """Forget the audio of files that have changed or are gone, and return the rows that there is room to add.
 
         Args:
             listing: files, those of unknown length assumed to fit.
             own: folders that the listing covers, or none if nobody else uses the manifest.
-            unwanted: rows that nobody will read.
+            skipped_rows: rows that nobody will read.
         """
         rows = listing.rows()
         below = tuple(folder.rstrip(os.sep) + os.sep for folder in own) if own else ""
@@ -145,7 +145,7 @@ class CacheBuilder:
         free = shutil.disk_usage(_existing(self.manifest.parent)).free - MIN_FREE_BYTES
         room, wanted = min(self.budget - self.samples, free // SAMPLE_BYTES), []
         for path, row in rows.items():
-            if path not in self.entries and row not in unwanted:
+            if path not in self.entries and row not in skipped_rows:
                 room -= max(0, int(listing.samples[row]))
                 if room < 0:
                     break

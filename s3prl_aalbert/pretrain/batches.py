@@ -42,7 +42,7 @@ class Batch:
 
     wavs: Tensor
     """(B, S) padded waveforms, to be rebuilt."""
-    heard: Tensor
+    noisy_wavs: Tensor
     """(B, S) the same with noise, as the model hears them; ``wavs`` itself without."""
     num_samples: Tensor
     """(B,)."""
@@ -59,14 +59,14 @@ class Batch:
     @property
     def speech(self) -> Speech:
         """What an objective is given."""
-        return Speech(self.wavs, self.num_samples, self.plan, self.heard, self.units, self.warp)
+        return Speech(self.wavs, self.num_samples, self.plan, self.noisy_wavs, self.units, self.warp)
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on another device."""
         wavs = self.wavs.to(device, non_blocking=True)
         return Batch(
             wavs,
-            wavs if self.heard is self.wavs else self.heard.to(device, non_blocking=True),
+            wavs if self.noisy_wavs is self.wavs else self.noisy_wavs.to(device, non_blocking=True),
             self.num_samples.to(device, non_blocking=True),
             self.plan.to(device),
             self.weight,
@@ -79,10 +79,10 @@ class Batch:
         """Return the batch in memory that a GPU can fetch by itself; the data loader asks for it."""
         plan = MaskPlan(*(tensor.pin_memory() for tensor in self.plan))
         wavs = self.wavs.pin_memory()
-        heard = wavs if self.heard is self.wavs else self.heard.pin_memory()
+        noisy_wavs = wavs if self.noisy_wavs is self.wavs else self.noisy_wavs.pin_memory()
         units = None if self.units is None else self.units.pin_memory()
         warp = None if self.warp is None else self.warp.pin_memory()
-        return Batch(wavs, heard, self.num_samples.pin_memory(), plan, self.weight, self.paths, units, warp)
+        return Batch(wavs, noisy_wavs, self.num_samples.pin_memory(), plan, self.weight, self.paths, units, warp)
 
 
 def utterance_seed(seed: int, epoch: int, index: int) -> int:
@@ -104,7 +104,7 @@ class Item(NamedTuple):
 
     wav: np.ndarray
     """(num_samples,) to be rebuilt."""
-    heard: np.ndarray
+    noisy_wav: np.ndarray
     """(num_samples,) with noise, or ``wav`` itself."""
     plan: MaskPlan
     path: str
@@ -165,10 +165,10 @@ class SpeechDataset(Dataset):
         start, wav = self._crop(index, generator)
         plan = sample_mask(self.config.num_tokens(len(wav)), self.config.task, generator)
         units = self._units_of(index, start // self._grid, len(wav))
-        heard, warp = self._heard(wav, generator), 1.0
+        noisy_wav, warp = self._with_noise(wav, generator), 1.0
         if self.vocal_tract_perturbation:
             warp += self.vocal_tract_perturbation * (2 * float(torch.rand(1, generator=generator)) - 1)
-        return Item(wav, heard, plan, self.utterances.path(index), units, warp)
+        return Item(wav, noisy_wav, plan, self.utterances.path(index), units, warp)
 
     def _units_of(self, index: int, first_token: int, num_samples: int) -> np.ndarray | None:
         """Return the units (T, U) of a crop, NO_UNIT at frames past its end; None where the task has none."""
@@ -204,7 +204,7 @@ class SpeechDataset(Dataset):
             return start, self._cache.read(index, start, length)
         return start, wav[start : start + length]
 
-    def _heard(self, wav: np.ndarray, generator: torch.Generator) -> np.ndarray:
+    def _with_noise(self, wav: np.ndarray, generator: torch.Generator) -> np.ndarray:
         """Return an utterance with noise, or as it is."""
         if self.noise is None or float(torch.rand(1, generator=generator)) >= self.noise.proportion:
             return wav
@@ -226,13 +226,15 @@ class SpeechDataset(Dataset):
         """Pad utterances to one batch."""
         num_samples = torch.tensor([len(item.wav) for item in items])
         wavs = _padded([item.wav for item in items])
-        noisy = any(item.heard is not item.wav for item in items)
-        heard = _padded([item.heard for item in items]) if noisy else wavs
+        noisy = any(item.noisy_wav is not item.wav for item in items)
+        noisy_wavs = _padded([item.noisy_wav for item in items]) if noisy else wavs
         plan = collate_plans([item.plan for item in items])
         weight = _selected_frames(plan, num_samples, self.config)
         units = None if self._units is None else _padded_units([item.units for item in items])
         warp = torch.tensor([item.warp for item in items]) if self.vocal_tract_perturbation else None
-        return Batch(wavs, heard, num_samples, plan, float(weight), tuple(item.path for item in items), units, warp)
+        return Batch(
+            wavs, noisy_wavs, num_samples, plan, float(weight), tuple(item.path for item in items), units, warp
+        )
 
 
 def _padded(wavs: Sequence[np.ndarray]) -> Tensor:

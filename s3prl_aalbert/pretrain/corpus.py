@@ -98,16 +98,16 @@ def load_corpus(config: DataConfig, manifest: Path, seed: int, strict: bool = Fa
         cache = CacheBuilder(_given(config) if config.trust_manifest else manifest, config.cache_hours, SAMPLE_RATE)
         if not config.trust_manifest:
             _check(listing, cache, config, manifest if save else None, own)
-        unwanted = _unwanted(listing, config)
-        skipped = [*listing.missing, *((listing.paths[row], reason) for row, reason in sorted(unwanted.items()))]
+        skipped_rows = _reasons_to_skip(listing, config)
+        skipped = [*listing.missing, *((listing.paths[row], reason) for row, reason in sorted(skipped_rows.items()))]
         _report_skipped(skipped, strict, skipped_path(manifest) if save and not config.trust_manifest else None)
-        usable = [row for row in range(len(listing.paths)) if row not in unwanted]
+        usable = [row for row in range(len(listing.paths)) if row not in skipped_rows]
         if not usable:
             why = commonest(reason for _, reason in skipped)
             raise AalbertError(f"{_name(config)}: none of {len(listing.paths)} audio files is usable{why}")
         _draw_dev(listing, usable, config.dev_fraction, seed, manifest if own else None)
         if save and not config.trust_manifest:
-            wrong_length = [(listing.paths[r], why) for r, why in unwanted.items() if r not in listing.faults]
+            wrong_length = [(listing.paths[r], why) for r, why in skipped_rows.items() if r not in listing.faults]
             write_manifest(listing, manifest, wrong_length, own)
         audio = cache.reader(listing)
     return Corpus(_pack(listing, usable, audio), tuple(skipped))
@@ -165,7 +165,7 @@ def _check(
     unknown = (listing.samples == UNKNOWN).tolist()
     pending = {row for row, new in enumerate(unknown) if new and row not in listing.faults}
     if manifest is not None:
-        pending.update(cache.plan(listing, own, _unwanted(listing, config)))
+        pending.update(cache.plan(listing, own, _reasons_to_skip(listing, config)))
     rows = sorted(pending)
     save = _saver(listing, cache, manifest, own)
     paths = [listing.paths[row] for row in rows]
@@ -226,17 +226,17 @@ def _length_problem(samples: int, config: DataConfig) -> str | None:
     return None
 
 
-def _unwanted(listing: Listing, config: DataConfig) -> dict[int, str]:
+def _reasons_to_skip(listing: Listing, config: DataConfig) -> dict[int, str]:
     """Return why rows are left out: what is wrong with a file, its length, or its split."""
-    unwanted = dict(listing.faults)
+    skipped_rows = dict(listing.faults)
     shortest = config.min_seconds * SAMPLE_RATE
     longest = np.inf if config.max_utterance_seconds is None else config.max_utterance_seconds * SAMPLE_RATE
     known = listing.samples != UNKNOWN
     for row in np.flatnonzero(known & ((listing.samples < shortest) | (listing.samples > longest))).tolist():
-        unwanted.setdefault(row, _length_problem(int(listing.samples[row]), config) or "")
+        skipped_rows.setdefault(row, _length_problem(int(listing.samples[row]), config) or "")
     tests = [row for row, split in enumerate(listing.splits) if split == "test"]
-    unwanted.update((row, 'split is "test"') for row in tests if row not in unwanted)
-    return unwanted
+    skipped_rows.update((row, 'split is "test"') for row in tests if row not in skipped_rows)
+    return skipped_rows
 
 
 def _report_skipped(skipped: Sequence[tuple[str, str]], strict: bool, listed_in: Path | None) -> None:

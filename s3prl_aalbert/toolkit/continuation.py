@@ -253,15 +253,15 @@ class _Batches:
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the batches that are left."""
-        left_out = self.past["batches"] if self.past is not None else 0
-        if left_out < len(self):
+        skipped = self.past["batches"] if self.past is not None else 0
+        if skipped < len(self):
             batches = iter(self.loader)
-            for _ in range(left_out):
+            for _ in range(skipped):
                 next(batches)
         if self.past is not None:
             _set_random_states(self.past["now"], self.training.runner.args.init_ckpt)
-        self.training.drawn = left_out
-        while left_out < len(self):
+        self.training.drawn = skipped
+        while skipped < len(self):
             self.training.between_batches()
             try:
                 batch = next(batches)

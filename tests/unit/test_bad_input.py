@@ -48,14 +48,14 @@ def speakers(speech: Path, **more: Any) -> TaskData:
     return load_speaker_data(SpeakerDataConfig(audio=str(speech), **more), 0, speech.parent)
 
 
-def left_out(data: TaskData) -> dict[str, list[str]]:
+def skipped(data: TaskData) -> dict[str, list[str]]:
     found = data.counts["left_out"]
     assert all(entry["count"] == len(entry["names"]) for entry in found.values())
     return {reason: entry["names"] for reason, entry in found.items()}
 
 
 def test_clean_data_leave_nothing_out(speech: Path) -> None:
-    assert left_out(phones(speech)) == left_out(speakers(speech)) == {}
+    assert skipped(phones(speech)) == skipped(speakers(speech)) == {}
     assert not (speech.parent / "left_out.tsv").exists()
 
 
@@ -68,7 +68,7 @@ def test_audio_without_labels(speech: Path, caplog: pytest.LogCaptureFixture) ->
     write(speech / "a" / "silent.wav", "")  # a label file that labels nothing
     with caplog.at_level(logging.WARNING):
         data = phones(speech)
-    assert left_out(data) == {"no_labels": [*(f"a/new{i}" for i in range(7)), "a/silent"]}
+    assert skipped(data) == {"no_labels": [*(f"a/new{i}" for i in range(7)), "a/silent"]}
     assert [record.getMessage() for record in caplog.records] == [
         "phone task: left out 8 utterances without labels: a/new0, a/new1, a/new2, a/new3, a/new4, ..."
     ], "once, with the first few names"
@@ -81,21 +81,21 @@ def test_labels_without_audio(speech: Path) -> None:
     table = speech.parent / "labels.tsv"
     names = [f"{s}/u{i}" for s in "abcd" for i in range(10)]
     table.write_text("".join(f"{n}\t0\t0.2\taa\n{n}\t0.2\t0.5\tb\n" for n in [*names, "a/gone"]))
-    assert left_out(phones(speech, alignments=str(table))) == {"no_audio": ["a/gone"]}
+    assert skipped(phones(speech, alignments=str(table))) == {"no_audio": ["a/gone"]}
 
 
 def test_labels_past_the_end_of_the_audio(speech: Path) -> None:
     write(speech / "a" / "late.wav", "0 4000 aa\n4000 8801 b\n")  # 50.06 ms too long
     write(speech / "a" / "nearly.wav", "0 4000 aa\n4000 8799 b\n")
     data = phones(speech)
-    assert left_out(data) == {"labels_past_end": ["a/late"]}
+    assert skipped(data) == {"labels_past_end": ["a/late"]}
     assert "a/nearly" in {name for names in data.names.values() for name in names}
     assert "labels end at 0.55 s, the audio at 0.50 s" in (speech.parent / "left_out.tsv").read_text()
 
 
 def test_a_damaged_label_file_among_good_ones(speech: Path) -> None:
     write(speech / "a" / "bad.wav", "0 ten aa\n")
-    assert left_out(phones(speech)) == {"labels_unreadable": ["a/bad"]}
+    assert skipped(phones(speech)) == {"labels_unreadable": ["a/bad"]}
     assert "bad.phn: line 1" in (speech.parent / "left_out.tsv").read_text()
 
 
@@ -129,7 +129,7 @@ def test_an_empty_split_names_what_was_left_out(speech: Path) -> None:
 
 def test_an_excluded_name_that_is_nowhere_is_a_warning(speech: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = phones(speech, exclude=["U1.wav", "data/c/u2", "c/u2", "sa1"])
-    assert left_out(data) == {"excluded": ["a/u1", "b/u1", "c/u1", "c/u2", "d/u1"]}
+    assert skipped(data) == {"excluded": ["a/u1", "b/u1", "c/u1", "c/u2", "d/u1"]}
     assert "datarc.exclude has data/c/u2, sa1, which no utterance is called" in caplog.text
 
 
@@ -142,8 +142,8 @@ def test_lists_that_do_not_fit_the_audio(speech: Path) -> None:
         "listed_but_unusable": ["a/gone"],
         "in_no_list": [f"{s}/u{i}" for s in "abcd" for i in (6, 8, 9)],
     }
-    assert left_out(phones(speech, split="lists", **lists)) == expected
-    assert left_out(speakers(speech, **lists)) == expected
+    assert skipped(phones(speech, split="lists", **lists)) == expected
+    assert skipped(speakers(speech, **lists)) == expected
 
 
 @pytest.mark.parametrize("load", [phones, speakers])
@@ -165,7 +165,7 @@ def test_one_bad_row_of_a_label_table(speech: Path) -> None:
     rows = [f"{s}/u{i}\t{t}\t{t + 0.25}\t{p}\n" for s in "abcd" for i in range(10) for t, p in ((0, "aa"), (0.25, "b"))]
     rows[7] = "a/u3\t0.2\t0.5\tb\n"
     table.write_text("".join(rows))
-    assert left_out(phones(speech, alignments=str(table))) == {"labels_unreadable": ["a/u3"]}
+    assert skipped(phones(speech, alignments=str(table))) == {"labels_unreadable": ["a/u3"]}
     assert "line 8: segments overlap at 0.200 s (aa, b)" in (speech.parent / "left_out.tsv").read_text()
 
 
@@ -177,11 +177,11 @@ def test_labels_of_files_with_suffixes_paths_and_other_accents(tmp_path: Path) -
     table = tmp_path / "labels.tsv"
     table.write_text("".join(f"{n}\t0\t0.2\taa\n{n}\t0.2\t0.5\tb\n" for n in names))
     data = phones(speech, alignments=str(table), num_folds=3)
-    assert left_out(data) == {} and sum(map(len, data.names.values())) == 3
+    assert skipped(data) == {} and sum(map(len, data.names.values())) == 3
     table.write_text(table.read_text() + "b_u.flac\t0\t0.5\taa\n")
     write(speech / "d" / "d_u.wav", None)
     table.write_text(table.read_text() + "d_u\t0\t0.5\taa\n")
-    assert left_out(phones(speech, alignments=str(table), num_folds=3)) == {"labels_unreadable": ["b_u"]}
+    assert skipped(phones(speech, alignments=str(table), num_folds=3)) == {"labels_unreadable": ["b_u"]}
     assert '"b_u.flac" is one of two names for b_u' in (tmp_path / "left_out.tsv").read_text()
     table.write_text("A_U\t0\t0.5\taa\n")
     with pytest.raises(
@@ -201,7 +201,7 @@ def test_phn_counts_samples_of_the_audio_or_of_16_khz(tmp_path: Path, rate: int,
         soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, rate), rate)
         path.with_suffix(".phn").write_text(f"0 {unit // 2} aa\n{unit // 2} {unit} iy\n")
     data = phones(tmp_path / "speech")
-    assert left_out(data) == {} and data.classes == ("aa", "iy")
+    assert skipped(data) == {} and data.classes == ("aa", "iy")
     assert data.label_of("a/u").grid.tolist() == [0] * 50 + [1] * 50
     # 34 tokens of 30 ms; the last holds 10 ms of audio, and its centre lies past the end.
     each = data.label_of("a/u").token.tolist()
@@ -226,7 +226,7 @@ def test_silence_and_kinds_that_are_not_read(speech: Path, load: Any, caplog: py
     soundfile.write(speech / "c" / "u0.flac", sound, 16000)
     for name in ("phone.m4a", "._u1.wav", "notes.txt"):
         (speech / "d" / name).write_bytes(b"x")
-    assert left_out(load(speech)) == {"not_read": ["c/u0.flac", "d/phone.m4a"], "silent": ["a/u0"]}
+    assert skipped(load(speech)) == {"not_read": ["c/u0.flac", "d/phone.m4a"], "silent": ["a/u0"]}
     assert "1 utterances: channels cancel each other, the loudest is taken: b/u0" in caplog.text
     for path in speech.rglob("*.wav"):
         if path.name[0] != ".":
@@ -242,7 +242,7 @@ def test_lowercase_textgrids_and_their_hidden_copies(tmp_path: Path) -> None:
         (tmp_path / "speech" / speaker / f"{speaker}.textgrid").write_text(text + '0\n0.2\n"aa"\n0.2\n0.5\n"b"\n')
         (tmp_path / "speech" / speaker / f"._{speaker}.TextGrid").write_bytes(b"\0\5\x16\7")
     data = phones(tmp_path / "speech", alignment_format="textgrid")
-    assert left_out(data) == {} and data.label_of("a").grid.tolist() == [0] * 20 + [1] * 30
+    assert skipped(data) == {} and data.label_of("a").grid.tolist() == [0] * 20 + [1] * 30
 
 
 # ----------------------------------------------------------------------------------------------- speakers
@@ -254,7 +254,7 @@ def test_speakers_with_too_few_utterances(speech: Path) -> None:
     for index in range(3):
         write(speech / "f" / f"u{index}.wav")
     data = speakers(speech)
-    assert left_out(data) == {"too_few_utterances": ["e"]}
+    assert skipped(data) == {"too_few_utterances": ["e"]}
     assert data.classes == ("a", "b", "c", "d", "f"), "three utterances are one for each split"
 
 
@@ -272,11 +272,11 @@ def test_one_speaker_is_no_classification(speech: Path) -> None:
 
 def test_undecodable_and_nameless_audio(speech: Path) -> None:
     (speech / "a" / "u3.wav").write_bytes(b"no audio")
-    assert left_out(speakers(speech)) == {"undecodable": ["a/u3"]}
+    assert skipped(speakers(speech)) == {"undecodable": ["a/u3"]}
     table = speech.parent / "utt2spk"
     table.write_text("".join(f"{s}/u{i} {s}\n" for s in "abc" for i in range(10)) + "c/gone c\n")
     data = speakers(speech, speaker_from="utt2spk", speakers_file=str(table))
-    assert left_out(data) == {
+    assert skipped(data) == {
         "no_audio": ["c/gone"],
         "no_speaker": [f"d/u{i}" for i in range(10)],
         "undecodable": ["a/u3"],
@@ -291,7 +291,7 @@ def test_names_unlike_librispeech_have_no_speaker(speech: Path) -> None:
         path.unlink()
     data = speakers(speech, speaker_from="librispeech")
     assert data.classes == ("174", "84")
-    assert left_out(data) == {"no_speaker": [f"u{i}" for i in range(10)]}
+    assert skipped(data) == {"no_speaker": [f"u{i}" for i in range(10)]}
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_a_speaker_table_of_file_names_or_of_another_corpus(speech: Path) -> Non
     table = speech.parent / "utt2spk"
     table.write_text("".join(f"data/speech/{s}/u{i}.wav {s}\n" for s in "abcd" for i in range(10)))
     data = speakers(speech, speaker_from="utt2spk", speakers_file=str(table))
-    assert left_out(data) == {} and data.classes == tuple("abcd")
+    assert skipped(data) == {} and data.classes == tuple("abcd")
     table.write_text("a/u1 x\ndata/a/u1.wav y\n")
     with pytest.raises(AalbertError, match=r"utt2spk: gives a/u1 to x and, as data/a/u1\.wav, to y"):
         speakers(speech, speaker_from="utt2spk", speakers_file=str(table))
@@ -324,7 +324,7 @@ def test_one_bad_line_of_a_speaker_table_loses_its_utterance_alone(speech: Path)
     lines[3], lines[15] = "a/u3", "b/u5 b\nb/u5.wav c\nb/u5 a"
     table.write_text("\n".join([*lines, "a/u7 b", "a/u7 c"]) + "\n")
     data = speakers(speech, speaker_from="utt2spk", speakers_file=str(table))
-    assert left_out(data) == {"no_speaker": ["a/u3", "a/u7", "b/u5"]}
+    assert skipped(data) == {"no_speaker": ["a/u3", "a/u7", "b/u5"]}
     details = (speech.parent / "left_out.tsv").read_text()
     assert f'{table}: line 4 is "a/u3", expected UTTERANCE SPEAKER' in details
     assert "gives a/u7 to b, an earlier one to a" in details
@@ -398,7 +398,7 @@ def test_timit_in_upper_case(tmp_path: Path) -> None:
             (tmp_path / "upper" / speaker / f"{name}.PHN").write_text(PHN)
     found = phones(tmp_path / "upper", num_folds=4, exclude=["sa1"])
     assert sum(map(len, found.names.values())) == 8
-    assert sorted(left_out(found)["excluded"]) == ["a/SA1", "b/SA1", "c/SA1", "d/SA1"]
+    assert sorted(skipped(found)["excluded"]) == ["a/SA1", "b/SA1", "c/SA1", "d/SA1"]
 
 
 @pytest.mark.parametrize("phone_set", ["as_found", "61", "48", "39"])

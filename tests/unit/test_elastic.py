@@ -143,9 +143,9 @@ def test_a_lent_map_has_seen_no_dropout() -> None:
     encoder = built(config).train()
     hidden = torch.randn(2, 6, 24)
     first, _ = full_architecture(config).layers(config)
-    _, lent = encoder.groups[0](hidden, None, first, None)
-    assert lent is not None
-    torch.testing.assert_close(lent.sum(-1), torch.ones(2, 4, 6))
+    _, attention_map = encoder.groups[0](hidden, None, first, None)
+    assert attention_map is not None
+    torch.testing.assert_close(attention_map.sum(-1), torch.ones(2, 4, 6))
 
 
 def test_reusing_layers_hold_no_query_and_key() -> None:

@@ -135,7 +135,7 @@ def test_one_utterance_at_a_time_and_what_cannot_be_used_is_listed(speech: Path,
     upstream, out = Counting(1, shortest=5000), tmp_path / "out"
     done = write_features(upstream, name_utterances([speech]), out, FeatureOptions(), {})
     assert sorted(upstream.batches) == [[4801], [7000], [16000], [16000]], "the first: a second of silence, as a check"
-    assert done.written == 2 and list(done.left_out) == [str(speech / "a/broken.wav"), str(speech / "a/two.wav")]
+    assert done.written == 2 and list(done.skipped) == [str(speech / "a/broken.wav"), str(speech / "a/two.wav")]
     rows = (out / "left_out.tsv").read_text().splitlines()
     assert rows[2] == f"{speech}/a/two.wav\tKernel size can't be greater than actual input size"
     assert len((out / "feats.scp").read_text().splitlines()) == 2

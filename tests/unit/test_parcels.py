@@ -25,7 +25,7 @@ class Pair(NamedTuple):
     """A batch of which one tensor may stand in two places."""
 
     wavs: Tensor
-    heard: Tensor
+    noisy_wavs: Tensor
 
 
 class Source:
@@ -49,7 +49,7 @@ def keys() -> Iterator[list[tuple[int, int]]]:
 def assert_right(batches: list[Any]) -> None:
     assert [batch.wavs[:, 0].tolist() for batch in batches] == [[1, 2], [11, 12], [21, 22]]
     for batch in batches:
-        assert batch.heard is batch.wavs and batch.wavs.shape == (2, 5000)
+        assert batch.noisy_wavs is batch.wavs and batch.wavs.shape == (2, 5000)
         batch.wavs.add_(1)  # ours to write to
 
 

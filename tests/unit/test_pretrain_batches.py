@@ -306,7 +306,9 @@ def test_single_utterances_can_be_given(dataset: SpeechDataset) -> None:
 
 def test_without_noise_the_model_hears_what_it_rebuilds(dataset: SpeechDataset) -> None:
     batch = dataset.collate([dataset[(0, index)] for index in range(3)])
-    assert batch.heard is batch.wavs and batch.to(torch.device("cpu")).heard.data_ptr() == batch.wavs.data_ptr()
+    assert (
+        batch.noisy_wavs is batch.wavs and batch.to(torch.device("cpu")).noisy_wavs.data_ptr() == batch.wavs.data_ptr()
+    )
 
 
 def test_a_share_of_the_utterances_is_heard_with_noise_and_the_rest_of_them_stays_the_same(
@@ -318,14 +320,14 @@ def test_a_share_of_the_utterances_is_heard_with_noise_and_the_rest_of_them_stay
         for index in range(len(dataset)):
             clean, item = dataset[(epoch, index)], noisy[(epoch, index)]
             np.testing.assert_array_equal(item.wav, clean.wav)
-            assert torch.equal(item.plan.source, clean.plan.source) and len(item.heard) == len(item.wav)
-            changed += item.heard is not item.wav
-            np.testing.assert_array_equal(item.heard, noisy[(epoch, index)].heard)  # drawn from the key alone
+            assert torch.equal(item.plan.source, clean.plan.source) and len(item.noisy_wav) == len(item.wav)
+            changed += item.noisy_wav is not item.wav
+            np.testing.assert_array_equal(item.noisy_wav, noisy[(epoch, index)].noisy_wav)  # drawn from the key alone
     assert abs(changed / 430 - 0.7) < 4 * (0.7 * 0.3 / 430) ** 0.5
     batch = noisy.collate([noisy[(0, index)] for index in range(8)])
-    assert batch.heard.shape == batch.wavs.shape and not torch.equal(batch.heard, batch.wavs)
+    assert batch.noisy_wavs.shape == batch.wavs.shape and not torch.equal(batch.noisy_wavs, batch.wavs)
     padding = ~length_mask(batch.num_samples, batch.wavs.size(1))
-    assert not batch.heard[padding].any()
+    assert not batch.noisy_wavs[padding].any()
 
 
 @pytest.mark.parametrize("snr_db", [(-5.0, -5.0), (0.0, 0.0), (10.0, 10.0), (0.0, 15.0)])
@@ -350,8 +352,8 @@ def test_silence_neither_gets_noise_nor_is_noise() -> None:
     for seed in range(20):
         generator = torch.Generator().manual_seed(seed)
         assert not add_noise(silence, (0.0, 15.0), lambda: wav, generator).any()
-        heard = add_noise(wav, (0.0, 0.0), lambda: silence, torch.Generator().manual_seed(seed))
-        assert heard is wav or abs(np.mean(np.square(heard - wav)) - 1) < 1e-5
+        noisy_wavs = add_noise(wav, (0.0, 0.0), lambda: silence, torch.Generator().manual_seed(seed))
+        assert noisy_wavs is wav or abs(np.mean(np.square(noisy_wavs - wav)) - 1) < 1e-5
 
 
 # -------------------------------------------------------------------------------------------------- resume

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from s3prl_aalbert.downstream.audio_dataset import find_audio as find_for_tasks
-from s3prl_aalbert.downstream.left_out import LeftOut
+from s3prl_aalbert.downstream.skipped import Skipped
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.finding import find_audio as find_for_pretraining
 from s3prl_aalbert.speech.finding import AUDIO_SUFFIXES, FOREIGN_SUFFIXES, find_files, without_audio_suffix
@@ -29,11 +29,11 @@ def touch(path: Path) -> Path:
 def both_ways(folder: Path) -> tuple[set[str], set[str]]:
     """Return the names found and the names left out, the same for pre-training and tasks."""
     listing = find_for_pretraining([str(folder.resolve())])
-    left_out = LeftOut()
-    paths = find_for_tasks([str(folder)], left_out)
+    skipped = Skipped()
+    paths = find_for_tasks([str(folder)], skipped)
     found, missing = {Path(p).name for p in listing.paths}, {Path(p).name for p, _ in listing.missing}
     assert {path.name for path in paths} == found
-    assert {Path(name).name for name in left_out.found.get("not_read", {})} == missing
+    assert {Path(name).name for name in skipped.found.get("not_read", {})} == missing
     return found, missing
 
 

@@ -49,8 +49,8 @@ class Logger:
 
 
 def test_utterances_of_each_speaker_are_divided_8_1_1() -> None:
-    split, left_out = split_within_speakers(SPEAKERS, seed=1)
-    assert not left_out and set(split) == set(SPEAKERS)
+    split, skipped = split_within_speakers(SPEAKERS, seed=1)
+    assert not skipped and set(split) == set(SPEAKERS)
     for speaker in set(SPEAKERS.values()):
         parts = [split[name] for name in SPEAKERS if SPEAKERS[name] == speaker]
         assert [parts.count(p) for p in ("train", "dev", "test")] == [8, 1, 1]
@@ -59,8 +59,8 @@ def test_utterances_of_each_speaker_are_divided_8_1_1() -> None:
 
 
 def test_speakers_with_too_few_utterances_are_named() -> None:
-    split, left_out = split_within_speakers({**SPEAKERS, "x/1": "x", "x/2": "x"}, seed=1)
-    assert left_out == ["x"] and "x/1" not in split
+    split, skipped = split_within_speakers({**SPEAKERS, "x/1": "x", "x/2": "x"}, seed=1)
+    assert skipped == ["x"] and "x/1" not in split
 
 
 def test_folds_are_disjoint_by_speaker_and_cover_everything() -> None:

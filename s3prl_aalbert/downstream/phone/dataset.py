@@ -22,9 +22,9 @@ from s3prl_aalbert.downstream.alignments import (
     majority_labels,
 )
 from s3prl_aalbert.downstream.audio_dataset import AudioStore
-from s3prl_aalbert.downstream.left_out import LeftOut
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.phone.sources import Sources, read_sources
+from s3prl_aalbert.downstream.skipped import Skipped
 from s3prl_aalbert.downstream.splits import (
     SPLITS,
     check_split,
@@ -66,23 +66,23 @@ def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path 
     Raises:
         AalbertError: no audio, no labels, an empty split, a single class: wherever a result would be wrong.
     """
-    left_out = LeftOut()
-    sources = read_sources(config, left_out)
-    names = _without_excluded(sources.alignments, config, left_out)
+    skipped = Skipped()
+    sources = read_sources(config, skipped)
+    names = _without_excluded(sources.alignments, config, skipped)
     folded = {name: fold_alignment(sources.alignments[name], config) for name in names}
-    left_out.add("no_labels", [name for name in names if not folded[name]])
-    split = _split(config, [name for name in names if folded[name]], sources, left_out)
+    skipped.add("no_labels", [name for name in names if not folded[name]])
+    split = _split(config, [name for name in names if folded[name]], sources, skipped)
     store = AudioStore(sources.audio)
-    lengths = store.usable(sorted(split), left_out)
+    lengths = store.usable(sorted(split), skipped)
     too_long = _past_end(sources.alignments, lengths)
-    left_out.add("labels_past_end", too_long)
+    skipped.add("labels_past_end", too_long)
     usable = {name: part for name, part in split.items() if name in lengths and name not in too_long}
-    left_out.log("phone")
+    skipped.log("phone")
     _warn_of_early_ends(sources.alignments, {name: lengths[name] for name in usable})
     if expdir:
-        left_out.save(expdir)
+        skipped.save(expdir)
     used = keep_fraction(usable, config.train_fraction, seed)
-    check_split(used, "the phone task", left_out.summary())
+    check_split(used, "the phone task", skipped.summary())
     _say_shared_speakers(used, sources.speakers)
     classes = tuple(sorted({segment.phone for name in usable for segment in folded[name]}))
     check_classes(len(classes), config.expected_classes, "phones", config.audio)
@@ -98,18 +98,18 @@ def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path 
         "classes": len(classes),
         "speakers": len({sources.speakers[name] for name in used}),
         "hours": sum(lengths[name] for name in used) / SAMPLE_RATE / 3600,
-        "left_out": left_out.facts(),
+        "left_out": skipped.facts(),
     }
     return TaskData(classes, by_split, store, labels.__getitem__, lengths, counts, sources.speakers)
 
 
-def _without_excluded(names: Iterable[str], config: PhoneDataConfig, left_out: LeftOut) -> list[str]:
+def _without_excluded(names: Iterable[str], config: PhoneDataConfig, skipped: Skipped) -> list[str]:
     kept, excluded = exclude(names, config.exclude)
-    left_out.add("excluded", excluded)
+    skipped.add("excluded", excluded)
     return sorted(kept)
 
 
-def _split(config: PhoneDataConfig, names: list[str], sources: Sources, left_out: LeftOut) -> dict[str, str]:
+def _split(config: PhoneDataConfig, names: list[str], sources: Sources, skipped: Skipped) -> dict[str, str]:
     if config.split == "speaker":
         speakers = {name: sources.speakers[name] for name in names}
         return split_by_speaker(speakers, config.split_seed, config.fold, config.num_folds)
@@ -119,8 +119,8 @@ def _split(config: PhoneDataConfig, names: list[str], sources: Sources, left_out
         return split_by_folder(names, test, config.dev_fraction, config.split_seed)
     lists = (config.train_list or "", config.test_list or "", config.dev_list)
     split, missing = split_by_lists(names, *lists, config.dev_fraction, config.split_seed)
-    left_out.add("listed_but_unusable", missing)
-    left_out.add("in_no_list", set(names) - set(split))
+    skipped.add("listed_but_unusable", missing)
+    skipped.add("in_no_list", set(names) - set(split))
     return split
 
 

@@ -20,8 +20,8 @@ from s3prl_aalbert.downstream.alignments import (
     read_tsv,
 )
 from s3prl_aalbert.downstream.audio_dataset import by_name, find_audio, folder_and_stem, match_audio, stem
-from s3prl_aalbert.downstream.left_out import LeftOut
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
+from s3prl_aalbert.downstream.skipped import Skipped
 from s3prl_aalbert.downstream.task import as_paths
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.speech.finding import files_below, suffix_of
@@ -41,7 +41,7 @@ class Sources:
     speakers: Mapping[str, str]
 
 
-def read_sources(config: PhoneDataConfig, left_out: LeftOut) -> Sources:
+def read_sources(config: PhoneDataConfig, skipped: Skipped) -> Sources:
     """Return what has audio and labels, and add the rest to ``left_out``.
 
     Names are file stems; FOLDER/STEM where stems recur (TIMIT's sa1) or the label file writes them so.
@@ -49,19 +49,19 @@ def read_sources(config: PhoneDataConfig, left_out: LeftOut) -> Sources:
     Raises:
         AalbertError: no audio, no labels, or none that belong together.
     """
-    paths = find_audio(as_paths(config.audio) + as_paths(config.test_audio or ()), left_out)
+    paths = find_audio(as_paths(config.audio) + as_paths(config.test_audio or ()), skipped)
     kind = format_of(config)
     if kind in ("phn", "textgrid"):
-        audio, alignments = _labels_by_file(config, kind, paths, left_out)
+        audio, alignments = _labels_by_file(config, kind, paths, skipped)
     else:
         read = read_tsv if kind == "tsv" else read_converted
-        audio, alignments = _labels_by_table(read(Path(config.alignments or "").expanduser()), paths, left_out)
-    unreadable = left_out.found.get("labels_unreadable", {})
-    left_out.add("no_labels", set(audio) - set(alignments) - set(unreadable))
+        audio, alignments = _labels_by_table(read(Path(config.alignments or "").expanduser()), paths, skipped)
+    unreadable = skipped.found.get("labels_unreadable", {})
+    skipped.add("no_labels", set(audio) - set(alignments) - set(unreadable))
     names = sorted(set(audio) & set(alignments))
     if not names:
         first = f"; {next(iter(unreadable.values()))}" if unreadable else ""
-        hint = "".join(f"; {hint}" for hint in sorted(set(left_out.found.get("no_audio", {}).values()))[:1])
+        hint = "".join(f"; {hint}" for hint in sorted(set(skipped.found.get("no_audio", {}).values()))[:1])
         labels = (
             f"labels are sought in {config.alignments}" if config.alignments else "labels are sought in .phn beside it"
         )
@@ -83,27 +83,27 @@ def format_of(config: PhoneDataConfig) -> str:
 
 
 def _labels_by_file(
-    config: PhoneDataConfig, kind: str, paths: list[Path], left_out: LeftOut
+    config: PhoneDataConfig, kind: str, paths: list[Path], skipped: Skipped
 ) -> tuple[dict[str, Path], dict[str, Alignment]]:
     """Read one label file an utterance: ``.phn`` beside the audio, or TextGrids below ``datarc.alignments``."""
     if kind == "phn":
         audio = by_name(paths, folder_and_stem)
-        return audio, _phns_beside(audio, left_out)
+        return audio, _phns_beside(audio, skipped)
     name_of = stem if max(Counter(path.stem for path in paths).values()) == 1 else folder_and_stem
     audio = by_name(paths, name_of)
     grids = by_name(_textgrids(config), name_of)
     matcher = NameMatcher(audio)
     names, missing = matcher.find_all(sorted(grids))
-    left_out.add("no_audio", dict.fromkeys(missing, matcher.hint(missing)))
+    skipped.add("no_audio", dict.fromkeys(missing, matcher.hint(missing)))
     files = {utterance: grids[name] for name, utterance in names.items()}
-    return audio, _read_each(files, partial(read_textgrid, tier=config.tier), left_out)
+    return audio, _read_each(files, partial(read_textgrid, tier=config.tier), skipped)
 
 
 def _labels_by_table(
-    table: LabelTable, paths: list[Path], left_out: LeftOut
+    table: LabelTable, paths: list[Path], skipped: Skipped
 ) -> tuple[dict[str, Path], dict[str, Alignment]]:
     matched = match_audio(paths, [*table.alignments, *table.faults])
-    left_out.add("no_audio", matched.missing)
+    skipped.add("no_audio", matched.missing)
     faults = {matched.utterances.get(name, name): why for name, why in table.faults.items()}
     alignments: dict[str, Alignment] = {}
     for name, labels in table.alignments.items():
@@ -112,11 +112,11 @@ def _labels_by_table(
             faults[utterance] = f'"{name}" is one of two names for {utterance}'
         elif utterance is not None:
             alignments[utterance] = labels
-    left_out.add("labels_unreadable", faults)
+    skipped.add("labels_unreadable", faults)
     return matched.audio, {name: labels for name, labels in alignments.items() if name not in faults}
 
 
-def _phns_beside(audio: Mapping[str, Path], left_out: LeftOut) -> dict[str, Alignment]:
+def _phns_beside(audio: Mapping[str, Path], skipped: Skipped) -> dict[str, Alignment]:
     """Read the ``.phn`` beside each file: offsets in samples of the audio or, where they fit better, of 16 kHz.
 
     TIMIT's are of 16 kHz also beside audio that was resampled. All files of one rate are read the same way.
@@ -126,12 +126,12 @@ def _phns_beside(audio: Mapping[str, Path], left_out: LeftOut) -> dict[str, Alig
     alignments: dict[str, Alignment] = {}
     for rate in sorted({rate for rate, _ in headers.values()}):
         files = {name: label for name, label in labels.items() if headers[name][0] == rate}
-        found = _read_each(files, partial(read_phn, rate=rate), left_out)
+        found = _read_each(files, partial(read_phn, rate=rate), skipped)
         # Seconds between the ends of labels and audio, if the offsets count samples of either rate.
         pairs = [(found[name][-1].end * rate, headers[name][1] / rate) for name in found if found[name]]
         own, usual = (sum(abs(end / unit - seconds) for end, seconds in pairs) for unit in (rate, SAMPLE_RATE))
         if usual < own:
-            found = _read_each(files, read_phn, left_out)
+            found = _read_each(files, read_phn, skipped)
         if rate != SAMPLE_RATE and found:
             unit = SAMPLE_RATE if usual < own else rate
             logger.info(".phn beside audio of %d Hz: times count samples of %d Hz (%d files)", rate, unit, len(found))
@@ -148,12 +148,12 @@ def _textgrids(config: PhoneDataConfig) -> Iterable[Path]:
     return found
 
 
-def _read_each(files: Mapping[str, Path], read: Callable[[Path], Alignment], left_out: LeftOut) -> dict[str, Alignment]:
+def _read_each(files: Mapping[str, Path], read: Callable[[Path], Alignment], skipped: Skipped) -> dict[str, Alignment]:
     alignments, bad = {}, {}
     for name, path in files.items():
         try:
             alignments[name] = read(path)
         except AalbertError as error:
             bad[name] = str(error)
-    left_out.add("labels_unreadable", bad)
+    skipped.add("labels_unreadable", bad)
     return alignments

@@ -19,8 +19,8 @@ from s3prl_aalbert.downstream.audio_dataset import (
     match_audio,
     stem,
 )
-from s3prl_aalbert.downstream.left_out import LeftOut
 from s3prl_aalbert.downstream.pretraining_overlap import overlap_problems
+from s3prl_aalbert.downstream.skipped import Skipped
 from s3prl_aalbert.downstream.splits import (
     SPLITS,
     check_split,
@@ -101,22 +101,22 @@ def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path | None)
     Raises:
         AalbertError: no audio, fewer than two speakers, an empty split: wherever a result would be wrong.
     """
-    left_out = LeftOut()
-    audio, speakers = _read_sources(config, left_out)
+    skipped = Skipped()
+    audio, speakers = _read_sources(config, skipped)
     candidates = _limit(speakers, config.max_speakers)
     store = AudioStore(audio)
-    lengths = store.usable(sorted(candidates), left_out)
+    lengths = store.usable(sorted(candidates), skipped)
     good = {name: speaker for name, speaker in candidates.items() if name in lengths}
-    split = _split(config, good, left_out)
+    split = _split(config, good, skipped)
     classes = tuple(sorted({good[name] for name, part in split.items() if part == "train"}))
-    left_out.add("not_in_training", {good[name] for name in split} - set(classes))
+    skipped.add("not_in_training", {good[name] for name in split} - set(classes))
     split = {name: part for name, part in split.items() if good[name] in classes}
-    left_out.log("speaker")
+    skipped.log("speaker")
     if expdir:
-        left_out.save(expdir)
+        skipped.save(expdir)
     # The classes are those of all training utterances, so that every share of them answers the same question.
     split = keep_fraction(split, config.train_fraction, seed)
-    check_split(split, "the speaker task", left_out.summary())
+    check_split(split, "the speaker task", skipped.summary())
     check_classes(len(classes), config.expected_classes, "speakers", config.audio)
     if len(classes) < 2:
         hint = speakers_in_names(audio.values()) if config.speaker_from == "folder" else ""
@@ -130,14 +130,14 @@ def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path | None)
         **{part: len(members) for part, members in by_split.items()},
         "classes": len(classes),
         "hours": sum(lengths[name] for name in split) / SAMPLE_RATE / 3600,
-        "left_out": left_out.facts(),
+        "left_out": skipped.facts(),
     }
     return TaskData(classes, by_split, store, lambda name: ids[good[name]], lengths, counts, good)
 
 
-def _read_sources(config: SpeakerDataConfig, left_out: LeftOut) -> tuple[dict[str, Path], dict[str, str]]:
+def _read_sources(config: SpeakerDataConfig, skipped: Skipped) -> tuple[dict[str, Path], dict[str, str]]:
     """Return audio and speaker by utterance name; the speakers are those of utterances with audio."""
-    paths = find_audio(as_paths(config.audio), left_out)
+    paths = find_audio(as_paths(config.audio), skipped)
     if config.speaker_from == "folder":
         audio = by_name(paths, folder_and_stem)
         speakers = {name: folder_of(path) for name, path in audio.items()}
@@ -150,11 +150,11 @@ def _read_sources(config: SpeakerDataConfig, left_out: LeftOut) -> tuple[dict[st
         listed = _read_speakers(table, config.speaker_from == "tsv", faults)
         matched = match_audio(paths, [*listed, *faults])
         audio, speakers = matched.audio, _speakers_of(matched, listed, table, faults)
-        left_out.add("no_audio", matched.missing)
-        left_out.add("no_speaker", {matched.utterances.get(name, name): why for name, why in faults.items()})
-    left_out.add("no_speaker", set(audio) - set(speakers) - set(left_out.found.get("no_speaker", {})))
+        skipped.add("no_audio", matched.missing)
+        skipped.add("no_speaker", {matched.utterances.get(name, name): why for name, why in faults.items()})
+    skipped.add("no_speaker", set(audio) - set(speakers) - set(skipped.found.get("no_speaker", {})))
     kept, excluded = exclude([name for name in speakers if name in audio], config.exclude)
-    left_out.add("excluded", excluded)
+    skipped.add("excluded", excluded)
     return audio, {name: speakers[name] for name in kept}
 
 
@@ -217,13 +217,13 @@ def _limit(speakers: dict[str, str], most: int | None) -> dict[str, str]:
     return {name: speaker for name, speaker in speakers.items() if speaker in kept}
 
 
-def _split(config: SpeakerDataConfig, speakers: Mapping[str, str], left_out: LeftOut) -> dict[str, str]:
+def _split(config: SpeakerDataConfig, speakers: Mapping[str, str], skipped: Skipped) -> dict[str, str]:
     if not config.train_list:
         split, too_few = split_within_speakers(speakers, config.split_seed)
-        left_out.add("too_few_utterances", too_few)
+        skipped.add("too_few_utterances", too_few)
         return split
     lists = (config.train_list, config.test_list or "", None)
     split, missing = split_by_lists(speakers, *lists, config.dev_fraction, config.split_seed)
-    left_out.add("listed_but_unusable", missing)
-    left_out.add("in_no_list", set(speakers) - set(split))
+    skipped.add("listed_but_unusable", missing)
+    skipped.add("in_no_list", set(speakers) - set(split))
     return split

@@ -13,7 +13,7 @@ from s3prl_aalbert.speech.names import first_names
 
 logger = logging.getLogger(__name__)
 
-LEFT_OUT_FILE = "left_out.tsv"
+SKIPPED_FILE = "left_out.tsv"
 REASONS = {
     "no_labels": "utterances without labels",
     "no_audio": "utterances with labels but no audio",
@@ -36,7 +36,7 @@ UNMATCHED = frozenset({"no_audio", "listed_but_unusable"})
 MAX_RECORDED = 100
 
 
-class LeftOut:
+class Skipped:
     """Names by reason, in the order in which they were found."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class LeftOut:
         rows = [(name, reason, detail) for reason, d in self.found.items() for name, detail in sorted(d.items())]
         if rows:
             lines = ["\t".join(map(printable, row)) for row in (("name", "reason", "detail"), *rows)]
-            write_text(folder / LEFT_OUT_FILE, "\n".join(lines) + "\n")
+            write_text(folder / SKIPPED_FILE, "\n".join(lines) + "\n")
 
     def summary(self) -> str:
         """Return all counts in words, e.g. for an error that nothing is left."""
