@@ -41,6 +41,7 @@ RELEASE_VERSION = 3
 ``format`` to ``program``: transformers reads no file whose ``format`` is other than ``pt``."""
 CHECKSUM = "sha256"
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.yaml", "README.md"
+TRANSFORMERS_FILE = "config.json"
 STATES_PATTERN = "states-*.ckpt"
 LARGEST_FILE = 64 * 1024**3
 """Bytes of a checkpoint."""
@@ -379,7 +380,7 @@ def _load_release(path: Path) -> Checkpoint:
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: is damaged or no safetensors file ({error})") from error
     if metadata.get("program", metadata.get("format")) != FORMAT:
-        raise CheckpointError(f"{path}: is a safetensors file of another program (no {FORMAT} metadata)")
+        metadata = _saved_by_transformers(path)
     try:
         version, values = int(metadata["format_version"]), json.loads(metadata["config"])
         info = json.loads(metadata.get("info", "{}"))
@@ -397,6 +398,23 @@ def _load_release(path: Path) -> Checkpoint:
     if beside.is_file() and from_dict(ModelConfig, read_yaml(beside), str(beside)) != config:
         raise CheckpointError(f"{beside}: differs from the configuration inside {path.name}; restore or remove it")
     return Checkpoint(path, config, state, info)
+
+
+def _saved_by_transformers(path: Path) -> dict[str, str]:
+    """Return the metadata that a release would have, by the config.json of a model that transformers has saved.
+
+    Raises:
+        CheckpointError: there is none, or it is another model's.
+    """
+    beside = path.parent / TRANSFORMERS_FILE
+    try:
+        content = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{beside}: is damaged ({error})") from error
+    if not isinstance(content, dict) or content.get("model_type") != "aalbert":
+        raise CheckpointError(f"{path}: is a safetensors file of another program (no {FORMAT} metadata)")
+    sections = {key: content[key] for key in ("transformer", "audio", "task") if key in content}
+    return {"format_version": "1", "config": json.dumps(sections)}  # 1 had no checksum
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

@@ -528,3 +528,22 @@ def test_a_full_disk_is_called_one(number: int, told: str, tmp_path: Path) -> No
 
     with pytest.raises(CheckpointError, match=f"the previous version is kept \\({told[:15]}"):
         write_atomically(tmp_path / "x", write)
+
+
+def test_a_model_that_transformers_has_saved(tmp_path: Path, weights, tiny_config) -> None:
+    """It keeps the configuration beside the weights, among keys of its own."""
+    plain = {name: tensor for name, tensor in weights.items() if name.startswith("model.")}
+    safetensors.torch.save_file(plain, tmp_path / "model.safetensors", {"format": "pt"})
+    content = {"model_type": "aalbert", "transformers_version": "5.0", **to_dict(tiny_config)}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    loaded = load_checkpoint(tmp_path)
+    assert loaded.config == tiny_config and loaded.state.keys() == plain.keys() and loaded.info == {}
+    for text, message in {
+        json.dumps({**content, "model_type": "bert"}): "of another program",
+        "[]": "of another program",
+        "{": "config.json: is damaged",
+        json.dumps({**content, "audio": {"num_mel_binz": 3}}): "num_mel_binz",
+    }.items():
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(AalbertError, match=message):
+            load_checkpoint(tmp_path)

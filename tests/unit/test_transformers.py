@@ -127,6 +127,16 @@ def test_the_packaged_model_on_real_speech(shared_data: Path, tmp_path: Path) ->
     assert len(wavs) == 3 and max(found["batch"], found["noisy"]) < 1e-6 and found["alone"] < 1e-4
 
 
+def test_what_transformers_saves_is_a_checkpoint_here(tiny_release: Path, tmp_path: Path) -> None:
+    wavs = [torch.sin(torch.arange(5000) / 20)]
+    loaded_by_transformers(str(tiny_release), wavs, tmp_path)
+    with torch.no_grad():
+        states = (
+            UpstreamExpert(str(path)).eval()(wavs)["last_hidden_state"] for path in (tiny_release, tmp_path / "saved")
+        )
+        assert torch.equal(*states)
+
+
 def test_a_configuration_of_defaults_and_a_wrong_one() -> None:
     from s3prl_aalbert.errors import AalbertError
     from s3prl_aalbert.upstream.transformers_model import AalbertConfig
