@@ -27,6 +27,8 @@ except ImportError:  # Windows knows no such limits
 logger = logging.getLogger(__name__)
 
 SHARED_MEMORY = Path("/dev/shm")
+MOST_WORKERS = 512
+"""Loader processes that a configuration may ask for."""
 FILES, FILES_A_WORKER = 64, 32
 """Open files of a training process, and more of them for each loader process: its pipes and the tensors under way."""
 

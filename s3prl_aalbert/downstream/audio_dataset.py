@@ -16,11 +16,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from s3prl_aalbert.config import LARGEST_SIZE, shown
 from s3prl_aalbert.downstream.skipped import Skipped
 from s3prl_aalbert.errors import AalbertError, did_you_mean
-from s3prl_aalbert.pretrain.audio_cache import SCALE, quantise
-from s3prl_aalbert.pretrain.config import MOST_WORKERS
+from s3prl_aalbert.parcels import MOST_WORKERS
 from s3prl_aalbert.speech.finding import existing_folders, find_files
 from s3prl_aalbert.speech.names import NameMatcher, first_names, plain
 from s3prl_aalbert.speech.reading import SILENT_REASON, AudioError, is_silent, read_audio
+from s3prl_aalbert.speech.sixteen_bit import as_float, quantise
 from s3prl_aalbert.speech.speakers import folder_of
 
 logger = logging.getLogger(__name__)
@@ -164,7 +164,7 @@ class AudioStore:
         """
         kept = self._samples.get(name)
         if kept is not None:
-            return kept.astype(np.float32) / SCALE  # exact for recordings of 16 bits
+            return as_float(kept)
         wav = read_audio(self.paths[name], notes=self.notes.setdefault(name, []))
         if self._total + len(wav) <= MAX_CACHED_SAMPLES:
             self._samples[name] = quantise(wav)

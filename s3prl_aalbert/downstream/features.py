@@ -22,7 +22,7 @@ from s3prl_aalbert.checkpoint import content_digest, write_atomically, write_tex
 from s3prl_aalbert.downstream.audio_dataset import find_audio
 from s3prl_aalbert.downstream.states import hidden_states, samples_per_token
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.pretrain.loading import prefetch
+from s3prl_aalbert.prefetch import prefetch
 from s3prl_aalbert.printable import printable
 from s3prl_aalbert.speech.names import commonest
 

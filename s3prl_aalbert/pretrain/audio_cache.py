@@ -26,11 +26,11 @@ from s3prl_aalbert.audio_io import AudioError
 from s3prl_aalbert.checkpoint import write_atomically
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.manifest import UNKNOWN, Listing
+from s3prl_aalbert.speech.sixteen_bit import as_float
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-SCALE = 32768
 SAMPLE_BYTES = 2
 ABSENT = -1
 MIN_FREE_BYTES = 2 << 30
@@ -47,11 +47,6 @@ class Entry(NamedTuple):
     samples: int
     size: int
     mtime: int
-
-
-def quantise(wav: np.ndarray) -> np.ndarray:
-    """Return float samples (S,) in [-1, 1] as int16 (S,); exact for what was decoded from 16 bits."""
-    return np.round(wav * SCALE).clip(-SCALE, SCALE - 1).astype(np.int16)
 
 
 class CachedAudio:
@@ -95,9 +90,7 @@ class CachedAudio:
         data = os.pread(self._file.fileno(), count * SAMPLE_BYTES, where)
         if len(data) != count * SAMPLE_BYTES:
             raise AudioError(f"{self.path}: ends too early; remove the file, the next start builds it anew")
-        wav = np.frombuffer(data, np.int16).astype(np.float32)
-        wav *= 1 / SCALE  # a power of two: exact
-        return wav
+        return as_float(np.frombuffer(data, np.int16))
 
 
 class CacheBuilder:

@@ -11,11 +11,8 @@ import yaml
 from s3prl_aalbert.config import INVALID_YAML, LARGEST_SIZE, ConfigError, shown
 from s3prl_aalbert.distill.config import DistillConfig
 from s3prl_aalbert.overrides import assignments
+from s3prl_aalbert.parcels import MOST_WORKERS
 from s3prl_aalbert.supernet.space import SearchSpace
-
-MOST_WORKERS = 512
-"""Processes; each costs hundreds of megabytes."""
-
 
 MFCC = "mfcc"
 

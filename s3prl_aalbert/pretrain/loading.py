@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import queue
 import signal
-import threading
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any, Protocol, TypeVar
 
@@ -14,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from s3prl_aalbert.audio_io import AudioError
 from s3prl_aalbert.errors import AalbertError, lost_worker
 from s3prl_aalbert.parcels import send, workers_within_limits
+from s3prl_aalbert.prefetch import prefetch
 from s3prl_aalbert.pretrain.signals import OF_BATCH_SYSTEMS
 
 T = TypeVar("T")
@@ -98,47 +97,3 @@ def _outlive_signals(_: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     # A second SIGTERM ends the worker: that is the training process insisting.
     signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
-
-
-class _End:
-    """Says that a thread has nothing more, and why."""
-
-    def __init__(self, error: BaseException | None):
-        self.error = error
-
-
-def prefetch(items: Iterator[T], ready: int) -> Generator[T]:
-    """Yield ``items``, produced by a thread that stays ``ready`` items ahead; it ends with this generator."""
-    waiting: queue.Queue[T | _End] = queue.Queue(ready)
-    stop = threading.Event()
-
-    def put(item: T | _End) -> None:
-        while not stop.is_set():
-            try:
-                waiting.put(item, timeout=0.1)
-                return
-            except queue.Full:
-                pass
-
-    def produce() -> None:
-        try:
-            for item in items:
-                put(item)
-                if stop.is_set():
-                    return
-        except BaseException as error:  # handed over, raised where the items are used
-            put(_End(error))
-        else:
-            put(_End(None))
-
-    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
-    thread.start()
-    try:
-        while not isinstance(item := waiting.get(), _End):
-            yield item
-        if item.error is not None:
-            raise item.error
-    finally:
-        stop.set()
-        if threading.current_thread() is not thread:  # garbage collection may finish this generator anywhere
-            thread.join()

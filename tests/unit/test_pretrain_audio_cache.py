@@ -13,9 +13,10 @@ import soundfile
 
 from s3prl_aalbert.audio_io import AudioError, read_audio
 from s3prl_aalbert.pretrain import audio_cache, decoding
-from s3prl_aalbert.pretrain.audio_cache import MIN_FREE_BYTES, quantise
+from s3prl_aalbert.pretrain.audio_cache import MIN_FREE_BYTES
 from s3prl_aalbert.pretrain.config import DataConfig
 from s3prl_aalbert.pretrain.corpus import Corpus, load_corpus
+from s3prl_aalbert.speech.sixteen_bit import quantise
 
 SECONDS = 0.5
 HOURS_OF_ONE = SECONDS / 3600

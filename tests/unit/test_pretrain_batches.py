@@ -20,6 +20,7 @@ from s3prl_aalbert.audio_io import AudioError
 from s3prl_aalbert.config import AudioConfig, ModelConfig, TaskConfig, TransformerConfig
 from s3prl_aalbert.masking import length_mask
 from s3prl_aalbert.objective import MaskedPrediction
+from s3prl_aalbert.prefetch import prefetch
 from s3prl_aalbert.pretrain.batches import (
     Batch,
     Cut,
@@ -32,7 +33,6 @@ from s3prl_aalbert.pretrain.batches import (
 )
 from s3prl_aalbert.pretrain.config import DataConfig
 from s3prl_aalbert.pretrain.corpus import Utterance, load_corpus
-from s3prl_aalbert.pretrain.loading import prefetch
 from s3prl_aalbert.pretrain.noise import add_noise
 
 SEED = 5

@@ -1,0 +1,54 @@
+"""Getting the next items ready in a thread while the present one is used."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Generator, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class _End:
+    """Says that a thread has nothing more, and why."""
+
+    def __init__(self, error: BaseException | None):
+        self.error = error
+
+
+def prefetch(items: Iterator[T], ready: int) -> Generator[T]:
+    """Yield ``items``, produced by a thread that stays ``ready`` items ahead; it ends with this generator."""
+    waiting: queue.Queue[T | _End] = queue.Queue(ready)
+    stop = threading.Event()
+
+    def put(item: T | _End) -> None:
+        while not stop.is_set():
+            try:
+                waiting.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                pass
+
+    def produce() -> None:
+        try:
+            for item in items:
+                put(item)
+                if stop.is_set():
+                    return
+        except BaseException as error:  # handed over, raised where the items are used
+            put(_End(error))
+        else:
+            put(_End(None))
+
+    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while not isinstance(item := waiting.get(), _End):
+            yield item
+        if item.error is not None:
+            raise item.error
+    finally:
+        stop.set()
+        if threading.current_thread() is not thread:  # garbage collection may finish this generator anywhere
+            thread.join()
