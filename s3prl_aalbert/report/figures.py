@@ -227,7 +227,7 @@ def draw_probing(rows: Sequence[ProbeRow], styles: Styles, layout: Layout) -> Fi
     """Draw test accuracy by layer: a row of panels for each task, a column for each classifier."""
     tasks, classifiers = unique(row.task for row in rows), unique(row.classifier for row in rows)
     count, columns = len(tasks) * len(classifiers), len(classifiers)
-    figure, grid = panels(count, layout, columns, height=2.7, sharex=layout.columns > 1, sharey="row")
+    figure, grid = panels(count, layout, columns, height=2.4, sharex=layout.columns > 1, sharey="row")
     places = [(task, classifier) for task in tasks for classifier in classifiers]
     for axes, (task, classifier) in zip(grid, places, strict=True):
         members = [row for row in rows if (row.task, row.classifier) == (task, classifier)]

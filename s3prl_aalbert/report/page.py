@@ -206,7 +206,8 @@ def _is_number(text: str) -> bool:
     return set(text) <= NUMERIC_MARKS
 
 
-METRIC_TITLES = {"per": "phone error %", "acc_token": "accuracy at own rate %"}
+METRIC_TITLES = {"per": "phone error %"}
+"""Metrics that the tables show beside accuracy; results.csv has all of them."""
 
 
 def _how_to_read(page: Page) -> str:
@@ -261,12 +262,12 @@ def _results(page: Page) -> str:
 
 def _task_table(rows: Sequence[ResultRow]) -> Table:
     """Return one task's rows with a column for each metric it has."""
-    metrics = unique(name for row in rows for name in row.others)
-    names = [METRIC_TITLES.get(name, f"{name} %") for name in metrics]
+    metrics = unique(name for row in rows for name in row.others if name in METRIC_TITLES)
+    names = [METRIC_TITLES[name] for name in metrics]
     baselines = unique(other.model.label + ", " + other.setting for row in rows if (other := features_of(row, rows)))
     columns = [
         *("model", "setting", "test accuracy %", "minus features", "minus untrained", "dev accuracy %", *names),
-        *("parameters", "labels %", "repeats", OVERLAP),
+        *("labels %", "repeats", OVERLAP),
     ]
     cells = [
         (
@@ -276,7 +277,6 @@ def _task_table(rows: Sequence[ResultRow]) -> Table:
             *compare(row, rows),
             row.dev.percent(),
             *(row.others[name].percent() if name in row.others else "" for name in metrics),
-            _parameters(row.model),
             "" if row.fraction == 1 else f"{100 * row.fraction:g}",
             row.test.repeats(),
             describe_overlap(row.runs),

@@ -17,9 +17,11 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from s3prl_aalbert.printable import LONGEST_IN_FIGURE, figure_text, printable
 from s3prl_aalbert.report.summary import Scores
 
-PANEL_HEIGHT = 3.4
+PANEL_HEIGHT = 3.0
 LETTER = 0.075
 """Inches that a letter of the figures takes, on average."""
+LEGEND_LINE = 0.18
+"""Inches of a line of the legend."""
 AXIS_LABELS = 0.6
 """Inches that a panel's vertical axis takes."""
 
@@ -132,15 +134,16 @@ def wrapped(text: str, inches: float) -> str:
 
 
 def add_legend(figure: Figure, handles: Sequence[Any]) -> None:
-    """Put the legend below the panels, where it hides nothing, in as many columns as its longest entry allows."""
+    """Put the legend below the panels in as many columns as its longest entry allows; the figure grows by it."""
     if not handles:
         return
     width = figure.get_figwidth()
     for handle in handles:
         handle.set_label(wrapped(str(handle.get_label()), width - 0.7))
-    longest = max(len(line) for handle in handles for line in str(handle.get_label()).split("\n"))
-    per_row = int(width / (LETTER * longest + 0.6))
-    figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(len(handles), per_row)))
+    lines = [line for handle in handles for line in str(handle.get_label()).split("\n")]
+    columns = max(1, min(len(handles), int(width / (LETTER * max(map(len, lines)) + 0.6))))
+    figure.set_figheight(figure.get_figheight() + LEGEND_LINE * math.ceil(len(lines) / columns))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
 def step_axis(axes: Axes) -> None:
