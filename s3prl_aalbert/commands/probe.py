@@ -50,72 +50,47 @@ def main(args: argparse.Namespace) -> int:
 
 def run_probes(args: argparse.Namespace) -> Path:
     """Probe and return the experiment folder, which holds probes.csv."""
+    from s3prl_aalbert.toolkit.experiments import find_past_experiment, place_of
+    from s3prl_aalbert.toolkit.launch import run
+
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not (args.expname or args.expdir):
         raise AalbertError("name the experiment with -n NAME (saved at result/downstream/NAME) or -p DIR")
-    expdir = Path(args.expdir) if args.expdir else Path("result/downstream") / args.expname
-
-    from s3prl_aalbert import toolkit
-
-    toolkit.activate()
-    from s3prl_aalbert.toolkit.all_layers import measure_layers, register_all_layers
-    from s3prl_aalbert.toolkit.checks import check_upstream
-    from s3prl_aalbert.toolkit.experiments import find_past_experiment
-    from s3prl_aalbert.toolkit.launch import run
-
+    expdir = place_of(vars(args))
     past = find_past_experiment({"expdir": str(expdir), "auto_resume": args.auto_resume})
-    if past is None and not args.upstream:
-        raise AalbertError("-u is missing: expected the upstream to probe, e.g. -u aalbert_local")
-    tasks, name = _tasks(args.task, past), None
-    overrides = [args.override] if args.override else []
-    if args.upstream:
-        check_upstream(args.upstream, args.upstream_ckpt, args.upstream_model_config)
-        name = register_all_layers(args.upstream)
-    if past is None:
-        widths = measure_layers(str(name), args.upstream_ckpt, args.upstream_model_config)
-        overrides = [*_own_overrides(tasks, widths), *overrides]
-    run(_argv(args, name, _config(args.config, past), expdir, overrides))
+    tasks = _checked_tasks(args.task)
+    if past and tasks:
+        _compare(tasks, past)
+    chosen = f"config.downstream_expert.modelrc.tasks={tasks}" if tasks and not past else None
+    run(_argv(args, expdir, [text for text in (chosen, args.override) if text]))
     return expdir
 
 
-def _tasks(typed: str | None, past: Path | None) -> list[str]:
-    """Return the tasks to probe: those typed, those of the run that goes on, or all."""
-    from s3prl_aalbert.toolkit.resume import load_experiment
-
+def _checked_tasks(typed: str | None) -> list[str]:
     tasks = [task.strip() for task in (typed or "").split(",") if task.strip()]
     for task in tasks:
         if task not in TASKS:
             raise AalbertError(f"--task {task}: unknown{did_you_mean(task, TASKS)}; expected {' or '.join(TASKS)}")
-    if past is None:
-        return tasks or list(TASKS)
+    return tasks
+
+
+def _compare(tasks: Sequence[str], past: Path) -> None:
+    """Raise AalbertError where a run that goes on probes other tasks than those typed."""
+    from s3prl_aalbert.toolkit.resume import load_experiment
+
     try:
-        recorded = list(load_experiment(past)["Config"]["downstream_expert"]["modelrc"]["tasks"])
-    except (LookupError, TypeError) as error:
+        recorded = load_experiment(past)["Config"]["downstream_expert"]["modelrc"].get("tasks") or list(TASKS)
+    except (LookupError, TypeError, AttributeError) as error:
         raise AalbertError(f"{past}: is no probing run; choose another -n") from error
-    if tasks and sorted(tasks) != sorted(recorded):
-        raise AalbertError(f"--task {typed}: {past} probes {','.join(recorded)}; leave it out, or choose another -n")
-    return recorded
+    if sorted(tasks) != sorted(recorded):
+        raise AalbertError(
+            f"--task {','.join(tasks)}: {past} probes {','.join(recorded)}; leave it out, or choose another -n"
+        )
 
 
-def _config(typed: str | None, past: Path | None) -> Path | None:
-    """Return the configuration; None where a run goes on with its own."""
-    from s3prl_aalbert.config import find_config
-
-    return None if past and not typed else find_config(typed or "aalbert_probe", "downstream_configs")
-
-
-def _own_overrides(tasks: Sequence[str], widths: Sequence[int]) -> list[str]:
-    return [
-        f"config.downstream_expert.modelrc.tasks={list(tasks)}",
-        f"config.downstream_expert.modelrc.layer_dims={list(widths)}",
-    ]
-
-
-def _argv(
-    args: argparse.Namespace, name: str | None, config: Path | None, expdir: Path, overrides: Sequence[str]
-) -> list[str]:
+def _argv(args: argparse.Namespace, expdir: Path, overrides: Sequence[str]) -> list[str]:
     argv = ["-m", "train", "-d", "aalbert_probe", "-p", str(expdir)]
-    options = {"-u": name, "-k": args.upstream_ckpt, "-g": args.upstream_model_config, "-c": config}
+    options = {"-u": args.upstream, "-k": args.upstream_ckpt, "-g": args.upstream_model_config, "-c": args.config}
     for flag, value in {**options, "--device": args.device, "--seed": args.seed}.items():
         argv += [flag, str(value)] if value is not None else []
     argv += ["-a"] if args.auto_resume else []

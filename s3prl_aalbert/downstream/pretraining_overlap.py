@@ -37,7 +37,7 @@ def check_overlap(
     Raises:
         AalbertError: there is an overlap, and it is to be refused.
     """
-    name, ckpt = str(args.get("upstream") or "").removeprefix("aalbert_all_layers_of_"), args.get("upstream_ckpt")
+    name, ckpt = str(args.get("upstream") or ""), args.get("upstream_ckpt")
     if name == "aalbert_local" and ckpt:
         release = located(str(ckpt))
     elif name in packaged_names():

@@ -19,7 +19,7 @@ from s3prl_aalbert.toolkit.config_checks import check_config
 from s3prl_aalbert.toolkit.experiments import check_unused_folder, find_past_experiment, place_of
 from s3prl_aalbert.toolkit.options import check_overridden, given_options
 from s3prl_aalbert.toolkit.overrides import check_new_keys, overridden, parse_override
-from s3prl_aalbert.toolkit.register import ALL_LAYERS_PREFIX, DOWNSTREAMS
+from s3prl_aalbert.toolkit.register import DOWNSTREAMS
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +46,6 @@ def complete(argv: Sequence[str]) -> list[str]:
         states = resume.load_experiment(past)
         settings = resume.resumed_settings(past, vars(states["Args"]), given, overrides)
         checks.check_settings(settings, trained=True)
-        if settings["upstream"].startswith(ALL_LAYERS_PREFIX):  # of a probing run, which `aalbert probe` made known
-            from s3prl_aalbert.toolkit.all_layers import register_all_layers
-
-            register_all_layers(settings["upstream"].removeprefix(ALL_LAYERS_PREFIX))
         config, added, where = states["Config"], [], past
     else:
         checks.check_new_experiment(given)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,7 +15,6 @@ from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.toolkit.hub import plugin_upstreams
 from s3prl_aalbert.toolkit.names import UnknownNameError, key_of
 from s3prl_aalbert.toolkit.register import DOWNSTREAMS
-from s3prl_aalbert.toolkit.replace import replaced
 
 # What Python and torch answer a configuration with that a task of S3PRL did not expect.
 MISFITS = (
@@ -24,39 +23,19 @@ MISFITS = (
 )
 
 
-@contextmanager
-def checked_building() -> Iterator[None]:
-    """Let S3PRL's runner say in one sentence which part does not fit: task, data, or weights of a checkpoint."""
-    from s3prl.downstream.runner import Runner
-
-    with ExitStack() as stack:
-        stack.enter_context(replaced(Runner, "_get_upstream", _building_upstreams(Runner._get_upstream)))
-        stack.enter_context(replaced(Runner, "_get_downstream", _naming_the_key(_building_tasks(Runner))))
-        stack.enter_context(replaced(Runner, "_load_weight", _loading(Runner._load_weight)))
-        yield
-
-
-def _naming_the_key(build: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Name the key of the configuration where S3PRL found an unknown name."""
-
-    def checked(runner: Any) -> Any:
-        try:
-            return build(runner)
-        except UnknownNameError as error:
-            key = key_of(error.text, runner.config)
-            raise AalbertError(f"{key}: {error}" if key else str(error)) from error
-
-    return checked
-
-
-def _building_upstreams(build: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def checked(runner: Any) -> Any:
-        with upstream_misfits_told(runner.args.upstream, runner.args.upstream_ckpt):
-            entry = build(runner)
-        check_numbers(runner.args.upstream, entry.model)
-        return entry
-
-    return checked
+def checked_task(runner: Any, build: Callable[[], Any]) -> Any:
+    """Build the runner's task; of S3PRL's own a misfit is one sentence, of a configuration or a split."""
+    task = runner.args.downstream
+    try:
+        if task in DOWNSTREAMS:  # ours check their configuration; what else they raise is a bug
+            return build()
+        with misfits_told(f"-d {task}: cannot work with its configuration"):
+            entry = build()
+    except UnknownNameError as error:
+        key = key_of(error.text, runner.config)
+        raise AalbertError(f"{key}: {error}" if key else str(error)) from error
+    entry.model.get_dataloader = _loading_data(entry.model.get_dataloader, task)
+    return entry
 
 
 def check_numbers(name: str, upstream: nn.Module) -> None:
@@ -80,21 +59,6 @@ def upstream_misfits_told(name: str, ckpt: str | None) -> Iterator[None]:
         yield
 
 
-def _building_tasks(runner_class: Any) -> Callable[[Any], Any]:
-    build = runner_class._get_downstream
-
-    def checked(runner: Any) -> Any:
-        task = runner.args.downstream
-        if task in DOWNSTREAMS:  # ours check their configuration; what else they raise is a bug
-            return build(runner)
-        with misfits_told(f"-d {task}: cannot work with its configuration"):
-            entry = build(runner)
-        entry.model.get_dataloader = _loading_data(entry.model.get_dataloader, task)
-        return entry
-
-    return checked
-
-
 def _loading_data(get_dataloader: Callable[..., Any], task: str) -> Callable[..., Any]:
     def checked(split: str, **options: Any) -> Any:
         try:
@@ -106,14 +70,6 @@ def _loading_data(get_dataloader: Callable[..., Any], task: str) -> Callable[...
         if loader is None:
             raise AalbertError(f"-d {task}: has no split {shown(split)}")
         return loader
-
-    return checked
-
-
-def _loading(load: Callable[[Any, Any, str], None]) -> Callable[[Any, Any, str], None]:
-    def checked(runner: Any, model: Any, name: str) -> None:
-        with misfits_told(f"{runner.args.init_ckpt}: its {name} does not fit this run"):
-            load(runner, model, name)
 
     return checked
 

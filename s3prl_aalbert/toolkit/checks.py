@@ -12,7 +12,7 @@ from s3prl_aalbert.errors import AalbertError, did_you_mean, is_url, near_folder
 from s3prl_aalbert.published import located
 from s3prl_aalbert.toolkit.experiments import place_of
 from s3prl_aalbert.toolkit.hub import plugin_upstreams, s3prl_folder, s3prl_upstreams
-from s3prl_aalbert.toolkit.register import ALL_LAYERS_PREFIX, DOWNSTREAMS
+from s3prl_aalbert.toolkit.register import DOWNSTREAMS
 
 # S3PRL names its upstreams so; all others bring their own weights and drop -k without a word.
 _READS_CKPT = ("_local", "_url", "_gdriveid", "_custom")
@@ -49,8 +49,7 @@ def check_settings(settings: Mapping[str, Any], trained: bool) -> None:
     """
     check_downstream(settings["downstream"])
     if settings.get("hub") != "huggingface":  # there -u is a repository, not a name
-        upstream = settings["upstream"].removeprefix(ALL_LAYERS_PREFIX)
-        check_upstream(upstream, settings.get("upstream_ckpt"), settings.get("upstream_model_config"))
+        check_upstream(settings["upstream"], settings.get("upstream_ckpt"), settings.get("upstream_model_config"))
     init_ckpt = settings.get("init_ckpt")
     if init_ckpt and not Path(init_ckpt).is_file():
         raise AalbertError(f"-i {init_ckpt}: no such file")

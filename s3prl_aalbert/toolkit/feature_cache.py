@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from torch.nn.utils.rnn import pad_sequence
 from s3prl_aalbert.checkpoint import content_digest, write_atomically
 from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.toolkit.replace import replaced
 
 logger = logging.getLogger(__name__)
 
@@ -32,37 +30,28 @@ PSEUDO_WAVS = "_pseudo_wavs"
 ALL, LAST = "hidden_states", "last_hidden_state"
 
 
-@contextmanager
-def cached_features() -> Iterator[None]:
-    """Let S3PRL's runner read the hidden states of utterances that its upstream has seen from ``runner.feature_cache``.
+def cache_features(runner: Any) -> None:
+    """Let the runner read the hidden states of utterances that its upstream has seen from ``runner.feature_cache``.
 
     On its own it computes them anew at every step of every run. Hidden states are kept in float16, and padded with
-    zeros instead of what the upstream made of padding, which S3PRL's Featurizer cuts off.
+    zeros instead of what the upstream made of padding, which S3PRL's Featurizer cuts off. Called after the featurizer
+    is built, which has the upstream compute noise.
     """
-    from s3prl.downstream.runner import Runner
-
-    def build(runner: Any) -> Any:
-        entry = original(runner)
-        folder = runner.config["runner"].get("feature_cache")
-        if folder is None:
-            return entry
-        if not isinstance(folder, str) or not folder:
-            raise AalbertError(f"runner.feature_cache is {shown(folder)}, expected a folder or null")
-        if runner.upstream.trainable:
-            raise AalbertError("runner.feature_cache is for frozen upstreams: leave it out with -f")
-        if runner.config["runner"].get("fp16"):
-            # Under S3PRL's autocast the hidden states of training differ from those of its evaluations.
-            raise AalbertError("runner.feature_cache cannot keep what runner.fp16 computes; use runner.precision: bf16")
-        selected = runner.args.upstream_feature_selection
-        key = ALL if selected == LAST else selected
-        cache = Path(folder).expanduser() / fingerprint(runner, key)
-        runner.upstream.model = CachedUpstream(runner.upstream.model, cache, key, last_alone=selected == LAST)
-        logger.info("runner.feature_cache: hidden states in float16, in %s", cache)
-        return entry
-
-    original = Runner._get_featurizer  # which has the upstream hear noise, not to be kept
-    with replaced(Runner, "_get_featurizer", build):
-        yield
+    folder = runner.config["runner"].get("feature_cache")
+    if folder is None:
+        return
+    if not isinstance(folder, str) or not folder:
+        raise AalbertError(f"runner.feature_cache is {shown(folder)}, expected a folder or null")
+    if runner.upstream.trainable:
+        raise AalbertError("runner.feature_cache is for frozen upstreams: leave it out with -f")
+    if runner.config["runner"].get("fp16"):
+        # Under S3PRL's autocast the hidden states of training differ from those of its evaluations.
+        raise AalbertError("runner.feature_cache cannot keep what runner.fp16 computes; use runner.precision: bf16")
+    selected = runner.args.upstream_feature_selection
+    key = ALL if selected == LAST else selected
+    cache = Path(folder).expanduser() / fingerprint(runner, key)
+    runner.upstream.model = CachedUpstream(runner.upstream.model, cache, key, last_alone=selected == LAST)
+    logger.info("runner.feature_cache: hidden states in float16, in %s", cache)
 
 
 def fingerprint(runner: Any, key: str) -> str:

@@ -5,20 +5,25 @@ Options are checked before torch and S3PRL are imported.
 
 from __future__ import annotations
 
+import argparse
+import builtins
 import logging
 import pickle
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from s3prl_aalbert import toolkit
 from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
 from s3prl_aalbert.locking import locked
 from s3prl_aalbert.pretrain.signals import OF_BATCH_SYSTEMS, StopSignal
 from s3prl_aalbert.toolkit import arguments
+from s3prl_aalbert.toolkit.leftovers import no_leftovers
+from s3prl_aalbert.toolkit.overrides import apply_override
 from s3prl_aalbert.toolkit.parser import PROGRAM
-from s3prl_aalbert.toolkit.replace import replaced
+from s3prl_aalbert.toolkit.replace import Changed, replaced
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +53,29 @@ def _run(typed: Sequence[str], stop: StopSignal, folder: Path | None) -> int:
     from s3prl import run_downstream
 
     from s3prl_aalbert.toolkit.continuation import Stopped
-    from s3prl_aalbert.toolkit.runner import changed_runner
+    from s3prl_aalbert.toolkit.resume import Reader
+    from s3prl_aalbert.toolkit.runner import Runner
 
+    reader = Reader()
+    runners: list[Runner] = []
+
+    def build(args: argparse.Namespace, config: dict[str, Any]) -> Runner:
+        runners.append(Runner(args, config, stop, reader.initial))
+        return runners[-1]
+
+    parts = {
+        "Runner": build,
+        "override": apply_override,
+        "torch": Changed(run_downstream.torch, load=reader.past),
+    }
     try:
-        with replaced(sys, "argv", typed), changed_runner(run_downstream, stop, folder):
+        with (
+            no_leftovers(folder, lambda: any(runner.stepped for runner in runners)),
+            replaced(sys, argv=typed),
+            # main() replaces the builtin isinstance, for torch before 1.8; it is put back afterwards.
+            replaced(builtins, isinstance=isinstance),
+            replaced(run_downstream, **parts),
+        ):
             _run_main(run_downstream.main)
     except Stopped as stopped:
         logger.warning("%s", stopped)

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 OPTIONAL_KEYS = (
     *("runner.precision", "runner.feature_cache", "runner.fp16", "runner.evaluate_ratio", "runner.train_dataloader"),
-    *("downstream_expert.modelrc.tasks", "downstream_expert.modelrc.layer_dims"),  # set by `aalbert probe`
+    "downstream_expert.modelrc.tasks",  # set by `aalbert probe`
 )
 """What is read where it stands: a configuration may lack them."""
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,36 +10,25 @@ from torch import Tensor, nn
 
 from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.toolkit.replace import replaced
-
-logger = logging.getLogger(__name__)
 
 
-@contextmanager
-def upstream_precision() -> Iterator[None]:
-    """Let the upstream of S3PRL's runner compute in the configuration's ``runner.precision``, fp32 where it has none.
+def checked_precision(config: Mapping[str, Any]) -> str:
+    """Return the configuration's ``runner.precision``, fp32 where it has none.
+
+    Raises:
+        AalbertError: it is another than fp32 and bf16.
+    """
+    precision = config["runner"].get("precision", "fp32")
+    if precision not in ("fp32", "bf16"):
+        raise AalbertError(f"runner.precision is {shown(precision)}, expected fp32 or bf16")
+    return str(precision)
+
+
+def autocast(model: nn.Module, device_type: str) -> None:
+    """Run ``model`` in bfloat16 where torch holds that safe, and return its results in float32.
 
     S3PRL's own ``runner.fp16`` works on GPUs alone. Weights, hidden states, classifier and optimizer stay in float32.
     """
-    from s3prl.downstream.runner import Runner
-
-    def build(runner: Any) -> Any:
-        precision = runner.config["runner"].get("precision", "fp32")
-        if precision not in ("fp32", "bf16"):
-            raise AalbertError(f"runner.precision is {shown(precision)}, expected fp32 or bf16")
-        entry = original(runner)
-        if precision == "bf16":
-            _autocast(entry.model, torch.device(runner.args.device).type)
-            logger.info("runner.precision: the upstream computes in bf16")
-        return entry
-
-    original = Runner._get_upstream
-    with replaced(Runner, "_get_upstream", build):
-        yield
-
-
-def _autocast(model: nn.Module, device_type: str) -> None:
-    """Run ``model`` in bfloat16 where torch holds that safe, and return its results in float32."""
     compute, postprocess = model.forward, getattr(model, "hook_postprocess", None)
 
     def forward(*args: Any, **options: Any) -> Any:

@@ -24,9 +24,6 @@ DOWNSTREAMS = {
 OPTIMIZERS = ("AalbertAdamW",)
 """Names that ``optimizer.name`` may have beside S3PRL's."""
 
-ALL_LAYERS_PREFIX = "aalbert_all_layers_of_"
-"""``-u aalbert_all_layers_of_U`` is U with its layers side by side, see all_layers."""
-
 
 def register() -> None:
     """Add the plugin's upstreams to ``s3prl.hub`` and its tasks to ``s3prl.downstream``.

@@ -1,4 +1,4 @@
-"""Replaces an attribute for the length of a ``with`` block, or functions of a module for those who hold it."""
+"""Replaces attributes for the length of a ``with`` block, or parts of a module for those who hold it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import Any
 
 
 @contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Set ``owner.name`` to ``value``, and put back afterwards what stood there before."""
-    original = getattr(owner, name)
-    setattr(owner, name, value)
+def replaced(owner: Any, **values: Any) -> Iterator[None]:
+    """Set attributes of ``owner``, and put back afterwards what stood there before."""
+    originals = {name: getattr(owner, name) for name in values}
+    for name, value in values.items():
+        setattr(owner, name, value)
     try:
         yield
     finally:
-        setattr(owner, name, original)
+        for name, value in originals.items():
+            setattr(owner, name, value)
 
 
 class Changed:

@@ -10,8 +10,7 @@ import argparse
 import copy
 import logging
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,9 @@ import torch
 from s3prl_aalbert.checkpoint import UNREADABLE, CheckpointError, check_content, check_regular
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.toolkit.compat import allow_s3prl_checkpoints
-from s3prl_aalbert.toolkit.continuation import POSITION, checked_position
 from s3prl_aalbert.toolkit.options import kind_of, problem_of
 from s3prl_aalbert.toolkit.overrides import Overrides
-from s3prl_aalbert.toolkit.replace import Changed, replaced
+from s3prl_aalbert.toolkit.positions import POSITION, checked_position
 from s3prl_aalbert.yaml_config import leaves, shown
 
 logger = logging.getLogger(__name__)
@@ -145,31 +143,27 @@ def _recorded_options(path: Path, args: Any) -> dict[str, Any]:
     return {"local_rank": None, **kept, "expdir": str(path.parent)}
 
 
-@contextmanager
-def checked_checkpoints() -> Iterator[None]:
-    """Let S3PRL read the checkpoints of ``-e``, ``-a`` and ``-i`` as ``load_experiment`` gives them, each once."""
-    from s3prl import run_downstream
-    from s3prl.downstream import runner
+class Reader:
+    """Reads the checkpoints of ``-e``, ``-a`` and ``-i`` for S3PRL in the place of ``torch.load``, each once."""
 
-    loaded: dict[str, dict[str, Any]] = {}
+    def __init__(self) -> None:
+        self._loaded: dict[str, dict[str, Any]] = {}
 
-    def reader(load: Callable[[Path], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-        def read(path: str, **_: Any) -> dict[str, Any]:
-            if path not in loaded:
-                loaded[path] = load(Path(path))
-            return {  # S3PRL changes options and configuration in place
-                name: copy.deepcopy(value) if name in ("Args", "Config") else value
-                for name, value in loaded[path].items()
-            }
+    def past(self, path: str, **_: Any) -> dict[str, Any]:
+        """Return an experiment, as ``load_experiment`` gives it."""
+        return self._read(path, load_experiment)
 
-        return read
+    def initial(self, path: str, **_: Any) -> dict[str, Any]:
+        """Return what the runner begins with: the same, or the weights of ``-i``."""
+        return self._read(path, lambda file: load_states(file, "-i"))
 
-    past, initial = reader(load_experiment), reader(lambda path: load_states(path, "-i"))
-    with (
-        replaced(run_downstream, "torch", Changed(run_downstream.torch, load=past)),
-        replaced(runner, "torch", Changed(runner.torch, load=initial)),
-    ):
-        yield
+    def _read(self, path: str, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+        if path not in self._loaded:
+            self._loaded[path] = load(Path(path))
+        return {  # S3PRL changes options and configuration in place
+            name: copy.deepcopy(value) if name in ("Args", "Config") else value
+            for name, value in self._loaded[path].items()
+        }
 
 
 def _compare(past: Path, name: str, typed: Any, recorded: Any) -> None:

@@ -1,121 +1,141 @@
-"""What this package changes in S3PRL's runner."""
+"""S3PRL's runner with what this package adds to it; ``run_downstream.main()`` is given it in the place of its own.
+
+S3PRL's code does the training. Around it: mistakes in one sentence, whole checkpoints, a run that goes on exactly,
+``runner.precision`` and ``runner.feature_cache``, and for probing a featurizer that keeps the layers apart.
+"""
 
 from __future__ import annotations
 
-import builtins
+import argparse
 import logging
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 
-from s3prl_aalbert.checkpoint import write_atomically
-from s3prl_aalbert.pretrain.monitor import pass_over_unwritten
-from s3prl_aalbert.pretrain.signals import StopSignal
-from s3prl_aalbert.toolkit.bars import counting_bars
-from s3prl_aalbert.toolkit.building import checked_building
-from s3prl_aalbert.toolkit.continuation import Training, exact_continuation
-from s3prl_aalbert.toolkit.feature_cache import cached_features
-from s3prl_aalbert.toolkit.leftovers import no_leftovers
-from s3prl_aalbert.toolkit.overrides import apply_override
-from s3prl_aalbert.toolkit.precision import upstream_precision
-from s3prl_aalbert.toolkit.replace import Changed, replaced
-from s3prl_aalbert.toolkit.resume import checked_checkpoints
-from s3prl_aalbert.toolkit.selection import checked_selection
+from s3prl_aalbert import toolkit
+
+toolkit.activate()
+
+from s3prl.downstream import runner as s3prl_runner  # noqa: E402
+
+from s3prl_aalbert.pretrain.signals import StopSignal  # noqa: E402
+from s3prl_aalbert.toolkit import building, continuation  # noqa: E402
+from s3prl_aalbert.toolkit.bars import CountingBar  # noqa: E402
+from s3prl_aalbert.toolkit.feature_cache import cache_features  # noqa: E402
+from s3prl_aalbert.toolkit.precision import autocast, checked_precision  # noqa: E402
+from s3prl_aalbert.toolkit.probing import JoinedLayers, record_layers  # noqa: E402
+from s3prl_aalbert.toolkit.replace import Changed, replaced  # noqa: E402
+from s3prl_aalbert.toolkit.selection import checked_featurizer  # noqa: E402
+from s3prl_aalbert.toolkit.writing import Checkpoints, Writers  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
+PROBING = "aalbert_probe"
 
-@contextmanager
-def changed_runner(run_downstream: ModuleType, stop: StopSignal, folder: Path | None) -> Iterator[None]:
-    """Apply what this package changes in S3PRL's runner; what comes later goes around what came before.
+
+class Runner(s3prl_runner.Runner):
+    """One run.
 
     Args:
-        run_downstream: S3PRL's module.
-        stop: asks for an end.
-        folder: of the experiment; None where nothing trains.
+        args: options by S3PRL's names.
+        config: of the task.
+        stop: has received a signal that asks for an end, or not.
+        load: reads the checkpoint that the run begins with.
     """
-    trainings: list[Training] = []
-    with (
-        no_leftovers(folder, lambda: any(each.stepped for each in trainings)),
-        # main() replaces the builtin isinstance, for torch before 1.8; it is put back afterwards.
-        replaced(builtins, "isinstance", isinstance),
-        replaced(run_downstream, "override", apply_override),
-        closed_writers(),
-        whole_checkpoints(),
-        checked_checkpoints(),
-        checked_building(),
-        counting_bars(),
-        exact_continuation(stop, trainings),
-        upstream_precision(),
-        checked_selection(),
-        cached_features(),
-    ):
-        yield
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        config: dict[str, Any],
+        stop: StopSignal,
+        load: Callable[..., dict[str, Any]] = torch.load,
+    ) -> None:
+        self.stop = stop
+        self.training: continuation.Training | None = None
+        with replaced(s3prl_runner, torch=Changed(torch, load=load)):
+            super().__init__(args, config)
+
+    # ------------------------------------------------------------------------------------- what it builds
+
+    def _load_weight(self, model: Any, name: str) -> None:
+        with building.misfits_told(f"{self.args.init_ckpt}: its {name} does not fit this run"):
+            super()._load_weight(model, name)
+
+    def _get_upstream(self) -> Any:
+        name, precision = self.args.upstream, checked_precision(self.config)
+        with building.upstream_misfits_told(name, self.args.upstream_ckpt):
+            entry = super()._get_upstream()
+        building.check_numbers(name, entry.model)
+        if precision == "bf16":
+            autocast(entry.model, torch.device(self.args.device).type)
+            logger.info("runner.precision: the upstream computes in bf16")
+        return entry
+
+    def _get_featurizer(self) -> Any:
+        probing = self.args.downstream == PROBING and self.args.upstream_layer_selection is None
+        kind = JoinedLayers if probing else s3prl_runner.Featurizer
+        with replaced(s3prl_runner, Featurizer=kind):
+            entry = checked_featurizer(self, super()._get_featurizer)
+        cache_features(self)
+        return entry
+
+    def _get_downstream(self) -> Any:
+        record_layers(self.config, self.featurizer.model)
+        return building.checked_task(self, super()._get_downstream)
+
+    def _get_optimizer(self, model_params: Any) -> Any:
+        optimizer = continuation.restored_optimizer(self, super()._get_optimizer, model_params)
+        return self._kept("optimizer", optimizer)
+
+    def _get_scheduler(self, optimizer: Any) -> Any:
+        return self._kept("scheduler", continuation.restored_scheduler(self, super()._get_scheduler(optimizer)))
+
+    def _kept(self, name: str, part: Any) -> Any:
+        if self.training is not None:
+            self.training.built[name] = part
+        return part
+
+    # ------------------------------------------------------------------------------------------ what it runs
+
+    @property
+    def stepped(self) -> bool:
+        """Whether a training has taken a step."""
+        return self.training is not None and self.training.stepped
+
+    def train(self) -> None:
+        """Train, and save and end (``Stopped``) where a signal asks for it."""
+        files = Checkpoints()
+        training = self.training = continuation.Training(self, files)
+
+        class Bar(CountingBar):
+            def __init__(self, *args: Any, **options: Any):
+                super().__init__(*args, **options)
+                if options.get("desc") == "overall":
+                    training.bar = self
+
+        amp = Changed(torch.cuda.amp, GradScaler=training.new_scaler)
+        parts = {
+            "torch": Changed(torch, save=training.save, cuda=Changed(torch.cuda, amp=amp)),
+            "os": Changed(s3prl_runner.os, remove=files.remove),
+            "tqdm": Bar,
+        }
+        with _written(), replaced(s3prl_runner, **parts):
+            super().train()
+
+    def evaluate(self, split: str | None = None, logger: Any = None, global_step: int = 0) -> Any:
+        """Evaluate a split; without arguments the one of the options."""
+        if self.training is None:
+            with _written():
+                return super().evaluate(split, logger, global_step)
+        with replaced(self.training, evaluating=True):
+            return super().evaluate(split, logger, global_step)
 
 
 @contextmanager
-def closed_writers() -> Iterator[None]:
-    """Close the TensorBoard writers that S3PRL leaves open when training is interrupted or fails.
-
-    An open one loses its last events, and from Python 3.12 on prints a stack trace at exit: ``can't
-    create new thread at interpreter shutdown``.
-    """
-    from s3prl.downstream import runner
-
-    writers = []
-
-    def open_writer(*args: Any, **options: Any) -> Any:
-        writers.append(original(*args, **options))
-        events = writers[-1].file_writer.event_writer._ev_writer
-        pass_over_unwritten(events, ("write_event", "flush", "close"))
-        return writers[-1]
-
-    original = runner.SummaryWriter
-    with replaced(runner, "SummaryWriter", open_writer):
-        try:
-            yield
-        finally:
-            for writer in writers:
-                writer.close()
-
-
-@contextmanager
-def whole_checkpoints() -> Iterator[None]:
-    """Let S3PRL's runner lose no checkpoint: a new one is whole before the one that it replaces goes.
-
-    On its own it writes them in place, and removes the oldest ``states-*.ckpt`` before it writes the next: a kill or a
-    full disk at that moment leaves half a file, or none.
-    """
-    from s3prl.downstream import runner
-
-    files = _Checkpoints()
-    with (
-        replaced(runner, "torch", Changed(runner.torch, save=files.save)),
-        replaced(runner, "os", Changed(os, remove=files.remove)),
-    ):
+def _written() -> Iterator[None]:
+    """Close the TensorBoard writers that S3PRL opens."""
+    writers = Writers()
+    with writers, replaced(s3prl_runner, SummaryWriter=writers.open):
         yield
-
-
-class _Checkpoints:
-    """Writes checkpoints whole, then removes those that they replace."""
-
-    def __init__(self) -> None:
-        self._replaced: list[str] = []
-
-    def save(self, content: Any, path: str) -> None:
-        """Write ``content`` to ``path``; ``CheckpointError`` if that cannot be done."""
-        written = Path(path)
-        write_atomically(written, lambda temporary: torch.save(content, temporary))
-        if written.name.startswith("states-"):  # what takes the place of those removed; dev-best.ckpt does not
-            for old in {Path(name) for name in self._replaced} - {written}:
-                old.unlink(missing_ok=True)
-            self._replaced.clear()
-
-    def remove(self, path: str) -> None:
-        """Remove ``path`` once the next state is written."""
-        self._replaced.append(path)

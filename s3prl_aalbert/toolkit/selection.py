@@ -2,44 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.toolkit.replace import replaced
 
 
-@contextmanager
-def checked_selection() -> Iterator[None]:
-    """Let S3PRL's runner refuse what it would replace by ``hidden_states``, or end in a stack trace over."""
-    from s3prl.downstream.runner import Runner
-
-    def build(runner: Any) -> Any:
-        upstream, features = runner.args.upstream, runner.args.upstream_feature_selection
-        layer = runner.args.upstream_layer_selection
-        try:
-            entry = original(runner)
-        except IndexError as error:
-            if layer is None:
-                raise
-            last = _number_of_layers(runner, features) - 1
-            raise AalbertError(f"-l {layer}: -u {upstream} has {features} 0 to {last}") from error
-        model = getattr(entry.model, "module", entry.model)  # inside torch's DistributedDataParallel
-        instead = model.feature_selection
-        if layer is not None and not _is_list(runner, instead):
-            raise AalbertError(
-                f"-l {layer} would be ignored: {instead} of -u {upstream} is a single layer; leave -l out"
-            )
-        if instead != features:
-            raise AalbertError(f"-s {features}: -u {upstream} has no such features, but e.g. {instead}")
-        return entry
-
-    original = Runner._get_featurizer
-    with replaced(Runner, "_get_featurizer", build):
-        yield
+def checked_featurizer(runner: Any, build: Callable[[], Any]) -> Any:
+    """Build the runner's featurizer, and refuse what S3PRL would replace by ``hidden_states`` or stumble over."""
+    upstream, features = runner.args.upstream, runner.args.upstream_feature_selection
+    layer = runner.args.upstream_layer_selection
+    try:
+        entry = build()
+    except IndexError as error:
+        if layer is None:
+            raise
+        last = _number_of_layers(runner, features) - 1
+        raise AalbertError(f"-l {layer}: -u {upstream} has {features} 0 to {last}") from error
+    model = getattr(entry.model, "module", entry.model)  # inside torch's DistributedDataParallel
+    instead = model.feature_selection
+    if layer is not None and not _is_list(runner, instead):
+        raise AalbertError(f"-l {layer} would be ignored: {instead} of -u {upstream} is a single layer; leave -l out")
+    if instead != features:
+        raise AalbertError(f"-s {features}: -u {upstream} has no such features, but e.g. {instead}")
+    return entry
 
 
 def _is_list(runner: Any, features: str) -> bool:

@@ -225,7 +225,7 @@ def _with_cache(construct: Callable[..., None], module: ModuleType, name: str, s
     @functools.wraps(construct)
     def constructor(self: Any, *args: Any, **options: Any) -> None:
         folder = _cache_folder(module.__name__.split(".")[2], [*args, *options.values()])
-        with replaced(module, name, os.path.join(folder, suffix)):  # noqa: PTH118 (S3PRL wants the last slash)
+        with replaced(module, **{name: os.path.join(folder, suffix)}):  # noqa: PTH118 (S3PRL wants the last slash)
             construct(self, *args, **options)
 
     return constructor

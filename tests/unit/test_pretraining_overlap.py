@@ -82,8 +82,6 @@ def test_a_task_refuses_or_marks_it(release: Path, caplog: pytest.LogCaptureFixt
     assert check_overlap(args, list(speakers), speakers, "mark") == {"utterances": 1, "speakers": 2}
     assert "was pre-trained on 1 of 3" in caplog.text
     assert check_overlap(args, ["84-121123-0000"], speakers, "refuse") == {"utterances": 0, "speakers": 0}
-    probe = {**args, "upstream": "aalbert_all_layers_of_aalbert_local"}
-    assert check_overlap(probe, list(speakers), speakers, "mark") == {"utterances": 1, "speakers": 2}
 
 
 def test_what_is_not_known_is_said(tmp_path: Path) -> None:

@@ -7,49 +7,32 @@ import logging
 import os
 import threading
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 
-pytest.importorskip("s3prl")
-
-from s3prl_aalbert import toolkit
 from s3prl_aalbert.checkpoint import CheckpointError
-from s3prl_aalbert.toolkit.runner import closed_writers, whole_checkpoints
-
-
-@pytest.fixture(scope="module")
-def runner() -> ModuleType:
-    """S3PRL's module."""
-    toolkit.activate()
-    from s3prl.downstream import runner
-
-    return runner
+from s3prl_aalbert.toolkit.writing import Checkpoints, Writers
 
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_old_state_goes_when_the_new_one_is_there(runner: ModuleType, tmp_path: Path) -> None:
-    with whole_checkpoints():
-        runner.torch.save({"Step": 2}, str(tmp_path / "states-2.ckpt"))
-        runner.os.remove(str(tmp_path / "states-2.ckpt"))
-        runner.torch.save({"Step": 4}, str(tmp_path / "dev-best.ckpt"))
-        assert names(tmp_path) == ["dev-best.ckpt", "states-2.ckpt"]
-        runner.torch.save({"Step": 4}, str(tmp_path / "states-4.ckpt"))
-        assert names(tmp_path) == ["dev-best.ckpt", "states-4.ckpt"]
-        runner.os.remove(str(tmp_path / "states-4.ckpt"))
-        runner.torch.save({"Step": 5}, str(tmp_path / "states-4.ckpt"))
-        assert torch.load(tmp_path / "states-4.ckpt") == {"Step": 5}
-        assert runner.os.getpid() == os.getpid()
-    assert runner.torch is torch and runner.os is os
+def test_the_old_state_goes_when_the_new_one_is_there(tmp_path: Path) -> None:
+    files = Checkpoints()
+    files.save({"Step": 2}, str(tmp_path / "states-2.ckpt"))
+    files.remove(str(tmp_path / "states-2.ckpt"))
+    files.save({"Step": 4}, str(tmp_path / "dev-best.ckpt"))
+    assert names(tmp_path) == ["dev-best.ckpt", "states-2.ckpt"]
+    files.save({"Step": 4}, str(tmp_path / "states-4.ckpt"))
+    assert names(tmp_path) == ["dev-best.ckpt", "states-4.ckpt"]
+    files.remove(str(tmp_path / "states-4.ckpt"))
+    files.save({"Step": 5}, str(tmp_path / "states-4.ckpt"))
+    assert torch.load(tmp_path / "states-4.ckpt") == {"Step": 5}
 
 
-def test_a_save_that_fails_leaves_every_checkpoint(
-    runner: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_save_that_fails_leaves_every_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("states-2.ckpt", "dev-best.ckpt"):
         torch.save({"Step": 2}, tmp_path / name)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -59,22 +42,22 @@ def test_a_save_that_fails_leaves_every_checkpoint(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(torch, "save", full)
-    with whole_checkpoints():
-        runner.os.remove(str(tmp_path / "states-2.ckpt"))
-        for name in ("dev-best.ckpt", "states-4.ckpt"):
-            with pytest.raises(CheckpointError, match="No space left on device"):
-                runner.torch.save({"Step": 4}, str(tmp_path / name))
+    files = Checkpoints()
+    files.remove(str(tmp_path / "states-2.ckpt"))
+    for name in ("dev-best.ckpt", "states-4.ckpt"):
+        with pytest.raises(CheckpointError, match="No space left on device"):
+            files.save({"Step": 4}, str(tmp_path / name))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
 def test_events_that_cannot_be_written_stop_nothing(
-    runner: ModuleType, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fallen: list[object] = []
     monkeypatch.setattr(threading, "excepthook", fallen.append)
-    with caplog.at_level(logging.WARNING), closed_writers():
-        writer = runner.SummaryWriter(str(tmp_path), flush_secs=0)
+    with caplog.at_level(logging.WARNING), Writers() as writers:
+        writer = writers.open(str(tmp_path), flush_secs=0)
         events = writer.file_writer.event_writer._ev_writer._py_recordio_writer
         events._writer.close()
         events._writer = Path("/dev/full").open("wb")  # noqa: SIM115

@@ -17,11 +17,8 @@ def build_runner(cache, upstream="aalbert_tiny", selection="hidden_states", trai
     """Return S3PRL's runner with its upstream and featurizer."""
     runner = new_runner(upstream, trainable, feature_cache=cache, **runner_section)
     runner.args.upstream_feature_selection = selection
-    from s3prl_aalbert.toolkit.feature_cache import cached_features
-
-    with cached_features():
-        runner.upstream = runner._get_upstream()
-        runner.featurizer = runner._get_featurizer()
+    runner.upstream = runner._get_upstream()
+    runner.featurizer = runner._get_featurizer()
     return runner
 
 

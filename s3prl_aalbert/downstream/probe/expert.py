@@ -2,7 +2,7 @@
 
 The losses of all probes are summed, their optimiser (AdamW) works element by element and the configuration does not
 clip gradients, so that no probe influences another. The representation holds all layers side by side, see
-toolkit.all_layers.
+toolkit.probing.
 """
 
 from __future__ import annotations
@@ -121,10 +121,9 @@ class DownstreamExpert(KnowsClasses):
         self.probes = _probes(config, len(self.layer_dims))
         self.models = nn.ModuleDict({_key(probe.name): self._build(probe, config.hidden_size) for probe in self.probes})
         classifier_params = sum(p.numel() for p in self.models.parameters())
-        args = {**kwargs, "upstream": str(kwargs.get("upstream")).removeprefix("aalbert_all_layers_of_")}
         results = RunResults.started(
             self.task,
-            args,
+            kwargs,
             config=downstream_expert,
             data={
                 task: {**data.counts, **overlap_facts(kwargs, data, (downstream_expert.get("datarc") or {}).get(task))}
@@ -133,7 +132,7 @@ class DownstreamExpert(KnowsClasses):
             model=ModelFacts(upstream_dim, self.rate, classifier_params, self.layer_dims),
             majority={task: self._majority(task) for task in self.data},
         )
-        self.recorder = Recorder(self.expdir, results, args, resume=bool(kwargs.get("init_ckpt")))
+        self.recorder = Recorder(self.expdir, results, kwargs, resume=bool(kwargs.get("init_ckpt")))
 
     def _load(self, task: str, values: dict | None, kwargs: Mapping[str, Any]) -> TaskData:
         where = f"downstream_expert.datarc.{task}"

@@ -1,0 +1,57 @@
+"""What a checkpoint of a task holds beside S3PRL's own states: the place in its data, and the random generators."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from s3prl_aalbert.errors import AalbertError
+
+POSITION = "Position"
+"""Key of a checkpoint: where in an epoch it was written, and the states of the random generators."""
+SCALER = "Scaler"
+"""Key of a checkpoint: the state of the loss scale of ``runner.fp16``, of which S3PRL keeps none."""
+
+
+def checked_position(position: Any) -> bool:
+    """Tell whether this is the place in an epoch that a checkpoint holds."""
+    counts = [position.get(name) for name in ("batches", "length")] if isinstance(position, dict) else [None]
+    states = [position.get(name) for name in ("start", "now")] if isinstance(position, dict) else [None]
+    return all(isinstance(count, int) and count >= 0 for count in counts) and all(isinstance(s, dict) for s in states)
+
+
+def random_states() -> dict[str, Any]:
+    """Return the states of all generators of random numbers as plain values."""
+    version, numbers, gauss = random.getstate()
+    kind, keys, *rest = np.random.get_state()
+    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return {
+        "python": [version, list(numbers), gauss],
+        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": on_gpus,
+    }
+
+
+def set_random_states(states: Mapping[str, Any], path: str) -> None:
+    """Set the generators as they were; each process of several keeps its own.
+
+    Raises:
+        AalbertError: the checkpoint at ``path`` holds no such states.
+    """
+    if torch.distributed.is_initialized():
+        return
+    try:
+        version, numbers, gauss = states["python"]
+        random.setstate((version, tuple(numbers), gauss))
+        kind, keys, *rest = states["numpy"]
+        np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+        torch.set_rng_state(states["torch"])
+        if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(states["cuda"])
+    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError, OverflowError) as error:
+        raise AalbertError(f"{path}: is damaged: {POSITION} holds no states of random generators ({error})") from error

@@ -1,0 +1,52 @@
+"""The featurizer of ``aalbert probe``: the layers of any upstream side by side, where S3PRL's own sums them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from s3prl.upstream.interfaces import Featurizer
+from torch import Tensor, nn
+
+from s3prl_aalbert.errors import AalbertError
+
+
+class JoinedLayers(Featurizer):
+    """S3PRL's featurizer, whose result has all layers joined: (tokens, sum of widths), one for each waveform."""
+
+    weights: nn.Parameter
+
+    def __init__(self, upstream: nn.Module, feature_selection: str = "hidden_states", **options: Any):
+        self.layer_dims: list[int] = []
+        with contextlib.redirect_stderr(io.StringIO()):  # it tells of a weighted sum
+            super().__init__(upstream, feature_selection, **options)
+        if self.layer_dims:
+            del self.weights
+        else:
+            self.layer_dims = [self.output_dim]
+        rates = self.downsample_rate if isinstance(self.downsample_rate, (list, tuple)) else [self.downsample_rate]
+        if len(set(rates)) > 1:
+            raise AalbertError(f"probing needs layers of one rate, found {list(rates)}")
+        self.downsample_rate: int = rates[0]
+
+    def _weighted_sum(self, feature: Sequence[Tensor]) -> Tensor:
+        self.layer_dims = [layer.size(-1) for layer in feature]
+        if self.normalize:
+            feature = [F.layer_norm(layer, layer.shape[-1:]) for layer in feature]
+        return torch.cat(list(feature), dim=-1)
+
+
+def record_layers(config: dict[str, Any], featurizer: Any) -> None:
+    """Tell the task which layers lie side by side, where the configuration does not say so."""
+    widths = getattr(featurizer, "layer_dims", None)
+    section = config.get("downstream_expert")
+    if widths is None or not isinstance(section, dict):
+        return
+    if section.get("modelrc") is None:
+        section["modelrc"] = {}
+    if isinstance(section["modelrc"], dict) and section["modelrc"].get("layer_dims") is None:
+        section["modelrc"]["layer_dims"] = widths

@@ -1,0 +1,61 @@
+"""What S3PRL's runner writes: whole checkpoints, and TensorBoard's events."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tensorboardX import SummaryWriter
+
+from s3prl_aalbert.checkpoint import write_atomically
+from s3prl_aalbert.pretrain.monitor import pass_over_unwritten
+
+
+class Checkpoints:
+    """Writes checkpoints whole, then removes those that they replace.
+
+    On its own S3PRL writes them in place, and removes the oldest ``states-*.ckpt`` before it writes the next: a kill
+    or a full disk at that moment leaves half a file, or none.
+    """
+
+    def __init__(self) -> None:
+        self._replaced: list[str] = []
+
+    def save(self, content: Any, path: str) -> None:
+        """Write ``content`` to ``path``; ``CheckpointError`` if that cannot be done."""
+        written = Path(path)
+        write_atomically(written, lambda temporary: torch.save(content, temporary))
+        if written.name.startswith("states-"):  # what takes the place of those removed; dev-best.ckpt does not
+            for old in {Path(name) for name in self._replaced} - {written}:
+                old.unlink(missing_ok=True)
+            self._replaced.clear()
+
+    def remove(self, path: str) -> None:
+        """Remove ``path`` once the next state is written."""
+        self._replaced.append(path)
+
+
+class Writers:
+    """TensorBoard writers that are closed at the end, also where training is interrupted or fails.
+
+    An open one loses its last events, and from Python 3.12 on prints a stack trace at exit: ``can't create new thread
+    at interpreter shutdown``.
+    """
+
+    def __init__(self) -> None:
+        self._writers: list[SummaryWriter] = []
+
+    def __enter__(self) -> Writers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for writer in self._writers:
+            writer.close()
+
+    def open(self, *args: Any, **options: Any) -> SummaryWriter:
+        """Return a new writer."""
+        writer = SummaryWriter(*args, **options)
+        self._writers.append(writer)
+        pass_over_unwritten(writer.file_writer.event_writer._ev_writer, ("write_event", "flush", "close"))
+        return writer
