@@ -21,7 +21,7 @@ from s3prl_aalbert.checkpoint import UNREADABLE
 from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError
 from s3prl_aalbert.printable import LONGEST_MESSAGE, printable
-from s3prl_aalbert.toolkit.compat import allow_s3prl_checkpoints
+from s3prl_aalbert.toolkit.repairs.imports import allow_s3prl_checkpoints
 
 
 @dataclass(frozen=True)

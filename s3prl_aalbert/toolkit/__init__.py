@@ -17,8 +17,9 @@ def activate() -> None:
     Raises:
         AalbertError: a name of the plugin already belongs to something else in S3PRL.
     """
-    from s3prl_aalbert.toolkit import compat, register, task_compat
+    from s3prl_aalbert.toolkit import register
+    from s3prl_aalbert.toolkit.repairs import imports, tasks
 
-    compat.apply()
+    imports.apply()
     register.register()
-    task_compat.install()
+    tasks.install()

@@ -48,7 +48,7 @@ def peer() -> types.SimpleNamespace:
 
 @pytest.fixture(autouse=True)
 def torchs_own_rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Forget what other tests made of torch.load (toolkit.compat does, for S3PRL's runner): stock S3PRL is compared."""
+    """Forget what other tests made of torch.load, for S3PRL's runner (toolkit.repairs): stock S3PRL is compared."""
     for name in ("mockingjay", "distiller"):
         builder = sys.modules.get(f"s3prl.upstream.{name}.builder")
         if builder is not None:

@@ -13,7 +13,7 @@ from superb_experiments import checkpoint
 
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.submission import superb_best, superb_lengths
-from s3prl_aalbert.toolkit import task_compat
+from s3prl_aalbert.toolkit.repairs import tasks
 
 
 @pytest.mark.parametrize(("option", "best"), [("ks", "lr_1"), ("pr", "lr_2"), ("asr_no_lm", "lr_2")])
@@ -97,9 +97,9 @@ def test_a_split_without_audio_is_one_sentence(tmp_path):
 
 
 def test_a_task_names_the_packages_that_it_lacks(monkeypatch):
-    monkeypatch.setitem(task_compat.PACKAGES, "ctc", {"no_such_one": "no-such-one", "sys": "x", "nor_this": "nor-this"})
+    monkeypatch.setitem(tasks.PACKAGES, "ctc", {"no_such_one": "no-such-one", "sys": "x", "nor_this": "nor-this"})
     with pytest.raises(AalbertError, match="-d ctc needs no-such-one and nor-this: pip install no-such-one nor-this"):
-        task_compat.prepare("ctc")
+        tasks.prepare("ctc")
 
 
 def test_decoding_with_a_language_model_names_its_package(monkeypatch):
@@ -110,6 +110,6 @@ def test_decoding_with_a_language_model_names_its_package(monkeypatch):
     monkeypatch.setattr(decoder, "W2lKenLMDecoder", decoder.W2lKenLMDecoder)  # put back afterwards
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: name != "flashlight" and find(name, *more))
-    task_compat.say_what_a_language_model_needs()
+    tasks.say_what_a_language_model_needs()
     with pytest.raises(AalbertError, match="decoder_type=kenlm needs flashlight-text: pip install flashlight-text"):
         decoder.W2lKenLMDecoder(None, None)

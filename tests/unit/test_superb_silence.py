@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 
-from s3prl_aalbert.toolkit import sox_effects, sox_silence
+from s3prl_aalbert.toolkit.repairs import sox_effects, sox_silence
 
 RATE = 16000
 TRIM = ["1", "0.1", "0.1%"]

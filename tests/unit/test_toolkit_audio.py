@@ -8,7 +8,7 @@ import soundfile
 import torch
 
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.toolkit import audio_files, sox_effects
+from s3prl_aalbert.toolkit.repairs import audio_files, sox_effects
 
 RATE = 16000
 

@@ -13,7 +13,8 @@ import yaml
 from s3prl_aalbert import toolkit
 from s3prl_aalbert.checkpoint import save_release
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.toolkit import compat, overrides
+from s3prl_aalbert.toolkit import overrides
+from s3prl_aalbert.toolkit.repairs import imports
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 RUNNER = """
@@ -363,7 +364,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(complete):
 
 
 def test_s3prls_checkpoints_load_with_every_part_intact():
-    compat.allow_s3prl_checkpoints()
+    imports.allow_s3prl_checkpoints()
     states = torch.load(experiment(Path("exp/states-10.ckpt")), map_location="cpu")
     assert states["Args"].upstream == "fbank" and states["Step"] == 10
     assert states["Config"]["downstream_expert"]["ratio"] == 0.5
@@ -372,9 +373,9 @@ def test_s3prls_checkpoints_load_with_every_part_intact():
 
 def test_the_workarounds_apply_once_and_leave_what_works():
     torchaudio = pytest.importorskip("torchaudio")
-    compat.apply()
+    imports.apply()
     before = (torchaudio.load, torchaudio.info, torchaudio.set_audio_backend, torchaudio.sox_effects)
-    compat.apply()
+    imports.apply()
     after = (torchaudio.load, torchaudio.info, torchaudio.set_audio_backend, torchaudio.sox_effects)
     assert all(x is y for x, y in zip(before, after, strict=True))
     assert sys.modules["torchaudio.sox_effects"] is torchaudio.sox_effects

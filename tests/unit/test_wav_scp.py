@@ -12,7 +12,7 @@ import soundfile
 
 from s3prl_aalbert import toolkit
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.toolkit import task_compat
+from s3prl_aalbert.toolkit.repairs import tasks
 
 pytest.importorskip("h5py", reason="S3PRL's diarization needs it")
 
@@ -45,13 +45,13 @@ def read(folder: Path) -> Any:
 def test_a_command_is_refused_before_anything_runs(folder: Path) -> None:
     with pytest.raises(AalbertError, match=r"wav\.scp: a is a command.*expected a file") as told:
         read(folder)
-    assert task_compat.TRUST_WAV_SCP in str(told.value)
+    assert tasks.TRUST_WAV_SCP in str(told.value)
     assert not (folder / "ran").exists()
 
 
 def test_a_command_that_is_trusted_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also the control of the test above: the command would have left its mark."""
-    monkeypatch.setenv(task_compat.TRUST_WAV_SCP, "1")
+    monkeypatch.setenv(tasks.TRUST_WAV_SCP, "1")
     samples, labels = read(folder)
     assert samples.shape == (1600,) and labels.shape == (10, 1)
     assert (folder / "ran").exists()

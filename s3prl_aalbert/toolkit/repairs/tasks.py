@@ -1,6 +1,6 @@
 """What single tasks of S3PRL 0.4.18 need to run: applied when a task's expert is imported, to that task alone.
 
-As in ``compat``, each function mends one break, says what the user would see without it and when it can go.
+As in ``imports``, each function mends one break, says what the user would see without it and when it can go.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from s3prl_aalbert.toolkit.replace import replaced
 
 logger = logging.getLogger(__name__)
 
-STANDINS = "s3prl_aalbert.toolkit.standins"
+STANDINS = "s3prl_aalbert.toolkit.repairs.standins"
 # Task -> packages by the name that is imported; S3PRL declares none of them for a plain installation.
 PACKAGES: dict[str, dict[str, str]] = {
     "asr": {"editdistance": "editdistance", "pandas": "pandas"},

@@ -1,4 +1,4 @@
-"""Stands in for ``torchaudio.sox_effects`` where SoX is not there (see ``compat``).
+"""Stands in for ``torchaudio.sox_effects`` where SoX is not there (see ``imports``).
 
 The effects that S3PRL's tasks use are computed with torchaudio's own signal processing. SoX saturates
 at full scale after each effect, and so does this. Resampling uses another filter than SoX, so samples
@@ -15,7 +15,7 @@ import torch
 from torchaudio import functional
 
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.toolkit import audio_files, sox_silence
+from s3prl_aalbert.toolkit.repairs import audio_files, sox_silence
 
 Effect = Callable[[torch.Tensor, int, list[str]], tuple[torch.Tensor, int]]
 

@@ -1,4 +1,4 @@
-"""``load``, ``save`` and ``info`` as torchaudio 2.8 had them, through soundfile (see ``compat``).
+"""``load``, ``save`` and ``info`` as torchaudio 2.8 had them, through soundfile (see ``imports``).
 
 C is channels, S samples.
 """

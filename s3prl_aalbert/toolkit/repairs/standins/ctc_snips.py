@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.toolkit.standins.ctc_batches import TranscribedFiles, read_transcripts
+from s3prl_aalbert.toolkit.repairs.standins.ctc_batches import TranscribedFiles, read_transcripts
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.speech.text import read_lines
-from s3prl_aalbert.toolkit.standins.ctc_batches import TranscribedFiles, read_transcripts
+from s3prl_aalbert.toolkit.repairs.standins.ctc_batches import TranscribedFiles, read_transcripts
 
 
 class LibriPhoneDataset(TranscribedFiles):

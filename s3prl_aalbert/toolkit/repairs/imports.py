@@ -1,0 +1,164 @@
+"""What S3PRL 0.4.18 needs to run under the torch and torchaudio of today.
+
+S3PRL 0.4.18 was tested up to torch 2.4. Each function below mends one break, says what the user
+would see without it and when it can go. A function changes nothing where the installed versions
+still offer what S3PRL uses, and calling it twice changes nothing more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+import sys
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+import torchaudio
+
+from s3prl_aalbert.toolkit import finders
+from s3prl_aalbert.toolkit.replace import Changed
+
+
+def apply() -> None:
+    """Apply every workaround that the installed versions need; call before importing ``s3prl.hub``."""
+    keep_espnet_unmentioned()
+    provide_set_audio_backend()
+    provide_audio_files()
+    provide_sox_effects()
+    allow_s3prl_checkpoints()
+    keep_names_from_running_code()
+    keep_checkpoints_from_running_code()
+
+
+def keep_espnet_unmentioned() -> None:
+    """Keep S3PRL from telling every user that ESPnet is not installed.
+
+    Reason: ``hub`` imports all upstreams, and one of them, espnet_hubert, says so when it is imported.
+    Symptom: ``ESPnet is not installed, cannot use espnet_hubert upstream``, whatever upstream is used. Using that
+    one still says it.
+    Remove when: S3PRL says it where the upstream is built.
+    """
+    logging.getLogger("s3prl.upstream.espnet_hubert.expert").setLevel(logging.ERROR)
+
+
+def provide_set_audio_backend() -> None:
+    """Give torchaudio a ``set_audio_backend`` that accepts any name and does nothing.
+
+    Reason: torchaudio 2.9 removed it; S3PRL calls it at import and in ``run_downstream.main()``.
+    Symptom: ``AttributeError: module 'torchaudio' has no attribute 'set_audio_backend'`` from
+    ``import s3prl.hub``. torchaudio had made the call a no-op in 2.2 already.
+    Remove when: S3PRL no longer calls it.
+    """
+    if not hasattr(torchaudio, "set_audio_backend"):
+        torchaudio.set_audio_backend = _ignore_backend
+
+
+def _ignore_backend(backend: str | None) -> None:
+    """Accept a backend name, as torchaudio 2.2 to 2.8 do; files go through soundfile here."""
+
+
+def provide_audio_files() -> None:
+    """Let ``torchaudio.load``, ``save`` and ``info`` work without TorchCodec, through soundfile.
+
+    Reason: torchaudio 2.9 hands ``load`` and ``save`` to the separate package TorchCodec (which needs
+    FFmpeg) and removed ``info``; S3PRL's tasks call all three.
+    Symptom: ``ImportError: TorchCodec is required for load_with_torchcodec``, or
+    ``AttributeError: module 'torchaudio' has no attribute 'info'``.
+    Remove when: S3PRL reads audio by other means, or TorchCodec becomes a dependency of torchaudio.
+    """
+    from s3prl_aalbert.toolkit.repairs import audio_files
+
+    if not hasattr(torchaudio, "info"):
+        torchaudio.info = audio_files.info
+    if not hasattr(torchaudio, "load_with_torchcodec") or not _needs_torchcodec():
+        return
+    if importlib.util.find_spec("torchcodec") is None:
+        torchaudio.load = audio_files.load
+        torchaudio.save = audio_files.save
+
+
+def _needs_torchcodec() -> bool:
+    """Tell whether torchaudio dropped its own readers (2.9), seen by the backend list it lost."""
+    return not hasattr(torchaudio, "list_audio_backends")
+
+
+def provide_sox_effects() -> None:
+    """Offer ``torchaudio.sox_effects`` with the effects that S3PRL's tasks use, computed by torch.
+
+    Reason: torchaudio 2.9 removed the module; before, it needs the system library libsox. S3PRL's
+    ``hub`` imports it for one upstream (``mos_prediction``), many of its tasks to read audio.
+    Symptom: ``ModuleNotFoundError: No module named 'torchaudio.sox_effects'`` from ``import s3prl.hub``;
+    with torchaudio 2.8 ``OSError: libsox.so: cannot open shared object file`` when a task starts.
+    Remove when: S3PRL's tasks stop using SoX.
+    """
+    from s3prl_aalbert.toolkit.repairs import sox_effects
+
+    if not _has_working_sox():
+        torchaudio.sox_effects = sox_effects
+        sys.modules["torchaudio.sox_effects"] = sox_effects
+
+
+def _has_working_sox() -> bool:
+    try:
+        from torchaudio import sox_effects
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torchaudio 2.8 announces the removal at length
+            sox_effects.effect_names()  # loads libsox
+    except (ImportError, OSError, RuntimeError):
+        return False
+    return True
+
+
+def allow_s3prl_checkpoints() -> None:
+    """Let ``torch.load`` read the experiments that S3PRL saves, still without running their code.
+
+    Reason: torch 2.6 made ``weights_only=True`` the default; S3PRL saves its ``argparse.Namespace``
+    beside the weights, and numpy numbers may stand in the configuration or the optimizer state.
+    Symptom: ``_pickle.UnpicklingError: Weights only load failed ... Unsupported global: GLOBAL
+    argparse.Namespace`` on ``-e`` and ``-a``.
+    Remove when: S3PRL saves ``vars(args)``. These types only hold data, so ``weights_only`` keeps its worth.
+    """
+    torch.serialization.add_safe_globals([argparse.Namespace, *_numpy_number_globals()])
+
+
+def keep_checkpoints_from_running_code() -> None:
+    """Let S3PRL's mockingjay, audio_albert, tera and distiller read tensors and plain values alone.
+
+    Reason: their builders ask ``torch.load`` for ``weights_only=False``, with which a file given to ``-k`` can run
+    any program.
+    Symptom: none, until the file is not what it seems. A refused file that you trust: ``aalbert convert --trust``.
+    Remove when: S3PRL leaves ``weights_only`` at its default.
+    """
+    for name in ("mockingjay", "distiller"):
+        finders.after_import(f"s3prl.upstream.{name}.builder", _load_carefully)
+
+
+def _load_carefully(builder: Any) -> None:
+    if builder.torch is torch:
+        builder.torch = Changed(torch, load=lambda *args, **options: torch.load(*args, **{**options, **_CAREFULLY}))
+
+
+_CAREFULLY = {"weights_only": True}
+
+
+def keep_names_from_running_code() -> None:
+    """Let S3PRL evaluate names that exist and plain values alone.
+
+    Reason: it calls ``eval`` on names of optimisers, models and metrics, and on sizes of convolutions, that stand in a
+    configuration or in a checkpoint, and its speaker tasks unpickle files that a configuration may name.
+    Symptom: none, until a file is not what it seems; a misspelt name is ``NameError: name 'get_adm' is not defined``.
+    Remove when: S3PRL looks names up.
+    """
+    finders.watch()
+
+
+def _numpy_number_globals() -> list[Any]:
+    """Return what unpickling a numpy number needs, under the names of numpy 1 and numpy 2."""
+    rebuild = np.float64(0).__reduce__()[0]  # numpy's own `scalar(dtype, bytes)`
+    dtypes = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")]
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+    return [*((rebuild, name) for name in names), np.dtype, *dtypes]
