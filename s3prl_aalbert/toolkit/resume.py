@@ -19,10 +19,10 @@ import torch
 
 from s3prl_aalbert.checkpoint import UNREADABLE, CheckpointError, check_content, check_regular
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.toolkit.compat import allow_s3prl_checkpoints
 from s3prl_aalbert.toolkit.options import kind_of, problem_of
 from s3prl_aalbert.toolkit.overrides import Overrides
 from s3prl_aalbert.toolkit.positions import POSITION, checked_position
+from s3prl_aalbert.toolkit.repairs.imports import allow_s3prl_checkpoints
 from s3prl_aalbert.yaml_config import leaves, shown
 
 logger = logging.getLogger(__name__)
