@@ -21,6 +21,7 @@ examples:
   aalbert convert my_release states-500000.ckpt --to s3prl         # then: -u audio_albert_local -k FILE in S3PRL
   aalbert convert my_release my_upload --to huggingface --licence cc-by-4.0     # upload the folder as it is
   aalbert convert my_release my_graph --to onnx                    # or --to torch: graphs to serve the model from
+  aalbert convert my_release control --untrained 0                 # the same model with random weights
   aalbert convert SUPERNET small --arch arch.yaml                  # a sub-network; then: -u aalbert_local -k small
 
 Files of other programs are recognised by what they hold. docs/formats.md says what each format can represent,
@@ -40,6 +41,7 @@ def convert(
     arch: Path | None = None,
     dtype: Dtype | None = None,
     no_head: bool = False,
+    untrained: int | None = None,
     licence: str | None = None,
     trust: bool = False,
     accept_differences: bool = False,
@@ -54,6 +56,8 @@ def convert(
         arch: sizes of a sub-network to cut out first, as `aalbert search` writes them
         dtype: of a release: the type that its weights are kept in
         no_head: of a release: without the pre-training head
+        untrained: of a release: with new random weights of this seed, the control of a comparison; the statistics of
+            the corpus stay
         licence: of the weights, for the card that a folder for others carries, as the Hub spells it
         trust: read another program's pickled objects, which can run any program: only for files from someone you trust
         accept_differences: with --to s3prl: write the file although S3PRL will compute other features
@@ -62,11 +66,16 @@ def convert(
         AalbertError: an unusable checkpoint, options that do not go together, or ``out`` exists already.
     """
     smaller = bool(dtype or no_head)
+    if untrained is not None and (smaller or to != "release" or arch or trust):
+        raise AalbertError("--untrained goes with no other option: it writes a release of the same model")
     _check_options(to, smaller, bool(arch), bool(licence), trust, accept_differences)
     out = out.expanduser()
     if to == "s3prl" and out.exists():
         raise AalbertError(f"{out}: exists already; name a new file")
     check_new_folder(out)
+    if untrained is not None:
+        _without_training(ckpt, out, untrained)
+        return
     with tempfile.TemporaryDirectory() as place:
         source = ckpt
         if arch is not None:
@@ -89,7 +98,7 @@ def convert(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     flags = {"to": ("--to", "--format"), "licence": ("--licence", "--license")}
-    metavars = {"ckpt": "CKPT", "out": "OUT", "arch": "YAML", "licence": "ID"}
+    metavars = {"ckpt": "CKPT", "out": "OUT", "arch": "YAML", "licence": "ID", "untrained": "SEED"}
     add_options(parser, convert, flags, metavars)
     # OUT may also be given as -o; the default of the one must not hide the value of the other.
     out = next(action for action in parser._actions if action.dest == "out")
@@ -151,6 +160,14 @@ def _make_smaller(ckpt: str, folder: Path, dtype: Dtype | None, no_head: bool) -
 
     num_bytes, kept = write_smaller(load_checkpoint(ckpt), folder, dtype, not no_head)
     print(printable(f"wrote the release {folder}, {num_bytes / 1e6:.2f} MB of {kept}"))
+
+
+def _without_training(ckpt: str, folder: Path, seed: int) -> None:
+    from s3prl_aalbert.checkpoint import load_checkpoint
+    from s3prl_aalbert.interop.releases import write_untrained
+
+    write_untrained(load_checkpoint(ckpt), folder, seed)
+    print(printable(f"wrote the release {folder}, untrained; use it with -u aalbert_local -k {folder}"))
 
 
 def _for_others(ckpt: str, folder: Path, to: Literal["huggingface", "torch", "onnx"], licence: str | None) -> None:

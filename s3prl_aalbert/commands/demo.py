@@ -81,9 +81,10 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, stop: Any) -> int:
-    from s3prl_aalbert.checkpoint import write_text
+    from s3prl_aalbert.checkpoint import CARD_FILE, load_checkpoint, write_text
     from s3prl_aalbert.demo_speech import prepare_real, prepare_synthetic
     from s3prl_aalbert.demo_steps import StepRunner
+    from s3prl_aalbert.interop.releases import write_untrained
 
     default = "result/demo_speech" if args.speech else "result/demo"
     output = Path(args.output or default).expanduser().absolute()
@@ -100,7 +101,8 @@ def _run(args: argparse.Namespace, stop: Any) -> int:
     pretrain, *others = plan(args, speech, output)
     runner = StepRunner(output, len(others) + 2, stop)
     runner.run([pretrain])
-    write_untrained(output / PRETRAINED, output / UNTRAINED, args.seed)
+    if not (output / UNTRAINED / CARD_FILE).is_file():  # which is written last
+        write_untrained(load_checkpoint(output / PRETRAINED), output / UNTRAINED, args.seed)
     runner.run(others, min(MAX_TOGETHER, os.cpu_count() or 1))
     shutil.rmtree(output / CACHE, ignore_errors=True)
     return _finish(output, speech, started, runner.title("report"))
@@ -200,26 +202,6 @@ def _probing(args: argparse.Namespace, speech: DemoSpeech, output: Path) -> Step
         *("-p", str(expdir), "-a", "--seed", str(args.seed), "-o", f"{audio}{_cache(args, output)}"),
     )
     return Step(f"probe every layer of {NAMES['aalbert']}", argv, expdir / "probes.csv")
-
-
-def write_untrained(pretrained: Path, folder: Path, seed: int) -> None:
-    """Write the release of the same model with random weights, unless it is there; the corpus statistics stay."""
-    import torch
-
-    from s3prl_aalbert.checkpoint import CARD_FILE, load_checkpoint, load_weights, save_release
-    from s3prl_aalbert.encoder import initialise
-    from s3prl_aalbert.model import AalbertModel
-
-    if (folder / CARD_FILE).is_file():  # which is written last
-        return
-    checkpoint = load_checkpoint(pretrained)
-    model = AalbertModel(checkpoint.config)
-    load_weights(model, checkpoint.model_state, checkpoint.path)
-    torch.manual_seed(seed)
-    initialise(model, checkpoint.config.transformer.initializer_range)
-    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    card = "# Untrained: random weights, the control of the demo\n"
-    save_release(folder, checkpoint.config, state, card, {"step": 0, "untrained": True})
 
 
 def verdict(output: Path) -> str:

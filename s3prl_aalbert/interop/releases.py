@@ -12,13 +12,18 @@ from s3prl_aalbert.checkpoint import (
     MODEL_PREFIX,
     PROJECTIONS,
     Checkpoint,
+    load_weights,
     save_release,
     write_text,
 )
+from s3prl_aalbert.encoder import initialise
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.interop.importing import Imported
+from s3prl_aalbert.model import AalbertModel
 from s3prl_aalbert.printable import markdown_cell
 from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE
+
+UNTRAINED_CARD = "# Untrained: random weights, the control of a comparison\n"
 
 
 def write_imported(imported: Imported, path: Path, folder: Path) -> None:
@@ -60,6 +65,22 @@ def write_smaller(
     save_release(folder, checkpoint.config, state, _own_card(checkpoint) + text, checkpoint.info)
     keep_training_list(checkpoint, folder)
     return sum(tensor.nbytes for tensor in state.values()), kept
+
+
+def write_untrained(checkpoint: Checkpoint, folder: Path, seed: int) -> None:
+    """Write the release of the same model with random weights, the control of a comparison.
+
+    Args:
+        checkpoint: of this project; the statistics of its corpus are kept.
+        folder: of the release.
+        seed: of the weights.
+    """
+    model = AalbertModel(checkpoint.config)
+    load_weights(model, checkpoint.model_state, checkpoint.path)
+    torch.manual_seed(seed)
+    initialise(model, checkpoint.config.transformer.initializer_range)
+    state = {f"{MODEL_PREFIX}{name}": tensor for name, tensor in model.state_dict().items()}
+    save_release(folder, checkpoint.config, state, UNTRAINED_CARD, {"step": 0, "untrained": True})
 
 
 def keep_training_list(checkpoint: Checkpoint, folder: Path) -> None:

@@ -11,13 +11,15 @@ import pytest
 import safetensors
 import torch
 
-from s3prl_aalbert.checkpoint import load_checkpoint, save_release
+from s3prl_aalbert.checkpoint import load_checkpoint, load_weights, save_release
 from s3prl_aalbert.cli import command_parser, main
 from s3prl_aalbert.commands import convert as convert_command
 from s3prl_aalbert.commands.convert import convert
 from s3prl_aalbert.config import AudioConfig, ModelConfig, TransformerConfig
+from s3prl_aalbert.model import AalbertModel
 from s3prl_aalbert.objective import MaskedPrediction
 from s3prl_aalbert.published import packaged_folder
+from s3prl_aalbert.report.models import ModelKey
 from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE
 from s3prl_aalbert.typed_options import add_options, argument_texts, call
 from s3prl_aalbert.upstream.expert import UpstreamExpert
@@ -148,3 +150,26 @@ def test_the_help_of_convert_is_its_docstring() -> None:
     shown = " ".join(command_parser("convert", convert_command).format_help().split())
     for name, text in argument_texts(convert).items():
         assert text.split("`")[0].strip()[:30] in shown, name
+
+
+def test_the_untrained_twin_has_the_corpus_statistics_and_other_weights(tmp_path: Path) -> None:
+    config = ModelConfig(
+        transformer=TransformerConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16),
+        audio=AudioConfig(num_mel_bins=10, cmvn="corpus"),
+    )
+    objective = MaskedPrediction(config)
+    objective.model.acoustics.corpus_mean.fill_(3.0)
+    save_release(tmp_path / "model", config, objective.state_dict(), "# card\n", {"step": 600})
+    assert main(["convert", str(tmp_path / "model"), str(tmp_path / "untrained"), "--untrained", "1"]) == 0
+    twin, model = load_checkpoint(tmp_path / "untrained"), load_checkpoint(tmp_path / "model")
+    assert twin.config == model.config and twin.info["step"] == 0
+    keys = [ModelKey("aalbert_local", str(tmp_path / name)) for name in ("model", "untrained")]
+    assert [key.untrained for key in keys] == [False, True], "the report tells them apart"
+    own, other = AalbertModel(config), AalbertModel(config)
+    load_weights(own, model.model_state, model.path)
+    load_weights(other, twin.model_state, twin.path)
+    assert torch.equal(other.acoustics.corpus_mean, own.acoustics.corpus_mean)
+    matrices = [name for name, weight in own.named_parameters() if weight.dim() == 2]
+    assert matrices
+    for name in matrices:
+        assert not torch.equal(own.get_parameter(name), other.get_parameter(name)), name

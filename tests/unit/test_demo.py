@@ -9,18 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 
-from s3prl_aalbert.checkpoint import load_checkpoint, load_weights, save_release
 from s3prl_aalbert.cli import COMMANDS
 from s3prl_aalbert.commands import demo
-from s3prl_aalbert.config import AudioConfig, ModelConfig, TransformerConfig, find_config
+from s3prl_aalbert.config import find_config
 from s3prl_aalbert.demo_speech import DemoSpeech, prepare_real
 from s3prl_aalbert.demo_steps import log_of
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.model import AalbertModel
-from s3prl_aalbert.objective import MaskedPrediction
-from s3prl_aalbert.report.models import ModelKey
 
 
 def make_speech(root: Path, labelled: int = 3, plain: int = 12) -> None:
@@ -171,30 +166,6 @@ def test_pretraining_ends_by_steps_or_time_and_at_the_steps_asked_for(
 ) -> None:
     argv = demo.plan(argparse.Namespace(speech=speech, steps=steps, seed=1), everything(tmp_path), tmp_path)[0].argv
     assert argv[argv.index("-o") + 1].split(",,") == [f"config.runner.{limit}" for limit in limits]
-
-
-def test_the_untrained_twin_has_the_corpus_statistics_and_other_weights(tmp_path: Path) -> None:
-    config = ModelConfig(
-        transformer=TransformerConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16),
-        audio=AudioConfig(num_mel_bins=10, cmvn="corpus"),
-    )
-    objective = MaskedPrediction(config)
-    objective.model.acoustics.corpus_mean.fill_(3.0)
-    save_release(tmp_path / "model", config, objective.state_dict(), "# card\n", {"step": 600})
-    for _ in range(2):  # the second time it is there
-        demo.write_untrained(tmp_path / "model", tmp_path / "untrained", seed=1)
-    twin, model = load_checkpoint(tmp_path / "untrained"), load_checkpoint(tmp_path / "model")
-    assert twin.config == model.config and twin.info["step"] == 0
-    keys = [ModelKey("aalbert_local", str(tmp_path / name)) for name in ("model", "untrained")]
-    assert [key.untrained for key in keys] == [False, True], "the report tells them apart"
-    own, other = AalbertModel(config), AalbertModel(config)
-    load_weights(own, model.model_state, model.path)
-    load_weights(other, twin.model_state, twin.path)
-    assert torch.equal(other.acoustics.corpus_mean, own.acoustics.corpus_mean)
-    matrices = [name for name, weight in own.named_parameters() if weight.dim() == 2]
-    assert matrices
-    for name in matrices:
-        assert not torch.equal(own.get_parameter(name), other.get_parameter(name)), name
 
 
 def test_the_verdict_says_which_way_it_went(tmp_path: Path) -> None:
