@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 SHOWN = 6
 """Names of runs in a note."""
-PRESETS = ("small", "7h", "paper", "evidence")
+PRESETS = ("release", "small", "7h", "paper", "evidence")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
