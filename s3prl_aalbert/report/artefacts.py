@@ -217,7 +217,7 @@ def load_objective(folder: Path) -> tuple[MaskedPrediction, int | None]:
     """Return the pre-trained model with its head, ready to evaluate, and its step."""
     checkpoint = load_checkpoint(folder)
     if not any(name.startswith("head.") for name in checkpoint.state):
-        raise AalbertError("has no spectrogram head: it was distilled, or released without the head")
+        raise AalbertError("has no spectrogram head: it predicts units, was distilled, or is released without the head")
     objective = MaskedPrediction(checkpoint.config)
     load_weights(objective, {name: t.float() for name, t in checkpoint.state.items()}, checkpoint.path)
     return objective.eval(), checkpoint.info.get("step")
