@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from s3prl.downstream import runner as s3prl_runner
 from torch.optim.lr_scheduler import LambdaLR
 
 from s3prl_aalbert.config import shown
@@ -48,7 +47,9 @@ def restored_optimizer(runner: Any, build: Callable[[Any], Any], parts: Any) -> 
     if not changed and not dropped and bool(past.get("scheduler")) == bool(config.get("scheduler")):
         return optimizer
     logger.info("optimizer: %s from here on (%s so far)", config["optimizer"], before)
-    fresh = s3prl_runner.get_optimizer(parts, config["runner"]["total_steps"], config["optimizer"])
+    from s3prl.optimizers import get_optimizer
+
+    fresh = get_optimizer(parts, config["runner"]["total_steps"], config["optimizer"])
     for group, settings in zip(optimizer.param_groups, fresh.param_groups, strict=True):
         group.pop("initial_lr", None)  # what a scheduler starts from; set anew by the next one
         group.update({key: value for key, value in settings.items() if key != "params"})
@@ -139,19 +140,21 @@ class Training:
         if self.runner.stop.received is None or step == before or step >= self.bar.total:
             return
         path = Path(self.runner.args.expdir) / f"states-{step}.ckpt"
-        if not path.exists() and before is not None and s3prl_runner.is_leader_process():
+        if not path.exists() and before is not None and _is_first_process():
             self._make_room()
             self.save(self._states(step), str(path))
         raise Stopped(f"stopped by a signal at step {step}; the same command with -a goes on")
 
     def _states(self, step: int) -> dict[str, Any]:
         """Return what S3PRL's runner saves."""
+        from s3prl.utility.helper import get_model_state
+
         runner = self.runner
         states = {"Step": step, "Epoch": self.epoch, "Args": runner.args, "Config": runner.config}
         states |= {name.capitalize(): part.state_dict() for name, part in self.built.items() if part is not None}
         if torch.distributed.is_initialized():
             states["WorldSize"] = torch.distributed.get_world_size()
-        trained = {each.name: s3prl_runner.get_model_state(each.model) for each in runner.all_entries if each.trainable}
+        trained = {each.name: get_model_state(each.model) for each in runner.all_entries if each.trainable}
         return {**states, **trained}
 
     def _make_room(self) -> None:
@@ -161,6 +164,10 @@ class Training:
         )
         for path in states[: max(0, len(states) + 1 - self.runner.config["runner"]["max_keep"])]:
             self.files.remove(str(path))
+
+
+def _is_first_process() -> bool:
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
 class _Batches:

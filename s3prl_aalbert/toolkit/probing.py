@@ -9,10 +9,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from s3prl.upstream.interfaces import Featurizer
 from torch import Tensor, nn
 
+from s3prl_aalbert import toolkit
 from s3prl_aalbert.errors import AalbertError
+
+toolkit.activate()
+
+from s3prl.upstream.interfaces import Featurizer  # noqa: E402
 
 
 class JoinedLayers(Featurizer):

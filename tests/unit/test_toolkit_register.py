@@ -79,3 +79,22 @@ def test_a_task_of_s3prl_is_never_shadowed():
     with pytest.raises(AalbertError, match='"example"'):
         register.register_downstreams({"example": "standin_expert"})
     assert sys.meta_path == before
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "toolkit.activate",
+        "toolkit.compat.apply",
+        "toolkit.register.DOWNSTREAMS",
+        "toolkit.register.register_downstreams",
+        "toolkit.register.register_upstreams",
+        "toolkit.register.upstream_entries",
+        "toolkit.optimizers.get_aalbert_adamw",
+        "run_downstream.main",
+    ],
+)
+def test_what_files_of_other_people_import_stays(path):
+    """Those that `aalbert link` has changed, and programs that use the plugin."""
+    module, _, name = f"s3prl_aalbert.{path}".rpartition(".")
+    assert hasattr(importlib.import_module(module), name)

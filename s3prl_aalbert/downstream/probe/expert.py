@@ -53,7 +53,7 @@ class ProbeConfig:
     hidden_size: int = 768
     """Width of their hidden layers."""
     layer_dims: list[int] | None = None
-    """Widths of the layers that lie side by side in the representation; null: it is one layer."""
+    """Widths of the layers that lie side by side in the representation; null: those that the upstream gives."""
     only: list[str] | None = None
     """Train these probes alone, e.g. ["phone/layer2/linear"]; null: all."""
 
