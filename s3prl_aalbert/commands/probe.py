@@ -49,7 +49,12 @@ def main(args: argparse.Namespace) -> int:
 
 
 def run_probes(args: argparse.Namespace) -> Path:
-    """Probe and return the experiment folder, which holds probes.csv."""
+    """Probe and return the experiment folder, which holds probes.csv.
+
+    Raises:
+        AalbertError: a mistake in the options, the configuration or the data.
+        SystemExit: with EXIT_STOPPED where a signal ended the training, which has saved.
+    """
     from s3prl_aalbert.toolkit.experiments import find_past_experiment, place_of
     from s3prl_aalbert.toolkit.launch import run
 
@@ -62,7 +67,9 @@ def run_probes(args: argparse.Namespace) -> Path:
     if past and tasks:
         _compare(tasks, past)
     chosen = f"config.downstream_expert.modelrc.tasks={tasks}" if tasks and not past else None
-    run(_argv(args, expdir, [text for text in (chosen, args.override) if text]))
+    code = run(_argv(args, expdir, [text for text in (chosen, args.override) if text]))
+    if code:
+        raise SystemExit(code)
     return expdir
 
 

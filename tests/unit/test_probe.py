@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from s3prl_aalbert.cli import main
 from s3prl_aalbert.commands.probe import format_probes
 from s3prl_aalbert.downstream.probe.expert import DownstreamExpert, best_of_probe
 from s3prl_aalbert.downstream.results import Evaluation, ProbeResult, read_probes
-from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
 from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.toolkit import launch
 
 DIMS = [6, 6, 4]
 RATE = 480
@@ -166,3 +168,28 @@ def test_keys_without_effect_in_one_task_are_refused(corpus: Path, tmp_path: Pat
     config = {"datarc": {task: datarc}, "modelrc": {"tasks": [task], "hidden_size": 8, "layer_dims": DIMS}}
     with pytest.raises(AalbertError, match=f"datarc.{task} has {', '.join(sorted(own))}: all tasks have the batches"):
         DownstreamExpert(sum(DIMS), RATE, config, str(tmp_path), runner={"gradient_clipping": 1e9}, seed=5)
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("-u fbank -n x", "-m train -d aalbert_probe -p result/downstream/x -u fbank"),
+        (
+            "-u aalbert_local -k m -g c --task speaker -c own.yaml -p x --seed 3 --device cpu -o config.a=1",
+            "-m train -d aalbert_probe -p x -u aalbert_local -k m -g c -c own.yaml --device cpu --seed 3 "
+            "-o config.downstream_expert.modelrc.tasks=['speaker'],,config.a=1",
+        ),
+        ("-a -n x", "-m train -d aalbert_probe -p result/downstream/x -a"),
+    ],
+)
+def test_probing_is_a_task_of_downstream(
+    typed: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its options, and with the exit code of a run that a signal has ended."""
+    given: list[list[str]] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch, "run", lambda argv: given.append(argv) or EXIT_STOPPED)
+    with pytest.raises(SystemExit) as end:
+        main(["probe", *typed.split()])
+    assert end.value.code == EXIT_STOPPED
+    assert given == [expected.split()]
