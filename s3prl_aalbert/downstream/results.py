@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ RESULTS_FORMAT = 1
 TRAINING_SECTIONS = ("runner", "optimizer", "scheduler", "specaug")
 """Of S3PRL's configuration."""
 
+KINDS: dict[type, str] = {str: "text", dict: "a mapping", list: "a list"}
+T = TypeVar("T")
 Metrics = dict[str, float]
 """Values of one evaluation by name; ``acc`` decides the best step."""
 
@@ -66,6 +68,23 @@ class ModelFacts:
 
 
 @dataclass(frozen=True)
+class DataFacts:
+    """The data of a task, after what could not be used."""
+
+    train: int = 0
+    """Utterances."""
+    dev: int = 0
+    test: int = 0
+    classes: int | None = None
+    speakers: int | None = None
+    hours: float | None = None
+    left_out: dict[str, Any] = field(default_factory=dict)
+    """What was skipped: count and first names by reason."""
+    pretraining_overlap: dict[str, int] | str | None = None
+    """How much of the test was in the upstream's pre-training, or that it is not known; None without pre-training."""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """One evaluation during training."""
 
@@ -106,8 +125,8 @@ class RunResults:
     """Sections of S3PRL's configuration that say how it was trained."""
     config: dict[str, Any] = field(default_factory=dict)
     """The ``downstream_expert`` section: datarc and modelrc."""
-    data: dict[str, Any] = field(default_factory=dict)
-    """Utterances by split, classes, hours and what was left out; of a probing run by task."""
+    data: DataFacts | dict[str, DataFacts] = field(default_factory=DataFacts)
+    """Of a probing run by task."""
     model: ModelFacts = field(default_factory=ModelFacts)
     majority: dict[str, float | Metrics] = field(default_factory=dict)
     """Accuracy of always answering the most frequent training class, by split; of a probing run by task."""
@@ -143,16 +162,16 @@ class RunResults:
         content = _read_json(folder / RESULTS_FILE)
         best = content.get("best")
         return cls(
-            task=_text(content, "task"),
+            task=_field(content, "task", str),
             args=_section(RunnerOptions, content, "args"),
-            training=_mapping(content, "training"),
-            config=_mapping(content, "config"),
-            data=_mapping(content, "data"),
+            training=_field(content, "training", dict),
+            config=_field(content, "config", dict),
+            data=_data(content),
             model=_section(ModelFacts, content, "model"),
             majority=_majority(content),
-            history=[_evaluation(entry, "history") for entry in _items(content, "history")],
+            history=[_evaluation(entry, "history") for entry in _field(content, "history", list)],
             best=None if best is None else _best(best),
-            evaluations=[_checkpoint_evaluation(entry) for entry in _items(content, "evaluations")],
+            evaluations=[_checkpoint_evaluation(entry) for entry in _field(content, "evaluations", list)],
         )
 
 
@@ -171,30 +190,27 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _text(content: Mapping[str, Any], name: str) -> str:
+def _field(content: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    """Return a value after checking its kind; a mapping or list that is not there is empty."""
     value = content.get(name)
-    if not isinstance(value, str):
-        raise ResultsError(f'{RESULTS_FILE}: "{name}" is {value!r}, expected text')
+    if value is None and kind is not str:
+        value = kind()
+    if not isinstance(value, kind):
+        raise ResultsError(f'{RESULTS_FILE}: "{name}" is {value!r}, expected {KINDS[kind]}')
     return value
 
 
-def _mapping(content: Mapping[str, Any], name: str) -> dict[str, Any]:
-    value = content.get(name) or {}
-    if not isinstance(value, dict):
-        raise ResultsError(f'{RESULTS_FILE}: "{name}" is {value!r}, expected a mapping')
-    return value
+def _data(content: Mapping[str, Any]) -> DataFacts | dict[str, DataFacts]:
+    """Return the facts of one task's data, or by task."""
+    found = _field(content, "data", dict)
+    if set(found) <= {fact.name for fact in fields(DataFacts)}:
+        return _section(DataFacts, content, "data")
+    return {task: _section(DataFacts, found, task) for task in found}
 
 
-def _items(content: Mapping[str, Any], name: str) -> list[Any]:
-    value = content.get(name) or []
-    if not isinstance(value, list):
-        raise ResultsError(f'{RESULTS_FILE}: "{name}" is {value!r}, expected a list')
-    return value
-
-
-def _section(kind: type, content: Mapping[str, Any], name: str) -> Any:
+def _section(kind: type[T], content: Mapping[str, Any], name: str) -> T:
     try:
-        return from_dict(kind, _mapping(content, name), f'{RESULTS_FILE}: "{name}"')
+        return from_dict(kind, _field(content, name, dict), f'{RESULTS_FILE}: "{name}"')
     except ConfigError as error:
         raise ResultsError(str(error)) from error
 
@@ -216,7 +232,7 @@ def _metrics(values: Any, where: str, needs_accuracy: bool = True) -> Metrics:
 
 def _majority(content: Mapping[str, Any]) -> dict[str, float | Metrics]:
     """Return rates by split, or by task and split."""
-    found = _mapping(content, "majority")
+    found = _field(content, "majority", dict)
     nested = {name: rates for name, rates in found.items() if isinstance(rates, dict)}
     flat = _metrics({name: rate for name, rate in found.items() if name not in nested}, "majority", False)
     return {**flat, **{name: _metrics(rates, f"majority.{name}", False) for name, rates in nested.items()}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from s3prl_aalbert.downstream.classes import KnowsClasses
 from s3prl_aalbert.downstream.classifier import CLASSIFIERS, ClassifierConfig, build_classifier
 from s3prl_aalbert.downstream.pretraining_overlap import check_overlap
 from s3prl_aalbert.downstream.recorder import Recorder
-from s3prl_aalbert.downstream.results import ModelFacts, RunResults
+from s3prl_aalbert.downstream.results import DataFacts, ModelFacts, RunResults
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class TaskData:
     label_of: Callable[[str], Any]
     num_samples: Mapping[str, int]
     """Length of each utterance."""
-    counts: Mapping[str, Any]
+    facts: DataFacts
     """What was used and left out, for results.json."""
     speakers: Mapping[str, str] = field(default_factory=dict)
     """Speaker by utterance."""
@@ -90,7 +90,7 @@ class TaskExpert(KnowsClasses):
             self.task,
             kwargs,
             config=section,
-            data={**data.counts, **overlap_facts(kwargs, data, section.get("datarc"))},
+            data=with_overlap(kwargs, data, section.get("datarc")),
             model=ModelFacts(upstream_dim, self.upstream_rate, sum(p.numel() for p in self.model.parameters())),
             majority=self.majority(),
         )
@@ -160,11 +160,15 @@ class TaskExpert(KnowsClasses):
         """Write confusion matrices and the like for the test split's best step."""
 
 
-def overlap_facts(args: Mapping[str, Any], data: TaskData, datarc: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return for results.json what of the test the upstream was pre-trained on; raises AalbertError to refuse it."""
+def with_overlap(args: Mapping[str, Any], data: TaskData, datarc: Mapping[str, Any] | None) -> DataFacts:
+    """Return the facts of the data with what of the test the upstream was pre-trained on.
+
+    Raises:
+        AalbertError: there is such an overlap, and the configuration refuses it.
+    """
     choice = (datarc or {}).get("pretraining_overlap", "refuse")
     found = check_overlap(args, data.names.get("test", ()), data.speakers, choice)
-    return {} if found is None else {"pretraining_overlap": found}
+    return replace(data.facts, pretraining_overlap=found)
 
 
 def data_folder(expdir: str | Path, kwargs: Mapping[str, Any]) -> Path | None:

@@ -66,7 +66,7 @@ def describe_setting(args: RunnerOptions) -> str:
 
 def describe_overlap(runs: Sequence[DownstreamRun]) -> str:
     """Return how much of the test speech was in the model's pre-training, at most over some runs; empty for none."""
-    found = [run.results.data.get("pretraining_overlap") for run in runs]
+    found = [run.data.pretraining_overlap for run in runs]
     counts = [(one.get("utterances", 0), one.get("speakers", 0)) for one in found if isinstance(one, dict)]
     utterances, speakers = max(counts, default=(0, 0))
     if utterances or speakers:
@@ -185,8 +185,7 @@ def _task_variants(runs: Sequence[DownstreamRun]) -> list[str]:
 
 def class_count(run: DownstreamRun) -> int | None:
     """Return the number of classes a run recorded, None where it did not."""
-    value = run.results.data.get("classes")
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return run.data.classes
 
 
 def title_probes(runs: Sequence[ProbeRun]) -> dict[tuple[Hashable, ...], str]:

@@ -16,6 +16,7 @@ from s3prl_aalbert.checkpoint import STATES_PATTERN, WEIGHTS_FILE
 from s3prl_aalbert.downstream.results import (
     PROBES_FILE,
     RESULTS_FILE,
+    DataFacts,
     Metrics,
     ProbeResult,
     ResultsError,
@@ -44,6 +45,11 @@ class DownstreamRun:
     dev: Metrics
     """Of the best step."""
     test: Metrics
+
+    @property
+    def data(self) -> DataFacts:
+        """The data of its task."""
+        return self.results.data if isinstance(self.results.data, DataFacts) else DataFacts()
 
     @property
     def train_fraction(self) -> float:

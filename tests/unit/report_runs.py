@@ -15,6 +15,7 @@ from s3prl_aalbert.config import load_model_config, to_dict
 from s3prl_aalbert.downstream.results import (
     BestStep,
     Confusion,
+    DataFacts,
     Evaluation,
     ModelFacts,
     ProbeResult,
@@ -68,7 +69,7 @@ def write_results(
         ),
         training=training or {},
         config={"datarc": {"audio": "corpus", **(datarc or {})}, "modelrc": modelrc or {"classifier": "linear"}},
-        data={"train": 80, "dev": 10, "test": 10, "classes": classes, "pretraining_overlap": overlap},
+        data=DataFacts(80, 10, 10, classes, pretraining_overlap=overlap),
         model=ModelFacts(768, 480, 1000),
         majority={"dev": majority, "test": majority},
         history=[Evaluation(step, "dev", {"acc": acc, "loss": 1 - acc}) for step, acc in history],

@@ -49,7 +49,7 @@ def speakers(speech: Path, **more: Any) -> TaskData:
 
 
 def skipped(data: TaskData) -> dict[str, list[str]]:
-    found = data.counts["left_out"]
+    found = data.facts.left_out
     assert all(entry["count"] == len(entry["names"]) for entry in found.values())
     return {reason: entry["names"] for reason, entry in found.items()}
 

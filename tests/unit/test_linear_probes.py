@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from s3prl_aalbert.downstream.alignments import outputs_of_grid_frames
 from s3prl_aalbert.downstream.phone.dataset import PhoneLabels
+from s3prl_aalbert.downstream.results import DataFacts
 from s3prl_aalbert.downstream.task import TaskData
 from s3prl_aalbert.synthesis import synthesise_corpus
 
@@ -96,7 +97,7 @@ def hand_made() -> TaskData:
         "a/x": PhoneLabels(np.array([1, -100]), np.array([0, 1, 1, 2, 2])),
         "b/x": PhoneLabels(np.array([2]), np.array([2, -100, 0])),
     }
-    return TaskData(("p", "q", "r"), {}, None, labels.__getitem__, {"a/x": 800, "b/x": 480}, {})  # type: ignore[arg-type]
+    return TaskData(("p", "q", "r"), {}, None, labels.__getitem__, {"a/x": 800, "b/x": 480}, DataFacts())  # type: ignore[arg-type]
 
 
 def test_labels_of_tokens(probes: ModuleType) -> None:

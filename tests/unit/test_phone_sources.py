@@ -143,7 +143,7 @@ def test_a_table_names_utterances_by_folder_where_stems_recur(tmp_path: Path) ->
     )
     config = SpeakerDataConfig(str(tmp_path / "audio"), "tsv", str(tmp_path / "speakers.tsv"))
     speakers = load_speaker_data(config, 0, tmp_path)
-    assert speakers.classes == ("one", "two") and speakers.counts["left_out"] == {}
+    assert speakers.classes == ("one", "two") and speakers.facts.left_out == {}
 
 
 def test_smaller_shares_of_the_labels_are_nested_and_test_the_same(librispeech: Path) -> None:

@@ -121,5 +121,5 @@ def test_every_task_asks(tmp_path: Path, task: str) -> None:
     config["datarc"]["pretraining_overlap"] = "mark"
     made = expert(6, 480, config, str(tmp_path / "run"), seed=5, **args)
     tested = made.data.names["test"]
-    told = made.recorder.results.data["pretraining_overlap"]
+    told = made.recorder.results.data.pretraining_overlap
     assert told == {"utterances": len(tested), "speakers": len({made.data.speakers[name] for name in tested})}

@@ -15,6 +15,7 @@ from s3prl_aalbert.downstream.results import (
     BestStep,
     CheckpointEvaluation,
     Confusion,
+    DataFacts,
     Evaluation,
     ModelFacts,
     ProbeResult,
@@ -47,7 +48,7 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
         RunnerOptions("aalbert_local", "model", None, "hidden_states", 3, True, False, 7, "name"),
         training={"runner": {"total_steps": 10}},
         config={"datarc": {"audio": "speech"}},
-        data={"train": 8, "classes": 39},
+        data=DataFacts(8, 1, 1, 39, 4, 0.5, {"silent": {"count": 1, "names": ["a"]}}, {"utterances": 1, "speakers": 1}),
         model=ModelFacts(768, 480, 1000, [768, 768]),
         majority={"dev": 0.1, "test": 0.2},
         history=[Evaluation(5, "train", {"loss": math.inf}), Evaluation(5, "dev", {"acc": 0.5})],
@@ -56,6 +57,11 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     )
     written.write(tmp_path)
     assert RunResults.read(tmp_path) == written
+    by_task = RunResults(
+        "aalbert_probe", data={"phone": DataFacts(1), "speaker": DataFacts(2)}, majority={"phone": {"dev": 0.5}}
+    )
+    by_task.write(tmp_path)
+    assert RunResults.read(tmp_path) == by_task
 
 
 def test_probes_are_read_as_they_were_written(tmp_path: Path) -> None:

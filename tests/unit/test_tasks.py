@@ -325,7 +325,7 @@ def test_bad_files_among_good_ones_are_counted_and_named(tmp_path: Path) -> None
     (tmp_path / "speech" / "c" / "broken.wav").write_bytes(b"RIFF this is no audio")
     (tmp_path / "speech" / "c" / "broken.phn").write_text("0 8000 aa\n")
     expert = phone_expert(tmp_path / "speech", tmp_path / "exp", num_folds=3)
-    found = {reason: entry["names"] for reason, entry in expert.data.counts["left_out"].items()}
+    found = {reason: entry["names"] for reason, entry in expert.data.facts.left_out.items()}
     assert found == {"no_labels": ["b/nolabels"], "undecodable": ["c/broken"], "labels_past_end": ["b/late"]}
     used = [name for names in expert.data.names.values() for name in names]
     assert len(used) == len(set(used)) == 14

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from s3prl_aalbert.downstream.alignments import (
 from s3prl_aalbert.downstream.audio_dataset import AudioStore
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.phone.sources import Sources, read_sources
+from s3prl_aalbert.downstream.results import DataFacts
 from s3prl_aalbert.downstream.skipped import Skipped
 from s3prl_aalbert.downstream.splits import (
     SPLITS,
@@ -93,14 +93,16 @@ def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path 
     if expdir:
         save_split(expdir / "split.tsv", used, sources.speakers)
     by_split = {part: [name for name in sorted(used) if used[name] == part] for part in SPLITS}
-    counts: dict[str, Any] = {
-        **{part: len(members) for part, members in by_split.items()},
-        "classes": len(classes),
-        "speakers": len({sources.speakers[name] for name in used}),
-        "hours": sum(lengths[name] for name in used) / SAMPLE_RATE / 3600,
-        "left_out": skipped.facts(),
-    }
-    return TaskData(classes, by_split, store, labels.__getitem__, lengths, counts, sources.speakers)
+    facts = DataFacts(
+        train=len(by_split["train"]),
+        dev=len(by_split["dev"]),
+        test=len(by_split["test"]),
+        classes=len(classes),
+        speakers=len({sources.speakers[name] for name in used}),
+        hours=sum(lengths[name] for name in used) / SAMPLE_RATE / 3600,
+        left_out=skipped.facts(),
+    )
+    return TaskData(classes, by_split, store, labels.__getitem__, lengths, facts, sources.speakers)
 
 
 def _without_excluded(names: Iterable[str], config: PhoneDataConfig, skipped: Skipped) -> list[str]:

@@ -32,7 +32,7 @@ from s3prl_aalbert.downstream.recorder import Recorder
 from s3prl_aalbert.downstream.results import Evaluation, ModelFacts, ProbeResult, RunResults, write_probes
 from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data
 from s3prl_aalbert.downstream.speaker.expert import frame_majority
-from s3prl_aalbert.downstream.task import TaskData, data_folder, overlap_facts
+from s3prl_aalbert.downstream.task import TaskData, data_folder, with_overlap
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 
 TASKS = ("phone", "speaker")
@@ -126,7 +126,7 @@ class DownstreamExpert(KnowsClasses):
             kwargs,
             config=downstream_expert,
             data={
-                task: {**data.counts, **overlap_facts(kwargs, data, (downstream_expert.get("datarc") or {}).get(task))}
+                task: with_overlap(kwargs, data, (downstream_expert.get("datarc") or {}).get(task))
                 for task, data in self.data.items()
             },
             model=ModelFacts(upstream_dim, self.rate, classifier_params, self.layer_dims),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.downstream.audio_dataset import (
@@ -20,6 +20,7 @@ from s3prl_aalbert.downstream.audio_dataset import (
     stem,
 )
 from s3prl_aalbert.downstream.pretraining_overlap import overlap_problems
+from s3prl_aalbert.downstream.results import DataFacts
 from s3prl_aalbert.downstream.skipped import Skipped
 from s3prl_aalbert.downstream.splits import (
     SPLITS,
@@ -126,13 +127,15 @@ def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path | None)
     if expdir:
         save_split(expdir / "split.tsv", split, good)
     by_split = {part: [name for name in sorted(split) if split[name] == part] for part in SPLITS}
-    counts: dict[str, Any] = {
-        **{part: len(members) for part, members in by_split.items()},
-        "classes": len(classes),
-        "hours": sum(lengths[name] for name in split) / SAMPLE_RATE / 3600,
-        "left_out": skipped.facts(),
-    }
-    return TaskData(classes, by_split, store, lambda name: ids[good[name]], lengths, counts, good)
+    facts = DataFacts(
+        train=len(by_split["train"]),
+        dev=len(by_split["dev"]),
+        test=len(by_split["test"]),
+        classes=len(classes),
+        hours=sum(lengths[name] for name in split) / SAMPLE_RATE / 3600,
+        left_out=skipped.facts(),
+    )
+    return TaskData(classes, by_split, store, lambda name: ids[good[name]], lengths, facts, good)
 
 
 def _read_sources(config: SpeakerDataConfig, skipped: Skipped) -> tuple[dict[str, Path], dict[str, str]]:
