@@ -56,7 +56,7 @@ class DownstreamRun:
         """Proportion of the training labels used, 1 where the configuration says nothing."""
         datarc = self.results.config.get("datarc")
         value = datarc.get("train_fraction") if isinstance(datarc, dict) else None
-        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else 1.0
+        return float(value) if isinstance(value, (int, float)) and 0 < value <= 1 else 1.0
 
 
 @dataclass(frozen=True)
