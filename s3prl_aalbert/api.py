@@ -109,12 +109,17 @@ def pretrain(
         AalbertError: unusable speech, configuration or folder.
         SystemExit: a signal stopped the run, which has saved; go on with ``resume``.
     """
-    command = _command("pretrain")
-    options = {"expdir": folder, "upstream_config": model, "config": config, "init": init, "seed": seed}
-    override = _override(settings, json.dumps)
-    args = _arguments(command, {**options, "device": device, "override": override, "auto_resume": resume})
-    args.speech = [str(each) for each in speech]
-    code = command.main(args)
+    code = _command("pretrain").pretrain(
+        upstream_config=_text(model),
+        config=_text(config),
+        speech=[str(each) for each in speech],
+        expdir=str(folder),
+        auto_resume=resume,
+        init=_text(init),
+        override=_override(settings, json.dumps),
+        seed=seed,
+        device=device,
+    )
     if code:
         raise SystemExit(code)
     return Path(folder)
@@ -198,6 +203,10 @@ def report(runs: Sequence[Location], out: Location, title: str | None = None, no
 
 def _command(name: str) -> ModuleType:
     return importlib.import_module(f"s3prl_aalbert.commands.{name}")
+
+
+def _text(value: Location | None) -> str | None:
+    return None if value is None else str(value)
 
 
 def _arguments(command: ModuleType, options: Mapping[str, Any]) -> argparse.Namespace:

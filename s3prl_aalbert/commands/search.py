@@ -89,17 +89,14 @@ def main(args: argparse.Namespace) -> int:
 def _load_run(args: argparse.Namespace) -> Any:
     """Return the run, ready to evaluate its latest state; nothing is written to it."""
     from s3prl_aalbert.checkpoint import latest_state
-    from s3prl_aalbert.commands import distill, pretrain
+    from s3prl_aalbert.commands.pretrain import build
+    from s3prl_aalbert.pretrain.request import Request
 
     run = Path(args.run).expanduser()
     state = latest_state(run) if run.is_dir() else run
     if state is None or not state.is_file():
         raise AalbertError(f"{run}: no training state (states-*.ckpt) of a supernet there")
-    parser = argparse.ArgumentParser()
-    pretrain.add_arguments(parser)
-    options = ["-e", str(state), "--dry-run", *(["--device", args.device] if args.device else [])]
-    options += ["--speech", *args.speech] if args.speech else []
-    trainer = pretrain.build(parser.parse_args(options), distill.load_teacher_if_any)
+    trainer = build(Request(past_exp=str(state), speech=args.speech, device=args.device, dry_run=True))
     if trainer.config.supernet is None:
         raise AalbertError(f"{state}: was trained without a section supernet: it has no sub-networks to search")
     if not trainer.corpus.split("dev"):

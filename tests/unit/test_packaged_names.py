@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from torch import nn
 import s3prl_aalbert as aalbert
 from s3prl_aalbert.checkpoint import load_checkpoint
 from s3prl_aalbert.cli import main
-from s3prl_aalbert.commands.distill import load_teacher
+from s3prl_aalbert.commands.pretrain import load_teacher
 from s3prl_aalbert.distill.config import DistillConfig
 from s3prl_aalbert.downstream.pretraining_overlap import check_overlap
 from s3prl_aalbert.published import packaged_file, packaged_names
@@ -55,7 +54,7 @@ def test_as_k_its_training_speech_is_known() -> None:
 
 def test_as_a_teacher(weights: dict[str, torch.Tensor]) -> None:
     for teacher in (DistillConfig(teacher=NAME), DistillConfig(teacher="aalbert_local", teacher_ckpt=NAME)):
-        assert same(load_teacher(Namespace(), Namespace(distill=teacher)), weights)
+        assert same(load_teacher(teacher), weights)
 
 
 def test_as_k_of_profile(capsys: pytest.CaptureFixture[str]) -> None:

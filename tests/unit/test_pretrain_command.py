@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-from s3prl_aalbert.commands.pretrain import DEFAULT_MODEL, MODELS, _model_name, _processes
 from s3prl_aalbert.config import load_model_config
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.launch import choose_precision
+from s3prl_aalbert.pretrain.plan import model_name, processes
+from s3prl_aalbert.pretrain.request import DEFAULT_MODEL, MODELS, Request
 from s3prl_aalbert.published import PACKAGED_WEIGHTS, located
 from s3prl_aalbert.upstream import hubconf
 
@@ -29,18 +29,18 @@ SLURM = {"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2"}
     ],
 )
 def test_processes_and_machines(environment: dict[str, str], expected: tuple[int, int]) -> None:
-    assert _processes(environment, False, "cpu") == expected
+    assert processes(environment, False, "cpu") == expected
 
 
 @pytest.mark.parametrize("change", [{"SLURM_NTASKS": "7"}, {"SLURM_NTASKS_PER_NODE": "3"}])
 def test_uneven_slurm_tasks_are_told(change: dict[str, str]) -> None:
     with pytest.raises(AalbertError, match="--ntasks-per-node"):
-        _processes({**SLURM, **change}, False, "cpu")
+        processes({**SLURM, **change}, False, "cpu")
 
 
 def test_what_needs_a_gpu_says_so() -> None:
     with pytest.raises(AalbertError, match="--multi_gpu needs GPUs"):
-        _processes({}, True, "cpu")
+        processes({}, True, "cpu")
     with pytest.raises(AalbertError, match="bf16 or fp32"):
         choose_precision("fp16", "cpu")
 
@@ -60,11 +60,11 @@ def test_u_means_the_architecture_that_the_name_has_in_tasks(name: str) -> None:
     entry = {"mockingjay": "aalbert_mockingjay_3l"}.get(name, name)
     upstream = getattr(hubconf, entry)(pretrained=False).model.config
     assert (upstream.transformer, upstream.audio) == (ours.transformer, ours.audio)
-    assert _model_name(Namespace(upstream=name, upstream_config=None)) == MODELS[name]
-    assert _model_name(Namespace(upstream=name, upstream_config="debug")) == "debug"
+    assert model_name(Request(name)) == MODELS[name]
+    assert model_name(Request(name, "debug")) == "debug"
 
 
 def test_without_u_the_default_is_the_papers_three_layers() -> None:
-    assert _model_name(Namespace(upstream=None, upstream_config=None)) == DEFAULT_MODEL == "aalbert_3l"
+    assert model_name(Request()) == DEFAULT_MODEL == "aalbert_3l"
     named = set(hubconf.__all__) - {"aalbert_local", "aalbert_url", "aalbert_features"}
     assert set(MODELS) == named | {"mockingjay"}
