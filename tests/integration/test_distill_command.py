@@ -15,8 +15,6 @@ from s3prl_aalbert.synthesis import synthesise_corpus
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 from s3prl_aalbert.upstream.huggingface import PretrainedAalbert
 
-pytest.importorskip("s3prl")
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -13,7 +13,6 @@ from command_lines import REPOSITORY, blocks, commands_of, lay_out_speech, short
 
 from s3prl_aalbert.config import find_config
 
-pytest.importorskip("s3prl")
 PAGE = (REPOSITORY / "docs" / "faq.md").read_text(encoding="utf-8")
 
 

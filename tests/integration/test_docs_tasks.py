@@ -10,8 +10,6 @@ from command_lines import commands_of, lay_out_speech, shorter, succeed
 
 from s3prl_aalbert.config import find_config, read_yaml
 
-pytest.importorskip("s3prl")
-
 
 def commands() -> list[list[str]]:
     """All commands of the pages in their order."""

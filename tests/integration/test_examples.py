@@ -51,7 +51,6 @@ def test_pretrain(speech: Path, tmp_path: Path) -> None:
 
 
 def test_probe(speech: Path, tmp_path: Path) -> None:
-    pytest.importorskip("s3prl")
     shown = run("probe.py", tmp_path, speech)
     assert all(f"layer {layer}, {name}: " in shown for layer in range(4) for name in ("linear", "2-hidden"))
     assert (tmp_path / "result" / "examples" / "report" / "index.html").is_file()

@@ -13,13 +13,12 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import s3prl
 import torch
 import yaml
 
 from s3prl_aalbert.checkpoint import load_checkpoint
 from s3prl_aalbert.submission.huggingface_folder import write_folder
-
-s3prl = pytest.importorskip("s3prl")
 
 DRIVER = """
 import argparse

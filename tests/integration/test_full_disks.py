@@ -23,7 +23,6 @@ from s3prl_aalbert.pretrain.launch import RunOptions
 from s3prl_aalbert.pretrain.runner import Pretrainer
 from s3prl_aalbert.synthesis import synthesise_corpus
 
-pytest.importorskip("s3prl")
 LARGEST_FILE = 3000
 """A limit of the process; with it, writing fails as it does on a disk that is full, without a disk to fill."""
 

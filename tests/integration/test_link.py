@@ -15,7 +15,6 @@ from s3prl_aalbert.config import find_config
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.toolkit import link
 
-pytest.importorskip("s3prl")
 REPOSITORY = Path(__file__).resolve().parents[2]
 TASK_CONFIG = "runner: {}\ndownstream_expert: {}\n"
 

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from command_lines import REPOSITORY, commands_of, lay_out_speech, shorter, succeed
-
-pytest.importorskip("s3prl")
 
 
 def shortened(command: list[str], checkpoint: Path) -> list[str]:

@@ -19,7 +19,6 @@ from s3prl_aalbert.checkpoint import save_release
 from s3prl_aalbert.config import load_model_config
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
-pytest.importorskip("s3prl")
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 # A task on S3PRL's own example expert: fixed data, so that a loss can be compared between runs.

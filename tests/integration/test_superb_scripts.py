@@ -10,7 +10,6 @@ import superb_corpora
 import yaml
 from superb_runs import REPOSITORY, SETTINGS, Runs, first_words
 
-pytest.importorskip("s3prl")
 SCRIPTS = sorted((REPOSITORY / "scripts/superb").glob("*.sh"))
 TASKS = ("ks", "pr")
 

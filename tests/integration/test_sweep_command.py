@@ -14,7 +14,6 @@ import pytest
 
 from s3prl_aalbert.synthesis import synthesise_corpus
 
-pytest.importorskip("s3prl")
 GRID = """
 output: "{place}/runs"
 data: "{place}/speech"

@@ -15,7 +15,6 @@ from s3prl_aalbert.config import load_model_config
 from s3prl_aalbert.synthesis import synthesise_corpus
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
-pytest.importorskip("s3prl")
 TASKS = ("aalbert_phone", "aalbert_speaker_utterance", "aalbert_speaker_frame")
 
 

@@ -11,8 +11,6 @@ import pytest
 
 from s3prl_aalbert.synthesis import synthesise_corpus
 
-pytest.importorskip("s3prl")
-
 
 @pytest.mark.slow
 def test_from_speech_to_the_report(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import superb_corpora
 import torch
 from superb_runs import Runs, first_words, override, queries
 
-pytest.importorskip("s3prl")
 pytestmark = pytest.mark.slow
 # Option of `aalbert submit` -> the entry of the zip file.
 ENTRIES = {

@@ -183,7 +183,6 @@ def test_features_without_weights_are_computed_where_their_buffers_are() -> None
 
 
 def test_an_upstream_of_s3prl(speech: Path, tmp_path: Path) -> None:
-    pytest.importorskip("s3prl")
     assert main(["features", "-u", "fbank", "--device", "cpu", str(speech), str(tmp_path / "out")]) == 0
     record = json.loads((tmp_path / "out" / "features.json").read_text())
     assert (record["upstream"], record["samples_per_token"]) == ("fbank", 160)

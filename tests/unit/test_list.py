@@ -30,7 +30,6 @@ def test_models(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_models_of_s3prl(capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("s3prl")
     own, theirs = listed("models", "--all", capsys=capsys).values()
     assert {"fbank", "hubert_base", "audio_albert"} <= set(theirs) and not set(own) & set(theirs)
 

@@ -157,7 +157,6 @@ def test_measuring_gives_time_and_memory(capsys: pytest.CaptureFixture) -> None:
 
 
 def test_the_memory_of_an_upstream_is_without_the_toolkits() -> None:
-    pytest.importorskip("s3prl")
     subject = _of_upstream("aalbert_tiny", None)
     assert subject.config is None, "built by S3PRL's hub, whose import takes 300 MiB"
     speed = measure(subject.build, 1.0, "cpu", 1, 1, subject.preload)

@@ -103,7 +103,6 @@ def test_a_task_names_the_packages_that_it_lacks(monkeypatch):
 
 
 def test_decoding_with_a_language_model_names_its_package(monkeypatch):
-    pytest.importorskip("s3prl")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         decoder = importlib.import_module("s3prl.downstream.asr.w2l_decoder")

@@ -8,7 +8,6 @@ from toolkit_runner import new_runner
 
 from s3prl_aalbert.errors import AalbertError
 
-pytest.importorskip("s3prl")
 GENERATOR = torch.Generator().manual_seed(0)
 SHORT, MIDDLE, LONG = (torch.randn(size, generator=GENERATOR) for size in (4800, 11111, 16000))
 

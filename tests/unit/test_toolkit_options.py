@@ -26,7 +26,6 @@ optimizer: {name: TorchOptim, torch_optim_name: SGD, lr: 1.0e-4}
 
 @pytest.fixture(scope="module")
 def complete():
-    pytest.importorskip("s3prl")
     toolkit.activate()
     from s3prl_aalbert.toolkit.arguments import complete
 

@@ -6,7 +6,6 @@ from toolkit_runner import new_runner
 
 from s3prl_aalbert.errors import AalbertError
 
-pytest.importorskip("s3prl")
 WAVS = [torch.randn(16000, generator=torch.Generator().manual_seed(0)), torch.ones(4800).cumsum(0).sin()]
 
 

@@ -39,7 +39,6 @@ def test_every_upstream_entry_has_a_name_of_the_plugin():
 @pytest.fixture
 def task(tmp_path, monkeypatch):
     """A registered task whose module counts how often it is run."""
-    pytest.importorskip("s3prl")
     source = "import standin_count\nstandin_count.runs += 1\nclass DownstreamExpert: pass\n"
     (tmp_path / "standin_expert.py").write_text(source)
     (tmp_path / "standin_count.py").write_text("runs = 0\n")
@@ -74,7 +73,6 @@ def test_other_names_stay_with_s3prl(task):
 
 
 def test_a_task_of_s3prl_is_never_shadowed():
-    pytest.importorskip("s3prl")
     before = list(sys.meta_path)
     with pytest.raises(AalbertError, match='"example"'):
         register.register_downstreams({"example": "standin_expert"})

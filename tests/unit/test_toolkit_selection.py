@@ -5,8 +5,6 @@ from toolkit_runner import new_runner
 
 from s3prl_aalbert.errors import AalbertError
 
-pytest.importorskip("s3prl")
-
 
 def build_featurizer(features="hidden_states", layer=None, upstream="aalbert_tiny"):
     """Build the featurizer of an upstream as S3PRL's runner does."""

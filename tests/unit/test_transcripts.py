@@ -6,8 +6,6 @@ import pytest
 
 from s3prl_aalbert.errors import AalbertError
 
-pytest.importorskip("s3prl")
-
 
 def test_lines_become_texts_by_utterance(tmp_path: Path) -> None:
     from s3prl_aalbert.toolkit.repairs.standins.ctc_batches import read_transcripts
