@@ -17,9 +17,10 @@ from s3prl_aalbert.downstream.states import HIDDEN_STATES
 from s3prl_aalbert.model import AalbertModel
 from s3prl_aalbert.published import PUBLISHED
 from s3prl_aalbert.upstream import hubconf
-from s3prl_aalbert.upstream.expert import UpstreamExpert
+from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 
 FEATURES = "aalbert_features"
+SINGLE_FRAMES = "aalbert_features, single frames"
 FEATURES_WITHOUT_CMVN = "aalbert_features without CMVN"
 
 
@@ -41,12 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-k", "--ckpt", nargs="+", default=[], metavar="CKPT", help="checkpoints of ours")
     add("-g", "--model_config", nargs="+", default=[], metavar="YAML", help="models of ours, untrained")
     add("--seed", type=int, default=0, help="of untrained models; default: %(default)s")
+    add("--single-frames", action="store_true", help="also the paper's baseline, frames of 160 dimensions")
     add("--no-twins", action="store_true", help="do not add the untrained model of each checkpoint")
 
 
 def subjects(args: argparse.Namespace) -> list[Subject]:
     """Return the input features, what was asked for, and its untrained twins."""
     found = [Subject(FEATURES, partial(_upstream, FEATURES))]
+    if args.single_frames:
+        found.append(Subject(SINGLE_FRAMES, partial(FeaturesExpert, model_config="features_frame")))
     twins: dict[str, str] = {}  # by configuration
     for yaml in args.model_config:
         name = f"untrained {Path(yaml).stem}"
