@@ -27,7 +27,7 @@ import yaml
 from commands import run_once
 from torch import nn
 
-from s3prl_aalbert.checkpoint import write_text
+from s3prl_aalbert.files import write_text
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 
 SEEDS = (1, 2, 3)

@@ -10,13 +10,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from s3prl_aalbert.architecture import Architecture, load_architecture
-from s3prl_aalbert.checkpoint import load_checkpoint, write_text
-from s3prl_aalbert.config import ModelConfig
-from s3prl_aalbert.encoder import Encoder, InputEmbedding
-from s3prl_aalbert.macs import encoder_macs
-from s3prl_aalbert.model import count_parameters
-from s3prl_aalbert.supernet.extraction import extracted_config
+from s3prl_aalbert.checkpoint.release import load_checkpoint
+from s3prl_aalbert.compress.extraction import extracted_config
+from s3prl_aalbert.files import write_text
+from s3prl_aalbert.model.aalbert import count_parameters
+from s3prl_aalbert.model.config import ModelConfig
+from s3prl_aalbert.model.encoder import Encoder, InputEmbedding
+from s3prl_aalbert.model.macs import encoder_macs
+from s3prl_aalbert.model.sub_network import Architecture, load_architecture
 
 TABLES = {
     "Distilled or pre-trained alone": [

@@ -21,10 +21,10 @@ from typing import Any
 import pretrain  # of this folder
 import torch
 
-from s3prl_aalbert.config import SAMPLE_RATE, ModelConfig, find_config, from_dict, load_model_config, read_yaml
 from s3prl_aalbert.device import checked_device
 from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
-from s3prl_aalbert.macs import encoder_macs
+from s3prl_aalbert.model.config import SAMPLE_RATE, ModelConfig, find_config, from_dict, load_model_config, read_yaml
+from s3prl_aalbert.model.macs import encoder_macs
 from s3prl_aalbert.pretrain.batches import Batch, TrainingBatches
 from s3prl_aalbert.pretrain.budget import TimeBudget
 from s3prl_aalbert.pretrain.config import (

@@ -25,13 +25,13 @@ from subjects import add_arguments, subjects
 from tables import Records, table
 from torch import Tensor, nn
 
-from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.downstream.alignments import labels_of_outputs, outputs_of_grid_frames
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.phone.dataset import load_phone_data
 from s3prl_aalbert.downstream.splits import split_by_speaker
 from s3prl_aalbert.downstream.states import hidden_states, samples_per_token
 from s3prl_aalbert.downstream.task import TaskData
+from s3prl_aalbert.model.config import SAMPLE_RATE
 
 CLASSIFIERS = ("linear", "network")
 INVERSE_PENALTY = {"grid": 0.01, "token": 0.1}

@@ -20,9 +20,9 @@ from four_folds import load_phones, probe_phones
 from torch import Tensor
 
 from s3prl_aalbert.audio_io import read_audio
-from s3prl_aalbert.checkpoint import write_text
-from s3prl_aalbert.masking import ZERO, MaskPlan, length_mask
-from s3prl_aalbert.objective import Speech
+from s3prl_aalbert.files import write_text
+from s3prl_aalbert.model.masking import ZERO, MaskPlan, length_mask
+from s3prl_aalbert.model.objective import Speech
 from s3prl_aalbert.pretrain.manifest import read_rows
 from s3prl_aalbert.report.artefacts import load_objective
 from s3prl_aalbert.upstream.expert import UpstreamExpert, pad_wavs

@@ -232,7 +232,7 @@ def aalbert_work(case: Case, clips: Path) -> Callable[[int], dict[str, float]]:
 
     import torch
 
-    from s3prl_aalbert.config import load_model_config
+    from s3prl_aalbert.model.config import load_model_config
     from s3prl_aalbert.pretrain.config import (
         DataConfig,
         OptimizerConfig,
@@ -323,8 +323,8 @@ def encoder_work() -> Callable[[int], dict[str, float]]:
     """Return a function that measures the encoder's arithmetic beside plain matrix products of its sizes (GFLOP/s)."""
     import torch
 
-    from s3prl_aalbert.config import load_model_config
-    from s3prl_aalbert.encoder import Encoder
+    from s3prl_aalbert.model.config import load_model_config
+    from s3prl_aalbert.model.encoder import Encoder
 
     config = load_model_config("aalbert_3l").transformer
     encoder = Encoder(config).train()

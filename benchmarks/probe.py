@@ -51,8 +51,8 @@ def main() -> None:
     args = parser.parse_args()
 
     from s3prl_aalbert import toolkit
-    from s3prl_aalbert.config import load_model_config
-    from s3prl_aalbert.synthesis import synthesise_corpus
+    from s3prl_aalbert.model.config import load_model_config
+    from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
     toolkit.activate()
     layers = load_model_config(args.model).transformer.num_hidden_layers + 1  # and the input embedding

@@ -31,10 +31,11 @@ from commands import run_once
 from torch import nn
 
 from s3prl_aalbert.audio_io import read_audio
-from s3prl_aalbert.checkpoint import load_training_state, training_states, write_text
+from s3prl_aalbert.checkpoint.training_state import load_training_state, training_states
 from s3prl_aalbert.downstream.abx import AbxErrors, Spoken, abx_errors, load_segments, pool_segments
 from s3prl_aalbert.downstream.paired import differences, mean_and_error, percent
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
+from s3prl_aalbert.files import write_text
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 
 SEEDS = (0, 1, 2)
@@ -232,7 +233,7 @@ def _subjects(args: argparse.Namespace, done: set[tuple[str, str, str]]) -> Iter
 
 def _untrained(state: Path, seed: int) -> nn.Module:
     """Return the encoder of a state with weights as they are drawn, and its acoustics as they are."""
-    from s3prl_aalbert.model import AalbertModel
+    from s3prl_aalbert.model.aalbert import AalbertModel
 
     upstream = UpstreamExpert(str(state))
     torch.manual_seed(seed)

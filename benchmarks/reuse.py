@@ -23,9 +23,9 @@ from pathlib import Path
 
 import torch
 
-from s3prl_aalbert.config import ModelConfig, load_model_config
-from s3prl_aalbert.macs import encoder_macs, module_macs
-from s3prl_aalbert.model import AalbertModel
+from s3prl_aalbert.model.aalbert import AalbertModel
+from s3prl_aalbert.model.config import ModelConfig, load_model_config
+from s3prl_aalbert.model.macs import encoder_macs, module_macs
 
 WORKS = ("encoder forward", "encoder forward + backward", "upstream forward")
 SHORTEST_SECONDS = 0.3

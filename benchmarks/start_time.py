@@ -56,7 +56,7 @@ def seconds(checkout: Path, command: Sequence[str], folder: Path) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    from s3prl_aalbert.synthesis import synthesise_corpus
+    from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
     args = parse(argv)
     times: dict[Path, list[float]] = {checkout: [] for checkout in args.checkouts}

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from s3prl_aalbert.checkpoint import load_checkpoint
+from s3prl_aalbert.checkpoint.published import PUBLISHED
+from s3prl_aalbert.checkpoint.release import load_checkpoint
 from s3prl_aalbert.downstream.states import HIDDEN_STATES
-from s3prl_aalbert.model import AalbertModel
-from s3prl_aalbert.published import PUBLISHED
+from s3prl_aalbert.model.aalbert import AalbertModel
 from s3prl_aalbert.upstream import hubconf
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 

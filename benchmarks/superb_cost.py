@@ -16,10 +16,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from s3prl_aalbert.config import SAMPLE_RATE, ModelConfig, find_config, load_model_config, read_yaml
-from s3prl_aalbert.macs import module_macs
+from s3prl_aalbert.experiments.plan import FORWARD, TRAINING, USED_SHARE
+from s3prl_aalbert.model.config import SAMPLE_RATE, ModelConfig, find_config, load_model_config, read_yaml
+from s3prl_aalbert.model.macs import module_macs
 from s3prl_aalbert.submission.superb_steps import count_steps
-from s3prl_aalbert.toolkit.sweep_plan import FORWARD, TRAINING, USED_SHARE
 
 H100_TFLOPS = 67.0
 """fp32, in which S3PRL's runner computes: NVIDIA's data sheet of the H100 SXM."""

@@ -24,10 +24,10 @@ from tables import Records, table
 from torch import Tensor, nn
 
 from s3prl_aalbert.audio_io import read_audio
-from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.downstream.audio_dataset import by_name, find_audio, stem
 from s3prl_aalbert.downstream.splits import split_within_speakers
 from s3prl_aalbert.downstream.states import hidden_states
+from s3prl_aalbert.model.config import SAMPLE_RATE
 from s3prl_aalbert.speech.speakers import speaker_of
 
 COLUMNS = ("model", "layer", "classifier", "utterances", "seconds", "split", "speaker", "correct", "count")

@@ -8,7 +8,7 @@ import sys
 import torch
 
 import s3prl_aalbert as aalbert
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
 files = sys.argv[1:] or sorted(synthesise_corpus("result/examples/speech").glob("*/*.wav"))[::40]
 model = aalbert.load("aalbert_tiny")  # or any upstream of `aalbert list models --all`, or a folder of your own model

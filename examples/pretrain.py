@@ -8,7 +8,7 @@ import sys
 import torch
 
 import s3prl_aalbert as aalbert
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
 speech = sys.argv[1] if len(sys.argv) > 1 else synthesise_corpus("result/examples/speech")
 folder = aalbert.pretrain(

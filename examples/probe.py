@@ -6,7 +6,7 @@ python examples/probe.py [FOLDER]           with TIMIT's .phn beside the audio; 
 import sys
 
 import s3prl_aalbert as aalbert
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
 speech = sys.argv[1] if len(sys.argv) > 1 else synthesise_corpus("result/examples/speech")
 probes = aalbert.probe(

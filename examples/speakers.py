@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import s3prl_aalbert as aalbert
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
 speech = Path(sys.argv[1] if len(sys.argv) > 1 else synthesise_corpus("result/examples/speech"))
 files = [file for speaker in sorted(speech.iterdir()) for file in sorted(speaker.glob("*.wav"))[:8]]

@@ -23,7 +23,7 @@ import numpy as np
 from pocketsphinx import Decoder, get_model_path
 from tqdm import tqdm
 
-from s3prl_aalbert.checkpoint import write_atomically
+from s3prl_aalbert.files import write_atomically
 from s3prl_aalbert.speech.finding import AUDIO_SUFFIXES
 from s3prl_aalbert.speech.reading import AudioError, read_audio
 from s3prl_aalbert.speech.sixteen_bit import quantise

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from s3prl_aalbert.checkpoint import save_release
-from s3prl_aalbert.config import AudioConfig, ModelConfig, TransformerConfig
-from s3prl_aalbert.objective import MaskedPrediction
+from s3prl_aalbert.checkpoint.release import save_release
+from s3prl_aalbert.model.config import AudioConfig, ModelConfig, TransformerConfig
+from s3prl_aalbert.model.objective import MaskedPrediction
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

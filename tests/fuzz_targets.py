@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import inspect
 import io
 import json
 import logging
@@ -22,20 +23,12 @@ import torch
 import yaml
 from fuzzing import NASTY_WORDS, Case, mutate_bytes, mutate_text, mutate_tree
 
-from s3prl_aalbert.architecture import load_architecture
 from s3prl_aalbert.audio_io import read_audio
-from s3prl_aalbert.checkpoint import load_checkpoint, save_release
+from s3prl_aalbert.checkpoint.interop.exporting import export_s3prl
+from s3prl_aalbert.checkpoint.interop.importing import import_checkpoint
+from s3prl_aalbert.checkpoint.release import load_checkpoint, save_release
 from s3prl_aalbert.cli import main as aalbert
 from s3prl_aalbert.commands import pretrain as pretrain_command
-from s3prl_aalbert.config import (
-    AudioConfig,
-    ModelConfig,
-    TransformerConfig,
-    load_model_config,
-    packaged_configs,
-    read_yaml,
-    to_dict,
-)
 from s3prl_aalbert.downstream.alignments import (
     LabelTable,
     frame_labels,
@@ -52,16 +45,25 @@ from s3prl_aalbert.downstream.results import RunResults
 from s3prl_aalbert.downstream.speaker.frame import DownstreamExpert as FrameExpert
 from s3prl_aalbert.downstream.speaker.utterance import DownstreamExpert as UtteranceExpert
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.interop.exporting import export_s3prl
-from s3prl_aalbert.interop.importing import import_checkpoint
-from s3prl_aalbert.objective import MaskedPrediction
+from s3prl_aalbert.model.config import (
+    AudioConfig,
+    ModelConfig,
+    TransformerConfig,
+    load_model_config,
+    packaged_configs,
+    read_yaml,
+    to_dict,
+)
+from s3prl_aalbert.model.objective import MaskedPrediction
+from s3prl_aalbert.model.sub_network import load_architecture
 from s3prl_aalbert.pretrain.batches import SpeechDataset
 from s3prl_aalbert.pretrain.config import DataConfig, PretrainConfig, PretrainExpertConfig, RunnerConfig
 from s3prl_aalbert.pretrain.corpus import load_corpus
 from s3prl_aalbert.pretrain.launch import RunOptions
+from s3prl_aalbert.pretrain.plan import plan_run
 from s3prl_aalbert.pretrain.runner import Pretrainer
 from s3prl_aalbert.report.write import summarise_runs
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 from s3prl_aalbert.toolkit.config_checks import check_config
 from s3prl_aalbert.toolkit.overrides import parse_override
 from s3prl_aalbert.toolkit.resume import load_experiment, resumed_settings
@@ -408,7 +410,9 @@ def runner_configs(folder: Path) -> Case:
         args = parser.parse_args([*argv, *([f"--override={text}"] if text else [])])
         if dice.random() < 0.3:
             args.speech = [str(speech)]
-        model, config, _ = pretrain_command._configs(args, {}, None, pretrain_command.DEFAULT_CONFIG, None)
+        given = {name: getattr(args, name) for name in inspect.signature(pretrain_command.pretrain).parameters}
+        plan = plan_run(pretrain_command.as_request(**given))
+        model, config = plan.model, plan.config
         if not small(model) or config.runner.compile or config.datarc.num_workers or config.distill:
             return
         if config.runner.gradient_accumulate_steps > 20:

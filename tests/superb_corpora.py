@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from s3prl_aalbert.source_filter import PHONES, SAMPLE_RATE, render
-from s3prl_aalbert.synthesis import make_voice
+from s3prl_aalbert.speech.synthetic.corpus import make_voice
+from s3prl_aalbert.speech.synthetic.source_filter import PHONES, SAMPLE_RATE, render
 
 # Words with ARPABET pronunciations, all of phones that the synthesiser has.
 LEXICON = {

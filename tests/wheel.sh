@@ -28,7 +28,7 @@ import sys
 import torch
 
 import s3prl_aalbert
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 from s3prl_aalbert.upstream.hubconf import aalbert_tiny
 
 venv, version = sys.argv[1:]

@@ -62,11 +62,10 @@ def main(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     from s3prl_aalbert.downstream.abx import load_segments
     from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
+    from s3prl_aalbert.yaml_config import from_dict
 
-    config = PhoneDataConfig(str(args.speech), args.alignments, phone_set=args.phone_set, exclude=args.exclude)
-    problems = config.problems()
-    if problems:
-        raise AalbertError("; ".join(problems))
+    values = {"audio": str(args.speech), "alignments": args.alignments}
+    config = from_dict(PhoneDataConfig, {**values, "phone_set": args.phone_set, "exclude": args.exclude}, "abx")
     spoken = load_segments(config)
     own = Source(
         args.upstream, args.upstream_ckpt, args.upstream_model_config, args.upstream_feature_selection, args.layer

@@ -131,9 +131,9 @@ def _check_options(to: Target, smaller: bool, arch: bool, licence: bool, trust: 
 
 
 def _import(ckpt: str, folder: Path, trust: bool) -> None:
-    from s3prl_aalbert.interop.importing import import_checkpoint
-    from s3prl_aalbert.interop.releases import write_imported
-    from s3prl_aalbert.published import located
+    from s3prl_aalbert.checkpoint.interop.importing import import_checkpoint
+    from s3prl_aalbert.checkpoint.interop.releases import write_imported
+    from s3prl_aalbert.checkpoint.published import located
 
     path = located(ckpt)
     imported = import_checkpoint(path, trust)
@@ -146,32 +146,32 @@ def _import(ckpt: str, folder: Path, trust: bool) -> None:
 
 
 def _cut_out(ckpt: str, arch: Path, folder: Path) -> None:
-    from s3prl_aalbert.architecture import load_architecture
-    from s3prl_aalbert.checkpoint import load_checkpoint
-    from s3prl_aalbert.supernet.extraction import write_sub_network
+    from s3prl_aalbert.checkpoint.release import load_checkpoint
+    from s3prl_aalbert.compress.extraction import write_sub_network
+    from s3prl_aalbert.model.sub_network import load_architecture
 
     own, whole = write_sub_network(load_checkpoint(ckpt), load_architecture(arch.expanduser()), folder)
     print(f"cut out {own:,} of {whole:,} parameters")
 
 
 def _make_smaller(ckpt: str, folder: Path, dtype: Dtype | None, no_head: bool) -> None:
-    from s3prl_aalbert.checkpoint import load_checkpoint
-    from s3prl_aalbert.interop.releases import write_smaller
+    from s3prl_aalbert.checkpoint.interop.releases import write_smaller
+    from s3prl_aalbert.checkpoint.release import load_checkpoint
 
     num_bytes, kept = write_smaller(load_checkpoint(ckpt), folder, dtype, not no_head)
     print(printable(f"wrote the release {folder}, {num_bytes / 1e6:.2f} MB of {kept}"))
 
 
 def _without_training(ckpt: str, folder: Path, seed: int) -> None:
-    from s3prl_aalbert.checkpoint import load_checkpoint
-    from s3prl_aalbert.interop.releases import write_untrained
+    from s3prl_aalbert.checkpoint.interop.releases import write_untrained
+    from s3prl_aalbert.checkpoint.release import load_checkpoint
 
     write_untrained(load_checkpoint(ckpt), folder, seed)
     print(printable(f"wrote the release {folder}, untrained; use it with -u aalbert_local -k {folder}"))
 
 
 def _for_others(ckpt: str, folder: Path, to: Literal["huggingface", "torch", "onnx"], licence: str | None) -> None:
-    from s3prl_aalbert.checkpoint import load_checkpoint
+    from s3prl_aalbert.checkpoint.release import load_checkpoint
 
     checkpoint = load_checkpoint(ckpt)
     if licence is None:
@@ -190,8 +190,10 @@ def _for_others(ckpt: str, folder: Path, to: Literal["huggingface", "torch", "on
 def _to_s3prl(ckpt: str, output: Path, accepted: bool) -> None:
     import torch
 
-    from s3prl_aalbert.checkpoint import CheckpointError, load_checkpoint, write_atomically
-    from s3prl_aalbert.interop.exporting import export_s3prl
+    from s3prl_aalbert.checkpoint.content import CheckpointError
+    from s3prl_aalbert.checkpoint.interop.exporting import export_s3prl
+    from s3prl_aalbert.checkpoint.release import load_checkpoint
+    from s3prl_aalbert.files import write_atomically
 
     exported = export_s3prl(load_checkpoint(ckpt))
     if exported.differences and not accepted:

@@ -16,8 +16,8 @@ from s3prl_aalbert.errors import EXIT_INTERRUPTED, EXIT_STOPPED, AalbertError
 from s3prl_aalbert.printable import printable
 
 if TYPE_CHECKING:
-    from s3prl_aalbert.demo_speech import DemoSpeech
-    from s3prl_aalbert.demo_steps import Step
+    from s3prl_aalbert.experiments.demo_speech import DemoSpeech
+    from s3prl_aalbert.experiments.demo_steps import Step
 
 EXAMPLES = """\
 examples:
@@ -81,10 +81,11 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, stop: Any) -> int:
-    from s3prl_aalbert.checkpoint import CARD_FILE, load_checkpoint, write_text
-    from s3prl_aalbert.demo_speech import prepare_real, prepare_synthetic
-    from s3prl_aalbert.demo_steps import StepRunner
-    from s3prl_aalbert.interop.releases import write_untrained
+    from s3prl_aalbert.checkpoint.interop.releases import write_untrained
+    from s3prl_aalbert.checkpoint.release import CARD_FILE, load_checkpoint
+    from s3prl_aalbert.experiments.demo_speech import prepare_real, prepare_synthetic
+    from s3prl_aalbert.experiments.demo_steps import StepRunner
+    from s3prl_aalbert.files import write_text
 
     default = "result/demo_speech" if args.speech else "result/demo"
     output = Path(args.output or default).expanduser().absolute()
@@ -148,7 +149,7 @@ def plan(args: argparse.Namespace, speech: DemoSpeech, output: Path) -> list[Ste
 
 
 def _pretraining(args: argparse.Namespace, speech: DemoSpeech, output: Path) -> Step:
-    from s3prl_aalbert.demo_steps import Step
+    from s3prl_aalbert.experiments.demo_steps import Step
 
     model = output / PRETRAINED
     steps, hours = (STEPS_OF_SPEECH, MAX_HOURS_OF_SPEECH) if args.speech else (STEPS, MAX_HOURS)
@@ -171,7 +172,7 @@ def _upstream(model: str, task: str, output: Path) -> tuple[str, ...]:
 
 
 def _task(args: argparse.Namespace, task: str, model: str, folder: Path, output: Path) -> Step:
-    from s3prl_aalbert.demo_steps import Step
+    from s3prl_aalbert.experiments.demo_steps import Step
 
     expdir = output / "tasks" / f"{task}-{model}"
     return Step(
@@ -191,7 +192,7 @@ def _cache(args: argparse.Namespace, output: Path) -> str:
 
 
 def _probing(args: argparse.Namespace, speech: DemoSpeech, output: Path) -> Step:
-    from s3prl_aalbert.demo_steps import Step
+    from s3prl_aalbert.experiments.demo_steps import Step
 
     probed = {name: folder for name, folder in (("phone", speech.phones), ("speaker", speech.speakers)) if folder}
     datarc = "config.downstream_expert.datarc"
@@ -229,7 +230,7 @@ def verdict(output: Path) -> str:
 
 
 def _finish(output: Path, speech: DemoSpeech, started: float, title: str) -> int:
-    from s3prl_aalbert.published import packaged_folder
+    from s3prl_aalbert.checkpoint.published import packaged_folder
     from s3prl_aalbert.report.tsne import TsneRequest
     from s3prl_aalbert.report.write import summarise_runs, write_report
 

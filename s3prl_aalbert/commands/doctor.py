@@ -126,11 +126,11 @@ def check_s3prl() -> list[Finding]:
         with _quiet():
             toolkit.activate()
             from s3prl import hub
+
+            known = hub.options()
     except Exception as error:
         return [Finding("S3PRL", False, f"does not import ({_first(error)})", "pip install s3prl==0.4.18 tensorboardX")]
-    return [
-        Finding("S3PRL", hasattr(hub, "aalbert_local"), f"imports; {len(hub.options())} upstreams, ours among them")
-    ]
+    return [Finding("S3PRL", "aalbert_local" in known, f"imports; {len(known)} upstreams, ours among them")]
 
 
 def check_audio() -> list[Finding]:
@@ -160,8 +160,8 @@ def check_audio() -> list[Finding]:
 def check_weights() -> list[Finding]:
     """Whether the weights that come with the package are there, unaltered."""
     try:
+        from s3prl_aalbert.checkpoint.published import packaged_names
         from s3prl_aalbert.errors import AalbertError
-        from s3prl_aalbert.published import packaged_names
         from s3prl_aalbert.upstream.download import fetch_published
     except Exception as error:  # torch is broken, which has a line of its own
         return [Finding("weights", False, f"cannot be looked for ({_first(error)})", "mend torch first")]

@@ -65,7 +65,7 @@ def _models(with_s3prls: bool) -> dict[str, Rows]:
 
 
 def _configs() -> dict[str, Rows]:
-    from s3prl_aalbert.config import packaged_configs
+    from s3prl_aalbert.model.config import packaged_configs
 
     return {
         f"{folder} ({use})": [

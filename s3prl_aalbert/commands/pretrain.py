@@ -17,7 +17,7 @@ from s3prl_aalbert.pretrain.signals import Stopped, StopSignal
 from s3prl_aalbert.typed_options import add_options, call
 
 if TYPE_CHECKING:
-    from s3prl_aalbert.distill.config import DistillConfig
+    from s3prl_aalbert.compress.distill_config import DistillConfig
     from s3prl_aalbert.pretrain.runner import Pretrainer
     from s3prl_aalbert.pretrain.stages import Stage
 

@@ -110,7 +110,7 @@ def _subjects(args: argparse.Namespace) -> list[Subject]:
 
 
 def _of_config(name: str) -> Subject:
-    from s3prl_aalbert.config import load_model_config
+    from s3prl_aalbert.model.config import load_model_config
     from s3prl_aalbert.upstream.expert import UpstreamExpert
 
     return Subject(Path(name).stem, load_model_config(name), partial(UpstreamExpert, model_config=name))

@@ -12,8 +12,8 @@ from s3prl_aalbert.errors import AalbertError, did_you_mean
 from s3prl_aalbert.printable import printable
 
 if TYPE_CHECKING:
+    from s3prl_aalbert.experiments.grid import Sweep
     from s3prl_aalbert.experiments.recorded import Row
-    from s3prl_aalbert.toolkit.sweep import Sweep
 
 EXAMPLES = """\
 examples:
@@ -61,10 +61,10 @@ def _list(recorded: dict[str, list[Row]]) -> None:
 
 
 def _reproduce(name: str, rows: list[Row], args: argparse.Namespace) -> int:
-    from s3prl_aalbert.config import find_config
+    from s3prl_aalbert.experiments.execute import check_data, execute
+    from s3prl_aalbert.experiments.grid import load_sweep
     from s3prl_aalbert.experiments.recorded import measure
-    from s3prl_aalbert.toolkit.sweep import load_sweep
-    from s3prl_aalbert.toolkit.sweep_runner import check_data, execute
+    from s3prl_aalbert.model.config import find_config
 
     sweep = load_sweep(find_config(f"sweep_{name}", "downstream_configs"), args.data, args.expdir)
     wanted = {row.row for row in rows}

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from s3prl_aalbert.errors import AalbertError, check_new_folder
 
 if TYPE_CHECKING:
-    from s3prl_aalbert.architecture import Architecture
-    from s3prl_aalbert.config import ModelConfig
-    from s3prl_aalbert.supernet.search import Candidate
+    from s3prl_aalbert.compress.search import Candidate
+    from s3prl_aalbert.model.config import ModelConfig
+    from s3prl_aalbert.model.sub_network import Architecture
 
 EXAMPLES = """\
 examples:
@@ -56,8 +56,8 @@ def main(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     from tqdm import tqdm
 
-    from s3prl_aalbert.supernet.search import Problem, evolutionary_search, random_search
-    from s3prl_aalbert.supernet.space import count_architectures
+    from s3prl_aalbert.compress.search import Problem, evolutionary_search, random_search
+    from s3prl_aalbert.compress.space import count_architectures
 
     if args.evaluations < 1:
         raise AalbertError(f"--evaluations is {args.evaluations}, expected at least 1")
@@ -88,7 +88,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _load_run(args: argparse.Namespace) -> Any:
     """Return the run, ready to evaluate its latest state; nothing is written to it."""
-    from s3prl_aalbert.checkpoint import latest_state
+    from s3prl_aalbert.checkpoint.training_state import latest_state
     from s3prl_aalbert.commands.pretrain import build
     from s3prl_aalbert.pretrain.request import Request
 
@@ -109,10 +109,10 @@ def _cost(args: argparse.Namespace, config: ModelConfig) -> tuple[Callable[[Arch
 
     import torch
 
-    from s3prl_aalbert.encoder import Encoder, InputEmbedding
-    from s3prl_aalbert.macs import encoder_macs
-    from s3prl_aalbert.model import AalbertModel, count_parameters
-    from s3prl_aalbert.supernet.extraction import extracted_config
+    from s3prl_aalbert.compress.extraction import extracted_config
+    from s3prl_aalbert.model.aalbert import AalbertModel, count_parameters
+    from s3prl_aalbert.model.encoder import Encoder, InputEmbedding
+    from s3prl_aalbert.model.macs import encoder_macs
 
     rate = config.audio.sample_rate
 
@@ -144,10 +144,10 @@ def _cost(args: argparse.Namespace, config: ModelConfig) -> tuple[Callable[[Arch
 
 
 def _write(output: Path, found: list[Candidate], unit: str) -> None:
-    from s3prl_aalbert.architecture import architecture_yaml
-    from s3prl_aalbert.checkpoint import write_atomically, write_text
+    from s3prl_aalbert.compress.search import pareto
+    from s3prl_aalbert.files import write_atomically, write_text
+    from s3prl_aalbert.model.sub_network import architecture_yaml
     from s3prl_aalbert.report.model_figures import draw_pareto
-    from s3prl_aalbert.supernet.search import pareto
 
     front = pareto(found)
     for name, candidates in (("candidates.csv", found), ("pareto.csv", front)):

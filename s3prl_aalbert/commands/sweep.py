@@ -13,7 +13,7 @@ from s3prl_aalbert.errors import AalbertError, did_you_mean
 from s3prl_aalbert.printable import printable
 
 if TYPE_CHECKING:
-    from s3prl_aalbert.toolkit.sweep import Sweep, SweepRun
+    from s3prl_aalbert.experiments.grid import Sweep, SweepRun
 
 EXAMPLES = """\
 examples:
@@ -49,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the sweep; 1 if any run failed."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    from s3prl_aalbert.config import find_config
-    from s3prl_aalbert.toolkit.sweep import load_sweep
+    from s3prl_aalbert.experiments.grid import load_sweep
+    from s3prl_aalbert.model.config import find_config
 
     if args.jobs < 1:
         raise AalbertError(f"--jobs {args.jobs}: expected 1 or more runs at a time")
@@ -62,7 +62,7 @@ def main(args: argparse.Namespace) -> int:
         _print_commands(to_do, args)
         _print_plan(to_do, sweep.runs)
         return 0
-    from s3prl_aalbert.toolkit.sweep_runner import check_data, execute
+    from s3prl_aalbert.experiments.execute import check_data, execute
 
     check_data(sweep, runs, args.data)
     _say_runs(runs)
@@ -106,7 +106,7 @@ def _print_commands(runs: list[SweepRun], args: argparse.Namespace) -> None:
 
 def _print_plan(runs: list[SweepRun], all_runs: Sequence[SweepRun]) -> None:
     """Print what each run does and costs, on standard error: a cluster's array job reads the commands."""
-    from s3prl_aalbert.toolkit import sweep_plan
+    from s3prl_aalbert.experiments import plan as sweep_plan
 
     rate = sweep_plan.machine_rate()
     rows = sweep_plan.table(runs, all_runs, rate)

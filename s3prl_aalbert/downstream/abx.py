@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.downstream.alignments import GRID_SECONDS, SILENCES, Segment, token_of_grid_frame
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.phone.dataset import fold_alignment
@@ -19,6 +18,7 @@ from s3prl_aalbert.downstream.phone.sources import read_sources
 from s3prl_aalbert.downstream.skipped import Skipped
 from s3prl_aalbert.downstream.splits import exclude
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model.config import SAMPLE_RATE
 
 MIN_SECONDS = 0.03
 """Shorter segments are left out: one token of ours would be mostly their neighbours."""

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.downstream.textgrid import TextGridError, choose_tier, read_tiers
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model.config import SAMPLE_RATE
 from s3prl_aalbert.speech.text import number, read_lines, read_text, whole_number
 
 logger = logging.getLogger(__name__)

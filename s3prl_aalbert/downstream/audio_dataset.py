@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from s3prl_aalbert.config import LARGEST_SIZE, shown
 from s3prl_aalbert.downstream.skipped import Skipped
 from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.model.config import LARGEST_SIZE, shown
 from s3prl_aalbert.parcels import MOST_WORKERS
 from s3prl_aalbert.speech.finding import existing_folders, find_files
 from s3prl_aalbert.speech.names import NameMatcher, first_names, plain

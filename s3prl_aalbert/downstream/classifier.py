@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from s3prl_aalbert.config import LARGEST_SIZE, shown
 from s3prl_aalbert.errors import did_you_mean
+from s3prl_aalbert.model.config import LARGEST_SIZE, shown
 
 CLASSIFIERS = {"linear": 0, "1-hidden": 1, "2-hidden": 2}
 """Hidden layers by name."""

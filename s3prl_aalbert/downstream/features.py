@@ -18,10 +18,11 @@ from torch import nn
 from tqdm import tqdm
 
 from s3prl_aalbert.audio_io import AudioError, read_audio
-from s3prl_aalbert.checkpoint import content_digest, write_atomically, write_text
+from s3prl_aalbert.checkpoint.release import content_digest
 from s3prl_aalbert.downstream.audio_dataset import find_audio
 from s3prl_aalbert.downstream.states import hidden_states, samples_per_token
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.files import write_atomically, write_text
 from s3prl_aalbert.prefetch import prefetch
 from s3prl_aalbert.printable import printable
 from s3prl_aalbert.speech.names import commonest

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from s3prl_aalbert.checkpoint.published import located, packaged_folder, packaged_names
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.published import located, packaged_folder, packaged_names
 from s3prl_aalbert.speech.names import first_names
 from s3prl_aalbert.speech.training_list import overlap
 

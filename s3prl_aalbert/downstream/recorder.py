@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from s3prl_aalbert.checkpoint import UNREADABLE
+from s3prl_aalbert.checkpoint.content import UNREADABLE
 from s3prl_aalbert.downstream.results import (
     RESULTS_FILE,
     BestStep,

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from s3prl_aalbert.checkpoint import write_text
-from s3prl_aalbert.config import ConfigError, from_dict
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.files import write_text
+from s3prl_aalbert.model.config import ConfigError, from_dict
 
 RESULTS_FILE, PROBES_FILE, CONFUSION_FILE = "results.json", "probes.csv", "confusion.csv"
 RESULTS_FORMAT = 1

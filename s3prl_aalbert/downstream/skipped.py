@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from s3prl_aalbert.checkpoint import write_text
+from s3prl_aalbert.files import write_text
 from s3prl_aalbert.printable import printable
 from s3prl_aalbert.speech.names import first_names
 

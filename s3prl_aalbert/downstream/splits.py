@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from s3prl_aalbert.checkpoint import write_text
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.files import write_text
 from s3prl_aalbert.speech.names import NameMatcher, plain
 from s3prl_aalbert.speech.text import read_lines
 

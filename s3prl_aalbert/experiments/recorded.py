@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 
 import s3prl_aalbert
-from s3prl_aalbert.checkpoint import write_text
 from s3prl_aalbert.downstream.paired import differences, mean_and_error
 from s3prl_aalbert.downstream.results import PROBES_FILE, ResultsError, RunResults, read_probes
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.files import write_text
 from s3prl_aalbert.printable import csv_cell
 
 logger = logging.getLogger(__name__)

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from s3prl_aalbert.audio_io import AudioError
-from s3prl_aalbert.checkpoint import write_atomically
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.files import write_atomically
 from s3prl_aalbert.pretrain.manifest import UNKNOWN, Listing
 from s3prl_aalbert.speech.sixteen_bit import as_float
 

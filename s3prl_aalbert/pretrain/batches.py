@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from s3prl_aalbert.audio_io import AudioError, read_audio
-from s3prl_aalbert.config import SAMPLE_RATE, ModelConfig
-from s3prl_aalbert.masking import MaskPlan, collate_plans, sample_mask
-from s3prl_aalbert.objective import NO_UNIT, Speech
+from s3prl_aalbert.model.config import SAMPLE_RATE, ModelConfig
+from s3prl_aalbert.model.masking import MaskPlan, collate_plans, sample_mask
+from s3prl_aalbert.model.objective import NO_UNIT, Speech
 from s3prl_aalbert.pretrain.corpus import Utterance, Utterances
 from s3prl_aalbert.pretrain.loading import Keys, load
 from s3prl_aalbert.pretrain.noise import add_noise

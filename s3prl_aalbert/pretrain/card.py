@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from s3prl_aalbert.config import ModelConfig, to_dict
+from s3prl_aalbert.model.config import ModelConfig, to_dict
 from s3prl_aalbert.pretrain.config import PretrainConfig
 from s3prl_aalbert.printable import markdown_cell
 

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import yaml
 
-from s3prl_aalbert.config import INVALID_YAML, LARGEST_SIZE, ConfigError, shown
-from s3prl_aalbert.distill.config import DistillConfig
+from s3prl_aalbert.compress.distill_config import DistillConfig
+from s3prl_aalbert.compress.space import SearchSpace
+from s3prl_aalbert.model.config import INVALID_YAML, LARGEST_SIZE, ConfigError, shown
 from s3prl_aalbert.overrides import assignments
 from s3prl_aalbert.parcels import MOST_WORKERS
-from s3prl_aalbert.supernet.space import SearchSpace
 
 MFCC = "mfcc"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model.config import SAMPLE_RATE
 from s3prl_aalbert.pretrain.audio_cache import CacheBuilder, CachedAudio
 from s3prl_aalbert.pretrain.config import DataConfig
 from s3prl_aalbert.pretrain.decoding import Decoded, decode_all

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model.config import SAMPLE_RATE
 from s3prl_aalbert.speech.reading import SILENT_REASON, AudioError, is_silent, read_audio
 from s3prl_aalbert.speech.sixteen_bit import quantise
 

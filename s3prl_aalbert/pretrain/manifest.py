@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from s3prl_aalbert.checkpoint import write_atomically
 from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.files import write_atomically
 from s3prl_aalbert.speech.finding import UNLISTABLE
 from s3prl_aalbert.speech.text import encoding_of
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from s3prl_aalbert.objective import Picture
+from s3prl_aalbert.model.objective import Picture
 
 logger = logging.getLogger(__name__)
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from s3prl_aalbert.checkpoint import latest_state, load_checkpoint, load_weights
-from s3prl_aalbert.config import ModelConfig
-from s3prl_aalbert.distill.objective import MaskedDistillation, Teacher, check_layers
+from s3prl_aalbert.checkpoint.release import load_checkpoint, load_weights
+from s3prl_aalbert.checkpoint.training_state import latest_state
+from s3prl_aalbert.compress.distillation import MaskedDistillation, Teacher, check_layers
+from s3prl_aalbert.compress.space import extreme
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.objective import MaskedPrediction
+from s3prl_aalbert.model.config import ModelConfig
+from s3prl_aalbert.model.objective import MaskedPrediction
 from s3prl_aalbert.pretrain.config import PretrainConfig
-from s3prl_aalbert.supernet.space import extreme
 
 logger = logging.getLogger(__name__)
 

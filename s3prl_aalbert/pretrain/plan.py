@@ -16,23 +16,18 @@ from typing import Any
 
 import yaml
 
-from s3prl_aalbert.checkpoint import (
-    CheckpointError,
-    latest_state,
-    load_checkpoint,
-    load_training_state,
-    step_of_state,
-    training_states,
-    write_text,
-)
-from s3prl_aalbert.config import ModelConfig, find_config, from_dict, read_config, read_yaml, to_dict
+from s3prl_aalbert.checkpoint.content import CheckpointError
+from s3prl_aalbert.checkpoint.published import located
+from s3prl_aalbert.checkpoint.release import load_checkpoint
+from s3prl_aalbert.checkpoint.training_state import latest_state, load_training_state, step_of_state, training_states
 from s3prl_aalbert.device import checked_device
 from s3prl_aalbert.errors import AalbertError, near_folder
+from s3prl_aalbert.files import write_text
+from s3prl_aalbert.model.config import ModelConfig, find_config, from_dict, read_config, read_yaml, to_dict
 from s3prl_aalbert.pretrain.config import PretrainConfig, apply_overrides, section_of
 from s3prl_aalbert.pretrain.launch import RunOptions
 from s3prl_aalbert.pretrain.request import DEFAULT_MODEL, MODELS, Request
 from s3prl_aalbert.pretrain.stages import RECIPE_FILE, STAGES, Stage, recipe_stages
-from s3prl_aalbert.published import located
 
 logger = logging.getLogger(__name__)
 

@@ -16,25 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s3prl_aalbert.acoustics import corpus_statistics
-from s3prl_aalbert.architecture import Architecture
-from s3prl_aalbert.checkpoint import (
-    CARD_FILE,
-    UNREADABLE,
-    WEIGHTS_FILE,
-    load_checkpoint,
-    load_training_state,
-    load_weights,
-    save_release,
-    save_training_state,
-    training_states,
-    write_text,
-)
-from s3prl_aalbert.config import ModelConfig, from_dict, to_dict
-from s3prl_aalbert.distill.objective import Teacher
+from s3prl_aalbert.checkpoint.content import UNREADABLE
+from s3prl_aalbert.checkpoint.release import CARD_FILE, WEIGHTS_FILE, load_checkpoint, load_weights, save_release
+from s3prl_aalbert.checkpoint.training_state import load_training_state, save_training_state, training_states
+from s3prl_aalbert.compress.distillation import Teacher
+from s3prl_aalbert.compress.space import architectures_of_step
 from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
-from s3prl_aalbert.model import count_parameters
-from s3prl_aalbert.objective import Objective
+from s3prl_aalbert.files import write_text
+from s3prl_aalbert.model.aalbert import count_parameters
+from s3prl_aalbert.model.acoustics import corpus_statistics
+from s3prl_aalbert.model.config import ModelConfig, from_dict, to_dict
+from s3prl_aalbert.model.objective import Objective
+from s3prl_aalbert.model.sub_network import Architecture
 from s3prl_aalbert.pretrain.batches import Batch, Noise, SpeechDataset, TrainingBatches, dev_loader
 from s3prl_aalbert.pretrain.budget import TimeBudget
 from s3prl_aalbert.pretrain.card import model_card
@@ -47,7 +40,6 @@ from s3prl_aalbert.pretrain.optim import build_optimizer, lr_factor
 from s3prl_aalbert.pretrain.signals import StopSignal
 from s3prl_aalbert.pretrain.units import label_corpus, random_units, unit_features
 from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE, training_digests
-from s3prl_aalbert.supernet.space import architectures_of_step
 
 logger = logging.getLogger(__name__)
 

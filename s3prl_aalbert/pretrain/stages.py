@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from s3prl_aalbert.config import ConfigError, ModelConfig, from_dict
 from s3prl_aalbert.errors import did_you_mean
+from s3prl_aalbert.model.config import ConfigError, ModelConfig, from_dict
 from s3prl_aalbert.pretrain.config import PretrainConfig, section_of
 from s3prl_aalbert.pretrain.manifest import UNLISTABLE
 

@@ -24,11 +24,12 @@ import torchaudio
 from torch import Tensor
 from tqdm import tqdm
 
-from s3prl_aalbert.acoustics import Acoustics
-from s3prl_aalbert.checkpoint import content_digest, load_checkpoint, load_weights, write_atomically
-from s3prl_aalbert.config import SAMPLE_RATE, ModelConfig
+from s3prl_aalbert.checkpoint.release import content_digest, load_checkpoint, load_weights
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.model import AalbertModel
+from s3prl_aalbert.files import write_atomically
+from s3prl_aalbert.model.aalbert import AalbertModel
+from s3prl_aalbert.model.acoustics import Acoustics
+from s3prl_aalbert.model.config import SAMPLE_RATE, ModelConfig
 from s3prl_aalbert.pretrain.config import MFCC, UnitsConfig
 from s3prl_aalbert.pretrain.utterances import UnitLabels, Utterances
 
@@ -260,7 +261,7 @@ def unit_features(config: ModelConfig, units: UnitsConfig, device: torch.device)
     """
     if units.source == MFCC:
         return MfccFeatures(config)
-    from s3prl_aalbert.published import located
+    from s3prl_aalbert.checkpoint.published import located
 
     return LayerFeatures(located(units.source), units, config, device)
 

@@ -11,7 +11,7 @@ from typing import overload
 
 import numpy as np
 
-from s3prl_aalbert.config import SAMPLE_RATE
+from s3prl_aalbert.model.config import SAMPLE_RATE
 from s3prl_aalbert.pretrain.audio_cache import CachedAudio
 from s3prl_aalbert.pretrain.manifest import ERRORS
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from s3prl_aalbert import macs
-from s3prl_aalbert.config import SAMPLE_RATE, ModelConfig
-from s3prl_aalbert.model import SpectrogramHead, count_parameters
+from s3prl_aalbert.model import macs
+from s3prl_aalbert.model.aalbert import SpectrogramHead, count_parameters
+from s3prl_aalbert.model.config import SAMPLE_RATE, ModelConfig
 from s3prl_aalbert.upstream.named import count_of
 
 # Samples of the 32 LibriSpeech test-clean utterances on which SUPERB's profiling tool runs a model, one at a time:

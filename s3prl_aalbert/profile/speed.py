@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model.config import SAMPLE_RATE
 
 MIB = 2**20
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from s3prl_aalbert import macs
+from s3prl_aalbert.model import macs
 from s3prl_aalbert.printable import markdown_cell
 from s3prl_aalbert.profile.costs import Profile
 from s3prl_aalbert.profile.speed import Speed

@@ -12,6 +12,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from s3prl_aalbert.compress.search import Candidate
 from s3prl_aalbert.printable import figure_text
 from s3prl_aalbert.report.artefacts import LOSSES, Scalars, running_mean
 from s3prl_aalbert.report.describe import unique
@@ -28,7 +29,6 @@ from s3prl_aalbert.report.style import (
     step_axis,
 )
 from s3prl_aalbert.report.tsne import SpeakerMaps
-from s3prl_aalbert.supernet.search import Candidate
 
 MAX_LABELLED, MAX_LABELLED_NARROW = 80, 20
 """Matrices with more classes carry no class names, or every second one: they could not be read."""

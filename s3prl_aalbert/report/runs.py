@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from s3prl_aalbert.checkpoint import STATES_PATTERN, WEIGHTS_FILE
+from s3prl_aalbert.checkpoint.release import WEIGHTS_FILE
+from s3prl_aalbert.checkpoint.training_state import STATES_PATTERN
 from s3prl_aalbert.downstream.results import (
     PROBES_FILE,
     RESULTS_FILE,

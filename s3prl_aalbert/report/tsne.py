@@ -17,11 +17,11 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 from torch import Tensor
 
-from s3prl_aalbert.acoustics import Acoustics
 from s3prl_aalbert.audio_io import AudioError, read_audio
-from s3prl_aalbert.config import SAMPLE_RATE, Cmvn, ModelConfig
 from s3prl_aalbert.downstream.audio_dataset import find_audio
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model.acoustics import Acoustics
+from s3prl_aalbert.model.config import SAMPLE_RATE, Cmvn, ModelConfig
 from s3prl_aalbert.report.models import describe_config
 from s3prl_aalbert.speech.speakers import speaker_of
 from s3prl_aalbert.upstream.expert import UpstreamExpert

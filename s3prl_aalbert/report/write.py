@@ -9,7 +9,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 
-from s3prl_aalbert.checkpoint import write_atomically
+from s3prl_aalbert.files import write_atomically
 from s3prl_aalbert.report.describe import describe_overlap, repeat_of, unique
 from s3prl_aalbert.report.model_sections import name_pretraining, pretraining_curves, reconstructions, speaker_map
 from s3prl_aalbert.report.models import Model, name_models

@@ -8,10 +8,12 @@ import re
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
-from s3prl_aalbert.checkpoint import CARD_FILE, MODEL_PREFIX, Checkpoint, is_safetensors, load_training_state
-from s3prl_aalbert.config import from_dict
+from s3prl_aalbert.checkpoint.content import is_safetensors
+from s3prl_aalbert.checkpoint.release import CARD_FILE, MODEL_PREFIX, Checkpoint
+from s3prl_aalbert.checkpoint.training_state import load_training_state
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.macs import module_macs
+from s3prl_aalbert.model.config import from_dict
+from s3prl_aalbert.model.macs import module_macs
 from s3prl_aalbert.pretrain.card import model_card
 from s3prl_aalbert.pretrain.config import PretrainConfig
 from s3prl_aalbert.printable import markdown_cell

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert import __version__
-from s3prl_aalbert.checkpoint import MODEL_PREFIX, WEIGHTS_FILE, Checkpoint, save_release, write_text
-from s3prl_aalbert.config import SAMPLE_RATE, to_dict
-from s3prl_aalbert.interop.releases import keep_training_list
+from s3prl_aalbert.checkpoint.interop.releases import keep_training_list
+from s3prl_aalbert.checkpoint.release import MODEL_PREFIX, WEIGHTS_FILE, Checkpoint, save_release
+from s3prl_aalbert.files import write_text
+from s3prl_aalbert.model.config import SAMPLE_RATE, to_dict
 from s3prl_aalbert.submission.card import exported_card
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 

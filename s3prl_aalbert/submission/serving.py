@@ -19,13 +19,14 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from s3prl_aalbert.acoustics import Acoustics
-from s3prl_aalbert.checkpoint import Checkpoint, write_atomically, write_text
-from s3prl_aalbert.config import ModelConfig
-from s3prl_aalbert.encoder import InputEmbedding, sinusoid_positions
+from s3prl_aalbert.checkpoint.release import Checkpoint
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.masking import length_mask
-from s3prl_aalbert.model import AalbertModel
+from s3prl_aalbert.files import write_atomically, write_text
+from s3prl_aalbert.model.aalbert import AalbertModel
+from s3prl_aalbert.model.acoustics import Acoustics
+from s3prl_aalbert.model.config import ModelConfig
+from s3prl_aalbert.model.encoder import InputEmbedding, sinusoid_positions
+from s3prl_aalbert.model.masking import length_mask
 from s3prl_aalbert.submission.card import exported_card
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 

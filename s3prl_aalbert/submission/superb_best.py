@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from s3prl_aalbert.checkpoint import UNREADABLE
-from s3prl_aalbert.config import shown
+from s3prl_aalbert.checkpoint.content import UNREADABLE
 from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError
+from s3prl_aalbert.model.config import shown
 from s3prl_aalbert.printable import LONGEST_MESSAGE, printable
 from s3prl_aalbert.toolkit.repairs.imports import allow_s3prl_checkpoints
 

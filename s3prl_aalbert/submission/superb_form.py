@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-from s3prl_aalbert.config import ModelConfig, read_yaml
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model.config import ModelConfig, read_yaml
 from s3prl_aalbert.printable import printable
 from s3prl_aalbert.profile.costs import profile_config
 from s3prl_aalbert.submission.superb_best import dev_score, load_states, naming_damage
@@ -30,7 +30,7 @@ _NO_PARAMETERS = ("best_score", "num_batches_tracked")
 
 def write_form(path: Path, predictions: Sequence[Prediction]) -> None:
     """Write the form as YAML."""
-    from s3prl_aalbert.checkpoint import write_text
+    from s3prl_aalbert.files import write_text
 
     text = yaml.safe_dump(build_form(predictions), sort_keys=False, allow_unicode=True, width=110)
     write_text(path, _HEADER + text)

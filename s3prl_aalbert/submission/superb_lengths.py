@@ -13,8 +13,8 @@ from pathlib import Path
 
 import soundfile
 
-from s3prl_aalbert.checkpoint import write_atomically
 from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError, environment_fault
+from s3prl_aalbert.files import write_atomically
 from s3prl_aalbert.printable import LONGEST_MESSAGE, printable
 from s3prl_aalbert.speech.reading import length_of
 

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from s3prl_aalbert.config import find_config, read_yaml, shown
 from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError
+from s3prl_aalbert.model.config import find_config, read_yaml, shown
 from s3prl_aalbert.printable import LONGEST_MESSAGE, printable
 
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from s3prl_aalbert.checkpoint import write_atomically
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.files import write_atomically
 from s3prl_aalbert.submission import superb_checks as checks
 
 logger = logging.getLogger(__name__)

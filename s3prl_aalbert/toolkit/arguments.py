@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from s3prl_aalbert.config import ConfigError, find_config, packaged_configs, read_config
 from s3prl_aalbert.device import check_device_name, checked_device
+from s3prl_aalbert.model.config import ConfigError, find_config, packaged_configs, read_config
 from s3prl_aalbert.toolkit import checks
 from s3prl_aalbert.toolkit.config_checks import check_config
 from s3prl_aalbert.toolkit.experiments import check_unused_folder, find_past_experiment, place_of

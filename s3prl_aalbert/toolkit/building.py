@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model.config import shown
 from s3prl_aalbert.toolkit.hub import plugin_upstreams
 from s3prl_aalbert.toolkit.names import UnknownNameError, key_of
 from s3prl_aalbert.toolkit.register import DOWNSTREAMS

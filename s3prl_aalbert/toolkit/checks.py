@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert import toolkit
+from s3prl_aalbert.checkpoint.published import located
 from s3prl_aalbert.errors import AalbertError, did_you_mean, is_url, near_folder
-from s3prl_aalbert.published import located
 from s3prl_aalbert.toolkit.experiments import place_of
 from s3prl_aalbert.toolkit.hub import plugin_upstreams, s3prl_folder, s3prl_upstreams
 from s3prl_aalbert.toolkit.register import DOWNSTREAMS
@@ -117,7 +117,7 @@ def _check_local_ckpt(name: str, ckpt: Path) -> None:
 
 
 def _check_file(flag: str, path: Path) -> None:
-    from s3prl_aalbert.checkpoint import CheckpointError, check_regular  # imports torch
+    from s3prl_aalbert.checkpoint.content import CheckpointError, check_regular
 
     try:
         check_regular(path)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from s3prl_aalbert import toolkit
-from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.model.config import shown
 from s3prl_aalbert.toolkit.hub import functions_of
 from s3prl_aalbert.toolkit.register import OPTIMIZERS
 

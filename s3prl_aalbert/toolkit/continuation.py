@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model.config import shown
 from s3prl_aalbert.toolkit.building import misfits_told
 from s3prl_aalbert.toolkit.positions import POSITION, SCALER, random_states, set_random_states
 from s3prl_aalbert.toolkit.writing import Checkpoints

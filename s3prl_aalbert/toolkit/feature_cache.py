@@ -15,9 +15,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from s3prl_aalbert.checkpoint import content_digest, write_atomically
-from s3prl_aalbert.config import shown
+from s3prl_aalbert.checkpoint.release import content_digest
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.files import write_atomically
+from s3prl_aalbert.model.config import shown
 
 logger = logging.getLogger(__name__)
 

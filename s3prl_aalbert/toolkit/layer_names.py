@@ -11,9 +11,9 @@ from contextlib import redirect_stdout
 
 import numpy as np
 
-from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.downstream.states import HIDDEN_STATES, hidden_states
 from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError
+from s3prl_aalbert.model.config import SAMPLE_RATE
 from s3prl_aalbert.printable import LONGEST_MESSAGE, printable
 from s3prl_aalbert.toolkit.upstreams import build_upstream
 

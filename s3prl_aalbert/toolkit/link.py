@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from s3prl_aalbert import __version__
-from s3prl_aalbert.config import find_config
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model.config import find_config
 from s3prl_aalbert.toolkit.register import DOWNSTREAMS
 
 logger = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
-from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.model.config import shown
 from s3prl_aalbert.toolkit.replace import Changed
 
 LONGEST_TEXT = 2000

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model.config import shown
 
 
 def register_optimizers() -> None:

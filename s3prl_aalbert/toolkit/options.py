@@ -7,8 +7,8 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.model.config import shown
 from s3prl_aalbert.toolkit.parser import options_parser
 
 Options = dict[str, Any]

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from s3prl_aalbert.config import shown
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model.config import shown
 
 
 def checked_precision(config: Mapping[str, Any]) -> str:

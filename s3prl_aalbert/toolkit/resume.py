@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from s3prl_aalbert.checkpoint import UNREADABLE, CheckpointError, check_content, check_regular
+from s3prl_aalbert.checkpoint.content import UNREADABLE, CheckpointError, check_content, check_regular
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.toolkit.options import kind_of, problem_of
 from s3prl_aalbert.toolkit.overrides import Overrides

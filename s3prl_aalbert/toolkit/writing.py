@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from tensorboardX import SummaryWriter
 
-from s3prl_aalbert.checkpoint import write_atomically
+from s3prl_aalbert.files import write_atomically
 from s3prl_aalbert.pretrain.monitor import pass_over_unwritten
 
 

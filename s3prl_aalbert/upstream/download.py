@@ -21,9 +21,9 @@ from typing import Any, BinaryIO
 
 import torch
 
-from s3prl_aalbert.checkpoint import CheckpointError, is_safetensors
+from s3prl_aalbert.checkpoint.content import CheckpointError, is_safetensors
+from s3prl_aalbert.checkpoint.published import PUBLISHED, SCHEMES, packaged_file, packaged_names
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.published import PUBLISHED, SCHEMES, packaged_file, packaged_names
 
 try:
     import fcntl

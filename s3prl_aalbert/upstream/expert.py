@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from s3prl_aalbert.acoustics import Acoustics
-from s3prl_aalbert.architecture import Architecture, load_architecture
-from s3prl_aalbert.checkpoint import Checkpoint, load_checkpoint, load_weights
-from s3prl_aalbert.config import SAMPLE_RATE, Cmvn, ModelConfig, load_model_config
+from s3prl_aalbert.checkpoint.release import Checkpoint, load_checkpoint, load_weights
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.masking import length_mask
-from s3prl_aalbert.model import AalbertModel
+from s3prl_aalbert.model.aalbert import AalbertModel
+from s3prl_aalbert.model.acoustics import Acoustics
+from s3prl_aalbert.model.config import SAMPLE_RATE, Cmvn, ModelConfig, load_model_config
+from s3prl_aalbert.model.masking import length_mask
+from s3prl_aalbert.model.sub_network import Architecture, load_architecture
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from s3prl_aalbert.checkpoint import load_checkpoint
-from s3prl_aalbert.encoder import initialise
+from s3prl_aalbert.checkpoint.published import PUBLISHED, packaged_folder, packaged_names
+from s3prl_aalbert.checkpoint.release import load_checkpoint
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.published import PUBLISHED, packaged_folder, packaged_names
+from s3prl_aalbert.model.encoder import initialise
 from s3prl_aalbert.upstream.download import fetch, fetch_published
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 

@@ -11,7 +11,8 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from torch import Tensor
 
-from s3prl_aalbert.checkpoint import (
+from s3prl_aalbert.checkpoint.published import located
+from s3prl_aalbert.checkpoint.release import (
     CARD_FILE,
     CONFIG_FILE,
     MODEL_PREFIX,
@@ -20,8 +21,7 @@ from s3prl_aalbert.checkpoint import (
     load_checkpoint,
     save_release,
 )
-from s3prl_aalbert.config import to_dict
-from s3prl_aalbert.published import located
+from s3prl_aalbert.model.config import to_dict
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 LIBRARY, TASK, TAGS = "s3prl-aalbert", "feature-extraction", ["audio", "speech", "s3prl"]

@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from s3prl_aalbert.architecture import load_architecture
-from s3prl_aalbert.checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_checkpoint
-from s3prl_aalbert.config import ModelConfig, from_dict, load_model_config, read_yaml
-from s3prl_aalbert.encoder import Encoder, InputEmbedding
-from s3prl_aalbert.model import count_parameters
-from s3prl_aalbert.published import packaged_folder, packaged_names
-from s3prl_aalbert.supernet.extraction import extracted_config
+from s3prl_aalbert.checkpoint.published import packaged_folder, packaged_names
+from s3prl_aalbert.checkpoint.release import CONFIG_FILE, WEIGHTS_FILE, load_checkpoint
+from s3prl_aalbert.compress.extraction import extracted_config
+from s3prl_aalbert.model.aalbert import count_parameters
+from s3prl_aalbert.model.config import ModelConfig, from_dict, load_model_config, read_yaml
+from s3prl_aalbert.model.encoder import Encoder, InputEmbedding
+from s3prl_aalbert.model.sub_network import load_architecture
 
 PRESETS = {
     "aalbert_3l": "aalbert_3l",

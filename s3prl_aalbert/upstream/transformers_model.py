@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from s3prl_aalbert.acoustics import Acoustics
-from s3prl_aalbert.config import ModelConfig, from_dict, to_dict
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.model import AalbertModel as Encoder
+from s3prl_aalbert.model.aalbert import AalbertModel as Encoder
+from s3prl_aalbert.model.acoustics import Acoustics
+from s3prl_aalbert.model.config import ModelConfig, from_dict, to_dict
 from s3prl_aalbert.upstream.expert import represent
 
 

@@ -18,8 +18,8 @@ import yaml
 from command_lines import REPOSITORY, run, succeed
 
 from s3prl_aalbert import toolkit
-from s3prl_aalbert.config import find_config
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.model.config import find_config
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
 RUNNER = {"total_steps": 6, "log_step": 1, "eval_step": 2, "save_step": 1, "max_keep": 20}
 SCHEDULER = {"name": "cosine_schedule_with_warmup", "num_warmup_steps": 2}

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from s3prl_aalbert.checkpoint import load_checkpoint, load_training_state, save_release
+from s3prl_aalbert.checkpoint.release import load_checkpoint, save_release
+from s3prl_aalbert.checkpoint.training_state import load_training_state
 from s3prl_aalbert.cli import main
-from s3prl_aalbert.config import load_model_config
-from s3prl_aalbert.objective import MaskedPrediction
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.model.config import load_model_config
+from s3prl_aalbert.model.objective import MaskedPrediction
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 from s3prl_aalbert.upstream.huggingface import PretrainedAalbert
 

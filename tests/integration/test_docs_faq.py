@@ -11,7 +11,7 @@ import soundfile
 import torch
 from command_lines import REPOSITORY, blocks, commands_of, lay_out_speech, shorter, succeed
 
-from s3prl_aalbert.config import find_config
+from s3prl_aalbert.model.config import find_config
 
 PAGE = (REPOSITORY / "docs" / "faq.md").read_text(encoding="utf-8")
 

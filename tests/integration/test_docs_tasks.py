@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from command_lines import commands_of, lay_out_speech, shorter, succeed
 
-from s3prl_aalbert.config import find_config, read_yaml
+from s3prl_aalbert.model.config import find_config, read_yaml
 
 
 def commands() -> list[list[str]]:

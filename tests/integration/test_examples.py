@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

@@ -17,7 +17,7 @@ import s3prl
 import torch
 import yaml
 
-from s3prl_aalbert.checkpoint import load_checkpoint
+from s3prl_aalbert.checkpoint.release import load_checkpoint
 from s3prl_aalbert.submission.huggingface_folder import write_folder
 
 DRIVER = """

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 from command_lines import Outcome, run
 
-from s3prl_aalbert.config import load_model_config
 from s3prl_aalbert.downstream.results import BestStep, RunnerOptions, RunResults
+from s3prl_aalbert.model.config import load_model_config
 from s3prl_aalbert.pretrain.config import DataConfig, PretrainConfig, PretrainExpertConfig, RunnerConfig
 from s3prl_aalbert.pretrain.launch import RunOptions
 from s3prl_aalbert.pretrain.runner import Pretrainer
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
 LARGEST_FILE = 3000
 """A limit of the process; with it, writing fails as it does on a disk that is full, without a disk to fill."""

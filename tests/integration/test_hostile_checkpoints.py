@@ -11,10 +11,10 @@ import pytest
 import torch
 from command_lines import run
 
-from s3prl_aalbert.checkpoint import save_release
-from s3prl_aalbert.config import ModelConfig
-from s3prl_aalbert.objective import MaskedPrediction
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.checkpoint.release import save_release
+from s3prl_aalbert.model.config import ModelConfig
+from s3prl_aalbert.model.objective import MaskedPrediction
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
 
 class Payload:

@@ -16,8 +16,8 @@ import yaml
 from command_lines import run
 
 from s3prl_aalbert import toolkit
-from s3prl_aalbert.config import find_config
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.model.config import find_config
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 from s3prl_aalbert.toolkit.finders import WatchedLoader
 
 MARKER = "code-has-run"

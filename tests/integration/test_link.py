@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from s3prl_aalbert.cli import main
-from s3prl_aalbert.config import find_config
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model.config import find_config
 from s3prl_aalbert.toolkit import link
 
 REPOSITORY = Path(__file__).resolve().parents[2]

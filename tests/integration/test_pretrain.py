@@ -15,10 +15,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from s3prl_aalbert.checkpoint import latest_state, load_checkpoint, load_training_state
+from s3prl_aalbert.checkpoint.published import packaged_folder
+from s3prl_aalbert.checkpoint.release import load_checkpoint
+from s3prl_aalbert.checkpoint.training_state import latest_state, load_training_state
 from s3prl_aalbert.cli import main
-from s3prl_aalbert.config import ModelConfig, load_model_config
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model.config import ModelConfig, load_model_config
 from s3prl_aalbert.pretrain.config import (
     DataConfig,
     OptimizerConfig,
@@ -28,8 +30,7 @@ from s3prl_aalbert.pretrain.config import (
 )
 from s3prl_aalbert.pretrain.launch import RunOptions
 from s3prl_aalbert.pretrain.runner import EXIT_STOPPED, Pretrainer
-from s3prl_aalbert.published import packaged_folder
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
 
 @pytest.fixture(scope="module")

@@ -24,15 +24,16 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from torch.utils.tensorboard import SummaryWriter
 
-from s3prl_aalbert.checkpoint import save_release, save_training_state
+from s3prl_aalbert.checkpoint.release import save_release
+from s3prl_aalbert.checkpoint.training_state import save_training_state
 from s3prl_aalbert.cli import main
-from s3prl_aalbert.config import ModelConfig
 from s3prl_aalbert.downstream.results import RunResults
-from s3prl_aalbert.objective import MaskedPrediction
+from s3prl_aalbert.model.config import ModelConfig
+from s3prl_aalbert.model.objective import MaskedPrediction
 from s3prl_aalbert.report.style import COLOURS, Styles
 from s3prl_aalbert.report.tsne import TsneRequest
 from s3prl_aalbert.report.write import write_report
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from report_runs import write_paper_grid

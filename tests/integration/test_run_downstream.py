@@ -15,8 +15,8 @@ import soundfile
 import torch
 import yaml
 
-from s3prl_aalbert.checkpoint import save_release
-from s3prl_aalbert.config import load_model_config
+from s3prl_aalbert.checkpoint.release import save_release
+from s3prl_aalbert.model.config import load_model_config
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
 GRID = """
 output: "{place}/runs"

@@ -10,9 +10,9 @@ import pytest
 import torch
 from command_lines import succeed
 
-from s3prl_aalbert.checkpoint import save_release
-from s3prl_aalbert.config import load_model_config
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.checkpoint.release import save_release
+from s3prl_aalbert.model.config import load_model_config
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 TASKS = ("aalbert_phone", "aalbert_speaker_utterance", "aalbert_speaker_frame")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from s3prl_aalbert.errors import EXIT_INTERRUPTED
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
 SECONDS = 300
 """How long something may take that begins at once on an idle machine."""

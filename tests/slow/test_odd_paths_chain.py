@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
 
 @pytest.mark.slow

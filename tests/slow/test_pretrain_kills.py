@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from s3prl_aalbert.checkpoint import latest_state, load_training_state
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.checkpoint.training_state import latest_state, load_training_state
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
 KILLS = 20
 
@@ -24,8 +24,8 @@ from pathlib import Path
 import torch
 
 torch.set_num_threads(1)
-from s3prl_aalbert.checkpoint import latest_state, load_training_state
-from s3prl_aalbert.config import load_model_config
+from s3prl_aalbert.checkpoint.training_state import latest_state, load_training_state
+from s3prl_aalbert.model.config import load_model_config
 from s3prl_aalbert.pretrain.config import (
     DataConfig, OptimizerConfig, PretrainConfig, PretrainExpertConfig, RunnerConfig
 )

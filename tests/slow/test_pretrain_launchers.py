@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from s3prl_aalbert.checkpoint import load_training_state
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.checkpoint.training_state import load_training_state
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
 STEPS = 3
 

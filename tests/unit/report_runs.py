@@ -11,7 +11,6 @@ import numpy as np
 import torch
 import yaml
 
-from s3prl_aalbert.config import load_model_config, to_dict
 from s3prl_aalbert.downstream.results import (
     BestStep,
     Confusion,
@@ -23,6 +22,7 @@ from s3prl_aalbert.downstream.results import (
     RunResults,
     write_probes,
 )
+from s3prl_aalbert.model.config import load_model_config, to_dict
 
 PHONES = [
     *("aa", "ae", "ah", "aw", "ay", "b", "ch", "d", "dh", "dx", "eh", "er", "ey", "f", "g", "hh", "ih", "iy", "jh"),

@@ -16,7 +16,7 @@ from s3prl_aalbert.downstream.alignments import Segment
 from s3prl_aalbert.downstream.paired import differences, mean_and_error, percent
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
 
 def angles(*degrees: float) -> np.ndarray:
@@ -116,7 +116,7 @@ def test_the_command_records_every_pair_of_speakers(
     [
         (["-l", "7"], "-l 7: aalbert_features has 1 hidden states"),
         (["-s", "no"], "-s no: the upstream gives hidden_states"),
-        (["--phone-set", "40"], 'datarc.phone_set is "40"'),
+        (["--phone-set", "40"], 'phone_set is "40"'),
     ],
 )
 def test_mistakes_are_told_in_one_sentence(

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from s3prl_aalbert.acoustics import Acoustics, Features, cmvn, corpus_statistics, warped
-from s3prl_aalbert.config import AudioConfig, load_model_config
+from s3prl_aalbert.model.acoustics import Acoustics, Features, cmvn, corpus_statistics, warped
+from s3prl_aalbert.model.config import AudioConfig, load_model_config
 
 DEFAULT = AudioConfig()
 WIDE = replace(load_model_config("original").audio, front_end="aalbert")

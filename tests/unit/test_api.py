@@ -14,7 +14,7 @@ import torch
 import s3prl_aalbert as aalbert
 from s3prl_aalbert.audio_io import read_audio
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 

@@ -18,20 +18,13 @@ import safetensors.torch
 import torch
 import yaml
 
-from s3prl_aalbert import checkpoint as module
-from s3prl_aalbert.checkpoint import (
-    CheckpointError,
-    latest_state,
-    load_checkpoint,
-    load_training_state,
-    load_weights,
-    save_release,
-    save_training_state,
-    write_atomically,
-)
-from s3prl_aalbert.config import ConfigError, ModelConfig, load_model_config, to_dict
+from s3prl_aalbert.checkpoint.content import CheckpointError
+from s3prl_aalbert.checkpoint.release import load_checkpoint, load_weights, save_release
+from s3prl_aalbert.checkpoint.training_state import latest_state, load_training_state, save_training_state
 from s3prl_aalbert.errors import AalbertError, environment_fault
-from s3prl_aalbert.objective import MaskedPrediction
+from s3prl_aalbert.files import FileError, write_atomically
+from s3prl_aalbert.model.config import ConfigError, ModelConfig, load_model_config, to_dict
+from s3prl_aalbert.model.objective import MaskedPrediction
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +116,9 @@ def fill(content: bytes) -> Callable[[Path], None]:
 
 
 FAILURES = [
-    (OSError(errno.ENOSPC, "No space left on device"), CheckpointError),
-    (PermissionError(errno.EACCES, "Permission denied"), CheckpointError),
-    (RuntimeError("unexpected pos 64 vs 0"), CheckpointError),
+    (OSError(errno.ENOSPC, "No space left on device"), FileError),
+    (PermissionError(errno.EACCES, "Permission denied"), FileError),
+    (RuntimeError("unexpected pos 64 vs 0"), FileError),
     (ValueError("a bug of ours"), ValueError),
     (KeyboardInterrupt(), KeyboardInterrupt),
 ]
@@ -150,7 +143,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
         write_atomically(path, write)
     assert [p.name for p in tmp_path.iterdir()] == (["file.bin"] if existing else [])
     assert not existing or path.read_bytes() == b"old"
-    if expected is CheckpointError:
+    if expected is FileError:
         assert "could not be written" in one_sentence(error, path)
 
 
@@ -164,7 +157,7 @@ def test_a_disk_that_fills_up_late_leaves_the_old_file(
     path = tmp_path / "file.bin"
     path.write_bytes(b"old")
     monkeypatch.setattr(*((os, "fsync") if call == "fsync" else (Path, "replace")), full)
-    with pytest.raises(CheckpointError, match="No space left on device"):
+    with pytest.raises(FileError, match="No space left on device"):
         write_atomically(path, fill(b"new"))
     monkeypatch.undo()
     assert [p.name for p in tmp_path.iterdir()] == ["file.bin"] and path.read_bytes() == b"old"
@@ -181,8 +174,8 @@ def test_a_full_disk_while_saving_a_state(
         Path(target).write_bytes(b"PK half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module.torch, "save", full)
-    with pytest.raises(CheckpointError):
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(FileError):
         save_training_state(path, tiny_config, {"model": weights, "step": 2})
     assert [p.name for p in tmp_path.iterdir()] == ["states-1.ckpt"] and path.read_bytes() == before
 
@@ -201,7 +194,7 @@ def test_a_file_replaces_the_old_one_and_obeys_the_umask(tmp_path: Path) -> None
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(CheckpointError, match="could not be written"):
+    with pytest.raises(FileError, match="could not be written"):
         write_atomically(tmp_path / "file" / "model.bin", lambda temporary: None)
 
 
@@ -508,7 +501,7 @@ def test_what_the_disk_did_is_told_where_torch_does_not_pass_it_on(tmp_path: Pat
     for write in writers:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
         try:
-            with pytest.raises(CheckpointError, match="the file would be larger than files may be here"):
+            with pytest.raises(FileError, match="the file would be larger than files may be here"):
                 write_atomically(path, write)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -526,7 +519,7 @@ def test_a_full_disk_is_called_one(number: int, told: str, tmp_path: Path) -> No
     def write(temporary: Path) -> None:
         raise error
 
-    with pytest.raises(CheckpointError, match=f"the previous version is kept \\({told[:15]}"):
+    with pytest.raises(FileError, match=f"the previous version is kept \\({told[:15]}"):
         write_atomically(tmp_path / "x", write)
 
 

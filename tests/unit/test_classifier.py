@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from s3prl_aalbert.config import ConfigError, from_dict
 from s3prl_aalbert.downstream.classifier import ClassifierConfig, build_classifier
+from s3prl_aalbert.model.config import ConfigError, from_dict
 
 
 @pytest.mark.parametrize("hidden_layers", [0, 1, 2])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from s3prl_aalbert.config import (
+from s3prl_aalbert.model.config import (
     ConfigError,
     ModelConfig,
     find_config,

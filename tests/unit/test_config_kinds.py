@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from s3prl_aalbert.architecture import load_architecture
 from s3prl_aalbert.cli import main
-from s3prl_aalbert.config import load_model_config
 from s3prl_aalbert.config_kinds import MEANINGS, kind_of, read_config
-from s3prl_aalbert.toolkit.sweep import load_sweep
+from s3prl_aalbert.experiments.grid import load_sweep
+from s3prl_aalbert.model.config import load_model_config
+from s3prl_aalbert.model.sub_network import load_architecture
 from s3prl_aalbert.yaml_config import CONFIG_FOLDERS, ConfigError, find_config, packaged_configs, read_yaml
 
 EXAMPLES = {

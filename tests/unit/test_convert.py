@@ -11,14 +11,14 @@ import pytest
 import safetensors
 import torch
 
-from s3prl_aalbert.checkpoint import load_checkpoint, load_weights, save_release
+from s3prl_aalbert.checkpoint.published import packaged_folder
+from s3prl_aalbert.checkpoint.release import load_checkpoint, load_weights, save_release
 from s3prl_aalbert.cli import command_parser, main
 from s3prl_aalbert.commands import convert as convert_command
 from s3prl_aalbert.commands.convert import convert
-from s3prl_aalbert.config import AudioConfig, ModelConfig, TransformerConfig
-from s3prl_aalbert.model import AalbertModel
-from s3prl_aalbert.objective import MaskedPrediction
-from s3prl_aalbert.published import packaged_folder
+from s3prl_aalbert.model.aalbert import AalbertModel
+from s3prl_aalbert.model.config import AudioConfig, ModelConfig, TransformerConfig
+from s3prl_aalbert.model.objective import MaskedPrediction
 from s3prl_aalbert.report.models import ModelKey
 from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE
 from s3prl_aalbert.typed_options import add_options, argument_texts, call

@@ -12,10 +12,10 @@ import soundfile
 
 from s3prl_aalbert.cli import COMMANDS
 from s3prl_aalbert.commands import demo
-from s3prl_aalbert.config import find_config
-from s3prl_aalbert.demo_speech import DemoSpeech, prepare_real
-from s3prl_aalbert.demo_steps import log_of
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.experiments.demo_speech import DemoSpeech, prepare_real
+from s3prl_aalbert.experiments.demo_steps import log_of
+from s3prl_aalbert.model.config import find_config
 
 
 def make_speech(root: Path, labelled: int = 3, plain: int = 12) -> None:
@@ -186,8 +186,8 @@ def test_a_folder_with_a_demo_of_other_choices_is_refused(tmp_path: Path, monkey
     def ended(*_: object, **__: object) -> None:
         raise InterruptedError
 
-    monkeypatch.setattr("s3prl_aalbert.demo_steps.StepRunner.run", ended)
-    monkeypatch.setattr("s3prl_aalbert.demo_speech.synthesise_corpus", lambda folder, seed: folder)
+    monkeypatch.setattr("s3prl_aalbert.experiments.demo_steps.StepRunner.run", ended)
+    monkeypatch.setattr("s3prl_aalbert.experiments.demo_speech.synthesise_corpus", lambda folder, seed: folder)
     monkeypatch.chdir(tmp_path)
     make_speech(tmp_path / "speech")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from s3prl_aalbert.demo_steps import Step, StepRunner, log_of
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.experiments.demo_steps import Step, StepRunner, log_of
 from s3prl_aalbert.pretrain.signals import Stopped, StopSignal
 
 STAND_IN = """\

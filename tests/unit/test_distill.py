@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from s3prl_aalbert.architecture import Architecture
-from s3prl_aalbert.config import ConfigError, ModelConfig, from_dict, load_model_config
-from s3prl_aalbert.distill.config import DistillConfig
-from s3prl_aalbert.distill.objective import MaskedDistillation, align, distance
+from s3prl_aalbert.compress.distill_config import DistillConfig
+from s3prl_aalbert.compress.distillation import MaskedDistillation, align, distance
+from s3prl_aalbert.compress.space import SearchSpace
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.masking import MaskPlan, apply_mask
-from s3prl_aalbert.objective import Speech
+from s3prl_aalbert.model.config import ConfigError, ModelConfig, from_dict, load_model_config
+from s3prl_aalbert.model.masking import MaskPlan, apply_mask
+from s3prl_aalbert.model.objective import Speech
+from s3prl_aalbert.model.sub_network import Architecture
 from s3prl_aalbert.pretrain.config import PretrainConfig
 from s3prl_aalbert.pretrain.objectives import build_objective
-from s3prl_aalbert.supernet.space import SearchSpace
 
 
 class LoudnessTeacher:

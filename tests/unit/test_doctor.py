@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from s3prl_aalbert import machine, published
+from s3prl_aalbert import machine
+from s3prl_aalbert.checkpoint import published
 from s3prl_aalbert.commands import doctor
 
 GOOD = dict.fromkeys(doctor.PACKAGES, "1.0") | {

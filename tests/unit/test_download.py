@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from s3prl_aalbert.checkpoint import CheckpointError, load_checkpoint, save_training_state
+from s3prl_aalbert.checkpoint.content import CheckpointError
+from s3prl_aalbert.checkpoint.release import load_checkpoint
+from s3prl_aalbert.checkpoint.training_state import save_training_state
 from s3prl_aalbert.upstream import hubconf
 from s3prl_aalbert.upstream.download import _Redirects, fetch
 

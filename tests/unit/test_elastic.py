@@ -11,15 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from s3prl_aalbert.architecture import Architecture, architecture_yaml, full_architecture, load_architecture
-from s3prl_aalbert.checkpoint import CheckpointError, save_release
+from s3prl_aalbert.checkpoint.content import CheckpointError
+from s3prl_aalbert.checkpoint.release import save_release
 from s3prl_aalbert.cli import main
-from s3prl_aalbert.config import AudioConfig, ConfigError, ModelConfig, TaskConfig, TransformerConfig, from_dict
-from s3prl_aalbert.encoder import Encoder, EncoderLayer, sinusoid_positions
+from s3prl_aalbert.compress.extraction import extract, extracted_config
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.model import count_parameters
-from s3prl_aalbert.objective import MaskedPrediction
-from s3prl_aalbert.supernet.extraction import extract, extracted_config
+from s3prl_aalbert.model.aalbert import count_parameters
+from s3prl_aalbert.model.config import AudioConfig, ConfigError, ModelConfig, TaskConfig, TransformerConfig, from_dict
+from s3prl_aalbert.model.encoder import Encoder, EncoderLayer, sinusoid_positions
+from s3prl_aalbert.model.objective import MaskedPrediction
+from s3prl_aalbert.model.sub_network import Architecture, architecture_yaml, full_architecture, load_architecture
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 SMALL = TransformerConfig(

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from s3prl_aalbert.config import TransformerConfig
-from s3prl_aalbert.encoder import Encoder, EncoderLayer, InputEmbedding, initialise, sinusoid_positions
+from s3prl_aalbert.model.config import TransformerConfig
+from s3prl_aalbert.model.encoder import Encoder, EncoderLayer, InputEmbedding, initialise, sinusoid_positions
 
 SMALL = TransformerConfig(hidden_size=48, num_hidden_layers=4, num_attention_heads=6, intermediate_size=96)
 INPUT_DIM = 30

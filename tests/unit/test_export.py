@@ -19,12 +19,13 @@ import yaml
 from torch import Tensor
 
 from s3prl_aalbert import cli
-from s3prl_aalbert.architecture import Architecture, architecture_yaml
-from s3prl_aalbert.checkpoint import load_checkpoint, save_release, save_training_state
-from s3prl_aalbert.config import AudioConfig, ModelConfig, TransformerConfig, load_model_config, to_dict
-from s3prl_aalbert.objective import MaskedPrediction
+from s3prl_aalbert.checkpoint.published import packaged_folder
+from s3prl_aalbert.checkpoint.release import load_checkpoint, save_release
+from s3prl_aalbert.checkpoint.training_state import save_training_state
+from s3prl_aalbert.model.config import AudioConfig, ModelConfig, TransformerConfig, load_model_config, to_dict
+from s3prl_aalbert.model.objective import MaskedPrediction
+from s3prl_aalbert.model.sub_network import Architecture, architecture_yaml
 from s3prl_aalbert.pretrain.config import PretrainConfig
-from s3prl_aalbert.published import packaged_folder
 from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE
 from s3prl_aalbert.submission.huggingface_folder import REQUIREMENTS, copied_sources, write_folder
 from s3prl_aalbert.upstream.expert import UpstreamExpert

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from s3prl_aalbert.acoustics import Acoustics
-from s3prl_aalbert.checkpoint import save_release
-from s3prl_aalbert.config import AudioConfig, ModelConfig, TransformerConfig
+from s3prl_aalbert.checkpoint.release import save_release
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.objective import MaskedPrediction
+from s3prl_aalbert.model.acoustics import Acoustics
+from s3prl_aalbert.model.config import AudioConfig, ModelConfig, TransformerConfig
+from s3prl_aalbert.model.objective import MaskedPrediction
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 
 SMALL = AudioConfig(win_ms=2, hop_ms=1, n_fft=32, num_mel_bins=4)

@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from s3prl_aalbert.audio_io import read_audio
-from s3prl_aalbert.checkpoint import CheckpointError, load_checkpoint
-from s3prl_aalbert.config import load_model_config
+from s3prl_aalbert.checkpoint.content import CheckpointError
+from s3prl_aalbert.checkpoint.published import PUBLISHED, Published
+from s3prl_aalbert.checkpoint.release import load_checkpoint
 from s3prl_aalbert.downstream.abx import abx_errors, load_segments, pool_segments
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.model import count_parameters
-from s3prl_aalbert.published import PUBLISHED, Published
+from s3prl_aalbert.model.aalbert import count_parameters
+from s3prl_aalbert.model.config import load_model_config
 from s3prl_aalbert.speech.training_list import overlap
 from s3prl_aalbert.upstream import hubconf
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
@@ -109,7 +110,7 @@ def published(tiny_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     path.parent.mkdir(parents=True)
     shutil.copy(tiny_release / "model.safetensors", path)
     shutil.copy(tiny_release / "config.yaml", path.parent)
-    monkeypatch.setattr("s3prl_aalbert.published.PACKAGED_WEIGHTS", tmp_path / "pretrained")
+    monkeypatch.setattr("s3prl_aalbert.checkpoint.published.PACKAGED_WEIGHTS", tmp_path / "pretrained")
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     monkeypatch.setitem(PUBLISHED, "aalbert_3l", Published("aalbert_3l/model.safetensors", sha256))
     return path

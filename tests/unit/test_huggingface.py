@@ -13,9 +13,10 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from s3prl_aalbert.checkpoint import CheckpointError, load_checkpoint
-from s3prl_aalbert.config import to_dict
-from s3prl_aalbert.published import packaged_names
+from s3prl_aalbert.checkpoint.content import CheckpointError
+from s3prl_aalbert.checkpoint.published import packaged_names
+from s3prl_aalbert.checkpoint.release import load_checkpoint
+from s3prl_aalbert.model.config import to_dict
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 from s3prl_aalbert.upstream.huggingface import PretrainedAalbert
 

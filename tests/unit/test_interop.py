@@ -22,14 +22,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from s3prl_aalbert.acoustics import Acoustics
-from s3prl_aalbert.checkpoint import CheckpointError, load_checkpoint, save_release, save_training_state
+from s3prl_aalbert.checkpoint.content import CheckpointError
+from s3prl_aalbert.checkpoint.interop.exporting import export_s3prl
+from s3prl_aalbert.checkpoint.interop.importing import Imported, import_checkpoint, s3prl_audio
+from s3prl_aalbert.checkpoint.release import load_checkpoint, save_release
+from s3prl_aalbert.checkpoint.training_state import save_training_state
 from s3prl_aalbert.cli import main
-from s3prl_aalbert.config import AudioConfig, ConfigError, ModelConfig, TaskConfig, TransformerConfig, load_model_config
-from s3prl_aalbert.interop.exporting import export_s3prl
-from s3prl_aalbert.interop.importing import Imported, import_checkpoint, s3prl_audio
-from s3prl_aalbert.model import AalbertModel, SpectrogramHead
-from s3prl_aalbert.objective import MaskedPrediction
+from s3prl_aalbert.model.aalbert import AalbertModel, SpectrogramHead
+from s3prl_aalbert.model.acoustics import Acoustics
+from s3prl_aalbert.model.config import (
+    AudioConfig,
+    ConfigError,
+    ModelConfig,
+    TaskConfig,
+    TransformerConfig,
+    load_model_config,
+)
+from s3prl_aalbert.model.objective import MaskedPrediction
 
 TOLERANCE = 1e-5
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}

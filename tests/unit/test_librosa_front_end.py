@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from s3prl_aalbert.acoustics import Acoustics, slaney_filters
-from s3prl_aalbert.config import AudioConfig, load_model_config
+from s3prl_aalbert.model.acoustics import Acoustics, slaney_filters
+from s3prl_aalbert.model.config import AudioConfig, load_model_config
 
 librosa = pytest.importorskip("librosa", reason="librosa is the reference of this front end: pip install librosa")
 

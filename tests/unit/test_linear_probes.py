@@ -16,7 +16,7 @@ from s3prl_aalbert.downstream.alignments import outputs_of_grid_frames
 from s3prl_aalbert.downstream.phone.dataset import PhoneLabels
 from s3prl_aalbert.downstream.results import DataFacts
 from s3prl_aalbert.downstream.task import TaskData
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
 
 @pytest.fixture

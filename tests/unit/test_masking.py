@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from s3prl_aalbert.config import SAMPLE_RATE, TaskConfig, from_dict, load_model_config
-from s3prl_aalbert.masking import ZERO, MaskPlan, apply_mask, collate_plans, length_mask, sample_mask
+from s3prl_aalbert.model.config import SAMPLE_RATE, TaskConfig, from_dict, load_model_config
+from s3prl_aalbert.model.masking import ZERO, MaskPlan, apply_mask, collate_plans, length_mask, sample_mask
 from s3prl_aalbert.pretrain.config import PretrainConfig
 from s3prl_aalbert.yaml_config import find_config, read_yaml
 

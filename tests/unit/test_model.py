@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from s3prl_aalbert.config import ModelConfig, TransformerConfig, load_model_config
-from s3prl_aalbert.encoder import Encoder
-from s3prl_aalbert.model import AalbertModel, SpectrogramHead, count_parameters
-from s3prl_aalbert.objective import MaskedPrediction
+from s3prl_aalbert.model.aalbert import AalbertModel, SpectrogramHead, count_parameters
+from s3prl_aalbert.model.config import ModelConfig, TransformerConfig, load_model_config
+from s3prl_aalbert.model.encoder import Encoder
+from s3prl_aalbert.model.objective import MaskedPrediction
 
 # ------------------------------------------------------------------------------------------ counts (SPEC 1)
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from s3prl_aalbert.acoustics import Features
-from s3prl_aalbert.config import ModelConfig
-from s3prl_aalbert.masking import ZERO, MaskPlan, collate_plans, sample_mask
-from s3prl_aalbert.objective import Loss, MaskedPrediction, Speech, selected_first
+from s3prl_aalbert.model.acoustics import Features
+from s3prl_aalbert.model.config import ModelConfig
+from s3prl_aalbert.model.masking import ZERO, MaskPlan, collate_plans, sample_mask
+from s3prl_aalbert.model.objective import Loss, MaskedPrediction, Speech, selected_first
 
 # 4,801 samples: 31 frames, 11 tokens of which the last has one real frame; 2,000: 13 frames, 5 tokens.
 LENGTHS = [4801, 2000]

@@ -17,12 +17,13 @@ import torch
 import yaml
 
 from s3prl_aalbert import toolkit
-from s3prl_aalbert.checkpoint import load_checkpoint, load_training_state, save_release
-from s3prl_aalbert.config import AudioConfig, ConfigError, ModelConfig, TransformerConfig, read_yaml, to_dict
+from s3prl_aalbert.checkpoint.interop.exporting import export_s3prl
+from s3prl_aalbert.checkpoint.interop.pickled import read_foreign
+from s3prl_aalbert.checkpoint.release import load_checkpoint, save_release
+from s3prl_aalbert.checkpoint.training_state import load_training_state
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.interop.exporting import export_s3prl
-from s3prl_aalbert.interop.pickled import read_foreign
-from s3prl_aalbert.objective import MaskedPrediction
+from s3prl_aalbert.model.config import AudioConfig, ConfigError, ModelConfig, TransformerConfig, read_yaml, to_dict
+from s3prl_aalbert.model.objective import MaskedPrediction
 from s3prl_aalbert.toolkit.arguments import complete
 from s3prl_aalbert.toolkit.checks import check_upstream
 from s3prl_aalbert.toolkit.resume import load_experiment, load_states

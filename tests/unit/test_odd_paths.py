@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from s3prl_aalbert.cli import main
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 RUNNER = "config.runner.eval_step=2,,config.runner.save_step=2,,config.runner.precision=fp32"

@@ -143,7 +143,7 @@ def test_the_unpacked_wheel_works_away_from_the_checkout(wheel: Path, tmp_path: 
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     code = (
-        "import s3prl_aalbert.config as c\n"
+        "import s3prl_aalbert.model.config as c\n"
         "print(c.__file__); print(c.find_config('aalbert_6l', 'upstream_configs'))\n"
         "print(c.load_model_config('aalbert_6l').transformer.num_hidden_layers)\n"
     )

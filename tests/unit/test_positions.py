@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from s3prl_aalbert.config import TransformerConfig
-from s3prl_aalbert.encoder import ConvolutionalPositions, Encoder, InputEmbedding, initialise, rotate, rotations
+from s3prl_aalbert.model.config import TransformerConfig
+from s3prl_aalbert.model.encoder import ConvolutionalPositions, Encoder, InputEmbedding, initialise, rotate, rotations
 
 SMALL = TransformerConfig(hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48)
 CONVOLUTIONAL = replace(SMALL, positions="convolutional", conv_position_kernel=5, conv_position_group_size=8)

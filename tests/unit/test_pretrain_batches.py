@@ -17,9 +17,9 @@ import soundfile
 import torch
 
 from s3prl_aalbert.audio_io import AudioError
-from s3prl_aalbert.config import AudioConfig, ModelConfig, TaskConfig, TransformerConfig
-from s3prl_aalbert.masking import length_mask
-from s3prl_aalbert.objective import MaskedPrediction
+from s3prl_aalbert.model.config import AudioConfig, ModelConfig, TaskConfig, TransformerConfig
+from s3prl_aalbert.model.masking import length_mask
+from s3prl_aalbert.model.objective import MaskedPrediction
 from s3prl_aalbert.prefetch import prefetch
 from s3prl_aalbert.pretrain.batches import (
     Batch,

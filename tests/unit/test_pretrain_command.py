@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from s3prl_aalbert.config import load_model_config
+from s3prl_aalbert.checkpoint.published import PACKAGED_WEIGHTS, located
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model.config import load_model_config
 from s3prl_aalbert.pretrain.launch import choose_precision
 from s3prl_aalbert.pretrain.plan import model_name, processes
 from s3prl_aalbert.pretrain.request import DEFAULT_MODEL, MODELS, Request
-from s3prl_aalbert.published import PACKAGED_WEIGHTS, located
 from s3prl_aalbert.upstream import hubconf
 
 SLURM = {"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2"}

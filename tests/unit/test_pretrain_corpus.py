@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from s3prl_aalbert.config import ConfigError, from_dict
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model.config import ConfigError, from_dict
 from s3prl_aalbert.pretrain import corpus as corpus_module
 from s3prl_aalbert.pretrain import decoding
 from s3prl_aalbert.pretrain.config import DataConfig

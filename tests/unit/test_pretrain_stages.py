@@ -12,8 +12,8 @@ import torch
 import yaml
 
 from s3prl_aalbert.cli import main
-from s3prl_aalbert.config import load_model_config
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model.config import load_model_config
 from s3prl_aalbert.pretrain import runner
 from s3prl_aalbert.pretrain.budget import TimeBudget
 from s3prl_aalbert.pretrain.monitor import Monitor

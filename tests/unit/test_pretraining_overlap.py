@@ -13,8 +13,8 @@ from s3prl_aalbert.downstream.pretraining_overlap import UNKNOWN, check_overlap,
 from s3prl_aalbert.downstream.speaker.frame import DownstreamExpert as FrameExpert
 from s3prl_aalbert.downstream.speaker.utterance import DownstreamExpert as UtteranceExpert
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE, overlap, training_digests
-from s3prl_aalbert.synthesis import synthesise_corpus
 
 HEARD = {
     "/data/train-clean-5/19/198/19-198-0001.flac": "19",

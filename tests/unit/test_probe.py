@@ -15,7 +15,7 @@ from s3prl_aalbert.commands.probe import format_probes
 from s3prl_aalbert.downstream.probe.expert import DownstreamExpert, best_of_probe
 from s3prl_aalbert.downstream.results import Evaluation, ProbeResult, read_probes
 from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 from s3prl_aalbert.toolkit import launch
 
 DIMS = [6, 6, 4]

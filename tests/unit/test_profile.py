@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from s3prl_aalbert import macs
-from s3prl_aalbert.architecture import Architecture
+from s3prl_aalbert.checkpoint.published import packaged_folder
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.commands.profile import _of_upstream
-from s3prl_aalbert.config import ModelConfig, find_config, load_model_config
-from s3prl_aalbert.model import AalbertModel
+from s3prl_aalbert.model import macs
+from s3prl_aalbert.model.aalbert import AalbertModel
+from s3prl_aalbert.model.config import ModelConfig, find_config, load_model_config
+from s3prl_aalbert.model.sub_network import Architecture
 from s3prl_aalbert.profile.costs import (
     SUPERB_SAMPLES,
     count_macs,
@@ -24,7 +25,6 @@ from s3prl_aalbert.profile.costs import (
     superb_cost,
 )
 from s3prl_aalbert.profile.speed import measure
-from s3prl_aalbert.published import packaged_folder
 
 PRESETS = {
     "aalbert_3l": (7_458_816, 0.80),

@@ -13,7 +13,7 @@ import pytest
 from command_lines import blocks
 
 from s3prl_aalbert.cli import COMMANDS
-from s3prl_aalbert.config import find_config
+from s3prl_aalbert.model.config import find_config
 
 
 def command_lines() -> list[str]:

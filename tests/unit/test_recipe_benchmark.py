@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from s3prl_aalbert.config import ModelConfig, from_dict
+from s3prl_aalbert.model.config import ModelConfig, from_dict
 from s3prl_aalbert.pretrain.config import PretrainConfig, apply_overrides
 
 

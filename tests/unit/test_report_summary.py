@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from report_runs import write_probe_run, write_release, write_results
 
-from s3prl_aalbert.config import ModelConfig, TransformerConfig
 from s3prl_aalbert.downstream.results import RunnerOptions
+from s3prl_aalbert.model.config import ModelConfig, TransformerConfig
 from s3prl_aalbert.report.describe import Repeat, describe_setting
 from s3prl_aalbert.report.models import describe_config, model_key, natural_order
 from s3prl_aalbert.report.sections import describe_errors

@@ -11,13 +11,13 @@ import pytest
 from report_runs import write_probe_run, write_results
 
 from s3prl_aalbert.cli import main
-from s3prl_aalbert.config import find_config
 from s3prl_aalbert.downstream.paired import mean_and_error
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.experiments import execute as sweep_runner
 from s3prl_aalbert.experiments import recorded as rows
+from s3prl_aalbert.experiments.grid import SweepRun, load_sweep
 from s3prl_aalbert.experiments.recorded import Row, measure, read_rows, write_rows
-from s3prl_aalbert.toolkit import sweep_runner
-from s3prl_aalbert.toolkit.sweep import SweepRun, load_sweep
+from s3prl_aalbert.model.config import find_config
 
 IDENTITY = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
 

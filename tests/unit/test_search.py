@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from s3prl_aalbert.architecture import Architecture, full_architecture, load_architecture
 from s3prl_aalbert.cli import main
-from s3prl_aalbert.config import ConfigError, TransformerConfig, from_dict
+from s3prl_aalbert.compress import search
+from s3prl_aalbert.compress.search import Candidate, Problem, evolutionary_search, pareto, random_search
+from s3prl_aalbert.compress.space import SearchSpace, architectures_of_step, count_architectures, draw, extreme
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.supernet import search
-from s3prl_aalbert.supernet.search import Candidate, Problem, evolutionary_search, pareto, random_search
-from s3prl_aalbert.supernet.space import SearchSpace, architectures_of_step, count_architectures, draw, extreme
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.model.config import ConfigError, TransformerConfig, from_dict
+from s3prl_aalbert.model.sub_network import Architecture, full_architecture, load_architecture
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
 CONFIG = TransformerConfig(hidden_size=24, num_hidden_layers=3, num_attention_heads=4, intermediate_size=40)
 SPACE = SearchSpace((8, 16, 24), (1, 2, 3), (1, 2, 4), (10, 40))

@@ -16,10 +16,10 @@ import torchaudio
 from torch import Tensor
 
 from s3prl_aalbert import cli
-from s3prl_aalbert.checkpoint import load_checkpoint, save_release
-from s3prl_aalbert.config import AudioConfig, ModelConfig, TransformerConfig
+from s3prl_aalbert.checkpoint.release import load_checkpoint, save_release
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.objective import MaskedPrediction
+from s3prl_aalbert.model.config import AudioConfig, ModelConfig, TransformerConfig
+from s3prl_aalbert.model.objective import MaskedPrediction
 from s3prl_aalbert.submission import serving
 from s3prl_aalbert.upstream.expert import UpstreamExpert, pad_wavs
 

@@ -9,9 +9,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from s3prl_aalbert.checkpoint import load_checkpoint, save_release, save_training_state
+from s3prl_aalbert.checkpoint.release import load_checkpoint, save_release
+from s3prl_aalbert.checkpoint.training_state import save_training_state
 from s3prl_aalbert.cli import main
-from s3prl_aalbert.config import ModelConfig
+from s3prl_aalbert.model.config import ModelConfig
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 
 from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 from s3prl_aalbert.upstream.expert import FeaturesExpert
 
 

@@ -15,10 +15,10 @@ import torch
 import yaml
 from superb_experiments import LINES, checkpoint, experiment
 
+from s3prl_aalbert.checkpoint.published import packaged_folder
 from s3prl_aalbert.cli import main
-from s3prl_aalbert.config import load_model_config
-from s3prl_aalbert.objective import MaskedPrediction
-from s3prl_aalbert.published import packaged_folder
+from s3prl_aalbert.model.config import load_model_config
+from s3prl_aalbert.model.objective import MaskedPrediction
 
 TARGETS = {
     "pr": "pr_public/predict.ark",

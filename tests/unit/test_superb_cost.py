@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from s3prl_aalbert.config import load_model_config
+from s3prl_aalbert.model.config import load_model_config
 
 
 @pytest.fixture

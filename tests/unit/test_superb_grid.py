@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from superb_experiments import checkpoint
 
-from s3prl_aalbert.config import find_config, read_yaml
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model.config import find_config, read_yaml
 from s3prl_aalbert.submission.superb_steps import count_steps
 from s3prl_aalbert.toolkit.layer_names import name_layers
 

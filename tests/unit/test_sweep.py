@@ -10,8 +10,8 @@ import pytest
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.commands.sweep import _say_runs
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.toolkit import sweep_runner
-from s3prl_aalbert.toolkit.sweep import SweepRun, load_sweep
+from s3prl_aalbert.experiments import execute as sweep_runner
+from s3prl_aalbert.experiments.grid import SweepRun, load_sweep
 from s3prl_aalbert.yaml_config import packaged_configs
 
 CONFIGS = packaged_configs("downstream_configs")
@@ -78,7 +78,7 @@ def test_the_papers_grid() -> None:
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("sweep_*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_grid_names_configurations_that_exist(path: Path) -> None:
-    from s3prl_aalbert.config import find_config
+    from s3prl_aalbert.model.config import find_config
 
     for run in load_sweep(path).runs:
         options = dict(zip(run.argv, run.argv[1:], strict=False))

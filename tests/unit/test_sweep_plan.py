@@ -10,10 +10,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from s3prl_aalbert.cli import main
-from s3prl_aalbert.config import ModelConfig, load_model_config
-from s3prl_aalbert.model import AalbertModel
-from s3prl_aalbert.toolkit.sweep import SweepRun
-from s3prl_aalbert.toolkit.sweep_plan import UTTERANCE_SECONDS, describe_run, table
+from s3prl_aalbert.experiments.grid import SweepRun
+from s3prl_aalbert.experiments.plan import UTTERANCE_SECONDS, describe_run, table
+from s3prl_aalbert.model.aalbert import AalbertModel
+from s3prl_aalbert.model.config import ModelConfig, load_model_config
 
 # fmt: off
 PRETRAIN = SweepRun("pretrain/mine", Path("out/mine"), (

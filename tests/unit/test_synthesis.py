@@ -17,8 +17,8 @@ import pytest
 import soundfile
 
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.source_filter import PHONES, Voice, render
-from s3prl_aalbert.synthesis import draw_phones, make_voice, synthesise_corpus
+from s3prl_aalbert.speech.synthetic.corpus import draw_phones, make_voice, synthesise_corpus
+from s3prl_aalbert.speech.synthetic.source_filter import PHONES, Voice, render
 
 RATE = 16000
 SMALL: dict[str, Any] = {"num_speakers": 2, "utterances_per_speaker": 3, "seconds": (0.5, 0.8)}

@@ -16,7 +16,6 @@ import soundfile
 import torch
 import torch.nn.functional as F
 
-from s3prl_aalbert.config import from_dict, packaged_configs, read_yaml
 from s3prl_aalbert.downstream.audio_dataset import check_paths
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.phone.expert import DownstreamExpert as PhoneExpert
@@ -28,7 +27,8 @@ from s3prl_aalbert.downstream.speaker.frame import DownstreamExpert as FrameExpe
 from s3prl_aalbert.downstream.speaker.utterance import DownstreamExpert as UtteranceExpert
 from s3prl_aalbert.downstream.splits import nested_subset, split_by_speaker, split_within_speakers
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.model.config import from_dict, packaged_configs, read_yaml
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 from s3prl_aalbert.toolkit.optimizers import get_aalbert_adamw
 
 SPEAKERS = {f"s{s}/u{u}": f"s{s}" for s in range(4) for u in range(10)}

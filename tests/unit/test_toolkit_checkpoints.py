@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from s3prl_aalbert.checkpoint import CheckpointError
+from s3prl_aalbert.files import FileError
 from s3prl_aalbert.toolkit.writing import Checkpoints, Writers
 
 
@@ -45,7 +45,7 @@ def test_a_save_that_fails_leaves_every_checkpoint(tmp_path: Path, monkeypatch: 
     files = Checkpoints()
     files.remove(str(tmp_path / "states-2.ckpt"))
     for name in ("dev-best.ckpt", "states-4.ckpt"):
-        with pytest.raises(CheckpointError, match="No space left on device"):
+        with pytest.raises(FileError, match="No space left on device"):
             files.save({"Step": 4}, str(tmp_path / name))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 

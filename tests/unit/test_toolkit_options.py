@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from s3prl_aalbert import toolkit
-from s3prl_aalbert.checkpoint import save_release
+from s3prl_aalbert.checkpoint.release import save_release
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.toolkit import overrides
 from s3prl_aalbert.toolkit.repairs import imports

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from s3prl_aalbert import cli
 from s3prl_aalbert.audio_io import read_audio
-from s3prl_aalbert.checkpoint import save_release
-from s3prl_aalbert.config import AudioConfig, ModelConfig, TransformerConfig
-from s3prl_aalbert.objective import MaskedPrediction
+from s3prl_aalbert.checkpoint.release import save_release
+from s3prl_aalbert.model.config import AudioConfig, ModelConfig, TransformerConfig
+from s3prl_aalbert.model.objective import MaskedPrediction
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 pytest.importorskip("transformers", reason="needs the extra transformers")

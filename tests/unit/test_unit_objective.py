@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from s3prl_aalbert.config import ModelConfig
-from s3prl_aalbert.masking import ZERO, MaskPlan, apply_mask
-from s3prl_aalbert.objective import NO_UNIT, MaskedPrediction, Speech
+from s3prl_aalbert.model.config import ModelConfig
+from s3prl_aalbert.model.masking import ZERO, MaskPlan, apply_mask
+from s3prl_aalbert.model.objective import NO_UNIT, MaskedPrediction, Speech
 
 # 4,801 samples: 31 frames, 11 tokens, the last of one real frame; 2,000: 13 frames, 5 tokens, the last of one.
 LENGTHS, FRAMES, TOKENS = [4801, 2000], [31, 13], [11, 5]

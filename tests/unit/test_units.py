@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from s3prl_aalbert.checkpoint import save_release
-from s3prl_aalbert.config import ModelConfig, from_dict
+from s3prl_aalbert.checkpoint.release import save_release
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.objective import NO_UNIT, MaskedPrediction
+from s3prl_aalbert.model.config import ModelConfig, from_dict
+from s3prl_aalbert.model.objective import NO_UNIT, MaskedPrediction
 from s3prl_aalbert.pretrain import units as units_module
 from s3prl_aalbert.pretrain.batches import SpeechDataset
 from s3prl_aalbert.pretrain.config import PretrainConfig, UnitsConfig

@@ -10,12 +10,14 @@ import torch
 import yaml
 from torch import Tensor
 
-from s3prl_aalbert.acoustics import Acoustics
-from s3prl_aalbert.checkpoint import CheckpointError, load_checkpoint, save_release, save_training_state
-from s3prl_aalbert.config import ConfigError, ModelConfig, to_dict
+from s3prl_aalbert.checkpoint.content import CheckpointError
+from s3prl_aalbert.checkpoint.release import load_checkpoint, save_release
+from s3prl_aalbert.checkpoint.training_state import save_training_state
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.model import AalbertModel
-from s3prl_aalbert.objective import MaskedPrediction
+from s3prl_aalbert.model.aalbert import AalbertModel
+from s3prl_aalbert.model.acoustics import Acoustics
+from s3prl_aalbert.model.config import ConfigError, ModelConfig, to_dict
+from s3prl_aalbert.model.objective import MaskedPrediction
 from s3prl_aalbert.upstream import expert as expert_module
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert, pad_wavs
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.downstream.alignments import (
     Alignment,
     LabelTable,
@@ -24,6 +23,7 @@ from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.skipped import Skipped
 from s3prl_aalbert.downstream.task import as_paths
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model.config import SAMPLE_RATE
 from s3prl_aalbert.speech.finding import files_below, suffix_of
 from s3prl_aalbert.speech.names import NameMatcher
 from s3prl_aalbert.speech.reading import header_of

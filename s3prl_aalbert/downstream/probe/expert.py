@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from s3prl_aalbert.config import LARGEST_SIZE, from_dict, shown
 from s3prl_aalbert.downstream.alignments import answers_on_grid
 from s3prl_aalbert.downstream.audio_dataset import check_paths, loading_problems
 from s3prl_aalbert.downstream.classes import KnowsClasses
@@ -34,6 +33,7 @@ from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_spe
 from s3prl_aalbert.downstream.speaker.expert import frame_majority
 from s3prl_aalbert.downstream.task import TaskData, data_folder, with_overlap
 from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.model.config import LARGEST_SIZE, from_dict, shown
 
 TASKS = ("phone", "speaker")
 NOT_BY_TASK = {"train_batch_size", "eval_batch_size", "num_workers", "max_seconds"}

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from s3prl_aalbert.config import SAMPLE_RATE
 from s3prl_aalbert.downstream.audio_dataset import (
     AudioStore,
     Matched,
@@ -33,6 +32,7 @@ from s3prl_aalbert.downstream.splits import (
 )
 from s3prl_aalbert.downstream.task import TaskData, as_paths, check_classes
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model.config import SAMPLE_RATE
 from s3prl_aalbert.speech.speakers import LIBRISPEECH_STEM, folder_of, speaker_of, speakers_in_names
 from s3prl_aalbert.speech.text import read_lines
 

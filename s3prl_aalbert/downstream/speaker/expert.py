@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from s3prl_aalbert.config import SAMPLE_RATE, from_dict
 from s3prl_aalbert.downstream.audio_dataset import check_paths
 from s3prl_aalbert.downstream.classifier import ClassifierConfig
 from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data
 from s3prl_aalbert.downstream.task import TaskData, TaskExpert, data_folder, majority_of
+from s3prl_aalbert.model.config import SAMPLE_RATE, from_dict
 
 
 class SpeakerExpert(TaskExpert):

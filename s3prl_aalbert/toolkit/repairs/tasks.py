@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
-from s3prl_aalbert.config import packaged_configs
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model.config import packaged_configs
 from s3prl_aalbert.toolkit import finders
 from s3prl_aalbert.toolkit.replace import replaced
 

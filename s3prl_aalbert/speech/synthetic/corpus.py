@@ -22,7 +22,7 @@ import numpy as np
 import soundfile
 
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.source_filter import PHONES, SAMPLE_RATE, Generator, Voice, fft_length, render
+from s3prl_aalbert.speech.synthetic.source_filter import PHONES, SAMPLE_RATE, Generator, Voice, fft_length, render
 
 GENERATOR_VERSION = 2  # raise it with every change that alters a byte of the corpus
 _WAV_HEADER_BYTES = 44
@@ -66,7 +66,7 @@ def synthesise_corpus(
     root = Path(root).expanduser()
     request = {
         "format": 1,
-        "generator": "s3prl_aalbert.synthesis",
+        "generator": "s3prl_aalbert.speech.synthetic.corpus",
         "generator_version": GENERATOR_VERSION,
         "seed": seed,
         "num_speakers": num_speakers,

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from s3prl_aalbert.checkpoint import write_text
-from s3prl_aalbert.config import ConfigError, from_dict, read_config
 from s3prl_aalbert.errors import did_you_mean
+from s3prl_aalbert.files import write_text
+from s3prl_aalbert.model.config import ConfigError, from_dict, read_config
 
 RECORD = "sweep.json"
 PRETRAIN = "pretrain"

@@ -8,10 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from s3prl_aalbert.checkpoint import Checkpoint, CheckpointError
-from s3prl_aalbert.config import AudioConfig, TransformerConfig
-from s3prl_aalbert.interop.importing import s3prl_audio
-from s3prl_aalbert.interop.names import (
+from s3prl_aalbert.checkpoint.content import CheckpointError
+from s3prl_aalbert.checkpoint.interop.importing import s3prl_audio
+from s3prl_aalbert.checkpoint.interop.names import (
     HEAD,
     HEAD_NAMES,
     MODEL,
@@ -20,6 +19,8 @@ from s3prl_aalbert.interop.names import (
     encoder_table,
     with_kinds,
 )
+from s3prl_aalbert.checkpoint.release import Checkpoint
+from s3prl_aalbert.model.config import AudioConfig, TransformerConfig
 
 TARGET_LEVEL_DB = -25
 """S3PRL's own default."""

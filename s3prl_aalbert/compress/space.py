@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from s3prl_aalbert.architecture import Architecture, full_architecture
-from s3prl_aalbert.config import TransformerConfig
+from s3prl_aalbert.model.config import TransformerConfig
+from s3prl_aalbert.model.sub_network import Architecture, full_architecture
 
 
 @dataclass(frozen=True)

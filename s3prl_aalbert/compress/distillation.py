@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from s3prl_aalbert.architecture import Architecture
-from s3prl_aalbert.config import ModelConfig
-from s3prl_aalbert.distill.config import DistillConfig
-from s3prl_aalbert.encoder import initialise, sliced_linear, take_tokens
+from s3prl_aalbert.compress.distill_config import DistillConfig
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.masking import MaskPlan, apply_mask, length_mask
-from s3prl_aalbert.model import AalbertModel
-from s3prl_aalbert.objective import Loss, Speech
+from s3prl_aalbert.model.aalbert import AalbertModel
+from s3prl_aalbert.model.config import ModelConfig
+from s3prl_aalbert.model.encoder import initialise, sliced_linear, take_tokens
+from s3prl_aalbert.model.masking import MaskPlan, apply_mask, length_mask
+from s3prl_aalbert.model.objective import Loss, Speech
+from s3prl_aalbert.model.sub_network import Architecture
 
 logger = logging.getLogger(__name__)
 

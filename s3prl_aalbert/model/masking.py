@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from s3prl_aalbert.config import TaskConfig
+from s3prl_aalbert.model.config import TaskConfig
 
 ZERO = -1
 """Value of ``MaskPlan.source`` at tokens to be set to zero."""

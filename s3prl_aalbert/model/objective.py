@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from s3prl_aalbert.acoustics import Features
-from s3prl_aalbert.architecture import Architecture
-from s3prl_aalbert.config import ModelConfig
-from s3prl_aalbert.masking import MaskPlan, apply_mask, length_mask
-from s3prl_aalbert.model import AalbertModel, SpectrogramHead, UnitHead
+from s3prl_aalbert.model.aalbert import AalbertModel, SpectrogramHead, UnitHead
+from s3prl_aalbert.model.acoustics import Features
+from s3prl_aalbert.model.config import ModelConfig
+from s3prl_aalbert.model.masking import MaskPlan, apply_mask, length_mask
+from s3prl_aalbert.model.sub_network import Architecture
 
 NO_UNIT = -1
 """In place of a unit where an utterance is padded."""

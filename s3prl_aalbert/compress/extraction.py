@@ -9,11 +9,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from s3prl_aalbert.architecture import Architecture
-from s3prl_aalbert.checkpoint import CARD_FILE, PROJECTIONS, Checkpoint, CheckpointError, save_release
-from s3prl_aalbert.config import ModelConfig, TransformerConfig
-from s3prl_aalbert.interop.releases import keep_training_list
-from s3prl_aalbert.model import AalbertModel, count_parameters
+from s3prl_aalbert.checkpoint.content import CheckpointError
+from s3prl_aalbert.checkpoint.interop.releases import keep_training_list
+from s3prl_aalbert.checkpoint.release import CARD_FILE, PROJECTIONS, Checkpoint, save_release
+from s3prl_aalbert.model.aalbert import AalbertModel, count_parameters
+from s3prl_aalbert.model.config import ModelConfig, TransformerConfig
+from s3prl_aalbert.model.sub_network import Architecture
 
 LAYER = re.compile(r"^(?P<prefix>(?:model\.)?encoder\.groups\.)(?P<group>\d+)\.(?P<part>\w+)\.(?P<kind>weight|bias)$")
 

@@ -9,10 +9,10 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from s3prl_aalbert.architecture import Architecture, full_architecture
-from s3prl_aalbert.config import TransformerConfig
+from s3prl_aalbert.compress.space import SearchSpace, draw, extreme
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.supernet.space import SearchSpace, draw, extreme
+from s3prl_aalbert.model.config import TransformerConfig
+from s3prl_aalbert.model.sub_network import Architecture, full_architecture
 
 PARENTS = 8
 """Best candidates that the next generation descends from."""

@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from s3prl_aalbert.checkpoint import FORMAT, UNREADABLE, CheckpointError, is_safetensors, load_weights
-from s3prl_aalbert.config import AudioConfig, ModelConfig, from_dict, load_model_config, to_dict
-from s3prl_aalbert.interop.names import (
+from s3prl_aalbert.checkpoint.content import FORMAT, UNREADABLE, CheckpointError, is_safetensors
+from s3prl_aalbert.checkpoint.interop.names import (
     ALBERT_NEW_SHARED,
     HEAD,
     HEAD_NAMES,
@@ -28,8 +27,10 @@ from s3prl_aalbert.interop.names import (
     encoder_table,
     with_kinds,
 )
-from s3prl_aalbert.interop.pickled import read_foreign
-from s3prl_aalbert.model import AalbertModel, SpectrogramHead
+from s3prl_aalbert.checkpoint.interop.pickled import read_foreign
+from s3prl_aalbert.checkpoint.release import load_weights
+from s3prl_aalbert.model.aalbert import AalbertModel, SpectrogramHead
+from s3prl_aalbert.model.config import AudioConfig, ModelConfig, from_dict, load_model_config, to_dict
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from s3prl_aalbert.downstream.alignments import phn_beside
 from s3prl_aalbert.downstream.audio_dataset import find_audio
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.speech.speakers import speaker_of
-from s3prl_aalbert.synthesis import synthesise_corpus
+from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
 MIN_UTTERANCES = 10
 """Fewest utterances of a speaker in the speaker tasks: 8:1:1 needs as many."""

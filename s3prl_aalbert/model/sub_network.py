@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import yaml
 
-from s3prl_aalbert.config import TransformerConfig, from_dict, read_config, reuse_problems
+from s3prl_aalbert.model.config import TransformerConfig, from_dict, read_config, reuse_problems
 
 
 class LayerArchitecture(NamedTuple):

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from s3prl_aalbert.checkpoint import load_checkpoint
-from s3prl_aalbert.config import SAMPLE_RATE, ModelConfig, find_config, from_dict, load_model_config, read_yaml
+from s3prl_aalbert.checkpoint.release import load_checkpoint
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.macs import module_macs
+from s3prl_aalbert.experiments.grid import SweepRun
+from s3prl_aalbert.model.config import SAMPLE_RATE, ModelConfig, find_config, from_dict, load_model_config, read_yaml
+from s3prl_aalbert.model.macs import module_macs
 from s3prl_aalbert.pretrain.config import PretrainConfig, apply_overrides
 from s3prl_aalbert.toolkit.overrides import overridden, parse_override
-from s3prl_aalbert.toolkit.sweep import SweepRun
 
 UTTERANCE_SECONDS = 12.3
 """The mean of LibriSpeech; shorter where ``max_seconds`` crops."""

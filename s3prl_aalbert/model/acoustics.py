@@ -16,9 +16,9 @@ import torch.nn.functional as functional
 import torchaudio
 from torch import Tensor
 
-from s3prl_aalbert.config import AudioConfig
-from s3prl_aalbert.masking import length_mask
-from s3prl_aalbert.precise_buffers import PreciseBuffers
+from s3prl_aalbert.model.config import AudioConfig
+from s3prl_aalbert.model.masking import length_mask
+from s3prl_aalbert.model.precise_buffers import PreciseBuffers
 
 CMVN_EPS, LEVEL_EPS = 1e-5, 1e-10
 LIBROSA_CMVN_EPS = 1e-9

@@ -7,19 +7,19 @@ from typing import Literal
 
 import torch
 
-from s3prl_aalbert.checkpoint import (
+from s3prl_aalbert.checkpoint.interop.importing import Imported
+from s3prl_aalbert.checkpoint.release import (
     CARD_FILE,
     MODEL_PREFIX,
     PROJECTIONS,
     Checkpoint,
     load_weights,
     save_release,
-    write_text,
 )
-from s3prl_aalbert.encoder import initialise
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.interop.importing import Imported
-from s3prl_aalbert.model import AalbertModel
+from s3prl_aalbert.files import write_text
+from s3prl_aalbert.model.aalbert import AalbertModel
+from s3prl_aalbert.model.encoder import initialise
 from s3prl_aalbert.printable import markdown_cell
 from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from s3prl_aalbert.checkpoint import UNREADABLE, CheckpointError, check_content, check_regular, looks_pickled
+from s3prl_aalbert.checkpoint.content import UNREADABLE, CheckpointError, check_content, check_regular, looks_pickled
 
 logger = logging.getLogger(__name__)
 

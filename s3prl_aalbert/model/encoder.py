@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from s3prl_aalbert.architecture import Architecture, LayerArchitecture, full_architecture
-from s3prl_aalbert.config import TransformerConfig
-from s3prl_aalbert.masking import length_mask
-from s3prl_aalbert.precise_buffers import PreciseBuffers
+from s3prl_aalbert.model.config import TransformerConfig
+from s3prl_aalbert.model.masking import length_mask
+from s3prl_aalbert.model.precise_buffers import PreciseBuffers
+from s3prl_aalbert.model.sub_network import Architecture, LayerArchitecture, full_architecture
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
 

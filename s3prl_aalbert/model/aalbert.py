@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from s3prl_aalbert.acoustics import Acoustics
-from s3prl_aalbert.architecture import Architecture
-from s3prl_aalbert.config import ModelConfig, TransformerConfig
-from s3prl_aalbert.encoder import ACTIVATIONS, Encoder, InputEmbedding, initialise, sliced_linear, sliced_norm
+from s3prl_aalbert.model.acoustics import Acoustics
+from s3prl_aalbert.model.config import ModelConfig, TransformerConfig
+from s3prl_aalbert.model.encoder import ACTIVATIONS, Encoder, InputEmbedding, initialise, sliced_linear, sliced_norm
+from s3prl_aalbert.model.sub_network import Architecture
 
 
 class Representation(NamedTuple):

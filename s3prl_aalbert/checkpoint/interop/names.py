@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from s3prl_aalbert.config import TransformerConfig
+from s3prl_aalbert.model.config import TransformerConfig
 
 LAYER_NAMES = {  # theirs -> ours, inside one layer
     "attention.self.query": "query",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SCHEMES = ("http", "https", "file")
-PACKAGED_WEIGHTS = Path(__file__).parent / "pretrained"
+PACKAGED_WEIGHTS = Path(__file__).parents[1] / "pretrained"
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ Legend: F frames, T tokens, D hidden size, A attention width (heads * head_dim),
 
 from __future__ import annotations
 
-from s3prl_aalbert.architecture import Architecture, full_architecture
-from s3prl_aalbert.config import ModelConfig
+from s3prl_aalbert.model.config import ModelConfig
+from s3prl_aalbert.model.sub_network import Architecture, full_architecture
 
 FEATURES = "acoustic features"
 EMBEDDING = "input embedding"

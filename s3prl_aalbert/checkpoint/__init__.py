@@ -1,0 +1,1 @@
+"""Releases, training states, packaged weights, and other programs' files."""

@@ -1,0 +1,150 @@
+"""What any checkpoint may hold: plain tensors and values, in a regular file of a sane size."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from s3prl_aalbert.files import FileError
+from s3prl_aalbert.yaml_config import leaves
+
+FORMAT = "s3prl-aalbert"
+
+LARGEST_FILE = 64 * 1024**3
+"""Bytes of a checkpoint."""
+
+MOST_VALUES = 2_000_000
+"""Single values of a checkpoint."""
+
+# What torch.load raises on a damaged or foreign file: its restricted unpickler answers stray bytes with any of these.
+UNREADABLE = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    struct.error,
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+)
+
+
+class CheckpointError(FileError):
+    """A checkpoint that cannot be read or does not fit."""
+
+
+def check_regular(path: Path) -> None:
+    """Raise CheckpointError unless this is a regular file of a sane size: a pipe waits, and /dev/zero never ends."""
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: is a {'folder' if path.is_dir() else 'device or a pipe'}, expected a file")
+    size = path.stat().st_size
+    if not size:
+        raise CheckpointError(f"{path}: is empty (0 bytes)")
+    if size > LARGEST_FILE:
+        raise CheckpointError(f"{path}: has {size:,} bytes, expected a checkpoint of at most {LARGEST_FILE:,}")
+    if _is_compressed(path):  # a few bytes may stand for gigabytes; torch writes none
+        raise CheckpointError(f"{path}: is a compressed archive, expected a checkpoint")
+
+
+def _is_compressed(path: Path) -> bool:
+    try:
+        if not zipfile.is_zipfile(path):
+            return False
+        with zipfile.ZipFile(path) as archive:
+            return any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+    except UNREADABLE:  # whoever reads it says what is wrong with it
+        return False
+
+
+def check_content(path: Path, content: Any) -> None:
+    """Check what a checkpoint holds: plain values of a sane number, texts, and tensors of weights.
+
+    Args:
+        path: of the checkpoint.
+        content: nested mappings and sequences.
+
+    Raises:
+        CheckpointError: nested or repeated beyond reason, a text that is none, or a tensor that is sparse, quantised,
+            nested, without data, a view of fewer numbers than it shows, or not a number somewhere.
+    """
+    try:
+        for place, value in leaves(content, MOST_VALUES):
+            problem = _tensor_problem(value) if isinstance(value, Tensor) else _text_problem(value)
+            if problem:
+                raise CheckpointError(f"{path}: is damaged: {place or 'a key'} {problem}")
+    except ValueError as error:
+        raise CheckpointError(f"{path}: is damaged: {error}") from error
+
+
+def _tensor_problem(tensor: Tensor) -> str:
+    if tensor.is_nested or tensor.is_quantized or tensor.layout is not torch.strided:
+        kind = "nested" if tensor.is_nested else "quantised" if tensor.is_quantized else "sparse"
+        return f"is a {kind} tensor, expected a plain one"
+    if tensor.is_meta:
+        return "is a tensor without data"
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        return f"shows {tensor.numel():,} numbers and holds fewer"
+    small = tensor.is_floating_point() and tensor.element_size() == 1  # float8, of which torch cannot ask it
+    if torch.isnan(tensor.float() if small else tensor).any():
+        return "holds values that are no numbers (NaN): the training that wrote it had failed"
+    return ""
+
+
+def _text_problem(value: Any) -> str:
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return "is a text with half a character"
+    return ""
+
+
+def is_safetensors(path: Path) -> bool:
+    """Tell a safetensors file by its content, a length and JSON; by its name if it is no archive of torch either."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[8:] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size - 8:
+        return True
+    return path.suffix == ".safetensors" and not start.startswith(b"PK\x03\x04")
+
+
+def check_tensors(path: Path, state: Mapping[Any, Any]) -> None:
+    """Raise CheckpointError unless these are weights by name."""
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise CheckpointError(f"{path}: is damaged: weight {name!r} is {type(value).__name__}, expected a tensor")
+
+
+def some_names(names: list[str]) -> str:
+    """Return the first names, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def check_version(path: Path, version: Any, newest: int) -> None:
+    """Raise CheckpointError unless this release of the program can read a format version."""
+    if not isinstance(version, int) or version < 1:
+        raise CheckpointError(f"{path}: is damaged: its format version is {version!r}")
+    if version > newest:
+        raise CheckpointError(
+            f"{path}: has format version {version}, this release reads up to {newest}; upgrade s3prl-aalbert"
+        )
+
+
+def looks_pickled(path: Path) -> bool:
+    """Return whether a file begins as those that torch.save and pickle write."""
+    with path.open("rb") as file:
+        start = file.read(2)
+    return start == b"PK" or start[:1] == b"\x80"

@@ -1,0 +1,1 @@
+"""Speech that needs no recording: voices for the demo and the tests."""
