@@ -226,10 +226,10 @@ def test_figures_of_a_run_by_hand(gpu: ModuleType, tiny_config: ModelConfig) -> 
 def test_stages_share_the_minutes(gpu: ModuleType, script: ModuleType, tmp_path: Path) -> None:
     args = script.parser().parse_args(["train", "--speech", str(tmp_path), "--out", "out", "--minutes", "10"])
     stages = gpu._stages(args, tmp_path / "model", "cpu")
-    assert [stage.name for stage in stages] == ["mfcc_units", "small_units", "teacher_units", "units"]
+    assert [stage.name for stage in stages] == ["mfcc_units", "small_units", "units"]
     assert {stage.config["pretrain_expert"]["datarc"]["num_workers"] for stage in stages} == {0}
     hours = [gpu._hours(360, stage is stages[-1], 10, None, stage.name) for stage in stages]
-    assert hours == pytest.approx([1.2 / 60, 1.2 / 60, 1.2 / 60, 6 / 60])
+    assert hours == pytest.approx([1.2 / 60, 1.2 / 60, 6 / 60])
     assert gpu._hours(360, False, 10, 0.01, "a") == 0.01 and gpu._hours(36, False, 10, None, "a") == 0.01
     for left in (0, float("nan")):
         with pytest.raises(AalbertError, match="--minutes 10: used up before the first step of stage units"):
