@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,11 @@ class TaskData:
     """What was used and left out, for results.json."""
     speakers: Mapping[str, str] = field(default_factory=dict)
     """Speaker by utterance."""
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """The facts as plain values."""
+        return asdict(self.facts)
 
 
 class TaskExpert(KnowsClasses):
