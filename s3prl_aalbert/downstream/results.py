@@ -148,6 +148,8 @@ class RunResults:
     def write(self, folder: Path) -> None:
         """Write results.json atomically."""
         content: dict[str, Any] = {"format": RESULTS_FORMAT, **asdict(self)}
+        # Who looks up the settings of a run finds all of them in one place, those of the training as well.
+        content["config"] |= content["training"]
         if not self.evaluations:
             del content["evaluations"]
         write_text(folder / RESULTS_FILE, json.dumps(content, indent=1, default=str))
@@ -165,7 +167,7 @@ class RunResults:
             task=_field(content, "task", str),
             args=_section(RunnerOptions, content, "args"),
             training=_field(content, "training", dict),
-            config=_field(content, "config", dict),
+            config={k: v for k, v in _field(content, "config", dict).items() if k not in TRAINING_SECTIONS},
             data=_data(content),
             model=_section(ModelFacts, content, "model"),
             majority=_majority(content),

@@ -471,3 +471,15 @@ def test_weights_of_other_classes_are_refused(corpus: Path, tmp_path: Path) -> N
         expert("fewer", first, second).load_state_dict(states)
     del states["_extra_state"]  # of a checkpoint that was written before names were kept
     trained.load_state_dict(states)
+
+
+def test_the_settings_of_the_training_stand_in_the_record_of_a_run(tmp_path: Path) -> None:
+    written = RunResults(
+        "aalbert_phone",
+        training={"optimizer": {"lr": 5e-4}},
+        config={"datarc": {"audio": "there"}, "modelrc": {"classifier": "linear"}},
+    )
+    written.write(tmp_path)
+    recorded = json.loads((tmp_path / "results.json").read_text())
+    assert recorded["config"]["optimizer"]["lr"] == 5e-4 and recorded["config"]["datarc"]["audio"] == "there"
+    assert RunResults.read(tmp_path) == written
