@@ -148,7 +148,7 @@ def build(name: str) -> tuple[nn.Module, System]:
     if name.startswith("aalbert"):
         from s3prl_aalbert.upstream import hubconf
 
-        ours = getattr(hubconf, name)().eval()
+        ours = getattr(hubconf, name)(pretrained=False).eval()
         return ours.model, lambda wav: ours([wav])["hidden_states"]
     if name in ("hubert_base", "wav2vec2_base"):
         import torchaudio
