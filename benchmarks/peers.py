@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import platform
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,8 +24,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from workers import Worker
+from workers import serve as answer
 
 from s3prl_aalbert.audio_io import read_audio
+from s3prl_aalbert.machine import processor
 from s3prl_aalbert.pretrain.finding import find_audio
 
 SAMPLE_RATE = 16000
@@ -63,25 +64,21 @@ def main() -> None:
 
 def machine() -> tuple[str, ...]:
     """Return what the figures were measured on."""
-    model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ": ?")
-    return ("machine", model.split(":")[1].strip(), "1 thread", f"torch {torch.__version__}", platform.python_version())
+    return ("machine", processor(), "1 thread", f"torch {torch.__version__}", platform.python_version())
 
 
 def compare(args: argparse.Namespace) -> list[tuple]:
     """Measure all systems in turn."""
-    command = [sys.executable, __file__, "--speech", *args.speech, "--utterances", str(args.utterances), "--worker"]
-    workers = {
-        name: subprocess.Popen([*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for name in args.systems
-    }
-    facts = {name: ask(worker) for name, worker in workers.items()}
+    command = [__file__, "--speech", *args.speech, "--utterances", str(args.utterances), "--worker"]
+    workers = {name: Worker([*command, name]) for name in args.systems}
+    facts = {name: worker.ask(0) for name, worker in workers.items()}
     times: dict[str, list[float]] = {name: [] for name in workers}
     for _ in range(args.rounds):
         for name, worker in workers.items():
-            times[name].append(ask(worker)["seconds"])
+            times[name].append(worker.ask(1)["seconds"])
             print(f"{name}: {times[name][-1]:.4f} CPU seconds a second of speech", file=sys.stderr, flush=True)
     for worker in workers.values():
-        worker.communicate("")
+        worker.end()
     rows: list[tuple] = [HEADER]
     for name, seconds in times.items():
         ratio = statistics.median(a / b for a, b in zip(seconds, times.get("aalbert_units", seconds), strict=True))
@@ -93,23 +90,12 @@ def compare(args: argparse.Namespace) -> list[tuple]:
     return rows
 
 
-def ask(worker: subprocess.Popen) -> dict[str, float]:
-    """Let a worker do its next piece of work."""
-    assert worker.stdin and worker.stdout
-    worker.stdin.write("\n")
-    worker.stdin.flush()
-    for line in worker.stdout:
-        if line.startswith("MEASURED "):
-            return json.loads(line.removeprefix("MEASURED "))
-    raise SystemExit(f"{worker.args} ended with code {worker.wait()}")
-
-
 # ---------------------------------------------------------------------------------------------- in the worker
 
 
 @torch.no_grad()
 def serve(name: str, wavs: Sequence[Tensor]) -> None:
-    """Answer each line: first with what does not change, then with a pass over the utterances."""
+    """Answer with what does not change where no pass over the utterances is asked for, else with its time."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model, system = build(name)
@@ -121,8 +107,7 @@ def serve(name: str, wavs: Sequence[Tensor]) -> None:
         "mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - loaded) / 1024,
         "gmac": multiply_accumulates(system) / COUNTED_SECONDS / 1e9,
     }
-    for number, _ in enumerate(sys.stdin):
-        print("MEASURED " + json.dumps(timed(system, wavs) if number else facts), flush=True)
+    answer(lambda passes: timed(system, wavs) if passes else facts)
 
 
 def timed(system: System, wavs: Sequence[Tensor]) -> dict[str, float]:

@@ -11,11 +11,9 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
-import json
 import platform
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from workers import Worker, serve
+
+from s3prl_aalbert.machine import processor
 
 BATCH_SIZE = 8
 SAMPLE_RATE = 16000
@@ -130,8 +131,7 @@ def main() -> None:
 def machine() -> tuple[str, ...]:
     import torch
 
-    model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ": ?")
-    return ("machine", model.split(":")[1].strip(), f"{torch.get_num_threads()} threads", f"torch {torch.__version__}",
+    return ("machine", processor(), f"{torch.get_num_threads()} threads", f"torch {torch.__version__}",
             platform.python_version())  # fmt: skip
 
 
@@ -155,27 +155,9 @@ def make_clips(folders: list[Path], seconds: int, count: int, output: Path) -> N
 # --------------------------------------------------------------------------------------- in turn, by processes
 
 
-class Worker:
-    """A process that does one piece of work whenever it is told to."""
-
-    def __init__(self, name: str, clips: Path):
-        command = [sys.executable, __file__, "--worker", name, "--clips", str(clips)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def ask(self, count: int) -> dict[str, float]:
-        """Do ``count`` pieces and return what was measured."""
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(f"{count}\n")
-        self.process.stdin.flush()
-        for line in self.process.stdout:
-            if line.startswith("MEASURED "):
-                return json.loads(line.removeprefix("MEASURED "))
-        raise RuntimeError(f"{self.process.args} ended with code {self.process.wait()}")
-
-    def end(self) -> None:
-        assert self.process.stdin
-        self.process.stdin.close()
-        self.process.wait()
+def worker_of(name: str, clips: Path) -> Worker:
+    """Start the process of one case."""
+    return Worker([__file__, "--worker", name, "--clips", str(clips)])
 
 
 def run_worker(name: str, clips: Path) -> None:
@@ -187,14 +169,13 @@ def run_worker(name: str, clips: Path) -> None:
     else:
         case = next(case for case in CASES if case.name == name)
         work = aalbert_work(case, clips / str(case.seconds)) if case.model else s3prl_work(clips / str(case.seconds))
-    for line in sys.stdin:
-        print("MEASURED " + json.dumps(work(int(line))), flush=True)
+    serve(work)
 
 
 def measure_speed(args: argparse.Namespace, clips: Path) -> list[tuple]:
     wanted = [case for case in CASES if not args.only or case.name in args.only]
     cases = [case for case in CASES if case in wanted or any(case.name == other.peer for other in wanted)]
-    workers = {case.name: Worker(case.name, clips) for case in cases}
+    workers = {case.name: worker_of(case.name, clips) for case in cases}
     measured: dict[str, list[dict[str, float]]] = {case.name: [] for case in cases}
     for round_number in range(args.rounds + 1):
         for case in cases:
@@ -350,7 +331,7 @@ def encoder_work() -> Callable[[int], dict[str, float]]:
 
 
 def measure_encoder(rounds: int, clips: Path) -> list[tuple]:
-    worker = Worker("encoder", clips)
+    worker = worker_of("encoder", clips)
     worker.ask(1)
     measured = [worker.ask(3) for _ in range(rounds)]
     worker.end()
@@ -405,7 +386,7 @@ def measure_memory(clips: Path) -> list[tuple]:
         for system in ("aalbert_3l", "s3prl"):
             if system == "s3prl" and seconds > 60:
                 continue  # its attention maps alone would take several GiB
-            worker = Worker(f"memory {system} {seconds}", clips)
+            worker = worker_of(f"memory {system} {seconds}", clips)
             rises[system] = worker.ask(1)["mib"]
             worker.end()
         ratio = f"1/{rises['s3prl'] / rises['aalbert_3l']:.1f}" if "s3prl" in rises else ""

@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from s3prl_aalbert.machine import processor
+
 CLASSIFIERS = ("linear", "1-hidden", "2-hidden")
 TASKS = {"phone": "aalbert_phone", "speaker": "aalbert_speaker_frame"}
 TARGET = 8
@@ -219,11 +221,10 @@ def machine(args: argparse.Namespace, layers: int) -> tuple[str, ...]:
 
     import torch
 
-    model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ": ?")
     setting = (
         f"{args.model}, {layers} layers with the input embedding, {args.steps} steps of {args.batch} utterances a task"
     )
-    return ("machine", model.split(":")[1].strip(), f"{torch.get_num_threads()} threads", f"torch {torch.__version__}",
+    return ("machine", processor(), f"{torch.get_num_threads()} threads", f"torch {torch.__version__}",
             platform.python_version(), setting, "")  # fmt: skip
 
 

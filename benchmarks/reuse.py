@@ -23,6 +23,7 @@ from pathlib import Path
 
 import torch
 
+from s3prl_aalbert.machine import processor
 from s3prl_aalbert.model.aalbert import AalbertModel
 from s3prl_aalbert.model.config import ModelConfig, load_model_config
 from s3prl_aalbert.model.macs import encoder_macs, module_macs
@@ -157,8 +158,7 @@ def _names(case: Case) -> list[str]:
 
 def machine() -> str:
     """Describe where this was measured."""
-    model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ": ?")
-    return ", ".join((model.split(":")[1].strip(), f"{torch.get_num_threads()} threads", f"torch {torch.__version__}",
+    return ", ".join((processor(), f"{torch.get_num_threads()} threads", f"torch {torch.__version__}",
                       platform.python_version(), "float32"))  # fmt: skip
 
 

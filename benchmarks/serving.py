@@ -22,6 +22,7 @@ import onnxruntime
 import torch
 from torch import Tensor
 
+from s3prl_aalbert.machine import processor
 from s3prl_aalbert.submission.serving import ServingModel, write_onnx, write_program
 from s3prl_aalbert.upstream.expert import UpstreamExpert, pad_wavs
 
@@ -104,11 +105,8 @@ def measure(name: str, systems: dict[str, System], batch: int, seconds: float, r
 
 
 def machine(threads: int) -> tuple[str, ...]:
-    cpus = Path("/proc/cpuinfo")
-    lines = cpus.read_text().splitlines() if cpus.is_file() else []
-    model = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor())
     versions = (f"torch {torch.__version__}", f"onnxruntime {onnxruntime.__version__}", platform.python_version())
-    return ("machine", model, f"{threads} threads", *versions)
+    return ("machine", processor(), f"{threads} threads", *versions)
 
 
 if __name__ == "__main__":

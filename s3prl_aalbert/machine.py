@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,14 @@ CONTROL_GROUPS = (
 )
 ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc")
 MALLOC_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX")
+
+
+def processor() -> str:
+    """Return the processor's name."""
+    for line in _lines(Path("/proc/cpuinfo")):
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine() or "unknown processor"
 
 
 def available_memory() -> int | None:

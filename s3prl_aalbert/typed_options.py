@@ -48,10 +48,14 @@ def add_options(
             parser.add_argument(name, **settings)
 
 
+def given(function: Callable[..., Any], args: argparse.Namespace) -> dict[str, Any]:
+    """Return the values of the options that ``add_options`` declared for a function, by argument."""
+    return {name: getattr(args, name) for name in inspect.signature(function).parameters}
+
+
 def call(function: Callable[..., Any], args: argparse.Namespace) -> Any:
     """Call a function with the options that ``add_options`` declared."""
-    signature = inspect.signature(function)
-    by_name = {name: getattr(args, name) for name in signature.parameters}
+    signature, by_name = inspect.signature(function), given(function, args)
     plain = [by_name.pop(p.name) for p in signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
     return function(*plain, **by_name)
 

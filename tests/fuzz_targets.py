@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
-import inspect
 import io
 import json
 import logging
@@ -67,6 +66,7 @@ from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 from s3prl_aalbert.toolkit.config_checks import check_config
 from s3prl_aalbert.toolkit.overrides import parse_override
 from s3prl_aalbert.toolkit.resume import load_experiment, resumed_settings
+from s3prl_aalbert.typed_options import given
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 
 TINY = ModelConfig(
@@ -410,8 +410,7 @@ def runner_configs(folder: Path) -> Case:
         args = parser.parse_args([*argv, *([f"--override={text}"] if text else [])])
         if dice.random() < 0.3:
             args.speech = [str(speech)]
-        given = {name: getattr(args, name) for name in inspect.signature(pretrain_command.pretrain).parameters}
-        plan = plan_run(pretrain_command.as_request(**given))
+        plan = plan_run(pretrain_command.as_request(**given(pretrain_command.pretrain, args)))
         model, config = plan.model, plan.config
         if not small(model) or config.runner.compile or config.datarc.num_workers or config.distill:
             return

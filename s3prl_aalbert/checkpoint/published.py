@@ -1,4 +1,4 @@
-"""The names that have weights: those of this package's folder ``pretrained``, and those at a URL."""
+"""The names of models: those with weights, in this package's folder ``pretrained`` or at a URL, and those without."""
 
 from __future__ import annotations
 
@@ -31,6 +31,16 @@ PUBLISHED: dict[str, Published] = {
     ),
 }
 """Entry of the hub -> its published weights; hubconf.py needs an entry of each name, as a function."""
+
+PRESETS = {
+    "aalbert_3l": "aalbert_3l",
+    "aalbert_6l": "aalbert_6l",
+    "aalbert_12l": "aalbert_12l",
+    "aalbert_mockingjay_3l": "mockingjay_3l",
+    "aalbert_mockingjay_6l": "mockingjay_6l",
+    "aalbert_mockingjay_12l": "mockingjay_12l",
+}
+"""Entry of the hub without weights -> the packaged YAML it is built from."""
 
 
 def packaged_names() -> list[str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 from dataclasses import replace
 
 from s3prl_aalbert.commands import pretrain
+from s3prl_aalbert.typed_options import given
 
 EXAMPLES = """\
 examples:
@@ -25,5 +25,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Distill and return the exit code."""
-    options = {name: getattr(args, name) for name in inspect.signature(pretrain.pretrain).parameters}
-    return pretrain.run(replace(pretrain.as_request(**options), default_config=pretrain.DISTILL_CONFIG))
+    request = pretrain.as_request(**given(pretrain.pretrain, args))
+    return pretrain.run(replace(request, default_config=pretrain.DISTILL_CONFIG))

@@ -99,7 +99,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _subjects(args: argparse.Namespace) -> list[Subject]:
-    from s3prl_aalbert.upstream.named import PRESETS
+    from s3prl_aalbert.checkpoint.published import PRESETS
 
     if not args.upstream and not args.upstream_model_config:
         return [_of_config(config) for config in PRESETS.values()]
@@ -117,8 +117,9 @@ def _of_config(name: str) -> Subject:
 
 
 def _of_upstream(name: str, ckpt: str | None, arch: str | None = None) -> Subject:
+    from s3prl_aalbert.checkpoint.published import PRESETS
     from s3prl_aalbert.toolkit.upstreams import build_upstream
-    from s3prl_aalbert.upstream.named import PRESETS, upstream_config
+    from s3prl_aalbert.upstream.named import upstream_config
 
     build = partial(build_upstream, name, ckpt, arch)
     if name in PRESETS and not ckpt:

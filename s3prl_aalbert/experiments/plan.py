@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from s3prl_aalbert.checkpoint.release import load_checkpoint
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.experiments.grid import SweepRun
-from s3prl_aalbert.model.config import SAMPLE_RATE, ModelConfig, find_config, from_dict, load_model_config, read_yaml
+from s3prl_aalbert.model.config import SAMPLE_RATE, ModelConfig, find_config, from_dict, read_yaml
 from s3prl_aalbert.model.macs import module_macs
 from s3prl_aalbert.pretrain.config import PretrainConfig, apply_overrides
 from s3prl_aalbert.toolkit.overrides import overridden, parse_override
+from s3prl_aalbert.upstream.named import upstream_config
 
 UTTERANCE_SECONDS = 12.3
 """The mean of LibriSpeech; shorter where ``max_seconds`` crops."""
@@ -91,14 +91,11 @@ def _upstream(run: SweepRun, runs: Sequence[SweepRun]) -> tuple[str, ModelConfig
             model = _yaml(_option(other, "-g") or "", "upstream_configs")
             apply_overrides(model, {}, _option(other, "-o"))
             return other.name, from_dict(ModelConfig, model)
-    name = _option(run, "-u") or ""
-    ckpt, config = _option(run, "-k"), _option(run, "-g")
+    name, ckpt, config = _option(run, "-u") or "", _option(run, "-k"), _option(run, "-g")
     try:
-        if ckpt:
-            return ckpt, load_checkpoint(ckpt).config
-        return name, load_model_config(config or name.replace("aalbert_mockingjay", "mockingjay"))
-    except AalbertError:
-        return name, None  # one of S3PRL's, or a file that is not there yet
+        return ckpt or name, upstream_config(name, ckpt, config)
+    except AalbertError:  # a file that is not there yet
+        return ckpt or name, None
 
 
 def _macs_per_second(model: ModelConfig, seconds: float) -> float:

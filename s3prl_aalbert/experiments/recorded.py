@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import platform
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -19,6 +18,7 @@ from s3prl_aalbert.downstream.paired import differences, mean_and_error
 from s3prl_aalbert.downstream.results import PROBES_FILE, ResultsError, RunResults, read_probes
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.files import write_text
+from s3prl_aalbert.machine import processor
 from s3prl_aalbert.printable import csv_cell
 
 logger = logging.getLogger(__name__)
@@ -132,13 +132,8 @@ def _row(cells: Mapping[str, str]) -> Row:
 
 def describe_machine() -> str:
     """Return processor, threads, GPU if any, torch."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        processor = names[0] if names else processor
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{processor}, {torch.get_num_threads()} threads{gpu}, torch {torch.__version__}"
+    return f"{processor()}, {torch.get_num_threads()} threads{gpu}, torch {torch.__version__}"
 
 
 def describe_version() -> str:

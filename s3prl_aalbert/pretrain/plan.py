@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,9 +88,7 @@ def plan_stages(request: Request) -> list[Stage]:
         return []
     if request.past_exp:
         raise AalbertError(f"{where}: has stages; go on with -n NAME -a, which finds the one that was interrupted")
-    apply_overrides(model, config, request.override)
-    if request.speech:
-        section_of(section_of(config, "pretrain_expert"), "datarc")["paths"] = _absolute(request.speech)
+    _apply(request, model, config)
     stages = recipe_stages(model, config, request.folder, where)
     if kept is not None and not request.dry_run:
         if kept.is_file() and not request.auto_resume:
@@ -111,7 +109,7 @@ def model_name(request: Request) -> str:
 
 
 def _resume_from(request: Request, expdir: Path) -> Path | None:
-
+    """Return the state that a run goes on from; None where it begins."""
     if request.past_exp and request.init:
         raise AalbertError("-e resumes a run, --init starts a new one from its weights: give one of them")
     own = latest_state(expdir)
@@ -133,7 +131,6 @@ def _resume_from(request: Request, expdir: Path) -> Path | None:
 
 def _load_past(path: Path) -> dict[str, Any]:
     """Return a training state; where it cannot be read, the message names the newest whole one before it."""
-
     try:
         return load_training_state(path)
     except CheckpointError as error:
@@ -152,7 +149,6 @@ def _load_past(path: Path) -> dict[str, Any]:
 
 def _check_nothing_newer(expdir: Path, resume_from: Path, step: int) -> None:
     """Refuse to go on from an earlier state, or another run's, in a folder whose own states would be mixed with it."""
-
     own = latest_state(expdir)
     if own is not None and (resume_from.parent.resolve() != expdir.resolve() or step_of_state(own) > step):
         raise AalbertError(
@@ -183,11 +179,9 @@ def _configurations(
         config, where_config = _named(request.config or request.default_config, "pretraining")
     if not (resume_from or stage):
         _log_defaults(request, model_given=bool(initial))
-    apply_overrides(model, config, request.override)
+    _apply(request, model, config)
     if request.override:
         where_model, where_config = f"{where_model} with -o", f"{where_config} with -o"
-    if request.speech:
-        section_of(section_of(config, "pretrain_expert"), "datarc")["paths"] = _absolute(request.speech)
     model_config = from_dict(ModelConfig, model, where_model)
     if initial:
         _log_differences(str(request.init), to_dict(model_config), initial)
@@ -206,9 +200,12 @@ def _log_defaults(request: Request, model_given: bool) -> None:
         logger.info("chosen by default: -c %s", request.default_config)
 
 
-def _absolute(folders: Sequence[str]) -> list[str]:
-    """Return folders as they are kept: a resumed run may start in another one."""
-    return [str(Path(folder).expanduser().absolute()) for folder in folders]
+def _apply(request: Request, model: dict[str, Any], config: dict[str, Any]) -> None:
+    """Put ``override`` and then ``speech`` into configurations."""
+    apply_overrides(model, config, request.override)
+    if request.speech:  # absolute: a resumed run may start in another folder
+        paths = [str(Path(folder).expanduser().absolute()) for folder in request.speech]
+        section_of(section_of(config, "pretrain_expert"), "datarc")["paths"] = paths
 
 
 def _log_differences(init: str, model: Mapping[str, Any], initial: Mapping[str, Any]) -> None:

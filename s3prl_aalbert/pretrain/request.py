@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from s3prl_aalbert.checkpoint.published import PRESETS, packaged_folder, packaged_names
 from s3prl_aalbert.errors import AalbertError
 
 DEFAULT_CONFIG = "pretrain_default"
 DEFAULT_MODEL = "aalbert_3l"
 MODELS = {
-    **{name: name for name in ("aalbert_3l", "aalbert_6l", "aalbert_12l", "aalbert_tiny", "aalbert_units")},
-    **{f"aalbert_mockingjay_{layers}": f"mockingjay_{layers}" for layers in ("3l", "6l", "12l")},
-    "aalbert": "aalbert_units",
+    **PRESETS,
+    **{name: packaged_folder(name).name for name in packaged_names()},
     "mockingjay": "mockingjay_3l",  # S3PRL's name
 }
 """What -u means, by the names that upstreams have in tasks: the packaged model YAML of the same architecture."""

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.machine import processor as processor_name
 from s3prl_aalbert.model.config import SAMPLE_RATE
 
 MIB = 2**20
@@ -76,7 +77,7 @@ def machine(device: str = "cpu", threads: int | None = None) -> str:
     if device.startswith("cuda"):
         processor = torch.cuda.get_device_name(device)
     else:
-        processor = f"{_processor()}, {threads or torch.get_num_threads()} threads"
+        processor = f"{processor_name()}, {threads or torch.get_num_threads()} threads"
     return f"{processor}; {platform.system()} {platform.machine()}; torch {torch.__version__}, float32"
 
 
@@ -128,12 +129,3 @@ def _memory(key: str) -> float | None:
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) / 1024  # kB
     return None
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown processor"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from s3prl_aalbert.checkpoint.published import PUBLISHED, packaged_folder, packaged_names
+from s3prl_aalbert.checkpoint.published import PRESETS, PUBLISHED, packaged_folder, packaged_names
 from s3prl_aalbert.checkpoint.release import load_checkpoint
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.encoder import initialise
@@ -113,7 +113,7 @@ def _named(
         if refresh is None:
             raise AalbertError(f"{missing}. Pass pretrained=False for the untrained model, or use aalbert_local")
         logger.warning("%s. Building the untrained model", missing)
-    return UpstreamExpert(model_config=model_config or name.replace("aalbert_mockingjay", "mockingjay"))
+    return UpstreamExpert(model_config=model_config or PRESETS.get(name, name))
 
 
 def _entry(name: str, description: str) -> Callable[..., UpstreamExpert]:

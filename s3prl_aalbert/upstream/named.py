@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from s3prl_aalbert.checkpoint.published import packaged_folder, packaged_names
+from s3prl_aalbert.checkpoint.published import PRESETS, packaged_folder, packaged_names
 from s3prl_aalbert.checkpoint.release import CONFIG_FILE, WEIGHTS_FILE, load_checkpoint
 from s3prl_aalbert.compress.extraction import extracted_config
 from s3prl_aalbert.model.aalbert import count_parameters
@@ -15,15 +15,6 @@ from s3prl_aalbert.model.config import ModelConfig, from_dict, load_model_config
 from s3prl_aalbert.model.encoder import Encoder, InputEmbedding
 from s3prl_aalbert.model.sub_network import load_architecture
 
-PRESETS = {
-    "aalbert_3l": "aalbert_3l",
-    "aalbert_6l": "aalbert_6l",
-    "aalbert_12l": "aalbert_12l",
-    "aalbert_mockingjay_3l": "mockingjay_3l",
-    "aalbert_mockingjay_6l": "mockingjay_6l",
-    "aalbert_mockingjay_12l": "mockingjay_12l",
-}
-"""Untrained upstreams and the packaged YAML each is built from."""
 OWN_CHECKPOINT = ("aalbert_local", "aalbert_url")
 
 
