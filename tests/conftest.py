@@ -31,11 +31,11 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Return the folder of real speech, or skip."""
-    folder = Path(os.environ.get("AALBERT_SHARED", REPOSITORY.parent / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no real speech at {folder}; name its folder in the environment variable AALBERT_SHARED")
-    return folder
+    """Return the folder of real speech that AALBERT_SHARED names, or skip."""
+    named = os.environ.get("AALBERT_SHARED")
+    if not named or not Path(named).is_dir():
+        pytest.skip(f"real speech: AALBERT_SHARED is {named or 'not set'}, expected its folder")
+    return Path(named).resolve()
 
 
 @pytest.fixture(scope="session")

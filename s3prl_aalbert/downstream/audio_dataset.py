@@ -44,6 +44,8 @@ def loading_problems(config: Any) -> list[str]:
 
 PATH_KEYS = ("audio", "test_audio", "alignments", "speakers_file", "train_list", "dev_list", "test_list")
 """Of a task's datarc: what names files or folders."""
+LIST_KEYS = ("train_list", "dev_list", "test_list")
+"""Read with ``split: lists`` alone, where a task has the key ``split``."""
 
 
 def check_paths(config: Any, where: str) -> None:
@@ -56,7 +58,10 @@ def check_paths(config: Any, where: str) -> None:
     Raises:
         AalbertError: something is not; names the key, and the nearest neighbour.
     """
+    unused = () if getattr(config, "split", "lists") == "lists" else LIST_KEYS
     for key in PATH_KEYS:
+        if key in unused:
+            continue
         value = getattr(config, key, None)
         for path in value if isinstance(value, (list, tuple)) else [value] if value else []:
             real = Path(path).expanduser()

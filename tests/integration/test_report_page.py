@@ -13,7 +13,6 @@ import re
 import shutil
 import statistics
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import pytest
 import torch
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
+from report_runs import write_paper_grid
 from torch.utils.tensorboard import SummaryWriter
 
 from s3prl_aalbert.checkpoint.release import save_release
@@ -34,9 +34,6 @@ from s3prl_aalbert.report.style import COLOURS, Styles
 from s3prl_aalbert.report.tsne import TsneRequest
 from s3prl_aalbert.report.write import write_report
 from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from report_runs import write_paper_grid
 
 FIGURES = {
     "accuracy_against_parameters": "Figure 2",

@@ -12,7 +12,7 @@ import pytest
 
 @pytest.mark.slow
 def test_twelve_thousand_bad_inputs(tmp_path: Path, repository: Path) -> None:
-    command = [sys.executable, str(repository / "tests/fuzzing.py"), "--cases", "12000", "--seed", "1"]
+    command = [sys.executable, str(repository / "tests/helpers/fuzzing.py"), "--cases", "12000", "--seed", "1"]
     done = subprocess.run(
         [*command, "--csv", str(tmp_path / "counts.csv")], capture_output=True, text=True, timeout=7200, check=False
     )

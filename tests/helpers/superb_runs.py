@@ -10,7 +10,7 @@ from pathlib import Path
 import superb_corpora
 from superb_processes import Commands
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 _STEPS = (
     "runner.total_steps={0} runner.eval_step={0} runner.save_step={0} runner.log_step={0} "
     "runner.gradient_accumulate_steps=1 "

@@ -368,6 +368,15 @@ def test_a_folder_that_is_not_there_is_named_by_its_key_with_the_nearest_one(tmp
         )
 
 
+def test_lists_that_the_split_does_not_read_need_not_be_there(tmp_path: Path) -> None:
+    settings = {"audio": str(tmp_path), "train_list": "/nowhere.txt", "test_list": "/nowhere.txt"}
+    check_paths(PhoneDataConfig(split="speaker", **settings), "datarc")
+    with pytest.raises(AalbertError, match="train_list is '/nowhere"):
+        check_paths(PhoneDataConfig(split="lists", **settings), "datarc")
+    with pytest.raises(AalbertError, match="train_list is '/nowhere"):
+        check_paths(SpeakerDataConfig(**settings), "datarc")
+
+
 def test_cpc_lists_with_dev_taken_out_of_train(corpus: Path, tmp_path: Path) -> None:
     names = sorted(f"{p.parent.name}/{p.stem}" for p in corpus.rglob("*.wav"))
     (tmp_path / "train.txt").write_text("\n".join(names[:30]))

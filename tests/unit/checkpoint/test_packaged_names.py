@@ -1,6 +1,6 @@
 """The name of a packaged model stands for its checkpoint wherever one is asked for; a path of that name goes first.
 
-``--init`` and ``from_pretrained``: tests/unit/test_pretrain_command.py and test_huggingface.py; CKPT: test_convert.py.
+``--init`` and ``from_pretrained``: test_pretrain_command.py and test_huggingface.py; CKPT: test_convert.py.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 A case may end in one of two ways: the input is accepted, or ``AalbertError`` tells in a sentence what is wrong with it.
 Anything else is a finding: another exception, a hang, or an unfinished file left behind.
 
-    python tests/fuzzing.py --cases 12000 --seed 1          # a table by kind of input; exit code 1 with findings
-    python tests/fuzzing.py --csv benchmarks/results/fuzzing.csv
-    python tests/fuzzing.py --only checkpoints --cases 500
+    python tests/helpers/fuzzing.py --cases 12000 --seed 1  # a table by kind of input; exit code 1 with findings
+    python tests/helpers/fuzzing.py --csv benchmarks/results/fuzzing.csv
+    python tests/helpers/fuzzing.py --only checkpoints --cases 500
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 SHORTER = {"runner.total_steps": 2, "runner.eval_step": 2, "runner.save_step": 2, "runner.log_step": 2}
 
 Outcome = tuple[int | str, str]

@@ -110,7 +110,7 @@ def test_every_mean_that_a_page_shows_is_that_of_a_recorded_row(page: str) -> No
         by_name = {row.row.rpartition("/")[2]: row for row in found if row.row.startswith("speaker")}
         last, before = by_name["pretrained_last_layer"], by_name["untrained_last_layer"]
         known.append((last.mean - before.mean, math.hypot(last.error, before.error)))
-    text = (Path(__file__).parents[2] / "docs" / "results" / f"{page}.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs" / "results" / f"{page}.md").read_text(encoding="utf-8")
     shown = [(float(mean), float(error)) for mean, error in re.findall(r"(\d+\.\d) ± (\d+\.\d)", text)]
     assert len(shown) > 4
     near = 0.06  # both are rounded, and so are the values

@@ -9,7 +9,7 @@ from pathlib import Path
 import coverage_floor
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[2] / "s3prl_aalbert"
+PACKAGE = Path(__file__).resolve().parents[3] / "s3prl_aalbert"
 
 
 def without_docstrings(folder: Path) -> subprocess.CompletedProcess[str]:

@@ -50,7 +50,7 @@ class Commands:
         self.bin, address = folder / "bin", folder / "server"
         write_commands(self.bin, address)
         self.log = (folder / "server.log").open("w")
-        repository = Path(__file__).resolve().parents[1]
+        repository = Path(__file__).resolve().parents[2]
         path = os.pathsep.join([str(repository), os.environ.get("PYTHONPATH", "")])
         environment = {
             **os.environ,
