@@ -47,5 +47,5 @@ steps="config.runner.total_steps=2,,config.runner.eval_step=2,,config.runner.sav
 test -s report/index.html
 
 install pytest psutil hypothesis
-"$bin/pytest" -p no:cacheprovider "$place"/clone/tests/unit/{model/test_encoder,upstream/test_upstream,checkpoint/test_checkpoint,toolkit/test_toolkit_audio,toolkit/test_toolkit_checkpoints,toolkit/test_toolkit_register}.py \
+"$bin/pytest" -p no:cacheprovider "$place"/clone/tests/unit/{model/test_encoder,upstream/test_upstream,checkpoint/test_checkpoint,toolkit/test_compiler,toolkit/test_toolkit_audio,toolkit/test_toolkit_checkpoints,toolkit/test_toolkit_register}.py \
   "$place"/clone/tests/integration/test_{run_downstream,torch_hub,task_commands}.py

@@ -12,6 +12,7 @@ from s3prl_aalbert.errors import AalbertError, did_you_mean
 from s3prl_aalbert.model.config import shown
 from s3prl_aalbert.toolkit.hub import functions_of
 from s3prl_aalbert.toolkit.register import OPTIMIZERS
+from s3prl_aalbert.toolkit.repairs.compiler import import_compiler_when_used
 
 logger = logging.getLogger(__name__)
 
@@ -145,6 +146,7 @@ def _torch_optimizers() -> list[str]:
 def _refused(config: Mapping[str, Any], where: str, settings: Mapping[str, Any]) -> list[str]:
     """Build optimiser, scheduler and SpecAugment for a toy model, take a step, and return what they refuse."""
     toolkit.activate()
+    import_compiler_when_used()
     import torch
     from s3prl.optimizers import get_optimizer
     from s3prl.schedulers import get_scheduler
