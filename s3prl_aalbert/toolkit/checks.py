@@ -100,14 +100,15 @@ def check_upstream(name: str, ckpt: str | None, model_config: str | None = None)
     if ckpt and not reads_ckpt and name not in _READS_CKPT_TOO:
         raise AalbertError(f"-u {name} would ignore -k {ckpt}; leave -k out, or use -u aalbert_local")
     if reads_ckpt and name.endswith("_local"):
-        _check_local_ckpt(name, located(str(ckpt)) if name in plugin_upstreams() else Path(str(ckpt)))
+        _check_local_ckpt(name, str(ckpt))
     _check_model_config(name, model_config)
 
 
-def _check_local_ckpt(name: str, ckpt: Path) -> None:
-    if is_url(ckpt):
+def _check_local_ckpt(name: str, typed: str) -> None:
+    if is_url(typed):
         url_name = f"{name.removesuffix('_local')}_url"
-        raise AalbertError(f"-k {ckpt}: is a URL, expected a file or folder; -u {url_name} downloads")
+        raise AalbertError(f"-k {typed}: is a URL, expected a file or folder; -u {url_name} downloads")
+    ckpt = located(typed) if name in plugin_upstreams() else Path(typed)
     if not ckpt.exists():
         raise AalbertError(f"-k {ckpt}: no such file or folder")
     if ckpt.is_dir() and name not in plugin_upstreams():

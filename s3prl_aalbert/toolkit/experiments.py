@@ -40,7 +40,7 @@ def find_past_experiment(given: Mapping[str, Any]) -> Path | None:
     past = Path(given["past_exp"])
     if not past.exists():
         what = "is a URL, expected a file or folder on this machine" if is_url(past) else "no such file or folder"
-        raise AalbertError(f"-e {past}: {what}")
+        raise AalbertError(f"-e {given['past_exp']}: {what}")
     if past.is_dir() and not _states(past):
         raise AalbertError(f"-e {past}: no states-*.ckpt in this folder{_other_checkpoints(past)}")
     return _states(past)[-1] if past.is_dir() else past

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from naming import mentions, naming
 
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.errors import AalbertError
@@ -79,7 +80,7 @@ def test_an_edited_file_is_never_overwritten(checkout, edited, capsys):
     before = snapshot(checkout)
     for command in (["--undo"], []):
         assert main(["link", str(checkout), *command]) == 2
-        assert f"{edited} was edited after `aalbert link`" in capsys.readouterr().err
+        assert mentions(capsys.readouterr().err, edited, "edited")
         assert snapshot(checkout) == before
 
 
@@ -112,13 +113,13 @@ def test_a_record_from_another_installation_does_not_stand_in_the_way(checkout):
 
 def test_a_folder_that_is_not_s3prl_is_a_clear_error(tmp_path, capsys):
     assert main(["link", str(tmp_path)]) == 2
-    assert f"{tmp_path} is not S3PRL: expected" in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, tmp_path, "S3PRL", "expected")
 
 
 def test_a_place_that_cannot_be_written_stays_as_it_was(checkout, monkeypatch):
     before = snapshot(checkout)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(AalbertError, match="is not writable"):
+    with pytest.raises(AalbertError, match="writable"):
         link.link(checkout)
     assert snapshot(checkout) == before
 
@@ -126,14 +127,14 @@ def test_a_place_that_cannot_be_written_stays_as_it_was(checkout, monkeypatch):
 def test_another_version_of_s3prl_is_warned_of(checkout, caplog):
     (checkout / "s3prl/version.txt").write_text("0.5.0\n")
     link.link(checkout, dry_run=True)
-    assert "is S3PRL 0.5.0; the plugin is tested with 0.4.18" in caplog.text
+    assert mentions(caplog.text, "0.5.0", "0.4.18")
 
 
 def test_a_task_folder_of_the_users_own_is_refused(checkout):
     own = checkout / "s3prl/downstream/aalbert_phone/config.yaml"
     own.parent.mkdir()
     own.write_text("mine: 1\n")
-    with pytest.raises(AalbertError, match=r"config\.yaml exists and was not made by"):
+    with pytest.raises(AalbertError, match=naming(own)):
         link.link(checkout)
 
 

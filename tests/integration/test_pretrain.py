@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from naming import mentions, naming
 
 from s3prl_aalbert.checkpoint.published import packaged_folder
 from s3prl_aalbert.checkpoint.release import load_checkpoint
@@ -106,7 +107,7 @@ def test_loss_that_is_not_finite_names_the_files(model: ModelConfig, speech: Pat
     trainer = Pretrainer(model, configured(speech), RunOptions(expdir=tmp_path, seed=7))
     with torch.no_grad():
         trainer.objective.head.output.bias.fill_(float("nan"))
-    with pytest.raises(AalbertError, match=r"loss is nan at step 1.*spk\d+_utt\d+\.wav"):
+    with pytest.raises(AalbertError, match=r"\bnan\b.*\b1\b.*spk\d+_utt\d+\.wav"):
         trainer.run()
     assert latest_state(tmp_path) is None
 
@@ -161,7 +162,7 @@ def test_a_resumed_run_has_the_optimizer_settings_that_it_is_given(
     assert (decayed["weight_decay"], rest["weight_decay"]) == (0.5, 0.0)
     assert decayed["betas"] == rest["betas"] == (0.8, 0.9)
     lamb = replace(config, optimizer=replace(config.optimizer, name="Lamb"))
-    with pytest.raises(AalbertError, match=r"states-3.ckpt: was trained with optimizer.name AdamW, not Lamb"):
+    with pytest.raises(AalbertError, match=naming("states-3.ckpt", "optimizer.name", "AdamW", "Lamb")):
         run(model, lamb, tmp_path, resume_from=latest_state(tmp_path))
 
 
@@ -174,10 +175,10 @@ def test_init_alone_says_what_the_model_is(speech: Path, tmp_path: Path, caplog:
     packaged = load_checkpoint(packaged_folder("aalbert_tiny")).config
     expected = replace(packaged, task=replace(packaged.task, num_units=8))
     assert load_checkpoint(tmp_path / "a").config == expected
-    assert "no -g given: the model is that of --init aalbert_tiny" in caplog.text and "was 3 there" not in caplog.text
+    assert mentions(caplog.text, "-g", "--init aalbert_tiny") and "num_hidden_layers" not in caplog.text
     other = ["-g", "aalbert_tiny", "-o", f"{steps[1]},,model.transformer.num_hidden_layers=2"]
     assert main(["pretrain", *options, *other, "-p", str(tmp_path / "b")]) == 0
-    assert "--init aalbert_tiny: transformer.num_hidden_layers was 3 there and is 2 here" in caplog.text
+    assert mentions(caplog.text, "--init aalbert_tiny", "transformer.num_hidden_layers", 3, 2)
 
 
 def test_nothing_to_resume_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -201,7 +202,7 @@ def test_a_seed_that_cannot_be_kept_is_refused(
 ) -> None:
     options = ["-g", "debug", "-c", "pretrain_debug", "--speech", str(speech), "-p", str(tmp_path / "x")]
     assert main(["pretrain", *options, "--device", "cpu", "--seed", seed]) == 2
-    assert f"--seed {seed}: expected a whole number from 0 to {(1 << 63) - 1}" in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, f"--seed {seed}", 0, (1 << 63) - 1)
     assert not (tmp_path / "x").exists()
 
 
@@ -333,7 +334,7 @@ def test_a_mistyped_init_is_told_before_the_speech_is_decoded(speech: Path, tmp_
     arguments = command(speech, tmp_path / "x", "--init", "aalbert_6l_7x")
     result = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert result.returncode == 2
-    assert result.stderr.splitlines()[-1] == "aalbert pretrain: aalbert_6l_7x: no such checkpoint"
+    assert mentions(result.stderr.splitlines()[-1], "aalbert pretrain: ", "aalbert_6l_7x")
     assert not (tmp_path / "x").exists()
 
 

@@ -18,6 +18,7 @@ import pytest
 import soundfile
 import torch
 import yaml
+from naming import naming
 from torch import Tensor
 
 from s3prl_aalbert.errors import AalbertError
@@ -82,14 +83,14 @@ def _alter(change: Callable[[dict], object]) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda parts: _flip(parts / "release.zip.001"), r"release\.zip\.001: has the SHA-256 \w+, expected \w+"),
-        (lambda parts: (parts / "release.zip.002").unlink(), r"release\.zip\.002: this part is missing"),
-        (lambda parts: (parts / "release.json").unlink(), r"release\.json: is not there"),
+        (lambda parts: _flip(parts / "release.zip.001"), r"release\.zip\.001: .*SHA-256"),
+        (lambda parts: (parts / "release.zip.002").unlink(), r"release\.zip\.002: .*missing"),
+        (lambda parts: (parts / "release.json").unlink(), r"release\.json: .*not there"),
         (lambda parts: (parts / "release.json").write_text('{"parts": 1}'), r"release\.json: is damaged"),
-        (_alter(lambda index: index.update(sha256="0" * 64)), "the parts together are not what release.json says"),
-        (_alter(lambda index: index["parts"].pop()), "the parts together are not"),
-        (_alter(lambda index: index["parts"][0].update(name="../model.safetensors")), r"expected the parts release"),
-        (_alter(lambda index: index["parts"].reverse()), r"expected the parts release\.zip\.000 and so on"),
+        (_alter(lambda index: index.update(sha256="0" * 64)), "together.* release.json"),
+        (_alter(lambda index: index["parts"].pop()), "together.* release.json"),
+        (_alter(lambda index: index["parts"][0].update(name="../model.safetensors")), r"expected .*release\.zip\.000"),
+        (_alter(lambda index: index["parts"].reverse()), r"expected .*release\.zip\.000"),
     ],
 )
 def test_damaged_parts_are_refused_and_nothing_is_written(
@@ -131,7 +132,7 @@ def test_missing_wheels_alone_are_installed_and_can_be_imported(
     monkeypatch.setenv("PYTHONPATH", "")
     folder, target = tmp_path / "wheels", tmp_path / "site"
     folder.mkdir()
-    with pytest.raises(AalbertError, match="no wheels there"):
+    with pytest.raises(AalbertError, match=naming(folder, "wheels")):
         script.install(folder, target)
     _wheel(folder, "numpy", {"numpy/__init__.py": "raise ImportError"})
     _wheel(folder, "carried_for_a_test", {"carried_for_a_test.py": "VALUE = 7\n"})
@@ -165,7 +166,7 @@ def test_wheels_that_are_downloaded_are_those_of_this_environment(script: Module
     assert {f"numpy=={numpy.__version__}", "torchaudio==2.9.1"} <= set(command)
     assert any(part.startswith("matplotlib==") for part in command)
     assert not any(part.startswith("scipy==") for part in command)
-    with pytest.raises(AalbertError, match="--without torch: expected some of"):
+    with pytest.raises(AalbertError, match=naming("--without torch", "matplotlib")):
         script.download_command(script.parser().parse_args([*line.split(), "torch"]))
 
 
@@ -232,7 +233,7 @@ def test_stages_share_the_minutes(gpu: ModuleType, script: ModuleType, tmp_path:
     assert hours == pytest.approx([1.2 / 60, 1.2 / 60, 6 / 60])
     assert gpu._hours(360, False, 10, 0.01, "a") == 0.01 and gpu._hours(36, False, 10, None, "a") == 0.01
     for left in (0, float("nan")):
-        with pytest.raises(AalbertError, match="--minutes 10: used up before the first step of stage units"):
+        with pytest.raises(AalbertError, match=naming("--minutes 10", "stage units")):
             gpu._hours(left, True, 10, None, "stage units")
 
 

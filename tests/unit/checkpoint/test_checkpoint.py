@@ -17,6 +17,7 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
+from naming import mentions, naming
 
 from s3prl_aalbert.checkpoint.content import CheckpointError
 from s3prl_aalbert.checkpoint.release import load_checkpoint, load_weights, save_release
@@ -255,7 +256,7 @@ def foreign_files(folder: Path) -> dict[str, Path]:
         ("list", "another kind"),
         ("tensor", "another kind"),
         ("text", "damaged"),
-        ("empty", "is empty (0 bytes)"),
+        ("empty", "0 bytes"),
         ("safetensors", "another program"),
         ("no safetensors", "no safetensors file"),
     ],
@@ -272,7 +273,7 @@ def test_missing_paths_and_folders_without_a_checkpoint(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError) as error:
             load_checkpoint(path)
         one_sentence(error, path)
-    with pytest.raises(CheckpointError, match="is a folder, expected a file"):
+    with pytest.raises(CheckpointError, match=naming(tmp_path, "folder", "file")):
         load_training_state(tmp_path)
 
 
@@ -328,7 +329,7 @@ def test_a_training_state_without_a_part_is_told(tmp_path: Path, weights, tiny_c
     content = {"format": "s3prl-aalbert", "format_version": 1, "config": to_dict(tiny_config), "model": weights}
     path = tmp_path / "states-1.ckpt"
     torch.save({key: value for key, value in content.items() if key != lacking}, path)
-    with pytest.raises(CheckpointError, match=f"lacks {lacking}"):
+    with pytest.raises(CheckpointError, match=naming(path, lacking)):
         load_checkpoint(path)
 
 
@@ -338,7 +339,7 @@ def test_a_newer_format_version_asks_for_an_upgrade(tmp_path: Path, weights, tin
     metadata = {"format": "s3prl-aalbert", "format_version": "9", "config": json.dumps(to_dict(tiny_config))}
     safetensors.torch.save_file(weights, release, metadata)
     for path in (state, release):
-        with pytest.raises(CheckpointError, match=r"format version 9.*upgrade"):
+        with pytest.raises(CheckpointError, match=naming(path, 9, "upgrade")):
             load_checkpoint(path)
 
 
@@ -359,7 +360,7 @@ def test_the_first_formats_keep_loading(tmp_path: Path, weights, tiny_config) ->
 def test_a_format_version_that_is_none_is_told(tmp_path: Path, version: object) -> None:
     path = tmp_path / "states-1.ckpt"
     torch.save({"format": "s3prl-aalbert", "format_version": version, "config": {}, "model": {}}, path)
-    with pytest.raises(CheckpointError, match="its format version is"):
+    with pytest.raises(CheckpointError, match="format version"):
         load_checkpoint(path)
 
 
@@ -446,9 +447,9 @@ def test_an_altered_config_beside_the_weights_is_told(tmp_path: Path, weights, t
     path.write_text(text.replace("num_hidden_layers: 3", "num_hidden_layers: 6"), encoding="utf-8")
     with pytest.raises(CheckpointError) as error:
         load_checkpoint(tmp_path)
-    assert "differs from the configuration inside" in one_sentence(error, path)
+    assert "differs" in one_sentence(error, path)
     path.write_text(text.replace("num_hidden_layers", "num_hiden_layers"), encoding="utf-8")
-    with pytest.raises(ConfigError, match="did you mean"):
+    with pytest.raises(ConfigError, match='did you mean "num_hidden_layers"'):
         load_checkpoint(tmp_path)
 
 
@@ -461,14 +462,14 @@ def test_weights_that_do_not_fit_are_told_and_none_is_copied(weights, tiny_confi
     names = sorted(weights)
     lacking = {name: tensor for name, tensor in weights.items() if name not in names[:5]}
     cases = [
-        (lacking, f"lacks {names[0]}, {names[1]}, {names[2]} and 2 more"),
-        ({**weights, "extra.weight": torch.ones(1)}, "has unknown extra.weight"),
-        ({**weights, names[0]: torch.ones(2, 7)}, f"{names[0]} has shape (2, 7), expected "),
+        (lacking, [*names[:3], 2]),
+        ({**weights, "extra.weight": torch.ones(1)}, ["extra.weight"]),
+        ({**weights, names[0]: torch.ones(2, 7)}, [names[0], (2, 7), tuple(weights[names[0]].shape)]),
     ]
-    for state, message in cases:
-        with pytest.raises(CheckpointError) as error:
+    for state, named in cases:
+        with pytest.raises(CheckpointError, match=naming(*named)) as error:
             load_weights(model, state, path)
-        assert message in one_sentence(error, path)
+        one_sentence(error, path)
         assert_same(model.state_dict(), before)
     load_weights(model, weights, path)
     assert_same(model.state_dict(), weights)
@@ -486,7 +487,7 @@ def test_a_state_newer_than_the_release_is_what_a_folder_gives(
             found = load_checkpoint(tmp_path)
         assert found.info["step"] == step
         assert_same(found.state, state)
-        assert ("states-5.ckpt, which is newer than model.safetensors" in caplog.text) == (step == 5)
+        assert mentions(caplog.text, "states-5.ckpt", "model.safetensors") == (step == 5)
 
 
 def test_what_the_disk_did_is_told_where_torch_does_not_pass_it_on(tmp_path: Path) -> None:
@@ -501,7 +502,7 @@ def test_what_the_disk_did_is_told_where_torch_does_not_pass_it_on(tmp_path: Pat
     for write in writers:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
         try:
-            with pytest.raises(FileError, match="the file would be larger than files may be here"):
+            with pytest.raises(FileError, match=naming(path, "larger")):
                 write_atomically(path, write)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -510,7 +511,7 @@ def test_what_the_disk_did_is_told_where_torch_does_not_pass_it_on(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("number", "told"),
-    [(errno.ENOSPC, "the disk is full (No space left on device)"), (errno.EDQUOT, "the quota of the disk is used up")],
+    [(errno.ENOSPC, "No space left on device"), (errno.EDQUOT, "quota")],
 )
 def test_a_full_disk_is_called_one(number: int, told: str, tmp_path: Path) -> None:
     error = OSError(number, "whatever", str(tmp_path / "x"))
@@ -519,7 +520,7 @@ def test_a_full_disk_is_called_one(number: int, told: str, tmp_path: Path) -> No
     def write(temporary: Path) -> None:
         raise error
 
-    with pytest.raises(FileError, match=f"the previous version is kept \\({told[:15]}"):
+    with pytest.raises(FileError, match=naming("x", "previous version", told)):
         write_atomically(tmp_path / "x", write)
 
 
@@ -534,7 +535,7 @@ def test_a_model_that_transformers_has_saved(tmp_path: Path, weights, tiny_confi
     for text, message in {
         json.dumps({**content, "model_type": "bert"}): "of another program",
         "[]": "of another program",
-        "{": "config.json: is damaged",
+        "{": "config.json: .*damaged",
         json.dumps({**content, "audio": {"num_mel_binz": 3}}): "num_mel_binz",
     }.items():
         (tmp_path / "config.json").write_text(text)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from naming import naming
 
 from s3prl_aalbert import toolkit
 from s3prl_aalbert.checkpoint.interop.exporting import export_s3prl
@@ -143,7 +144,7 @@ def test_weights_that_are_no_numbers_are_refused(tiny_config: ModelConfig, tmp_p
     name = next(name for name, value in weights.items() if value.is_floating_point())
     weights[name] = torch.full_like(weights[name], float("nan"))
     save_release(tmp_path, tiny_config, weights, "")
-    with pytest.raises(AalbertError, match=rf"weights\.{name} holds values that are no numbers \(NaN\)"):
+    with pytest.raises(AalbertError, match=naming(f"weights.{name}", "NaN")):
         load_checkpoint(tmp_path)
 
 
@@ -259,9 +260,9 @@ def test_an_upstream_of_s3prl_that_does_not_come_out_of_its_checkpoint_is_one_se
     path = s3prl_checkpoint(tmp_path, lambda weights: None)
     assert build_upstream("mockingjay_local", str(path)) is not None
     path = s3prl_checkpoint(tmp_path, no_number)
-    with pytest.raises(AalbertError, match="-u mockingjay_local: its weights hold values that are no numbers"):
+    with pytest.raises(AalbertError, match=naming("-u mockingjay_local", "NaN")):
         build_upstream("mockingjay_local", str(path))
     torch.save({"Config": 3}, path)
-    with pytest.raises(AalbertError, match=r"-u mockingjay_local: cannot be built from -k .*mockingjay\.ckpt") as told:
+    with pytest.raises(AalbertError, match=naming("-u mockingjay_local", f"-k {path}")) as told:
         build_upstream("mockingjay_local", str(path))
     assert "\n" not in str(told.value)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from naming import mentions, naming
 from torch import Tensor, nn
 
 from s3prl_aalbert.compress.distill_config import DistillConfig
@@ -183,11 +184,11 @@ def test_sub_networks_of_the_student_learn_too(config: ModelConfig) -> None:
     [
         ({"loss": "mae"}, 'loss is "mae"'),
         ({"unmasked_teacher": "clear"}, 'unmasked_teacher is "clear" .did you mean "clean"'),
-        ({"student_layers": [1, 2]}, "must pair up"),
-        ({"layer_weights": [1.0, 2.0]}, "has 2 entries, expected 1"),
-        ({"masked_weight": 0, "unmasked_weight": 0}, "nor both zero"),
-        ({"masked_weight": 0, "mask_student": False}, "masked_weight is 0, which all tokens have"),
-        ({"average_top_k": 2, "student_layers": [1], "teacher_layers": [1]}, "for these set average_top_k to null"),
+        ({"student_layers": [1, 2]}, "student_layers.*teacher_layers"),
+        ({"layer_weights": [1.0, 2.0]}, "layer_weights.*2.*1"),
+        ({"masked_weight": 0, "unmasked_weight": 0}, "masked_weight.*unmasked_weight.*zero"),
+        ({"masked_weight": 0, "mask_student": False}, r"masked_weight is 0.*mask_student"),
+        ({"average_top_k": 2, "student_layers": [1], "teacher_layers": [1]}, "average_top_k to null"),
     ],
 )
 def test_what_cannot_be_distilled_is_refused(keys: dict, message: str) -> None:
@@ -197,7 +198,7 @@ def test_what_cannot_be_distilled_is_refused(keys: dict, message: str) -> None:
 
 @pytest.mark.parametrize("settings", [DistillConfig(student_layers=(9,)), DistillConfig(teacher_layers=(3,))])
 def test_layers_that_do_not_exist_are_named(config: ModelConfig, settings: DistillConfig) -> None:
-    with pytest.raises(AalbertError, match="has the layers 0 to"):
+    with pytest.raises(AalbertError, match="layers 0 to"):
         MaskedDistillation(replace(config), settings, LoudnessTeacher())
 
 
@@ -211,7 +212,7 @@ def test_no_more_layers_are_averaged_than_the_teacher_has(
         averages.append(objective._target(states, None).item())
     assert averages == [4, 3, 3]
     (record,) = caplog.records
-    assert record.getMessage() == "distill.average_top_k is 8; the teacher has 2 layers, all are averaged"
+    assert mentions(record.getMessage(), "distill.average_top_k", 8, 2)
 
 
 @pytest.mark.parametrize("layer", [2, -3])
@@ -220,6 +221,6 @@ def test_a_layer_that_the_smallest_sub_network_lacks_is_refused(config: ModelCon
     built = PretrainConfig(
         distill=distill, supernet=SearchSpace(num_hidden_layers=(1, config.transformer.num_hidden_layers))
     )
-    with pytest.raises(AalbertError, match=f"student_layers has {layer}; .* has the layers 0 to 1"):
+    with pytest.raises(AalbertError, match=naming("student_layers", layer, "0 to 1")):
         build_objective(config, built, LoudnessTeacher())
     build_objective(config, replace(built, distill=DistillConfig(student_layers=(-2,))), LoudnessTeacher())

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from naming import mentions, naming
 
 from s3prl_aalbert.downstream.phone.expert import DownstreamExpert as PhoneExpert
 from s3prl_aalbert.downstream.pretraining_overlap import UNKNOWN, check_overlap, overlap_problems
@@ -75,12 +76,10 @@ def test_the_tested_names_alone_count(release: Path) -> None:
 def test_a_task_refuses_or_marks_it(release: Path, caplog: pytest.LogCaptureFixture) -> None:
     args = {"upstream": "aalbert_local", "upstream_ckpt": str(release)}
     speakers = {"19-198-0001": "19", "26-495-0003": "26", "84-121123-0000": "84"}
-    with pytest.raises(
-        AalbertError, match=r"pre-trained on 1 of 3 test utterances and 2 of its speakers, e\.g\. 19-198"
-    ):
+    with pytest.raises(AalbertError, match=naming("1 of 3", "2", "19-198-0001")):
         check_overlap(args, list(speakers), speakers, "refuse")
     assert check_overlap(args, list(speakers), speakers, "mark") == {"utterances": 1, "speakers": 2}
-    assert "was pre-trained on 1 of 3" in caplog.text
+    assert mentions(caplog.text, "1 of 3")
     assert check_overlap(args, ["84-121123-0000"], speakers, "refuse") == {"utterances": 0, "speakers": 0}
 
 
@@ -95,7 +94,7 @@ def test_what_is_not_known_is_said(tmp_path: Path) -> None:
                                   '{"utterances": ["ab"], "speakers": []}'])  # fmt: skip
 def test_a_damaged_list_is_told(release: Path, text: str) -> None:
     (release / TRAINING_LIST_FILE).write_text(text)
-    with pytest.raises(AalbertError, match=f"{TRAINING_LIST_FILE}: is damaged"):
+    with pytest.raises(AalbertError, match=naming(TRAINING_LIST_FILE, "damaged")):
         overlap(release, ["a"], {"a": "b"})
 
 
@@ -116,7 +115,7 @@ def test_every_task_asks(tmp_path: Path, task: str) -> None:
     expert = {"phone": PhoneExpert, "utterance": UtteranceExpert, "frame": FrameExpert}[task]
     args = {"upstream": "aalbert_local", "upstream_ckpt": str(release)}
     config: dict = {"datarc": {"audio": str(corpus)}, "modelrc": {}}
-    with pytest.raises(AalbertError, match="was pre-trained on"):
+    with pytest.raises(AalbertError, match="pre-trained on"):
         expert(6, 480, config, str(tmp_path / "run"), seed=5, **args)
     config["datarc"]["pretraining_overlap"] = "mark"
     made = expert(6, 480, config, str(tmp_path / "run"), seed=5, **args)

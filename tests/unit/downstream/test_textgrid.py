@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from naming import mentions, naming
 
 from s3prl_aalbert.downstream.alignments import Segment, read_textgrid
 from s3prl_aalbert.errors import AalbertError
@@ -103,11 +104,9 @@ def test_a_line_that_is_lost_is_never_an_interval_less(tmp_path: Path, line: int
         try:
             assert read_textgrid(path) == SEGMENTS
         except AalbertError as error:
-            assert "intervals begin, 3 are complete" in str(error)
+            assert mentions(str(error), "u.TextGrid", "intervals", 3)
         return
-    with pytest.raises(
-        AalbertError, match=r"u\.TextGrid: (line \d+ begins no interval|\d intervals begin|no interval tier)"
-    ):
+    with pytest.raises(AalbertError, match=r"u\.TextGrid: .*(line \d+|\d intervals|interval tier)"):
         read_textgrid(path)
 
 
@@ -115,7 +114,7 @@ def test_a_line_that_is_lost_is_never_an_interval_less(tmp_path: Path, line: int
 @pytest.mark.parametrize("lost", [0, 1, 2])
 def test_an_interval_that_is_lost_whole_is_missed(tmp_path: Path, form, lost: int) -> None:
     path = write(tmp_path, form({"phones": [row for place, row in enumerate(PHONES) if place != lost]}, size=3))
-    with pytest.raises(AalbertError, match=r"2 of 3 intervals are there, and leave gaps"):
+    with pytest.raises(AalbertError, match=naming("2 of 3", "gaps")):
         read_textgrid(path)
 
 
@@ -139,15 +138,15 @@ def test_names_of_the_tier(tmp_path: Path, form, name: str) -> None:
 @FORMS
 def test_tiers_are_named_where_none_or_several_fit(tmp_path: Path, form) -> None:
     path = write(tmp_path, form({"words": WORDS, "segments": PHONES, "phones_ipa": TONES}))
-    with pytest.raises(AalbertError, match=r'no interval tier "phones", found "words", "segments"$'):
+    with pytest.raises(AalbertError, match=naming('"phones"', '"words"', '"segments"')):
         read_textgrid(path)
     path = write(tmp_path, form({"mary - phones": PHONES, "john - phones": PHONES}))
-    with pytest.raises(AalbertError, match=r'several tiers could be "phones": "mary - phones", "john - phones"$'):
+    with pytest.raises(AalbertError, match=naming('"phones"', '"mary - phones"', '"john - phones"')):
         read_textgrid(path)
     assert read_textgrid(path, "john - phones") == SEGMENTS
 
 
 @pytest.mark.parametrize("text", ["", "no TextGrid", 'File type = "ooTextFile"\n"TextGrid"\n0\n1\n<absent>\n'])
 def test_a_file_without_tiers(tmp_path: Path, text: str) -> None:
-    with pytest.raises(AalbertError, match=r'u\.TextGrid: no interval tier "phones", found none$'):
+    with pytest.raises(AalbertError, match=naming("u.TextGrid", '"phones"', "none")):
         read_textgrid(write(tmp_path, text))

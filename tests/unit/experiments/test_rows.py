@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from naming import mentions, naming
 from report_runs import write_probe_run, write_results
 
 from s3prl_aalbert.cli import main
@@ -43,7 +44,7 @@ def test_a_run_without_figures_costs_its_own_row_alone(tmp_path: Path, caplog: p
     (tmp_path / "asr" / "args_2026.yaml").write_text("upstream: fbank\n")  # a task of S3PRL's, which writes no figures
     cells = {"asr/ws/a/seed0": tmp_path / "asr", "phone/ws/a/seed0": write_results(tmp_path / "a", test=0.5)}
     assert {row.row for row in measure(cells)} == {"phone/ws/a"}
-    assert f"{tmp_path / 'asr'}: not among the rows: results.json is damaged" in caplog.text
+    assert mentions(caplog.text, tmp_path / "asr", "results.json", "damaged")
 
 
 def test_the_version_is_not_the_commit_of_a_repository_around_the_package(
@@ -74,9 +75,9 @@ def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "x.csv") == written
     assert "57.50,3.82,seed1=50 seed2=60 seed3=62.5" in (tmp_path / "x.csv").read_text()
     (tmp_path / "y.csv").write_text("row,metric\na,b\n")
-    with pytest.raises(AalbertError, match=r"y\.csv: is no table of rows"):
+    with pytest.raises(AalbertError, match=naming("y.csv", "table")):
         read_rows(tmp_path / "y.csv")
-    with pytest.raises(AalbertError, match=r"z\.csv: no rows were recorded"):
+    with pytest.raises(AalbertError, match=naming("z.csv", "no rows")):
         read_rows(tmp_path / "z.csv")
 
 
@@ -165,4 +166,4 @@ def test_rows_are_listed_and_wrong_names_explained(recorded: Path, capsys: pytes
     assert main(["reproduce", "small/phone/weighted_sum/aalbert_31"]) == 2
     assert 'did you mean "small/phone/weighted_sum/aalbert_3l"' in capsys.readouterr().err
     assert main(["reproduce", "small", "--data", "nowhere"]) == 2
-    assert "--data nowhere: no such folder" in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, "--data nowhere")

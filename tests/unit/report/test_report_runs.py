@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from naming import naming
 from report_runs import write_probe_run, write_results
 
 from s3prl_aalbert.errors import AalbertError
@@ -108,15 +109,15 @@ def test_a_run_is_unfinished_while_an_evaluation_is_due(tmp_path: Path, total: i
 
 
 def test_nothing_usable_is_an_error_that_names_the_reason(tmp_path: Path) -> None:
-    with pytest.raises(AalbertError, match="no run found"):
+    with pytest.raises(AalbertError, match=naming(tmp_path)):
         collect([tmp_path])
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "results.json").write_text("{")
-    with pytest.raises(AalbertError, match=r"none of 1 runs is usable: .*bad .*damaged"):
+    with pytest.raises(AalbertError, match=naming("1 runs", "bad", "damaged")):
         collect([tmp_path])
 
 
 def test_a_misspelt_folder_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
     write_results(tmp_path / "downstream")
-    with pytest.raises(AalbertError, match=r'no such run folder \(did you mean "downstream"\?\)'):
+    with pytest.raises(AalbertError, match='did you mean "downstream"'):
         collect([tmp_path / "downstraem"])

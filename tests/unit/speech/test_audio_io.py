@@ -134,11 +134,11 @@ def bad_file(path: Path, kind: str) -> Path:
     [
         ("missing", "no such file"),
         ("folder", "cannot be decoded"),
-        ("no bytes", "is empty (0 bytes)"),
+        ("no bytes", "0 bytes"),
         ("noise", "cannot be decoded"),
         ("text", "cannot be decoded"),
         ("header alone", ""),
-        ("no samples", "holds no samples"),
+        ("no samples", "no samples"),
         ("nan", "NaN or infinite"),
         ("inf", "NaN or infinite"),
     ],
@@ -226,7 +226,7 @@ def test_a_wav_without_samples_but_with_comments_stays_empty(tmp_path: Path) -> 
     soundfile.write(tmp_path / "a.wav", np.zeros(0), 16000)
     with (tmp_path / "a.wav").open("ab") as file:
         file.write(b"LIST" + (26).to_bytes(4, "little") + b"INFOICMT" + (14).to_bytes(4, "little") + b"nothing to say")
-    with pytest.raises(AudioError, match="holds no samples"):
+    with pytest.raises(AudioError, match="no samples"):
         read_audio(tmp_path / "a.wav")
 
 

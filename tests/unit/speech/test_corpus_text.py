@@ -7,6 +7,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from naming import naming
 
 from s3prl_aalbert.downstream.alignments import Segment, read_converted, read_phn, read_tsv
 from s3prl_aalbert.downstream.speaker.dataset import _read_speakers
@@ -29,9 +30,9 @@ def test_lines_are_the_same_in_every_encoding(tmp_path: Path, encoding: str, lin
 
 
 def test_devices_and_pipes_as_text(tmp_path: Path) -> None:
-    with pytest.raises(AalbertError, match=r"^/dev/zero: is no file$"):
+    with pytest.raises(AalbertError, match=naming("/dev/zero")):
         read_lines(Path("/dev/zero"))
-    with pytest.raises(AalbertError, match=r"cannot be read \(Is a directory\)"):
+    with pytest.raises(AalbertError, match=naming(tmp_path, "Is a directory")):
         read_lines(tmp_path)
     reader, writer = os.pipe()  # as the shell's <(command) is one
     os.write(writer, b"\xef\xbb\xbfu1\nu2\n")
@@ -164,7 +165,7 @@ def test_a_hint_says_why_a_name_fits_nothing(missing: str, hint: str) -> None:
 def test_one_utterance_in_training_and_test_under_two_names_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "train").write_text("a/u1\na/u2\n")
     (tmp_path / "test").write_text("data/a/u2.wav\n")
-    with pytest.raises(AalbertError, match=r"share 1 utterances, e\.g\. a/u2"):
+    with pytest.raises(AalbertError, match=naming(1, "a/u2")):
         split_by_lists(["a/u1", "a/u2"], str(tmp_path / "train"), str(tmp_path / "test"), None, 0.5, 0)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from naming import mentions, naming
 
 from s3prl_aalbert.downstream.audio_dataset import find_audio as find_for_tasks
 from s3prl_aalbert.downstream.skipped import Skipped
@@ -74,10 +75,10 @@ def test_what_is_not_decoded_is_named_and_the_rest_counted(tmp_path: Path, caplo
     with caplog.at_level(logging.INFO):
         assert both_ways(tmp_path) == ({"good.wav"}, {"a.m4a", "b.AAC", "c.wma", "d.webm", "pipe.wav"})
     reasons = {Path(path).name: reason for path, reason in find_for_pretraining([str(tmp_path)]).missing}
-    assert reasons["b.AAC"] == "is .aac, which is not decoded here: convert it to .flac or .wav"
-    assert reasons["pipe.wav"] == "is no regular file"
-    counted = f"{tmp_path}: passed over what has no name of audio: 2 .phn, 2 hidden, 1 without suffix, 1 .txt"
-    assert [record.getMessage() for record in caplog.records][:2] == [counted, counted]
+    assert mentions(reasons["b.AAC"], ".aac", ".flac", ".wav")
+    assert mentions(reasons["pipe.wav"], "regular file")
+    for record in caplog.records[:2]:
+        assert mentions(record.getMessage(), tmp_path, "2 .phn", "2 hidden", "1 without suffix", "1 .txt")
 
 
 def test_one_recording_in_several_formats_counts_once(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_one_recording_in_several_formats_counts_once(tmp_path: Path) -> None:
     assert found == {"u1.wav", "u2.flac", "u3.WAV", "u4.ogg", "u5.wav", "u5.flac"}, "other folders are other recordings"
     assert missing == {"u1.opus", "u1.flac", "u2.mp3", "u3.WAV.wav", "u4.m4a"}
     reasons = {Path(path).name: reason for path, reason in find_for_pretraining([str(tmp_path)]).missing}
-    assert reasons["u1.opus"] == "is the recording of u1.wav in another format"
+    assert mentions(reasons["u1.opus"], "u1.wav", "another format")
 
 
 def test_folders_of_one_format_each_hold_the_same_recordings(tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_folders_of_one_format_each_hold_the_same_recordings(tmp_path: Path) -> 
     used = {str(Path(path).relative_to(tmp_path / "speech")) for path in listing.paths}
     assert used == {"a/wav/1.wav", "a/mp3/2.mp3", "b/wav/1.wav", "wav/c/1.wav"}
     reasons = {str(Path(path).relative_to(tmp_path / "speech")): reason for path, reason in listing.missing}
-    assert reasons["a/mp3/1.mp3"] == f"is the recording of {tmp_path / 'speech' / 'a/wav/1.wav'} in another format"
+    assert mentions(reasons["a/mp3/1.mp3"], tmp_path / "speech/a/wav/1.wav", "another format")
     assert len(reasons) == 4, reasons
     both_ways(tmp_path / "speech")
 
@@ -127,14 +128,14 @@ def test_a_folder_without_audio_says_what_it_holds(tmp_path: Path) -> None:
     for name in ("a.txt", "b.txt", "c.json"):
         touch(tmp_path / "texts" / name)
     touch(tmp_path / "good" / "sub" / "a.wav")
-    message = r"texts: no audio found \(looked for .*\); other files: 2 \.txt, 1 \.json$"
+    message = naming(tmp_path / "texts", ".wav", "2 .txt, 1 .json")
     for links in (False, True):
         with pytest.raises(AalbertError, match=message):
             find_files([str(tmp_path / "good"), str(tmp_path / "texts")], links)
         inside = find_files([str(tmp_path / "good"), str(tmp_path / "good" / "sub")], links)
         assert len(inside.files) == 1, "a folder inside another adds nothing, and is no mistake"
     touch(tmp_path / "phone" / "a.m4a")
-    with pytest.raises(AalbertError, match=r"phone: no audio found .*a\.m4a is \.m4a, which is not decoded here"):
+    with pytest.raises(AalbertError, match=naming(tmp_path / "phone", "a.m4a", "not decoded")):
         find_files([str(tmp_path / "phone")], False)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from naming import naming
 
 from s3prl_aalbert import toolkit
 from s3prl_aalbert.errors import AalbertError
@@ -43,7 +44,7 @@ def read(folder: Path) -> Any:
 
 
 def test_a_command_is_refused_before_anything_runs(folder: Path) -> None:
-    with pytest.raises(AalbertError, match=r"wav\.scp: a is a command.*expected a file") as told:
+    with pytest.raises(AalbertError, match=naming("wav.scp", "a", "command")) as told:
         read(folder)
     assert tasks.TRUST_WAV_SCP in str(told.value)
     assert not (folder / "ran").exists()

@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pytest
 import soundfile
+from naming import mentions, naming
 from superb_experiments import checkpoint
 
 from s3prl_aalbert.errors import AalbertError
@@ -35,7 +36,7 @@ def test_folds_are_averaged_and_an_unfinished_rate_does_not_count(tmp_path, caps
         "lr_1",
     ]
     said = capsys.readouterr().err
-    assert "lr_1: 0.5 on dev" in said and "lr_4: no dev-best.ckpt, never better than at the start" in said
+    assert mentions(said, "lr_1", 0.5, "dev") and mentions(said, "lr_4", "no dev-best.ckpt")
 
 
 def test_the_script_gets_one_line(tmp_path, capsys, monkeypatch):
@@ -53,7 +54,7 @@ def test_no_run_that_learned_anything_is_one_sentence(tmp_path, capsys, monkeypa
     assert not out and "train longer, or at other learning rates" in err
     (tmp_path / "lr_1/dev-best.ckpt").write_bytes(b"no checkpoint")
     assert superb_best.main() == 2
-    assert "dev-best.ckpt: not a readable checkpoint" in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, "dev-best.ckpt")
 
 
 def test_a_flipped_byte_is_one_sentence(tmp_path):
@@ -87,18 +88,18 @@ def test_the_table_of_lengths_is_sorted_and_leads_to_the_files(tmp_path):
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "dev-clean").mkdir()
     (tmp_path / "dev-clean" / "1-2-0000.flac").write_bytes(b"no audio")
-    with pytest.raises(AalbertError, match=r"1-2-0000\.flac: cannot be decoded"):
+    with pytest.raises(AalbertError, match=naming("1-2-0000.flac", "decoded")):
         superb_lengths.write_lengths(tmp_path, "dev-clean")
 
 
 def test_a_split_without_audio_is_one_sentence(tmp_path):
-    with pytest.raises(AalbertError, match=r"test-clean: no \.flac files, expected a split of LibriSpeech"):
+    with pytest.raises(AalbertError, match=naming("test-clean", ".flac", "LibriSpeech")):
         superb_lengths.write_lengths(tmp_path, "test-clean")
 
 
 def test_a_task_names_the_packages_that_it_lacks(monkeypatch):
     monkeypatch.setitem(tasks.PACKAGES, "ctc", {"no_such_one": "no-such-one", "sys": "x", "nor_this": "nor-this"})
-    with pytest.raises(AalbertError, match="-d ctc needs no-such-one and nor-this: pip install no-such-one nor-this"):
+    with pytest.raises(AalbertError, match=naming("-d ctc", "pip install no-such-one nor-this")):
         tasks.prepare("ctc")
 
 
@@ -110,5 +111,5 @@ def test_decoding_with_a_language_model_names_its_package(monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: name != "flashlight" and find(name, *more))
     tasks.say_what_a_language_model_needs()
-    with pytest.raises(AalbertError, match="decoder_type=kenlm needs flashlight-text: pip install flashlight-text"):
+    with pytest.raises(AalbertError, match=naming("decoder_type=kenlm", "pip install flashlight-text")):
         decoder.W2lKenLMDecoder(None, None)

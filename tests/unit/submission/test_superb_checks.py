@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import pytest
+from naming import naming
 
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.submission import superb_checks as checks
@@ -31,27 +32,27 @@ def test_what_s3prl_writes_passes(tmp_path, check, text, names):
 @pytest.mark.parametrize(
     ("check", "text", "sentence"),
     [
-        (checks.transcripts, "", "predict: is empty"),
-        (checks.transcripts, "a x\nb y", "predict:2: the last line is cut off"),
-        (checks.transcripts, "a x\n\nb y\n", "predict:2: an empty line"),
-        (checks.transcripts, "a x\nb\n", 'predict:2: found "b", expected an utterance, a space'),
-        (checks.transcripts, "a x\nb y\na z\n", "predict:3: a stands there for the second time"),
+        (checks.transcripts, "", "predict: .*empty"),
+        (checks.transcripts, "a x\nb y", "predict:2: .*last line"),
+        (checks.transcripts, "a x\n\nb y\n", "predict:2: .*empty line"),
+        (checks.transcripts, "a x\nb\n", 'predict:2: .*"b", expected an utterance'),
+        (checks.transcripts, "a x\nb y\na z\n", r"predict:3: \ba\b.*second time"),
         (
             checks.labels(checks.EMOTIONS),
             "a neu\nb happ\n",
-            r'predict:2: the label of b is "happ" \(did you mean "hap"',
+            r'predict:2: .*\bb\b.*"happ".*did you mean "hap"',
         ),
-        (checks.speakers, "a id10001\nb 10002\n", 'predict:2: the speaker of b is "10002", expected id1'),
-        (checks.speakers, "a id11252\n", 'predict:1: the speaker of a is "id11252"'),
-        (checks.intents, "a,b,c,d\ne,f,g\n", "predict:2: .*expected .NAME,ACTION,OBJECT,LOCATION"),
-        (checks.intents, "a,b,c,d\na,b,c,d\n", "predict:2: a stands there for the second time"),
-        (checks.scores, "a_b 0.1\na_c nan\n", 'predict:2: the score of a_c is "nan", expected a finite number'),
-        (checks.scores, "a_b 0.1\nab 0.2\n", 'predict:2: the trial is "ab"'),
-        (checks.metrics, "pesq high\n", 'predict:1: pesq is "high", expected a finite number'),
+        (checks.speakers, "a id10001\nb 10002\n", r'predict:2: .*speaker.*\bb\b.*"10002", expected id1'),
+        (checks.speakers, "a id11252\n", 'predict:1: .*speaker.*"id11252"'),
+        (checks.intents, "a,b,c,d\ne,f,g\n", "predict:2: .*NAME,ACTION,OBJECT,LOCATION"),
+        (checks.intents, "a,b,c,d\na,b,c,d\n", r"predict:2: \ba\b.*second time"),
+        (checks.scores, "a_b 0.1\na_c nan\n", 'predict:2: .*a_c.*"nan".*finite number'),
+        (checks.scores, "a_b 0.1\nab 0.2\n", 'predict:2: .*trial.*"ab"'),
+        (checks.metrics, "pesq high\n", 'predict:1: .*pesq.*"high".*finite number'),
         (checks.translations, "utt_id\thyp\n", "predict:1: .*expected the header"),
-        (checks.translations, "utt_id\thyp\tref\nu\tx\n", "predict:2: found 2 columns, expected 3"),
-        (checks.translations, "utt_id\thyp\tref\n", "holds a header and no translation"),
-        (checks.frame_shift, "160.5\n", 'predict:1: found "160.5", expected a number of samples'),
+        (checks.translations, "utt_id\thyp\tref\nu\tx\n", "predict:2: .*2 columns, expected 3"),
+        (checks.translations, "utt_id\thyp\tref\n", "predict: .*no translation"),
+        (checks.frame_shift, "160.5\n", 'predict:1: .*"160.5".*samples'),
         (checks.frame_shift, "160\n320\n", "expected a number of samples"),
         (checks.frame_shift, "9" * 5000, "expected a number of samples"),
         (checks.frame_shift, "\u0664\u0668\u0660", "expected a number of samples"),
@@ -60,7 +61,7 @@ def test_what_s3prl_writes_passes(tmp_path, check, text, names):
         (checks.speakers, f"a id{'9' * 5000}\n", "predict:1: the speaker of a is"),
         (checks.speakers, "a id\uff11\uff10\uff10\uff10\uff11\n", "predict:1: the speaker of a is"),
         (checks.speakers, "a id010001\n", "predict:1: the speaker of a is"),
-        (checks.scores, "a_b 1_0.3\n", 'predict:1: the score of a_b is "1_0.3", expected a finite number'),
+        (checks.scores, "a_b 1_0.3\n", 'predict:1: .*a_b.*"1_0.3".*finite number'),
         (checks.scores, f"a_b {'9' * 5000}\n", "expected a finite number"),
         (checks.scores, "a_b \u0661\n", "expected a finite number"),
         (checks.scores, "a_b 0.1 \n", "expected a finite number"),
@@ -77,7 +78,7 @@ def test_a_mistake_names_the_line(tmp_path, check, text, sentence):
 def test_bytes_that_are_no_text_name_the_line(tmp_path):
     path = tmp_path / "predict"
     path.write_bytes(b"a x\nb \xff\n")
-    with pytest.raises(AalbertError, match="predict:2: is not UTF-8"):
+    with pytest.raises(AalbertError, match=naming("predict:2", "UTF-8")):
         checks.transcripts(path)
 
 
@@ -85,7 +86,7 @@ def test_a_frame_shift_that_is_no_text_is_told(tmp_path):
     (tmp_path / "frame_shift").write_bytes(b"160")
     assert checks.frame_shift(tmp_path / "frame_shift") == []
     (tmp_path / "frame_shift").write_bytes(b"\xff\x00")
-    with pytest.raises(AalbertError, match="frame_shift:1: found"):
+    with pytest.raises(AalbertError, match=naming("frame_shift:1")):
         checks.frame_shift(tmp_path / "frame_shift")
 
 
@@ -110,17 +111,17 @@ def test_detections_list_every_query(tmp_path):
     ("text", "sentence"),
     [
         ("<stdlist>\n<term", "predict:2: is not valid XML"),
-        ("<stdlist>\n</stdlist>\n", "holds no detected terms"),
+        ("<stdlist>\n</stdlist>\n", "no detected terms"),
         ('<?xml version="1.0" encoding="utf-7"?>\n<stdlist/>\n', "predict:1: is not valid XML"),
         ('<?xml version="1.0" encoding="no-such"?>\n<stdlist/>\n', "predict:1: is not valid XML"),
         ('<!DOCTYPE s [<!ENTITY b SYSTEM "file:///etc/hostname">]>\n<stdlist>&b;</stdlist>', "no detected"),
         ("<stdlist>\n<other/>\n</stdlist>\n", "predict:2: found <other>"),
-        (detected(("q1", GOOD), ("q1", GOOD)), "predict:6: q1 stands there for the second time"),
-        (detected(("q1", GOOD + TERM.format("d1", 0, "NO"))), "predict:5: d1 stands there for the second time"),
-        (detected(("q1", GOOD), ("q2", TERM.format("d1", 0, "NO"))), "q2 has scores for 1 recordings, q1 for 2"),
-        (detected(("q1", TERM.format("d1", "inf", "NO"))), 'predict:3: the score is "inf"'),
-        (detected(("q1", TERM.format("d1", 0, "MAYBE"))), 'predict:3: the decision is "MAYBE"'),
-        (detected(("q1", '<term file="d1"/>\n')), "predict:3: the attribute score is missing"),
+        (detected(("q1", GOOD), ("q1", GOOD)), "predict:6: .*q1.*second time"),
+        (detected(("q1", GOOD + TERM.format("d1", 0, "NO"))), "predict:5: .*d1.*second time"),
+        (detected(("q1", GOOD), ("q2", TERM.format("d1", 0, "NO"))), r"q2 .*\b1\b.*q1 .*\b2\b"),
+        (detected(("q1", TERM.format("d1", "inf", "NO"))), 'predict:3: .*score.*"inf"'),
+        (detected(("q1", TERM.format("d1", 0, "MAYBE"))), 'predict:3: .*decision.*"MAYBE"'),
+        (detected(("q1", '<term file="d1"/>\n')), "predict:3: .*score.*missing"),
     ],
 )
 def test_a_mistake_in_the_detections_names_the_line(tmp_path, text, sentence):
@@ -144,10 +145,10 @@ def test_diarisations_are_probabilities_of_two_speakers(tmp_path):
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ([[0.1, 0.2, 0.3]], r"a.h5: T_hat is \(1, 3\), expected \(frames, 2\)"),
-        (np.zeros((0, 2)), r"a.h5: T_hat is \(0, 2\)"),
-        ([[0.1, 1.2]], "a.h5: T_hat has values outside 0 to 1"),
-        ([[0.1, np.nan]], "a.h5: T_hat has values outside 0 to 1"),
+        ([[0.1, 0.2, 0.3]], r"a.h5: T_hat .*\(1, 3\).*\(frames, 2\)"),
+        (np.zeros((0, 2)), r"a.h5: T_hat .*\(0, 2\)"),
+        ([[0.1, 1.2]], "a.h5: T_hat .*0 to 1"),
+        ([[0.1, np.nan]], "a.h5: T_hat .*0 to 1"),
     ],
 )
 def test_other_diarisations_are_refused(tmp_path, values, sentence):
@@ -186,21 +187,21 @@ def test_what_is_no_table_of_numbers_in_hdf5(tmp_path, make, sentence):
 
 
 def test_other_files_among_the_diarisations_are_refused(tmp_path):
-    with pytest.raises(AalbertError, match="holds no predictions"):
+    with pytest.raises(AalbertError, match=naming(tmp_path, "no predictions")):
         checks.diarisations(tmp_path)
     (tmp_path / "a.h5").write_text("no HDF5")
-    with pytest.raises(AalbertError, match=r"a.h5: is not a readable HDF5 file"):
+    with pytest.raises(AalbertError, match=naming("a.h5", "HDF5")):
         checks.diarisations(tmp_path)
     write_hdf5(tmp_path / "a.h5", [[0.1, 0.2]], name="other")
-    with pytest.raises(AalbertError, match=r"a.h5: T_hat is nothing"):
+    with pytest.raises(AalbertError, match=naming("a.h5", "T_hat", "nothing")):
         checks.diarisations(tmp_path)
     write_hdf5(tmp_path / "a.h5", [[0.1, 0.2]])
     (tmp_path / "b\x1b.h5").write_text("")
-    with pytest.raises(AalbertError, match=r"b\\x1b.h5: expected nothing but"):
+    with pytest.raises(AalbertError, match=naming("b\\x1b.h5")):
         checks.diarisations(tmp_path)
     (tmp_path / "b\x1b.h5").unlink()
     (tmp_path / "b.rttm").write_text("")
-    with pytest.raises(AalbertError, match=r"b.rttm: expected nothing but"):
+    with pytest.raises(AalbertError, match=naming("b.rttm")):
         checks.diarisations(tmp_path)
 
 

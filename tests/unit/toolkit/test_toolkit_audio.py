@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from naming import naming
 
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.toolkit.repairs import audio_files, sox_effects
@@ -75,7 +76,7 @@ def test_a_piped_flac_and_joined_recordings_are_read_to_the_end(stereo, tmp_path
             assert np.array_equal(stretch, expected[start:][: count if count >= 0 else None].T), (file, start, count)
     soundfile.write(tmp_path / "mono.wav", samples[:, 0], RATE)
     joined.write_bytes(path.read_bytes() + (tmp_path / "mono.wav").read_bytes())
-    with pytest.raises(RuntimeError, match="different rates or numbers of channels"):
+    with pytest.raises(RuntimeError, match=naming("rates", "channels")):
         audio_files.load(joined)
 
 
@@ -148,5 +149,5 @@ def test_effects_of_a_file_in_the_order_of_speech_commands(stereo):
 
 @pytest.mark.parametrize("effect", [["silence", "2", "0.1", "0.1%"], ["vad", "-q", "1"], ["pad", "-1"]])
 def test_an_effect_that_needs_sox_is_a_clear_error(effect):
-    with pytest.raises(AalbertError, match=f'"{" ".join(effect[:1])}.*not available without SoX'):
+    with pytest.raises(AalbertError, match=naming(effect[0], "SoX")):
         apply(torch.zeros(1, 10), effect)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from naming import mentions
 
 from s3prl_aalbert.files import FileError
 from s3prl_aalbert.toolkit.writing import Checkpoints, Writers
@@ -64,6 +65,5 @@ def test_events_that_cannot_be_written_stop_nothing(
         for step in range(40):  # more than fit into its queue: without its thread it would wait for ever
             writer.add_scalar("loss", 1.0, global_step=step)
     assert fallen == []
-    assert [record.getMessage() for record in caplog.records] == [
-        "TensorBoard events cannot be written: No space left on device"
-    ]
+    (record,) = caplog.records
+    assert mentions(record.getMessage(), "TensorBoard", "No space left on device")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from naming import mentions, naming
 
 from s3prl_aalbert import toolkit
 from s3prl_aalbert.checkpoint.release import save_release
@@ -74,32 +75,32 @@ def experiment(path: Path, **changes) -> Path:
         ("-m train -n x -u fbank", "-d is missing"),
         ("-m train -n x -u fbnak -d example", '-u fbnak: .*did you mean "fbank"'),
         ("-m train -n x -u fbank -d aalbert_phoen", 'did you mean "aalbert_phone"'),
-        ("-m train -n x -u aalbert_local -d example", "-u aalbert_local needs a checkpoint: -k is missing"),
-        ("-m train -n x -u aalbert_local -k https://host/m -d example", "a file or folder; -u aalbert_url down"),
-        ("-m train -n x -u wav2vec2_local -k https://host/m -d example", "a file or folder; -u wav2vec2_url down"),
-        ("-m evaluate -e https://host/m.ckpt", "is a URL, expected a file or folder on this machine"),
-        ("-m train -n x -u tera_local -d example", "-u tera_local needs a checkpoint"),
+        ("-m train -n x -u aalbert_local -d example", "-u aalbert_local .*-k"),
+        ("-m train -n x -u aalbert_local -k https://host/m -d example", "-k https://host/m.*-u aalbert_url"),
+        ("-m train -n x -u wav2vec2_local -k https://host/m -d example", "-k https://host/m.*-u wav2vec2_url"),
+        ("-m evaluate -e https://host/m.ckpt", "-e https://host/m.ckpt.*URL"),
+        ("-m train -n x -u tera_local -d example", "-u tera_local .*-k"),
         ("-m train -n x -u aalbert_local -k gone -d example", "-k gone: no such file"),
         ("-m train -n x -u tera_local -k . -d example", "-k . is a folder"),
-        (NEW + " -k some.ckpt", "-u fbank would ignore -k some.ckpt"),
-        ("-m train -n x -u aalbert_6l -k some.ckpt -d example", "would ignore -k some.ckpt"),
-        ("-m train -n x -u hubert -k some.ckpt -d example", "-u hubert would ignore -k"),
+        (NEW + " -k some.ckpt", "-u fbank .*-k some.ckpt"),
+        ("-m train -n x -u aalbert_6l -k some.ckpt -d example", "-u aalbert_6l .*-k some.ckpt"),
+        ("-m train -n x -u hubert -k some.ckpt -d example", "-u hubert .*-k some.ckpt"),
         ("-m train -n x -u baseline_local -d example", "-g is missing"),
         ("-m train -n x -u baseline_local -g gone.yaml -d example", "-g gone.yaml: no such file"),
         ("-m train -n x -u fbank -d asr", "-c is missing.*asr"),
         (NEW + " -c gone.yaml", "gone.yaml: no such file"),
         (NEW + " -i gone.ckpt", "-i gone.ckpt: no such file"),
-        (NEW + " --device cuda", "--device cuda: this machine has no usable GPU"),
-        (NEW + " -o config.runner.total_steps:3", '-o: expected .*found "config.runner.total_steps:3"'),
-        (NEW + " -o config.runner.eval_step=0", '"runner.eval_step" is 0, expected a whole number of at least 1'),
-        (NEW + " -o config.runner.total_steps=10k", "example.yaml with -o: .*total_steps\" is '10k'"),
+        (NEW + " --device cuda", "--device cuda: .*GPU"),
+        (NEW + " -o config.runner.total_steps:3", '-o: .*"config.runner.total_steps:3"'),
+        (NEW + " -o config.runner.eval_step=0", '"runner.eval_step" is 0.* 1'),
+        (NEW + " -o config.runner.total_steps=10k", "example.yaml .*-o.*total_steps.*10k"),
         (NEW + " -o config.runner.gradient_accumulate_steps=0", "gradient_accumulate_steps"),
-        (NEW + " -o config.optimizer.lr.x=3", "sets a key below a value"),
+        (NEW + " -o config.optimizer.lr.x=3", "optimizer.lr.x"),
         (NEW + " -o config.optimizer.name=TorchOptm", 'did you mean "TorchOptim"'),
-        (NEW + " --seed -1", "--seed -1: expected a whole number from 0 to 4294967295"),
+        (NEW + " --seed -1", "--seed -1: .*0 .*4294967295"),
         (NEW + " -e gone", "-e gone: no such file or folder"),
-        ("-m evaluate -n x -u fbank -d aalbert_phone", "-m evaluate of aalbert_phone needs a trained"),
-        ("-m inference -n x -u fbank -d example -t gone.wav", "-t gone.wav is not a file"),
+        ("-m evaluate -n x -u fbank -d aalbert_phone", "-m evaluate .*aalbert_phone"),
+        ("-m inference -n x -u fbank -d example -t gone.wav", "-t gone.wav"),
     ],
 )
 def test_a_mistake_is_one_clear_sentence(complete, typed, sentence):
@@ -134,13 +135,15 @@ def test_what_s3prls_runner_would_stumble_over_later_is_told_at_once(complete):
     )
     with pytest.raises(AalbertError) as told:
         complete([*NEW.split(), "-c", "own.yaml"])
-    assert str(told.value) == (
-        'own.yaml: "downstream_expert" is null, expected a mapping of keys; '
-        '"runner.eval_step" is 0, expected a whole number of at least 1; '
-        '"runner.save_step" is null, expected a whole number of at least 1; '
-        "\"runner.eval_dataloaders\" is 'dev', expected a list of splits; "
-        "\"optimizer.lr\" is '1e-4', expected a number above 0 (with a point: 1.0e-4)"
-    )
+    expected = [
+        ("own.yaml", "downstream_expert", "null", "mapping"),
+        ("runner.eval_step", 0, "at least 1"),
+        ("runner.save_step", "null", "at least 1"),
+        ("runner.eval_dataloaders", "dev", "list"),
+        ("optimizer.lr", "1e-4", "1.0e-4"),
+    ]
+    for problem, named in zip(str(told.value).split("; "), expected, strict=True):
+        assert mentions(problem, *named)
 
 
 def test_the_gpu_is_taken_if_there_is_one(complete, monkeypatch):
@@ -177,15 +180,15 @@ def test_a_misspelt_override_key_is_an_error(complete, assignment, near):
 
 def test_a_key_that_is_near_no_other_is_warned_of(complete, caplog):
     complete([*NEW.split(), "-o", "config.downstream_expert.datarc.zzz=3,,config.optimizer.lr=1e-3"])
-    assert "config.downstream_expert.datarc.zzz: the configuration has no zzz" in caplog.text
+    assert mentions(caplog.text, "config.downstream_expert.datarc.zzz")
     assert "optimizer" not in caplog.text
-    with pytest.raises(AalbertError, match=r"-o config\.zzz\.lr: the configuration has no zzz"):
+    with pytest.raises(AalbertError, match=naming("-o config.zzz.lr")):
         complete([*NEW.split(), "-o", "config.zzz.lr=3"])
 
 
 def test_a_finished_experiment_is_not_trained_over(complete):
     experiment(Path("result/downstream/x/states-10.ckpt"))
-    with pytest.raises(AalbertError, match=r"result/downstream/x: holds states-10\.ckpt already; go on with -a"):
+    with pytest.raises(AalbertError, match=naming("result/downstream/x", "states-10.ckpt", "-a")):
         complete(NEW.split())
     complete(["-m", "train", "-n", "x", "-a"])
     (Path("result/downstream/x") / "states-10.ckpt").rename("result/downstream/x/dev-best.ckpt")
@@ -193,17 +196,15 @@ def test_a_finished_experiment_is_not_trained_over(complete):
 
 
 def test_steps_that_would_leave_nothing_are_told(complete, caplog):
-    with pytest.raises(
-        AalbertError, match=r'"runner\.eval_step" is 10 and "runner\.save_step" is 10, expected at most'
-    ):
+    with pytest.raises(AalbertError, match=naming("runner.eval_step", "runner.save_step", "is 10", 9)):
         complete([*NEW.split(), "-o", "config.runner.total_steps=9"])
     complete([*NEW.split(), "-o", "config.runner.total_steps=13"])
-    assert "runner.save_step is 10: the last 3 of 13 steps are not saved: -a would repeat them" in caplog.text
+    assert mentions(caplog.text, "runner.save_step", 10, 3, 13, "-a")
 
 
 def test_a_mistyped_name_to_resume_is_told(complete):
     experiment(Path("result/downstream/phones/states-10.ckpt"))
-    with pytest.raises(AalbertError, match=r'downstream/phone: nothing to resume there \(did you mean "phones"\?\)'):
+    with pytest.raises(AalbertError, match=naming("downstream/phone", 'did you mean "phones"')):
         complete(["-m", "train", "-n", "phone", "-a"])
 
 
@@ -223,7 +224,7 @@ def test_an_override_may_be_an_expression_and_mend_the_configuration(complete):
 def test_what_a_resumed_run_overrides_is_checked_too(complete):
     past = experiment(Path("exp/states-10.ckpt"))
     complete(["-m", "train", "-e", str(past), "-o", "config.runner.total_steps=40"])
-    with pytest.raises(AalbertError, match=r'states-10.ckpt with -o: "runner.total_steps" is 0'):
+    with pytest.raises(AalbertError, match=naming("states-10.ckpt", "-o", "runner.total_steps", 0)):
         complete(["-m", "train", "-e", str(past), "-o", "config.runner.total_steps=0"])
 
 
@@ -231,7 +232,7 @@ def test_overrides_are_read_as_s3prl_reads_them():
     found = overrides.parse_override("config.a.b=[1, 2] ,, args.seed=3,,args.upstream_ckpt=None")
     assert found.config == {"a.b": [1, 2]}
     assert found.args == {"seed": 3, "upstream_ckpt": None}
-    with pytest.raises(AalbertError, match=r"-o args\.a\.b: expected args\.NAME=VALUE"):
+    with pytest.raises(AalbertError, match=naming("-o args.a.b", "args.NAME=VALUE")):
         overrides.parse_override("args.a.b=1")
 
 
@@ -263,11 +264,11 @@ def test_the_value_of_an_override(typed, value):
 @pytest.mark.parametrize(
     ("assignment", "sentence"),
     [
-        ("args.sede=3", r'-o args\.sede: there is no such option \(did you mean "seed"\?\)'),
-        ("args.config=other.yaml", r"-o args\.config would be ignored; give -c instead"),
-        ("args.mode=evaluate", r"-o args\.mode would be ignored; give -m instead"),
-        ("args.upstream_trainable=yes", r"-o args\.upstream_trainable is 'yes', expected true or false"),
-        ("args.device=gpu", "--device gpu: expected cuda or cpu"),
+        ("args.sede=3", r'-o args\.sede: .*did you mean "seed"'),
+        ("args.config=other.yaml", r"-o args\.config .*-c"),
+        ("args.mode=evaluate", r"-o args\.mode .*-m"),
+        ("args.upstream_trainable=yes", r"-o args\.upstream_trainable .*yes.*true or false"),
+        ("args.device=gpu", "--device gpu: .*cuda.*cpu"),
     ],
 )
 def test_an_option_set_by_an_override_is_checked(complete, assignment, sentence):
@@ -286,10 +287,10 @@ def test_resuming_keeps_the_experiment_and_needs_no_other_option(complete, caplo
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [
-        ("-u mfcc", "-u mfcc would be ignored: .*trained with fbank"),
-        ("-k other.ckpt", "-k other.ckpt would be ignored"),
-        ("-d ctc", "-d ctc would be ignored"),
-        ("-s last_hidden_state", "-s last_hidden_state would be ignored"),
+        ("-u mfcc", "-u mfcc .*fbank"),
+        ("-k other.ckpt", "-k other.ckpt .*ignored"),
+        ("-d ctc", "-d ctc .*ignored"),
+        ("-s last_hidden_state", "-s last_hidden_state .*ignored"),
     ],
 )
 def test_an_option_that_contradicts_the_resumed_experiment_is_an_error(complete, typed, sentence):
@@ -302,8 +303,8 @@ def test_an_option_that_contradicts_the_resumed_experiment_is_an_error(complete,
 def test_other_dropped_options_and_a_moved_experiment_are_warned_of(complete, caplog):
     experiment(Path("moved/states-10.ckpt"), expdir="before")
     complete(["-m", "train", "-e", "moved", "--seed", "7"])
-    assert "seed: 7 is ignored" in caplog.text
-    assert "results go to moved, where the checkpoint is (it records 'before')" in caplog.text
+    assert mentions(caplog.text, "seed", 7)
+    assert mentions(caplog.text, "moved", "before")
 
 
 @pytest.mark.parametrize("key", ["runner.precision", "runner.feature_cache", "scheduler.name", "optimizer.zzz"])
@@ -321,13 +322,13 @@ def test_the_keys_of_our_own_tasks_are_checked_by_the_tasks():
 def test_a_checkpoint_whose_name_has_no_step_is_told(complete):
     experiment(Path("exp/states-10.ckpt"))
     experiment(Path("exp/states-10-backup.ckpt"))
-    with pytest.raises(AalbertError, match=r"states-10-backup\.ckpt: S3PRL expects states-STEP\.ckpt"):
+    with pytest.raises(AalbertError, match=naming("states-10-backup.ckpt", "states-STEP.ckpt")):
         complete(["-m", "train", "-e", "exp"])
 
 
 def test_the_checkpoint_of_a_resumed_upstream_must_still_be_there(complete):
     experiment(Path("exp/states-10.ckpt"), upstream="aalbert_local", upstream_ckpt="gone.ckpt")
-    with pytest.raises(AalbertError, match=r"-k gone\.ckpt: no such file"):
+    with pytest.raises(AalbertError, match=naming("-k gone.ckpt")):
         complete(["-m", "train", "-e", "exp"])
 
 
@@ -340,12 +341,12 @@ def test_only_experiments_of_s3prl_are_resumed(complete):
     Path("best").mkdir()
     Path("best/dev-best.ckpt").touch()
     for past, sentence in {
-        "text.ckpt": "not a file written by torch.save",
-        "pretrained.ckpt": "goes to -k",
-        "place.ckpt": "is damaged: expdir is not what S3PRL saves",
-        "number.ckpt": "is damaged: expdir is not what S3PRL saves",
-        "empty": "no states-.*ckpt in this folder$",
-        "best": "name a file to use it, e.g. -e best/dev-best.ckpt",
+        "text.ckpt": "torch.save",
+        "pretrained.ckpt": "-k",
+        "place.ckpt": "damaged.*expdir",
+        "number.ckpt": "damaged.*expdir",
+        "empty": "states-.*ckpt",
+        "best": "-e best/dev-best.ckpt",
     }.items():
         with pytest.raises(AalbertError, match=sentence):
             complete(["-m", "evaluate", "-e", past])
@@ -357,7 +358,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(complete):
             return Path.touch, (Path("ran"),)
 
     torch.save({"Args": Evil(), "Config": {}}, "evil.ckpt")
-    with pytest.raises(AalbertError, match=r"evil\.ckpt: not a readable checkpoint"):
+    with pytest.raises(AalbertError, match=naming("evil.ckpt")):
         complete(["-m", "evaluate", "-e", "evil.ckpt"])
     assert not Path("ran").exists()
 

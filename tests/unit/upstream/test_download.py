@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from naming import naming
 
 from s3prl_aalbert.checkpoint.content import CheckpointError
 from s3prl_aalbert.checkpoint.release import load_checkpoint
@@ -158,7 +159,7 @@ def test_a_broken_connection_starts_again_where_it_cannot_go_on(server: Server, 
 
 def test_a_download_that_gave_up_leaves_no_checkpoint_and_goes_on_at_the_next_call(server: Server, cache: Path) -> None:
     server.breaks = 3
-    with pytest.raises(CheckpointError, match="could not be downloaded in 3 attempts"):
+    with pytest.raises(CheckpointError, match=naming(server.url(), 3)):
         fetch(server.url(), SHA256, progress=False)
     assert kept(cache) == ["model.safetensors.part"]
     assert fetch(server.url(), SHA256, progress=False).read_bytes() == CONTENT
@@ -220,10 +221,10 @@ def test_processes_that_ask_at_the_same_time_download_once(server: Server) -> No
 
 
 def test_what_the_server_says_is_passed_on(server: Server) -> None:
-    with pytest.raises(CheckpointError, match=r"missing: the server answers 404"):
+    with pytest.raises(CheckpointError, match=naming(server.url("/missing"), 404)):
         fetch(server.url("/missing"), progress=False)
     server.status = 503
-    with pytest.raises(CheckpointError, match=r"3 attempts.*503"):
+    with pytest.raises(CheckpointError, match=naming(server.url(), 3, 503)):
         fetch(server.url(), progress=False)
 
 
@@ -260,14 +261,14 @@ def test_arguments_that_cannot_be_meant(url: str, sha256: str | None, message: s
 
 def test_a_folder_that_cannot_be_made(server: Server, tmp_path: Path) -> None:
     (tmp_path / "torch").write_bytes(b"")
-    with pytest.raises(CheckpointError, match="cannot keep a download there"):
+    with pytest.raises(CheckpointError, match=naming(tmp_path / "torch")):
         fetch(server.url(), progress=False)
 
 
 @pytest.mark.parametrize("length", ["abc", "-1", "1_0", "\u0663", "1e6", "9" * 5000, ""])
 def test_a_length_that_is_no_number_is_one_sentence(server: Server, cache: Path, length: str) -> None:
     server.headers = {"Content-Length": length.encode().decode("latin-1")}
-    with pytest.raises(CheckpointError, match="Content-Length, expected a number of bytes"):
+    with pytest.raises(CheckpointError, match=naming(server.url("/odd"), "Content-Length")):
         fetch(server.url("/odd"), progress=False)
     assert kept(cache) == []
 
@@ -279,7 +280,7 @@ def test_a_file_too_large_for_a_checkpoint_is_not_taken(
     monkeypatch.setattr("s3prl_aalbert.upstream.download.LARGEST_BYTES", len(CONTENT) - 1)
     server.headers = {"Content-Length": str(len(CONTENT))} if known else {"X-None": ""}
     server.files["/odd"] = CONTENT
-    with pytest.raises(CheckpointError, match=f"has {len(CONTENT)} bytes" if known else "sends more than"):
+    with pytest.raises(CheckpointError, match=naming(server.url("/odd"), len(CONTENT) if known else len(CONTENT) - 1)):
         fetch(server.url("/odd"), SHA256, progress=False)
     assert kept(cache) == []
     monkeypatch.setattr("s3prl_aalbert.upstream.download.LARGEST_BYTES", len(CONTENT))
@@ -291,7 +292,7 @@ def test_a_server_that_sends_for_ever_is_left_alone_in_the_end(
 ) -> None:
     monkeypatch.setattr("s3prl_aalbert.upstream.download.LONGEST_SECONDS", -1)
     for sha256, left in ((None, []), (SHA256, ["model.safetensors.part"])):
-        with pytest.raises(CheckpointError, match="not there after -1 seconds"):
+        with pytest.raises(CheckpointError, match=naming(server.url(), "-1 seconds")):
             fetch(server.url(), sha256, progress=False)
         assert kept(cache) == left
 
@@ -299,7 +300,7 @@ def test_a_server_that_sends_for_ever_is_left_alone_in_the_end(
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("ftp://127.0.0.1/x", "is redirected to ftp://127.0.0.1/x"),
+        ("ftp://127.0.0.1/x", "ftp://127.0.0.1/x"),
         ("file:///etc/hostname", "302"),
         ("http://[abc/x", "leads to none"),
         ("http://" + "a" * 70 + "/x", "leads to none|could not be downloaded"),
@@ -317,7 +318,7 @@ def test_redirects_that_are_not_followed(server: Server, cache: Path, target: st
 def test_no_redirect_leaves_https() -> None:
     request = urllib.request.Request("https://host/a")
     for target in ("http://host/b", "ftp://host/b"):
-        with pytest.raises(CheckpointError, match=f"https://host/a: is redirected to {target}"):
+        with pytest.raises(CheckpointError, match=naming("https://host/a", target)):
             _Redirects().redirect_request(request, None, 302, "", {}, target)
     followed = _Redirects().redirect_request(request, None, 302, "", {}, "https://other/b")
     assert followed.full_url == "https://other/b"
@@ -370,13 +371,13 @@ def test_a_checkpoint_is_told_by_its_content(server: Server, tiny_release: Path,
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\n<!DOCTYPE html><html>not found</html>", "gives a web page"),
-        (gzip.compress(CONTENT), "gives a gzip archive"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "gives a pointer of Git LFS"),
-        (b'{"error": "no such model"}', "gives a JSON text"),
-        (b"", "gives an empty file"),
-        (CONTENT, "is damaged"),
-        ((8).to_bytes(8, "little") + b"{      }", "is a safetensors file of another program"),
+        (b"\n<!DOCTYPE html><html>not found</html>", "web page"),
+        (gzip.compress(CONTENT), "gzip archive"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+        (b'{"error": "no such model"}', "JSON"),
+        (b"", "empty"),
+        (CONTENT, "damaged"),
+        ((8).to_bytes(8, "little") + b"{      }", "another program"),
     ],
 )
 @pytest.mark.parametrize("hashed", [True, False], ids=["hash", "no hash"])
@@ -385,7 +386,7 @@ def test_what_is_no_checkpoint_is_not_kept(
 ) -> None:
     server.files["/odd"], server.headers = content, {"X-None": ""}
     url = server.url("/odd") + (f"#sha256={hashlib.sha256(content).hexdigest()}" if hashed else "")
-    with pytest.raises(CheckpointError, match=f"^{server.url('/odd')}: {message}.*; nothing was kept$"):
+    with pytest.raises(CheckpointError, match=naming(server.url("/odd"), message)):
         hubconf.aalbert_url(ckpt=url, progress=False)
     assert kept(cache) == []
     server.files["/odd"] = data = (tiny_release / "model.safetensors").read_bytes()
@@ -404,5 +405,5 @@ def test_a_web_page_that_an_earlier_version_kept_is_replaced(server: Server, tin
 
 def test_a_url_for_a_path_is_told_where_it_belongs() -> None:
     for url in ("https://host/model.safetensors", "file:///model.safetensors"):
-        with pytest.raises(CheckpointError, match="is a URL, expected a file or folder; -u aalbert_url downloads"):
+        with pytest.raises(CheckpointError, match=naming(url, "-u aalbert_url")):
             hubconf.aalbert_local(ckpt=url)

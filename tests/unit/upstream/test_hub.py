@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from naming import mentions, naming
 
 from s3prl_aalbert.audio_io import read_audio
 from s3prl_aalbert.checkpoint.content import CheckpointError
@@ -85,8 +86,7 @@ def test_a_name_without_weights_says_so_and_lists_those_that_have(name: str, mon
     with pytest.raises(AalbertError) as error:
         getattr(hubconf, name)()
     listed = ", ".join(sorted(PUBLISHED)) or "none yet"
-    assert f"{name} has no published weights; names that have: {listed}." in str(error.value)
-    assert "pretrained=False" in str(error.value)
+    assert mentions(str(error.value), name, listed, "pretrained=False")
     monkeypatch.setitem(PUBLISHED, "aalbert_b", Published("b", "0"))
     monkeypatch.setitem(PUBLISHED, "aalbert_a", Published("a", "0"))
     with pytest.raises(AalbertError, match="aalbert_a, aalbert_b"):
@@ -95,7 +95,7 @@ def test_a_name_without_weights_says_so_and_lists_those_that_have(name: str, mon
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_refuses_a_checkpoint_rather_than_ignoring_it(name: str) -> None:
-    with pytest.raises(AalbertError, match=rf"{name} takes no checkpoint.*some\.ckpt"):
+    with pytest.raises(AalbertError, match=naming(name, "some.ckpt")):
         getattr(hubconf, name)(ckpt="some.ckpt")
 
 
@@ -123,7 +123,7 @@ def test_a_name_with_packaged_weights(published: Path, tiny_release: Path) -> No
     untrained = hubconf.aalbert_3l(pretrained=False)  # the same architecture, not the packaged YAML of that name
     assert untrained.model.config.transformer.hidden_size == 32
     assert not all(torch.equal(tensor, expected[name]) for name, tensor in untrained.state_dict().items())
-    with pytest.raises(AalbertError, match="has its own configuration"):
+    with pytest.raises(AalbertError, match=naming("aalbert_3l", "-g debug")):
         hubconf.aalbert_3l(model_config="debug")
 
 
@@ -132,7 +132,7 @@ def test_a_published_file_that_is_altered_or_missing(published: Path) -> None:
     with pytest.raises(CheckpointError, match="SHA-256"):
         hubconf.aalbert_3l()
     published.unlink()
-    with pytest.raises(CheckpointError, match="missing; re-install"):
+    with pytest.raises(CheckpointError, match=naming(published)):
         hubconf.aalbert_3l()
 
 
@@ -214,9 +214,9 @@ def test_the_released_model_tells_phones_apart_better_than_its_input(shared_data
 
 def test_the_local_entry(tiny_release: Path) -> None:
     assert isinstance(hubconf.aalbert_local(ckpt=str(tiny_release), model_config=None, refresh=True), UpstreamExpert)
-    with pytest.raises(AalbertError, match="needs a checkpoint"):
+    with pytest.raises(AalbertError, match=naming("aalbert_local", "-k CKPT")):
         hubconf.aalbert_local()
-    with pytest.raises(AalbertError, match="can only name the YAML file of a sub-network"):
+    with pytest.raises(AalbertError, match=naming("-g debug", "-k")):
         hubconf.aalbert_local(ckpt=str(tiny_release), model_config="debug")
 
 
@@ -234,5 +234,5 @@ def test_the_untrained_control_of_a_checkpoint(tiny_release: Path, caplog: pytes
 
 def test_the_features_entry() -> None:
     assert isinstance(hubconf.aalbert_features(refresh=False), FeaturesExpert)
-    with pytest.raises(AalbertError, match="has no weights"):
+    with pytest.raises(AalbertError, match=naming("aalbert_features", "some.ckpt")):
         hubconf.aalbert_features(ckpt="some.ckpt")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from naming import naming
 from torch import Tensor
 
 from s3prl_aalbert.checkpoint.content import CheckpointError
@@ -174,19 +175,21 @@ def test_a_frozen_upstream_builds_no_graph(expert: UpstreamExpert, voice) -> Non
 
 
 @pytest.mark.parametrize(
-    ("wavs", "message"),
+    ("wavs", "place", "found"),
     [
-        ([], "no waveforms"),
-        ([torch.zeros(0)], r"waveform 0 has shape \(0,\)"),
-        ([torch.zeros(100), torch.zeros(1, 100)], r"waveform 1 has shape \(1, 100\)"),
-        ([torch.zeros(100), torch.tensor([0.0, float("nan")])], "waveform 1 holds NaN or infinite"),
-        ([torch.tensor([float("inf")])], "waveform 0 holds NaN or infinite"),
+        ([], "no", "waveforms"),
+        ([torch.zeros(0)], "waveform 0", "(0,)"),
+        ([torch.zeros(100), torch.zeros(1, 100)], "waveform 1", "(1, 100)"),
+        ([torch.zeros(100), torch.tensor([0.0, float("nan")])], "waveform 1", "NaN"),
+        ([torch.tensor([float("inf")])], "waveform 0", "infinite"),
     ],
 )
 @pytest.mark.parametrize("features", [False, True], ids=["model", "features"])
-def test_waveforms_that_are_none(expert: UpstreamExpert, wavs: list[Tensor], message: str, features: bool) -> None:
+def test_waveforms_that_are_none(
+    expert: UpstreamExpert, wavs: list[Tensor], place: str, found: str, features: bool
+) -> None:
     upstream = FeaturesExpert() if features else expert
-    with pytest.raises(AalbertError, match=message):
+    with pytest.raises(AalbertError, match=naming(place, found)):
         upstream(wavs)
 
 
@@ -196,7 +199,7 @@ def test_padding_by_hand() -> None:
 
 
 def test_a_checkpoint_and_a_model_yaml_exclude_each_other(tiny_release: Path) -> None:
-    with pytest.raises(AalbertError, match="carries its own configuration"):
+    with pytest.raises(AalbertError, match=naming("-g debug", "-k")):
         UpstreamExpert(ckpt=str(tiny_release), model_config="debug")
 
 
@@ -214,12 +217,12 @@ def test_a_checkpoint_that_is_missing_or_of_another_kind(tmp_path: Path) -> None
 def test_weights_of_another_shape(tmp_path: Path, tiny_config: ModelConfig) -> None:
     wider = replace(tiny_config, transformer=replace(tiny_config.transformer, intermediate_size=128))
     save_release(tmp_path, tiny_config, MaskedPrediction(wider).state_dict(), "")
-    with pytest.raises(CheckpointError, match="does not fit the model"):
+    with pytest.raises(CheckpointError, match="does not fit"):
         UpstreamExpert(ckpt=str(tmp_path))
 
 
 def test_a_misspelt_model_yaml() -> None:
-    with pytest.raises(ConfigError, match="did you mean"):
+    with pytest.raises(ConfigError, match=r'did you mean "aalbert_3l"'):
         UpstreamExpert(model_config="aalbert_3")
 
 
