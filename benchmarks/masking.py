@@ -23,7 +23,7 @@ from s3prl_aalbert.audio_io import read_audio
 from s3prl_aalbert.files import write_text
 from s3prl_aalbert.model.masking import ZERO, MaskPlan, length_mask
 from s3prl_aalbert.model.objective import Speech
-from s3prl_aalbert.pretrain.manifest import read_rows
+from s3prl_aalbert.pretrain.manifest import read_manifest
 from s3prl_aalbert.report.artefacts import load_objective
 from s3prl_aalbert.upstream.expert import UpstreamExpert, pad_wavs
 
@@ -80,8 +80,7 @@ def losses(folder: Path, wavs: Sequence[Tensor]) -> tuple[float, float]:
 
 def held_out(manifest: Path) -> list[Tensor]:
     """Return the first seconds of utterances of held-out speakers."""
-    columns = ("path", "split")
-    paths = [row["path"] for row in read_rows(manifest, columns, required=columns) if row["split"] == "dev"]
+    paths = [row.path for row in read_manifest(manifest) if row.split == "dev"]
     chosen = paths[:: max(1, len(paths) // UTTERANCES)][:UTTERANCES]
     return [torch.from_numpy(read_audio(path, 16000))[: SECONDS * 16000] for path in chosen]
 

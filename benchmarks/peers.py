@@ -29,7 +29,7 @@ from workers import serve as answer
 
 from s3prl_aalbert.audio_io import read_audio
 from s3prl_aalbert.machine import processor
-from s3prl_aalbert.pretrain.finding import find_audio
+from s3prl_aalbert.pretrain.corpus import find_speech
 
 SAMPLE_RATE = 16000
 COUNTED_SECONDS = 10
@@ -49,7 +49,7 @@ def main() -> None:
     args = parser.parse_args()
     if not args.speech:
         parser.error("--speech is missing")
-    files = find_audio(args.speech).paths
+    files = find_speech(args.speech)[0].paths
     chosen = [str(path) for path in files[:: max(1, len(files) // args.utterances)]][: args.utterances]
     if args.worker:
         serve(args.worker, [torch.from_numpy(read_audio(path, SAMPLE_RATE)) for path in chosen])

@@ -140,10 +140,10 @@ def make_clips(folders: list[Path], seconds: int, count: int, output: Path) -> N
     import soundfile
 
     from s3prl_aalbert.audio_io import read_audio
-    from s3prl_aalbert.pretrain.finding import find_audio
+    from s3prl_aalbert.pretrain.corpus import find_speech
 
     output.mkdir(parents=True)
-    files = itertools.cycle(find_audio([str(folder) for folder in folders]).paths)
+    files = itertools.cycle(find_speech([str(folder) for folder in folders])[0].paths)
     joined = np.zeros(0, np.float32)
     for number in range(count):
         while len(joined) < seconds * SAMPLE_RATE:

@@ -23,9 +23,9 @@ from tqdm import tqdm
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.experiments.grid import RECORD, Sweep, SweepRun
 from s3prl_aalbert.locking import FolderInUse, locked
-from s3prl_aalbert.pretrain.finding import existing_folders
 from s3prl_aalbert.pretrain.signals import OF_BATCH_SYSTEMS, not_ignored
 from s3prl_aalbert.printable import printable
+from s3prl_aalbert.speech.finding import existing_folders
 
 logger = logging.getLogger(__name__)
 LOG = "log.txt"

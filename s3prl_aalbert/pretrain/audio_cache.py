@@ -5,7 +5,8 @@ cache, which all processes share. Sixteen bits hold wav and flac of that depth e
 the cache sees the same samples.
 
 The data file only ever grows, and the index (replaced atomically) names it, so an index always fits its data: after an
-interruption the index of some seconds ago is simply shorter.
+interruption the index of some seconds ago is simply shorter. The index describes the corpus of the last run that wrote
+it; a data file of which less than half is of use is replaced by a smaller one.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ import os
 import secrets
 import shutil
 import zipfile
-from collections.abc import Container, Sequence
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from s3prl_aalbert.audio_io import AudioError
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.files import write_atomically
-from s3prl_aalbert.pretrain.manifest import UNKNOWN, Listing
+from s3prl_aalbert.model.config import SAMPLE_RATE
+from s3prl_aalbert.pretrain.utterances import ERRORS, UNKNOWN, Utterances
 from s3prl_aalbert.speech.sixteen_bit import as_float
 
 logger = logging.getLogger(__name__)
@@ -36,17 +38,7 @@ ABSENT = -1
 MIN_FREE_BYTES = 2 << 30
 """The cache leaves this much of the disk to checkpoints."""
 LARGEST_WASTE = 0.5
-"""Share of outdated samples at which the data file is written anew."""
-
-
-class Entry(NamedTuple):
-    """Where a file's samples lie, and which state of the file they are."""
-
-    offset: int
-    """Samples from the start of the data file."""
-    samples: int
-    size: int
-    mtime: int
+"""Share of unused samples above which the data file is written anew."""
 
 
 class CachedAudio:
@@ -94,65 +86,73 @@ class CachedAudio:
 
 
 class CacheBuilder:
-    """The cache beside a manifest, for looking up and adding; to be used under the manifest's lock when adding."""
+    """The cache of a corpus beside its manifest: looks up and adds; adding needs the manifest's lock."""
 
-    def __init__(self, manifest: Path, budget_hours: float, sample_rate: int):
+    def __init__(self, manifest: Path, utterances: Utterances, budget_hours: float):
         """Read the index; one that is damaged or does not fit its data counts as none.
 
         Args:
             manifest: the manifest that the cache lies beside.
+            utterances: the corpus; a cached file whose length is unknown gets it.
             budget_hours: most speech to keep; 0 is off.
-            sample_rate: Hz, of all audio here.
         """
-        self.manifest = manifest
-        self.index = manifest.with_suffix(".audio.npz")
-        self.budget = int(budget_hours * 3600 * sample_rate)
-        self.entries: dict[str, Entry] = {}
+        self.index, self.utterances = manifest.with_suffix(".audio.npz"), utterances
+        self.budget = int(budget_hours * 3600 * SAMPLE_RATE)
+        self.offsets = np.full(len(utterances), ABSENT, dtype=np.int64)
         self.data: Path | None = None
-        self.full = self.budget == 0
-        self._changed = False
+        self.full = self.budget == 0 or not self.index.parent.is_dir()
+        self._stem, self._changed = manifest.stem, False
         if self.budget and self.index.is_file():
             self._read_index()
-        self.samples = sum(entry.samples for entry in self.entries.values())
+        self.samples = int(utterances.samples[self.offsets != ABSENT].sum())
         """In use."""
 
-    def plan(self, listing: Listing, own: Sequence[str], skipped_rows: Container[int] = ()) -> list[int]:
-        """Forget the audio of files that have changed or are gone, and return the rows that there is room to add.
+    def _read_index(self) -> None:
+        try:
+            with np.load(self.index, allow_pickle=False) as stored:
+                head, name, table = stored["head"], str(stored["data"]), stored["table"]
+                paths = stored["paths"].tobytes().decode("utf-8", ERRORS).split("\n")
+            data = self.index.with_name(Path(name).name)
+            end = data.stat().st_size // SAMPLE_BYTES
+            if head[0] != FORMAT or len(table) != head[1]:
+                raise ValueError(f"format {head[0]}, expected {FORMAT}")
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            logger.warning("%s: cannot be used and is built anew (%s)", self.index, error)
+            return
+        self.data = data
+        utterances, rows = self.utterances, {path: row for row, path in enumerate(self.utterances.paths)}
+        for path, (offset, samples, size, mtime) in zip(paths, table.tolist(), strict=False):
+            row = rows.get(path)
+            if row is None or offset + samples > end or not utterances.unchanged(row, size, mtime):
+                continue
+            if utterances.samples[row] in (samples, UNKNOWN):
+                self.offsets[row], utterances.samples[row] = offset, samples
+        self._changed = bool((self.offsets != ABSENT).sum() != len(table))
+
+    def missing_rows(self, skipped: Collection[int]) -> list[int]:
+        """Return the first rows that are not cached, as many as there is room for.
 
         Args:
-            listing: files, those of unknown length assumed to fit.
-            own: folders that the listing covers, or none if nobody else uses the manifest.
-            skipped_rows: rows that nobody will read.
+            skipped: rows that nobody will read; those of unknown length are assumed to fit.
         """
-        rows = listing.rows()
-        below = tuple(folder.rstrip(os.sep) + os.sep for folder in own) if own else ""
-        for path, entry in list(self.entries.items()):
-            row = rows.get(path)
-            outdated = path.startswith(below) if row is None else not _describes(entry, listing, row)
-            if outdated:
-                del self.entries[path]
-                self.samples -= entry.samples
-                self._changed = True
         if self.full:
             return []
-        free = shutil.disk_usage(_existing(self.manifest.parent)).free - MIN_FREE_BYTES
-        room, wanted = min(self.budget - self.samples, free // SAMPLE_BYTES), []
-        for path, row in rows.items():
-            if path not in self.entries and row not in skipped_rows:
-                room -= max(0, int(listing.samples[row]))
-                if room < 0:
-                    break
-                wanted.append(row)
-        return wanted
+        free = shutil.disk_usage(self.index.parent).free - MIN_FREE_BYTES
+        room = min(self.budget - self.samples, free // SAMPLE_BYTES)
+        missing = self.offsets == ABSENT
+        missing[list(skipped)] = False
+        rows = np.flatnonzero(missing)
+        return rows[np.cumsum(self.utterances.samples[rows].clip(0)) <= room].tolist()
 
-    def add(self, path: str, audio: np.ndarray, size: int, mtime: int) -> None:
+    def add(self, row: int, audio: np.ndarray) -> None:
         """Append a file's int16 samples (S,), unless the budget or the disk is full: logged once."""
-        if self.full or path in self.entries:
+        if self.full or self.offsets[row] != ABSENT:
             return
         if self.samples + len(audio) > self.budget:
-            self._stop(f"cache_hours is reached; the rest of the speech is decoded when needed ({path} and following)")
+            first = self.utterances.path(row)
+            self._stop(f"cache_hours is reached; the rest of the speech is decoded when needed ({first} and following)")
             return
-        if shutil.disk_usage(self.manifest.parent).free < MIN_FREE_BYTES + audio.nbytes:
+        if shutil.disk_usage(self.index.parent).free < MIN_FREE_BYTES + audio.nbytes:
             self._stop(f"less than {MIN_FREE_BYTES >> 30} GiB would be left on the disk; the rest is not cached")
             return
         if self.data is None:
@@ -168,7 +168,7 @@ class CacheBuilder:
                 file.truncate(end)
                 self._stop("cannot be written (disk full?); the rest of the speech is not cached")
                 return
-        self.entries[path] = Entry(end // SAMPLE_BYTES, len(audio), size, mtime)
+        self.offsets[row] = end // SAMPLE_BYTES
         self.samples += len(audio)
         self._changed = True
 
@@ -182,84 +182,55 @@ class CacheBuilder:
             return
         with self.data.open("rb+") as file:
             os.fsync(file.fileno())
-        paths = np.frombuffer("\n".join(self.entries).encode("utf-8", "surrogateescape"), np.uint8)
-        table = np.array(list(self.entries.values()), dtype=np.int64).reshape(-1, len(Entry._fields))
-        head = np.array([FORMAT, len(self.entries)])
+        rows = np.flatnonzero(self.offsets != ABSENT)
+        paths = "\n".join(self.utterances.select(rows).paths).encode("utf-8", ERRORS)
+        columns: dict[str, Any] = {
+            "head": np.array([FORMAT, len(rows)]),
+            "data": np.array(self.data.name),
+            "paths": np.frombuffer(paths, np.uint8),
+            "table": np.column_stack([self.offsets[rows], self.utterances.states[rows]]),
+        }
 
         def write(temporary: Path) -> None:
             with temporary.open("wb") as file:
-                np.savez(file, head=head, data=np.array(str(self.data and self.data.name)), paths=paths, table=table)
+                np.savez(file, **columns)
 
         write_atomically(self.index, write)
         self._changed = False
 
-    def finish(self) -> None:
-        """Save, and write the data file anew when most of it is outdated."""
-        if self.data is not None and self.data.is_file():
-            size = self.data.stat().st_size // SAMPLE_BYTES
-            if size - self.samples > LARGEST_WASTE * size:
-                self._compact(self.data)
-        self.save()
-
-    def reader(self, listing: Listing) -> CachedAudio | None:
-        """Return what reads the cached rows of a listing; None where there are none."""
-        if self.data is None or not self.entries:
-            return None
-        offsets = np.full(len(listing.paths), ABSENT, dtype=np.int64)
-        for row, path in enumerate(listing.paths):
-            entry = self.entries.get(path)
-            if entry is not None and _describes(entry, listing, row):
-                offsets[row] = entry.offset
-        return None if (offsets == ABSENT).all() else CachedAudio(self.data, offsets)
-
-    def _read_index(self) -> None:
-        try:
-            with np.load(self.index, allow_pickle=False) as stored:
-                head, name, table = stored["head"], str(stored["data"]), stored["table"]
-                names = stored["paths"].tobytes().decode("utf-8", "surrogateescape").split("\n")
-            data = self.index.with_name(Path(name).name)
-            end = data.stat().st_size // SAMPLE_BYTES
-            if head[0] != FORMAT or len(table) != head[1]:
-                raise ValueError(f"format {head[0]}, expected {FORMAT}")
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            logger.warning("%s: cannot be used and is built anew (%s)", self.index, error)
+    def compact(self) -> None:
+        """Write the data file anew if most of it is of no use to this corpus."""
+        old = self.data
+        size = old.stat().st_size // SAMPLE_BYTES if old else 0
+        if old is None or size - self.samples <= LARGEST_WASTE * size:
             return
-        self.data = data
-        entries = zip(names, map(Entry._make, table.tolist()), strict=False)
-        self.entries = {path: entry for path, entry in entries if entry.offset + entry.samples <= end}
+        if shutil.disk_usage(old.parent).free < MIN_FREE_BYTES + self.samples * SAMPLE_BYTES:
+            return
+        self.data, end = self._data_name(), 0
+        with old.open("rb") as source, self.data.open("wb") as target:
+            for row in np.flatnonzero(self.offsets != ABSENT):
+                source.seek(int(self.offsets[row]) * SAMPLE_BYTES)
+                target.write(source.read(int(self.utterances.samples[row]) * SAMPLE_BYTES))
+                self.offsets[row] = end
+                end += int(self.utterances.samples[row])
+        self._changed = True
+        self.save()
+        old.unlink()
+
+    def reader(self) -> CachedAudio | None:
+        """Return what reads the cached rows; None where there are none."""
+        nothing = self.data is None or (self.offsets == ABSENT).all()
+        return None if nothing or self.data is None else CachedAudio(self.data, self.offsets)
+
+    def _data_name(self) -> Path:
+        return self.index.with_name(f"{self._stem}.audio-{secrets.token_hex(4)}.i16")
 
     def _new_data(self) -> Path:
-        data = self.index.with_name(f"{self.manifest.stem}.audio-{secrets.token_hex(4)}.i16")
-        for old in self.index.parent.glob(f"{glob.escape(self.manifest.stem)}.audio-*.i16"):
+        data = self._data_name()
+        for old in self.index.parent.glob(f"{glob.escape(self._stem)}.audio-*.i16"):
             old.unlink()  # what an interrupted or damaged build left
         try:
             data.touch(exist_ok=False)
         except OSError as error:
             raise AalbertError(f"{data}: the audio cache cannot be written ({error.strerror})") from error
         return data
-
-    def _compact(self, old: Path) -> None:
-        if shutil.disk_usage(old.parent).free < MIN_FREE_BYTES + self.samples * SAMPLE_BYTES:
-            return
-        new = old.with_name(f"{self.manifest.stem}.audio-{secrets.token_hex(4)}.i16")
-        moved, end = {}, 0
-        with old.open("rb") as source, new.open("wb") as target:
-            for path, entry in self.entries.items():
-                source.seek(entry.offset * SAMPLE_BYTES)
-                target.write(source.read(entry.samples * SAMPLE_BYTES))
-                moved[path] = entry._replace(offset=end)
-                end += entry.samples
-        self.entries, self.data, self._changed = moved, new, True
-        self.save()
-        old.unlink()
-
-
-def _describes(entry: Entry, listing: Listing, row: int) -> bool:
-    """Tell whether an entry is of the present state of a listing's file."""
-    same_file = entry.size == listing.sizes[row] and entry.mtime == listing.mtimes[row]
-    return bool(same_file and listing.samples[row] in (entry.samples, UNKNOWN))
-
-
-def _existing(folder: Path) -> Path:
-    """Return the folder, or the nearest one above it that exists."""
-    return next(candidate for candidate in (folder, *folder.absolute().parents) if candidate.is_dir())

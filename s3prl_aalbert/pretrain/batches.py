@@ -22,9 +22,9 @@ from s3prl_aalbert.audio_io import AudioError, read_audio
 from s3prl_aalbert.model.config import SAMPLE_RATE, ModelConfig
 from s3prl_aalbert.model.masking import MaskPlan, collate_plans, sample_mask
 from s3prl_aalbert.model.objective import NO_UNIT, Speech
-from s3prl_aalbert.pretrain.corpus import Utterance, Utterances
 from s3prl_aalbert.pretrain.loading import Keys, load
 from s3prl_aalbert.pretrain.noise import add_noise
+from s3prl_aalbert.pretrain.utterances import Utterance, Utterances
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class SpeechDataset(Dataset):
             noise: mixed into what the model hears; None for none.
             vocal_tract_perturbation: largest change of the factor that stretches an utterance's frequency axis.
         """
-        self.utterances = utterances if isinstance(utterances, Utterances) else Utterances.of(utterances)
+        self.utterances = utterances if isinstance(utterances, Utterances) else Utterances(utterances)
         self.config = config
         self.max_samples = int(min(max_seconds * SAMPLE_RATE, 1 << 62))
         self.seed = seed

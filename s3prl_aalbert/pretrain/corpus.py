@@ -1,9 +1,15 @@
-"""A corpus: folders of speech or a manifest; checked by decoding once, held out by speaker, kept in few arrays."""
+"""The corpus: folders of speech, or a manifest file; decoded once to check it, and held out by speaker.
+
+Folders are scanned, and what is known of their files is kept in a manifest that describes exactly this corpus. A
+manifest file without folders is the corpus itself: it is read and never written.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,27 +19,24 @@ import numpy as np
 
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.config import SAMPLE_RATE
-from s3prl_aalbert.pretrain.audio_cache import CacheBuilder, CachedAudio
+from s3prl_aalbert.pretrain.audio_cache import CacheBuilder
 from s3prl_aalbert.pretrain.config import DataConfig
-from s3prl_aalbert.pretrain.decoding import Decoded, decode_all
-from s3prl_aalbert.pretrain.finding import existing_folders, find_audio
+from s3prl_aalbert.pretrain.decoding import decode_all
 from s3prl_aalbert.pretrain.manifest import (
-    UNKNOWN,
-    Listing,
+    Skipped,
     apply_manifest,
     locked,
-    read_listing,
+    read_listed,
     skipped_path,
     write_manifest,
 )
-from s3prl_aalbert.pretrain.utterances import Utterance, Utterances
+from s3prl_aalbert.pretrain.utterances import SPLITS, UNKNOWN, Utterance, Utterances
 from s3prl_aalbert.printable import printable
+from s3prl_aalbert.speech.finding import existing_folders, find_files
 from s3prl_aalbert.speech.names import commonest, first_names
 from s3prl_aalbert.speech.speakers import speaker_of, speakers_in_names
 
 logger = logging.getLogger(__name__)
-
-__all__ = ["Corpus", "Utterance", "Utterances", "load_corpus", "manifest_path"]
 
 SAVE_SECONDS = 20.0
 """At least this long between two saves while the corpus is checked; a kill loses no more."""
@@ -43,11 +46,11 @@ SAVE_PAUSE = 20.0
 
 @dataclass(frozen=True)
 class Corpus:
-    """The usable files of a corpus and what was left out."""
+    """The usable files of a corpus, and those that are skipped."""
 
     utterances: Utterances
     skipped: tuple[tuple[str, str], ...]
-    """(path, reason) of files that could not be used."""
+    """(path, reason)."""
 
     def split(self, name: str) -> Utterances:
         """Return the utterances of "train" or "dev"."""
@@ -72,9 +75,7 @@ def speech_folders(config: DataConfig) -> list[str]:
 
 def manifest_path(config: DataConfig, expdir: Path) -> Path:
     """Return where the manifest is kept: a given one that is the corpus itself is read, never written."""
-    if config.manifest and speech_folders(config):
-        return Path(config.manifest).expanduser()
-    return expdir / "manifest.tsv"
+    return _given(config) if config.manifest and speech_folders(config) else expdir / "manifest.tsv"
 
 
 def load_corpus(config: DataConfig, manifest: Path, seed: int, strict: bool = False, save: bool = True) -> Corpus:
@@ -84,200 +85,196 @@ def load_corpus(config: DataConfig, manifest: Path, seed: int, strict: bool = Fa
         config: folders or a manifest, length limits, dev share, cache.
         manifest: where the manifest is read from and kept.
         seed: decides which speakers are held out, among those that the manifest does not assign yet.
-        strict: stop at unusable files instead of leaving them out.
+        strict: stop at unusable files instead of skipping them.
         save: write the manifest and the audio cache; of several processes only one may.
 
     Raises:
         AalbertError: no speech given, no audio, nothing usable, a damaged manifest, or (strict) anything unusable.
     """
-    own = existing_folders(speech_folders(config))
-    if not own and not config.manifest:
+    folders = existing_folders(speech_folders(config))
+    if not folders and not config.manifest:
         raise AalbertError("no speech given: name folders with --speech or in pretrain_expert.datarc.paths")
+    save = save and not config.trust_manifest
     with locked(manifest) if save else contextlib.nullcontext():
-        listing = _listing(config, manifest, own)
-        cache = CacheBuilder(_given(config) if config.trust_manifest else manifest, config.cache_hours, SAMPLE_RATE)
+        if config.trust_manifest:
+            utterances, missing = _trusted(_given(config), folders)
+        else:
+            utterances, missing = _known(config, folders, manifest, save)
+        cache = CacheBuilder(_given(config) if config.trust_manifest else manifest, utterances, config.cache_hours)
         if not config.trust_manifest:
-            _check(listing, cache, config, manifest if save else None, own)
-        skipped_rows = _reasons_to_skip(listing, config)
-        skipped = [*listing.missing, *((listing.paths[row], reason) for row, reason in sorted(skipped_rows.items()))]
-        _report_skipped(skipped, strict, skipped_path(manifest) if save and not config.trust_manifest else None)
-        usable = [row for row in range(len(listing.paths)) if row not in skipped_rows]
-        if not usable:
-            why = commonest(reason for _, reason in skipped)
-            raise AalbertError(f"{_name(config)}: none of {len(listing.paths)} audio files is usable{why}")
-        _draw_dev(listing, usable, config.dev_fraction, seed, manifest if own else None)
-        if save and not config.trust_manifest:
-            wrong_length = [(listing.paths[r], why) for r, why in skipped_rows.items() if r not in listing.faults]
-            write_manifest(listing, manifest, wrong_length, own)
-        audio = cache.reader(listing)
-    return Corpus(_pack(listing, usable, audio), tuple(skipped))
+            _check(utterances, cache, config, (lambda: _save(utterances, cache, manifest, missing)) if save else None)
+
+        reasons = _reasons_to_skip(utterances, config)
+        skipped = [*missing, *((utterances.path(row), reason) for row, reason in sorted(reasons.items()))]
+        _report_skipped(skipped, strict, skipped_path(manifest) if save else None)
+        usable = np.delete(np.arange(len(utterances)), list(reasons))
+        if not len(usable):
+            name, why = ", ".join(folders) or config.manifest, commonest(reason for _, reason in skipped)
+            raise AalbertError(f"{name}: none of {len(utterances)} audio files is usable{why}")
+        _draw_dev(utterances, usable, config.dev_fraction, seed, manifest if folders else None)
+        if save:
+            unwanted = [(utterances.path(row), why) for row, why in reasons.items() if row not in utterances.faults]
+            write_manifest(utterances, manifest, [*missing, *unwanted])
+        utterances.cache = cache.reader()
+    return Corpus(utterances.select(usable), tuple(skipped))
 
 
-def _pack(listing: Listing, usable: Sequence[int], cache: CachedAudio | None) -> Utterances:
-    rows = np.array(usable)
-    columns = ([column[row] for row in usable] for column in (listing.paths, listing.speakers, listing.splits))
-    paths, speakers, splits = columns
-    return Utterances(paths, listing.samples[rows], speakers, splits, cache and cache.select(rows))
-
-
-def _name(config: DataConfig) -> str:
-    return ", ".join(speech_folders(config)) or str(config.manifest)
+# ------------------------------------------------------------------------------------------------- files
 
 
 def _given(config: DataConfig) -> Path:
     return Path(str(config.manifest)).expanduser()
 
 
-def _listing(config: DataConfig, manifest: Path, own: Sequence[str]) -> Listing:
-    """Return the corpus's files with everything that is known about them."""
-    if own and not config.trust_manifest:
-        listing = find_audio(own)
-        apply_manifest(listing, manifest)
-    else:
-        given = _given(config)
-        listing = read_listing(given, look=not config.trust_manifest)
-        if not listing.paths:
-            raise AalbertError(f"{given}: lists no file that exists")
-        if config.trust_manifest:
-            _require_lengths(listing, given)
-            listing = listing.below(own) if own else listing
-        elif manifest != given:
-            apply_manifest(listing, manifest)
-    listing.speakers = [
-        name or speaker_of(Path(path)) for name, path in zip(listing.speakers, listing.paths, strict=True)
-    ]
-    return listing
+def find_speech(folders: Sequence[str]) -> tuple[Utterances, Skipped]:
+    """Return every audio file below some folders, ordered by path components, and those that cannot be used.
+
+    Linked folders are followed, under the path they lead to, and never twice.
+
+    Raises:
+        AalbertError: there is no audio in one of them.
+    """
+    found = find_files(folders, links_keep_their_name=False)
+    files = sorted(found.files, key=lambda file: file.path.replace(os.sep, "\0"))
+    return Utterances(Utterance(file.path, size=file.size, mtime=file.mtime) for file in files), found.missing
 
 
-def _require_lengths(listing: Listing, manifest: Path) -> None:
-    unknown = int((listing.samples == UNKNOWN).sum())
+def _trusted(manifest: Path, folders: Sequence[str]) -> tuple[Utterances, Skipped]:
+    """Return what a manifest lists, below the folders if there are some, without looking at the files."""
+    utterances, missing = read_listed(manifest, trust=True)
+    unknown = int((utterances.samples == UNKNOWN).sum())
     if unknown:
         raise AalbertError(f"{manifest}: has no samples for {unknown} files, which trust_manifest: true needs")
+    if folders:
+        below = tuple(folder.rstrip(os.sep) + os.sep for folder in folders)
+        utterances = utterances.select(np.flatnonzero([path.startswith(below) for path in utterances.paths]))
+    _name_speakers(utterances)
+    return utterances, missing
+
+
+def _known(config: DataConfig, folders: Sequence[str], manifest: Path, save: bool) -> tuple[Utterances, Skipped]:
+    """Return the corpus's files with all that is known of them."""
+    given = None if folders else _given(config)
+    utterances, missing = read_listed(given, trust=False) if given else find_speech(folders)
+    if manifest != given:
+        others = apply_manifest(utterances, manifest)
+        if others and save:
+            message = "%s: %d files are not in this corpus; their rows and their cached audio are dropped"
+            logger.warning(message, manifest, others)
+    _name_speakers(utterances)
+    return utterances, missing
+
+
+def _name_speakers(utterances: Utterances) -> None:
+    for row, name in enumerate(utterances.speakers):
+        if not name:
+            utterances.set_speaker(row, speaker_of(Path(utterances.path(row))))
 
 
 # --------------------------------------------------------------------------------------------- checking
 
 
-def _check(
-    listing: Listing, cache: CacheBuilder, config: DataConfig, manifest: Path | None, own: Sequence[str]
-) -> None:
-    """Decode what is not known or, if ``manifest`` is to be written, not cached; save every now and then."""
-    unknown = (listing.samples == UNKNOWN).tolist()
-    pending = {row for row, new in enumerate(unknown) if new and row not in listing.faults}
-    if manifest is not None:
-        pending.update(cache.plan(listing, own, _reasons_to_skip(listing, config)))
-    rows = sorted(pending)
-    save = _saver(listing, cache, manifest, own)
-    paths = [listing.paths[row] for row in rows]
+def _check(utterances: Utterances, cache: CacheBuilder, config: DataConfig, save: Callable[[], None] | None) -> None:
+    """Decode what is not known or, where ``save`` is given, not cached; save every now and then."""
+    rows = set(np.flatnonzero(utterances.samples == UNKNOWN).tolist()) - set(utterances.faults)
+    if save:
+        cache.compact()
+        rows.update(cache.missing_rows(_reasons_to_skip(utterances, config)))
+    order = sorted(rows)
+    paths = [utterances.path(row) for row in order]
+    decoded = decode_all(paths, config.prepare_workers, lambda: save is not None and not cache.full)
+    shortest, longest = _limits(config)
     notes: dict[str, list[str]] = {}
-    wanted = _wants_audio(cache, manifest)
+    last, pause = time.monotonic(), SAVE_SECONDS
     try:
-        for row, decoded in zip(rows, decode_all(paths, config.prepare_workers, wanted), strict=True):
-            _record(listing, row, decoded, cache, config)
-            for note in decoded.notes:
-                notes.setdefault(note, []).append(listing.paths[row])
-            save(False)
+        for row, path, (samples, audio, fault, remarks) in zip(order, paths, decoded, strict=True):
+            utterances.samples[row] = samples
+            if fault is not None:
+                utterances.faults[row] = fault
+            elif audio is not None and shortest <= samples <= longest and SPLITS[utterances.splits[row]] != "test":
+                cache.add(row, audio)
+            for remark in remarks:
+                notes.setdefault(remark, []).append(path)
+            # Saving a large manifest takes seconds, so it is saved less often than a small one.
+            if save and time.monotonic() - last > pause:
+                start = time.monotonic()
+                save()
+                last = time.monotonic()
+                pause = max(SAVE_SECONDS, SAVE_PAUSE * (last - start))
     finally:  # an interruption keeps what was done
-        if rows:
-            save(True)
+        if save and rows:
+            save()
         for note, noted in notes.items():
             logger.warning("%d audio files: %s: %s", len(noted), note, first_names(noted))
-    if manifest is not None:
-        cache.finish()
 
 
-def _wants_audio(cache: CacheBuilder, manifest: Path | None) -> Callable[[], bool]:
-    return lambda: manifest is not None and not cache.full
+def _save(utterances: Utterances, cache: CacheBuilder, manifest: Path, missing: Skipped) -> None:
+    cache.save()
+    write_manifest(utterances, manifest, missing)
 
 
-def _record(listing: Listing, row: int, decoded: Decoded, cache: CacheBuilder, config: DataConfig) -> None:
-    if decoded.fault is not None:
-        listing.faults[row], listing.samples[row] = decoded.fault, UNKNOWN
-        return
-    listing.samples[row] = decoded.samples
-    wanted = listing.splits[row] != "test" and _length_problem(decoded.samples, config) is None
-    if decoded.audio is not None and wanted:
-        cache.add(listing.paths[row], decoded.audio, int(listing.sizes[row]), int(listing.mtimes[row]))
+def _limits(config: DataConfig) -> tuple[float, float]:
+    """Return the fewest and the most samples of an utterance."""
+    longest = math.inf if config.max_utterance_seconds is None else config.max_utterance_seconds
+    return config.min_seconds * SAMPLE_RATE, longest * SAMPLE_RATE
 
 
-def _saver(listing: Listing, cache: CacheBuilder, manifest: Path | None, own: Sequence[str]) -> Callable[[bool], None]:
-    """Return a function that saves when due or told to; a large manifest is saved less often than a small one."""
-    last, pause = time.monotonic(), SAVE_SECONDS
-
-    def save(now: bool) -> None:
-        nonlocal last, pause
-        if manifest is None or not (now or time.monotonic() - last > pause):
-            return
-        start = time.monotonic()
-        cache.save()
-        write_manifest(listing, manifest, (), own)
-        last = time.monotonic()
-        pause = max(SAVE_SECONDS, SAVE_PAUSE * (last - start))
-
-    return save
-
-
-def _length_problem(samples: int, config: DataConfig) -> str | None:
-    seconds = samples / SAMPLE_RATE
-    if samples < config.min_seconds * SAMPLE_RATE:
-        return f"{seconds:.2f} s is shorter than min_seconds {config.min_seconds}"
-    if config.max_utterance_seconds is not None and seconds > config.max_utterance_seconds:
-        return f"{seconds:.2f} s is longer than max_utterance_seconds {config.max_utterance_seconds}"
-    return None
-
-
-def _reasons_to_skip(listing: Listing, config: DataConfig) -> dict[int, str]:
-    """Return why rows are left out: what is wrong with a file, its length, or its split."""
-    skipped_rows = dict(listing.faults)
-    shortest = config.min_seconds * SAMPLE_RATE
-    longest = np.inf if config.max_utterance_seconds is None else config.max_utterance_seconds * SAMPLE_RATE
-    known = listing.samples != UNKNOWN
-    for row in np.flatnonzero(known & ((listing.samples < shortest) | (listing.samples > longest))).tolist():
-        skipped_rows.setdefault(row, _length_problem(int(listing.samples[row]), config) or "")
-    tests = [row for row, split in enumerate(listing.splits) if split == "test"]
-    skipped_rows.update((row, 'split is "test"') for row in tests if row not in skipped_rows)
-    return skipped_rows
+def _reasons_to_skip(utterances: Utterances, config: DataConfig) -> dict[int, str]:
+    """Return why rows are skipped: what is wrong with a file, its length, or its split."""
+    reasons = dict(utterances.faults)
+    shortest, longest = _limits(config)
+    samples = utterances.samples
+    for row in np.flatnonzero((samples != UNKNOWN) & ((samples < shortest) | (samples > longest))).tolist():
+        limit = "shorter than min_seconds" if samples[row] < shortest else "longer than max_utterance_seconds"
+        value = config.min_seconds if samples[row] < shortest else config.max_utterance_seconds
+        reasons.setdefault(row, f"{samples[row] / SAMPLE_RATE:.2f} s is {limit} {value}")
+    for row in np.flatnonzero(utterances.splits == SPLITS.index("test")).tolist():
+        reasons.setdefault(row, 'split is "test"')
+    return reasons
 
 
 def _report_skipped(skipped: Sequence[tuple[str, str]], strict: bool, listed_in: Path | None) -> None:
     if not skipped:
         return
-    shown = "; ".join(f"{path} ({reason})" for path, reason in skipped[:5])
-    shown = printable(shown)
+    shown = printable("; ".join(f"{path} ({reason})" for path, reason in skipped[:5]))
     more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
     if strict:
         raise AalbertError(f"{len(skipped)} audio files cannot be used (--strict): {shown}{more}")
     where = f"; listed in {listed_in}, without which they are tried again" if listed_in else ""
-    logger.warning("left out %d audio files: %s%s%s", len(skipped), shown, more, where)
+    logger.warning("skipped %d audio files: %s%s%s", len(skipped), shown, more, where)
 
 
 # ------------------------------------------------------------------------------------------------ splits
 
 
-def _draw_dev(listing: Listing, usable: Sequence[int], fraction: float, seed: int, drawn_in: Path | None) -> None:
+def _draw_dev(utterances: Utterances, usable: np.ndarray, fraction: float, seed: int, drawn_in: Path | None) -> None:
     """Assign the rows that have no split yet: whole speakers, or single files where there is one speaker alone.
 
     A speaker stays where the manifest has them: new files or folders never move held-out speech into training.
     """
-    units = {row: listing.speakers[row] for row in usable}
-    if len(set(units.values())) == 1:
-        units = {row: listing.paths[row] for row in usable}
-    assigned = {units[row]: listing.splits[row] for row in usable if listing.splits[row]}
-    assigned.update({units[row]: "train" for row in usable if listing.splits[row] == "train"})
-    new = sorted(set(units.values()) - set(assigned))
+    chosen = utterances.select(usable)
+    units, splits = chosen.speakers, [SPLITS[code] for code in chosen.splits.tolist()]
+    by_file = len(set(units)) == 1
+    if by_file:
+        units = chosen.paths
+    assigned = {unit: split for unit, split in zip(units, splits, strict=True) if split}
+    assigned |= {unit: split for unit, split in zip(units, splits, strict=True) if split == "train"}
+
+    new = sorted(set(units) - set(assigned))
     if new:
         count = max(1, round(fraction * (len(new) + len(assigned)))) if fraction and len(usable) > 1 else 0
         count = max(0, count - sum(split == "dev" for split in assigned.values()))
-        chosen = {new[i] for i in np.random.default_rng(seed).permutation(len(new))[:count]}
-        assigned.update((unit, "dev" if unit in chosen else "train") for unit in new)
-        if count and units[usable[0]] == listing.paths[usable[0]]:
-            hint = speakers_in_names(Path(listing.paths[row]) for row in usable)
-            logger.warning("one speaker alone: the dev split is held out by utterance, not by speaker%s", hint)
+        held_out = {new[i] for i in np.random.default_rng(seed).permutation(len(new))[:count]}
+        assigned |= {unit: "dev" if unit in held_out else "train" for unit in new}
+        if count and by_file:
+            hint = speakers_in_names(map(Path, units))
+            logger.warning("there is one speaker: single utterances are held out for the dev split%s", hint)
     elif drawn_in is not None:
-        kind = "utterances" if units[usable[0]] == listing.paths[usable[0]] else "speakers"
+        kind = "utterances" if by_file else "speakers"
         _warn_of_other_fraction(list(assigned.values()), kind, fraction, drawn_in)
-    for row in usable:
-        listing.splits[row] = listing.splits[row] or assigned[units[row]]
+    utterances.splits[usable] = [
+        SPLITS.index(split or assigned[unit]) for unit, split in zip(units, splits, strict=True)
+    ]
 
 
 def _warn_of_other_fraction(splits: Sequence[str], kind: str, fraction: float, manifest: Path) -> None:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.config import SAMPLE_RATE
+from s3prl_aalbert.pretrain.utterances import UNKNOWN
 from s3prl_aalbert.speech.reading import SILENT_REASON, AudioError, is_silent, read_audio
 from s3prl_aalbert.speech.sixteen_bit import quantise
 
@@ -32,13 +33,13 @@ class Decoded(NamedTuple):
     """What a file holds."""
 
     samples: int
-    """At 16 kHz."""
+    """At 16 kHz; UNKNOWN with a fault."""
     audio: np.ndarray | None
     """(samples,) int16, if it was asked for."""
     fault: str | None
     """Why it cannot be used."""
     notes: tuple[str, ...] = ()
-    """What is to be counted and told."""
+    """What is to be counted and logged."""
 
 
 def decode_all(paths: Sequence[str], workers: int | None, wants_audio: Callable[[], bool]) -> Iterator[Decoded]:
@@ -47,16 +48,16 @@ def decode_all(paths: Sequence[str], workers: int | None, wants_audio: Callable[
     Args:
         paths: files.
         workers: processes; None is one per core.
-        wants_audio: asked for every few files: whether to return the samples as well.
+        wants_audio: is called for every few files; tells whether to return the samples as well.
 
     Raises:
         AalbertError: a worker was killed; the message names the files that it may have died of.
     """
-    workers = workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else workers or os.cpu_count()
+    workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) or 1
     if len(paths) <= FEW or workers == 1:
         results: Iterable[Decoded] = (_decode(path, wants_audio()) for path in paths)
     else:
-        results = _decode_in_processes(paths, workers or 1, wants_audio)
+        results = _decode_in_processes(paths, workers, wants_audio)
     if len(paths) > FEW:
         logger.info("checking %d audio files by decoding them, with %d processes", len(paths), workers)
     hidden = len(paths) <= FEW or "TQDM_DISABLE" in os.environ or None  # None: shown on a terminal
@@ -94,7 +95,7 @@ def _decode(path: str, want_audio: bool) -> Decoded:
     try:
         wav = read_audio(path, SAMPLE_RATE, notes)
     except AudioError as error:
-        return Decoded(0, None, " ".join(str(error).removeprefix(f"{path}: ").split()))
+        return Decoded(UNKNOWN, None, " ".join(str(error).removeprefix(f"{path}: ").split()))
     if is_silent(wav):
-        return Decoded(0, None, SILENT_REASON)
+        return Decoded(UNKNOWN, None, SILENT_REASON)
     return Decoded(len(wav), quantise(wav) if want_audio else None, None, tuple(notes))

@@ -1,7 +1,7 @@
-"""What is known about a corpus's files, as read from and kept in a manifest.
+"""The manifest: what is known of a corpus's files, in a TSV (path, samples, speaker, split, bytes, mtime_ns).
 
-The manifest is a TSV (path, samples, speaker, split, bytes, mtime_ns); a row is re-used as long as the file's size and
-modification time are the row's. Files that cannot be used are listed beside it, in NAME.skipped.tsv.
+A row holds for as long as its file has that size and modification time. Files that cannot be used are listed beside
+it, in NAME.skipped.tsv. A manifest describes the corpus of the last run that wrote it.
 """
 
 from __future__ import annotations
@@ -12,15 +12,12 @@ import logging
 import os
 import stat
 import unicodedata
-from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 from s3prl_aalbert.files import write_atomically
+from s3prl_aalbert.pretrain.utterances import ERRORS, SPLITS, UNKNOWN, Utterance, Utterances
 from s3prl_aalbert.speech.finding import UNLISTABLE
 from s3prl_aalbert.speech.text import encoding_of
 
@@ -33,94 +30,65 @@ logger = logging.getLogger(__name__)
 
 COLUMNS = ("path", "samples", "speaker", "split", "bytes", "mtime_ns")
 SKIPPED_COLUMNS = ("path", "reason", "bytes", "mtime_ns")
-SPLITS = ("", "train", "dev", "test")
-"""Not known, trained on, held out, left out."""
-UNKNOWN = -1
-ERRORS = "surrogateescape"
-"""File names are bytes: what is no UTF-8 survives a round trip."""
 MAX_DIGITS = 19
 """Of sizes, times and lengths, which must fit 64 bits."""
+Skipped = list[tuple[str, str]]
+"""(path, reason) of files that are not used."""
 
 
-@dataclass
-class Listing:
-    """The files of a corpus in columns, N files."""
-
-    paths: list[str]
-    sizes: np.ndarray
-    """(N,) bytes."""
-    mtimes: np.ndarray
-    """(N,) nanoseconds."""
-    samples: np.ndarray
-    """(N,) at 16 kHz, or UNKNOWN."""
-    speakers: list[str]
-    """"" is not known."""
-    splits: list[str]
-    faults: dict[int, str] = field(default_factory=dict)
-    """Why a file cannot be used, by row."""
-    missing: list[tuple[str, str]] = field(default_factory=list)
-    """(path, reason) of what was found or listed but cannot be looked at."""
-
-    @classmethod
-    def of(cls, paths: list[str], sizes: Sequence[int] | np.ndarray, mtimes: Sequence[int] | np.ndarray) -> Listing:
-        """Return a listing of which nothing else is known."""
-        count = len(paths)
-        size, mtime = np.array(sizes, dtype=np.int64), np.array(mtimes, dtype=np.int64)
-        return cls(paths, size, mtime, np.full(count, UNKNOWN, dtype=np.int64), [""] * count, [""] * count)
-
-    def below(self, folders: Sequence[str]) -> Listing:
-        """Return the files below some folders."""
-        prefixes = tuple(folder.rstrip(os.sep) + os.sep for folder in folders)
-        kept = [row for row, path in enumerate(self.paths) if path.startswith(prefixes)]
-        sizes, mtimes, samples = (column[kept] for column in (self.sizes, self.mtimes, self.samples))
-        paths, speakers, splits = ([column[r] for r in kept] for column in (self.paths, self.speakers, self.splits))
-        return Listing(paths, sizes, mtimes, samples, speakers, splits)
-
-    def rows(self) -> dict[str, int]:
-        """Return the row of each path."""
-        return {path: row for row, path in enumerate(self.paths)}
-
-
-def read_listing(manifest: Path, look: bool = True) -> Listing:
-    """Return the files that a manifest lists, in its order, with what its columns say.
-
-    Args:
-        manifest: TSV with a column path and optionally samples, speaker, split, bytes, mtime_ns; relative paths
-            start at its folder.
-        look: ask the disk for sizes and times; ``samples`` is kept where the manifest's own agree.
+def read_manifest(manifest: Path, required: Sequence[str] = ("path",)) -> Iterator[Utterance]:
+    """Yield the rows of a manifest as they stand there.
 
     Raises:
-        AalbertError: the manifest is missing or damaged, or lists a file twice.
+        AalbertError: it is missing or damaged, or lacks a required column.
     """
-    listing = Listing.of([], [], [])
-    folder = str(manifest.parent.absolute())
-    sizes, mtimes, samples = array("q"), array("q"), array("q")
-    seen = set()
-    for row in read_rows(manifest, COLUMNS, required=("path",)):
-        path = os.path.normpath(os.path.join(folder, os.path.expanduser(row["path"])))  # noqa: PTH111, PTH118 - Paths are slow
-        if path in seen:
-            raise AalbertError(f"{manifest}: lists {path} twice")
-        seen.add(path)
-        size, mtime, count = (_number(manifest, row, name) for name in ("bytes", "mtime_ns", "samples"))
-        if look:
-            try:
-                path, file = _on_disk(path)
-            except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-                listing.missing.append((path, f"cannot be looked at ({getattr(error, 'strerror', error)})"))
-                continue
-            if not stat.S_ISREG(file.st_mode):  # opening a pipe would wait for ever
-                listing.missing.append((path, "is no regular file"))
-                continue
-            if (size, mtime) != (file.st_size, file.st_mtime_ns):
-                size, mtime, count = file.st_size, file.st_mtime_ns, UNKNOWN
-        listing.paths.append(path)
-        listing.speakers.append(row.get("speaker", "").strip())
-        listing.splits.append(_split(manifest, row))
-        sizes.append(size)
-        mtimes.append(mtime)
-        samples.append(count)
-    listing.sizes, listing.mtimes, listing.samples = (np.array(x, dtype=np.int64) for x in (sizes, mtimes, samples))
-    return listing
+    for row in _read_rows(manifest, COLUMNS, required):
+        samples, size, mtime = (_number(manifest, row, name) for name in ("samples", "bytes", "mtime_ns"))
+        yield Utterance(row["path"], samples, row.get("speaker", ""), _split(manifest, row), size, mtime)
+
+
+def read_listed(manifest: Path, trust: bool) -> tuple[Utterances, Skipped]:
+    """Return the files that a user's manifest lists, in its order, and those that cannot be looked at.
+
+    Args:
+        manifest: TSV with a column path and optionally those of COLUMNS; relative paths start at its folder.
+        trust: take its sizes, times and lengths as they are; otherwise a length holds where the disk agrees.
+
+    Raises:
+        AalbertError: the manifest is missing or damaged, lists a file twice or no file that exists.
+    """
+    folder, seen, missing = str(manifest.parent.absolute()), set(), Skipped()
+
+    def rows() -> Iterator[Utterance]:
+        for row in read_manifest(manifest):
+            path = os.path.normpath(os.path.join(folder, os.path.expanduser(row.path)))  # noqa: PTH111, PTH118 - Paths are slow
+            if path in seen:
+                raise AalbertError(f"{manifest}: lists {path} twice")
+            seen.add(path)
+            row = row._replace(path=path, speaker=row.speaker.strip())
+            found = row if trust else _look_at(row)
+            if isinstance(found, Utterance):
+                yield found
+            else:
+                missing.append((path, found))
+
+    utterances = Utterances(rows())
+    if not len(utterances):
+        raise AalbertError(f"{manifest}: lists no file that exists")
+    return utterances, missing
+
+
+def _look_at(row: Utterance) -> Utterance | str:
+    """Return a row with the file's present state, and with its length if that state is the row's; or what is wrong."""
+    try:
+        path, file = _on_disk(row.path)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        return f"cannot be looked at ({getattr(error, 'strerror', error)})"
+    if not stat.S_ISREG(file.st_mode):  # opening a pipe would wait for ever
+        return "is no regular file"
+    same = (row.size, row.mtime) == (file.st_size, file.st_mtime_ns)
+    samples = row.samples if same else UNKNOWN
+    return row._replace(path=path, samples=samples, size=file.st_size, mtime=file.st_mtime_ns)
 
 
 def _on_disk(path: str) -> tuple[str, os.stat_result]:
@@ -135,76 +103,68 @@ def _on_disk(path: str) -> tuple[str, os.stat_result]:
         raise
 
 
-def apply_manifest(listing: Listing, manifest: Path) -> None:
-    """Fill in what a manifest built here knows about a listing's unchanged files; an absent one knows nothing.
+def apply_manifest(utterances: Utterances, manifest: Path) -> int:
+    """Fill in what a manifest written here knows of a corpus; an absent one knows nothing.
+
+    Returns:
+        how many of its files are not in the corpus.
 
     Raises:
-        AalbertError: the manifest is damaged, or was not built here.
+        AalbertError: the manifest is damaged, or was not written here.
     """
-    rows = listing.rows()
-    if manifest.is_file():
-        for known in read_rows(manifest, COLUMNS, required=COLUMNS):
-            row = rows.get(known["path"])
+    skipped, others = skipped_path(manifest), 0
+    present = [file for file in (manifest, skipped) if file.is_file()]
+    rows = {path: row for row, path in enumerate(utterances.paths)} if present else {}
+    if manifest in present:
+        for known in read_manifest(manifest, required=COLUMNS):
+            row = rows.get(known.path)
             if row is None:
-                continue
-            # A file may be recorded anew, but nobody moves from the held-out speakers into training by that.
-            listing.splits[row] = listing.splits[row] or _split(manifest, known)
-            listing.speakers[row] = listing.speakers[row] or known["speaker"]
-            if _unchanged(listing, row, manifest, known):
-                listing.samples[row] = _number(manifest, known, "samples")
-    skipped = skipped_path(manifest)
-    if skipped.is_file() and _header(skipped) == SKIPPED_COLUMNS:
-        for known in read_rows(skipped, SKIPPED_COLUMNS, required=SKIPPED_COLUMNS):
-            row = rows.get(known["path"])
-            if row is not None and known["bytes"] and _unchanged(listing, row, skipped, known):
-                listing.faults[row] = known["reason"]
+                others += 1
+            else:
+                utterances.fill(row, known)
+    if skipped in present:
+        for cells in _read_rows(skipped, SKIPPED_COLUMNS, required=SKIPPED_COLUMNS[:2]):
+            row = rows.get(cells["path"])
+            size, mtime = (_number(skipped, cells, name) for name in ("bytes", "mtime_ns"))
+            if row is not None and size != UNKNOWN and utterances.unchanged(row, size, mtime):
+                utterances.faults[row] = cells["reason"]
+    return others
 
 
-def write_manifest(listing: Listing, manifest: Path, too_short: Sequence[tuple[str, str]], own: Sequence[str]) -> None:
+def write_manifest(utterances: Utterances, manifest: Path, unwanted: Skipped) -> None:
     """Write the manifest and the list of skipped files, unless they say the same already.
 
     Args:
-        listing: what is known.
-        manifest: where to; rows of files outside ``own`` stay, they are another run's.
-        too_short: (path, reason) of files that are fine but not wanted.
-        own: the folders that the listing covers.
+        utterances: what is known; rows with a fault are listed as skipped.
+        manifest: where to.
+        unwanted: other files to list as skipped; the next run looks at them anew.
     """
-    columns = (listing.paths, listing.samples, listing.speakers, listing.splits, listing.sizes, listing.mtimes)
-    bad = [(listing.paths[r], why, listing.sizes[r], listing.mtimes[r]) for r, why in sorted(listing.faults.items())]
-    unusable = [*bad, *((_listable(path), why, "", "") for path, why in [*listing.missing, *too_short])]
-    paths = set(listing.paths) if own else set()
-    below = tuple(folder.rstrip(os.sep) + os.sep for folder in own)
-
-    def others(file: Path, names: Sequence[str]) -> Iterator[Sequence]:
-        if own and file.is_file() and _header(file) == tuple(names):
-            for row in read_rows(file, names, required=names):
-                if row["path"] not in paths and not row["path"].startswith(below):
-                    yield [row[name] for name in names]
+    faults = utterances.faults
 
     def manifest_rows() -> Iterator[Sequence]:
-        for number, row in enumerate(zip(*columns, strict=True)):
-            if row[1] != UNKNOWN:
-                yield row
-            elif row[3] and number not in listing.faults:  # to be decoded still, but known to be held out or not
-                yield (row[0], "", *row[2:])
-        yield from others(manifest, COLUMNS)
+        for row, (path, samples, *others) in enumerate(utterances):
+            if samples != UNKNOWN:
+                yield (path, samples, *others)
+            elif utterances.splits[row] and row not in faults:  # not decoded yet, but known to be held out or not
+                yield (path, "", *others)
 
     def skipped_rows() -> Iterator[Sequence]:
-        yield from unusable
-        yield from others(skipped, SKIPPED_COLUMNS)
+        for row, reason in sorted(faults.items()):
+            yield (utterances[row].path, reason, utterances[row].size, utterances[row].mtime)
+        for path, reason in unwanted:
+            yield (path.translate(dict.fromkeys(map(ord, UNLISTABLE), " ")), reason, "", "")
 
-    skipped = skipped_path(manifest)
     _write_rows(manifest, COLUMNS, manifest_rows)
-    if unusable or skipped.exists():
-        _write_rows(skipped, SKIPPED_COLUMNS, skipped_rows)
+    if faults or unwanted or skipped_path(manifest).exists():
+        _write_rows(skipped_path(manifest), SKIPPED_COLUMNS, skipped_rows)
 
 
-def _write_rows(file: Path, columns: Sequence[str], rows: Callable[[], Iterator[Sequence]]) -> None:
+def _write_rows(file: Path, columns: Sequence[str], rows: Callable[[], Iterable[Sequence]]) -> None:
     """Write a TSV unless it is there already, a line at a time: a large one would fill the memory."""
 
     def lines() -> Iterator[str]:
-        yield "\t".join(columns) + "\n"
-        yield from ("\t".join(map(str, row)) + "\n" for row in rows())
+        for row in itertools.chain([columns], rows()):
+            yield "\t".join(map(str, row)) + "\n"
 
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8", errors=ERRORS) as target:
@@ -217,18 +177,12 @@ def _write_rows(file: Path, columns: Sequence[str], rows: Callable[[], Iterator[
     write_atomically(file, write)
 
 
-def _listable(path: str) -> str:
-    for character in UNLISTABLE:
-        path = path.replace(character, " ")
-    return path
-
-
 def skipped_path(manifest: Path) -> Path:
-    """Return where the files that a manifest leaves out are listed."""
+    """Return where the files that a run skips are listed."""
     return manifest.with_suffix(".skipped.tsv")
 
 
-def read_rows(file: Path, columns: Sequence[str], required: Sequence[str]) -> Iterator[dict[str, str]]:
+def _read_rows(file: Path, columns: Sequence[str], required: Sequence[str]) -> Iterator[dict[str, str]]:
     """Yield the rows of a TSV as mappings of those ``columns`` that it has.
 
     Raises:
@@ -250,16 +204,6 @@ def read_rows(file: Path, columns: Sequence[str], required: Sequence[str]) -> It
         raise AalbertError(f"{file}: cannot be read ({error.strerror})") from error
 
 
-def _header(file: Path) -> tuple[str, ...]:
-    with file.open(encoding=encoding_of(file), errors=ERRORS) as lines:
-        return tuple(lines.readline().rstrip("\r\n").split("\t"))
-
-
-def _unchanged(listing: Listing, row: int, file: Path, known: Mapping[str, str]) -> bool:
-    size, mtime = _number(file, known, "bytes"), _number(file, known, "mtime_ns")
-    return bool(listing.sizes[row] == size and listing.mtimes[row] == mtime)
-
-
 def _number(file: Path, row: Mapping[str, str], name: str) -> int:
     text = row.get(name, "")
     if not text:
@@ -275,7 +219,7 @@ def _split(file: Path, row: Mapping[str, str]) -> str:
     if split not in SPLITS:
         raise AalbertError(
             f'{file}: split of {row["path"]} is "{split}"{did_you_mean(split, SPLITS[1:])}, expected train, dev, '
-            "test (left out) or nothing"
+            "test (skipped) or nothing"
         )
     return split
 
@@ -297,5 +241,5 @@ def locked(manifest: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
             # A finished manifest in a read-only folder is fine; if anything has to be written, that fails by itself.
-            logger.info("%s: used without a lock (%s)", manifest, error)
+            logger.info("%s: is used without a lock (%s)", manifest, error)
         yield

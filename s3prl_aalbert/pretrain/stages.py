@@ -15,7 +15,7 @@ from typing import Any
 from s3prl_aalbert.errors import did_you_mean
 from s3prl_aalbert.model.config import ConfigError, ModelConfig, from_dict
 from s3prl_aalbert.pretrain.config import PretrainConfig, section_of
-from s3prl_aalbert.pretrain.manifest import UNLISTABLE
+from s3prl_aalbert.speech.finding import UNLISTABLE
 
 STAGES = "stages"
 RECIPE_FILE = "recipe.yaml"

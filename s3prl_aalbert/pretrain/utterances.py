@@ -1,31 +1,46 @@
-"""Many utterances in little memory.
+"""The utterances of a corpus as one table of columns, from the scan of its folders to the loader.
 
-Legend: N utterances, M chosen ones.
+Legend: N utterances, M chosen ones, U units a token.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import overload
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
 
 from s3prl_aalbert.model.config import SAMPLE_RATE
-from s3prl_aalbert.pretrain.audio_cache import CachedAudio
-from s3prl_aalbert.pretrain.manifest import ERRORS
+
+if TYPE_CHECKING:
+    from s3prl_aalbert.pretrain.audio_cache import CachedAudio
+
+UNKNOWN = -1
+SPLITS = ("", "train", "dev", "test")
+"""Not drawn yet, trained on, held out, skipped."""
+ERRORS = "surrogateescape"
+"""File names are bytes: what is no UTF-8 survives a round trip."""
+_ROW = np.dtype([
+    ("start", "i8"), ("width", "i4"), ("samples", "i8"), ("speaker", "i4"), ("split", "u1"), ("size", "i8"),
+    ("mtime", "i8"),
+])  # fmt: skip
+"""The path is text[start : start + width]; a speaker is a number in a list of names."""
 
 
-@dataclass(frozen=True)
-class Utterance:
-    """One usable audio file."""
+class Utterance(NamedTuple):
+    """One audio file: a row of the table and of a manifest."""
 
     path: str
-    samples: int
+    samples: int = UNKNOWN
     """At 16 kHz."""
-    speaker: str
-    split: str
-    """"train" or "dev"."""
+    speaker: str = ""
+    split: str = ""
+    """One of SPLITS."""
+    size: int = UNKNOWN
+    """Bytes."""
+    mtime: int = UNKNOWN
+    """Nanoseconds."""
 
 
 class UnitLabels:
@@ -53,47 +68,39 @@ class UnitLabels:
 
 
 class Utterances(Sequence[Utterance]):
-    """Utterances in columns: a hundred bytes each, and nothing for forked workers to copy."""
+    """N utterances in columns: 41 bytes each and the path, and nothing for forked workers to copy.
 
-    def __init__(
-        self,
-        paths: Iterable[str],
-        samples: np.ndarray,
-        speakers: Sequence[str],
-        splits: Sequence[str],
-        cache: CachedAudio | None = None,
-    ):
-        """Pack N utterances.
+    Assigning to an element of ``samples`` or ``splits`` changes the table.
+    """
 
-        Args:
-            paths: N files.
-            samples: (N,) lengths.
-            speakers: N names.
-            splits: N times "train" or "dev".
-            cache: their decoded audio, by position here.
-        """
-        encoded = [path.encode("utf-8", ERRORS) for path in paths]
-        self._text = np.frombuffer(b"".join(encoded), np.uint8)
-        self._widths = np.array([len(path) for path in encoded], dtype=np.int32)
-        self._starts = np.cumsum(self._widths, dtype=np.int64) - self._widths
-        codes = {name: code for code, name in enumerate(dict.fromkeys(speakers))}
-        self._names = tuple(codes)
-        self._speakers = np.array([codes[name] for name in speakers], dtype=np.int32)
-        self._is_dev = np.array([split == "dev" for split in splits], dtype=bool)
-        self.samples = np.asarray(samples, dtype=np.int64)
-        self.cache = cache
+    def __init__(self, rows: Iterable[Utterance] = ()):
+        """Pack utterances, which may come one at a time."""
+        self._names: list[str] = []
+        self._codes: dict[str, int] = {}
+        text = bytearray()
+        self._table = np.fromiter(self._packed(rows, text), _ROW)
+        self._text = bytes(text)
+        self.faults: dict[int, str] = {}
+        """Why a file cannot be used, by row; empty once the usable rows are selected."""
+        self.cache: CachedAudio | None = None
+        """Decoded audio, by row."""
         self.units: UnitLabels | None = None
 
-    @classmethod
-    def of(cls, utterances: Sequence[Utterance]) -> Utterances:
-        """Pack single utterances."""
-        columns = ([getattr(u, name) for u in utterances] for name in ("path", "samples", "speaker", "split"))
-        paths, samples, speakers, splits = columns
-        return cls(paths, np.array(samples, dtype=np.int64), speakers, splits)
+    def _packed(self, rows: Iterable[Utterance], text: bytearray) -> Iterator[tuple[int, ...]]:
+        for path, samples, speaker, split, size, mtime in rows:
+            start = len(text)
+            text += path.encode("utf-8", ERRORS)
+            yield start, len(text) - start, samples, self._code(speaker), SPLITS.index(split), size, mtime
+
+    def _code(self, speaker: str) -> int:
+        if speaker not in self._codes:
+            self._codes[speaker] = len(self._names)
+            self._names.append(speaker)
+        return self._codes[speaker]
 
     def __len__(self) -> int:
         """Return N."""
-        return len(self.samples)
+        return len(self._table)
 
     @overload
     def __getitem__(self, index: int) -> Utterance: ...
@@ -103,28 +110,67 @@ class Utterances(Sequence[Utterance]):
         """Return one utterance, or some."""
         if isinstance(index, slice):
             return self.select(np.arange(len(self))[index])
-        row = range(len(self))[index]
-        split = "dev" if self._is_dev[row] else "train"
-        return Utterance(self.path(row), int(self.samples[row]), self._names[self._speakers[row]], split)
+        _, _, samples, speaker, split, size, mtime = self._table[index].item()
+        return Utterance(self.path(index), samples, self._names[speaker], SPLITS[split], size, mtime)
+
+    @property
+    def samples(self) -> np.ndarray:
+        """Lengths at 16 kHz (N,), or UNKNOWN."""
+        return self._table["samples"]
+
+    @property
+    def splits(self) -> np.ndarray:
+        """Places in SPLITS (N,)."""
+        return self._table["split"]
+
+    @property
+    def states(self) -> np.ndarray:
+        """Length in samples, bytes and modification time of each file (N, 3) int64."""
+        return np.stack([self._table[name] for name in ("samples", "size", "mtime")], axis=1)
+
+    @property
+    def paths(self) -> list[str]:
+        """The N files."""
+        return [self.path(row) for row in range(len(self))]
+
+    @property
+    def speakers(self) -> list[str]:
+        """The N speakers."""
+        return [self._names[code] for code in self._table["speaker"].tolist()]
 
     def path(self, row: int) -> str:
         """Return the file of one utterance."""
-        start = self._starts[row]
-        return self._text[start : start + self._widths[row]].tobytes().decode("utf-8", ERRORS)
+        start, width = self._table["start"][row], self._table["width"][row]
+        return self._text[start : start + width].decode("utf-8", ERRORS)
+
+    def unchanged(self, row: int, size: int, mtime: int) -> bool:
+        """Tell whether a file still has a size in bytes and a modification time."""
+        here = self._table[row]
+        return bool(here["size"] == size and here["mtime"] == mtime)
+
+    def fill(self, row: int, known: Utterance) -> None:
+        """Take over what is known of a file: the length if it is unchanged, speaker and split if there are none."""
+        here = self._table[row]
+        here["split"] = here["split"] or SPLITS.index(known.split)  # a file recorded anew stays held out
+        here["speaker"] = self._code(self._names[here["speaker"]] or known.speaker)
+        if self.unchanged(row, known.size, known.mtime):
+            here["samples"] = known.samples
+
+    def set_speaker(self, row: int, name: str) -> None:
+        """Name the speaker of one utterance."""
+        self._table["speaker"][row] = self._code(name)
 
     def select(self, rows: np.ndarray) -> Utterances:
         """Return the utterances (M,) of some rows."""
-        chosen = Utterances.__new__(Utterances)
-        chosen._text, chosen._starts, chosen._widths = self._text, self._starts[rows], self._widths[rows]
-        chosen._names, chosen._speakers = self._names, self._speakers[rows]
-        chosen._is_dev, chosen.samples = self._is_dev[rows], self.samples[rows]
+        chosen = copy.copy(self)
+        chosen._table, chosen.faults = self._table[rows], {}
         chosen.cache = self.cache and self.cache.select(rows)
         chosen.units = self.units and self.units.select(rows)
         return chosen
 
     def of_split(self, name: str) -> Utterances:
         """Return the utterances of "train" or "dev"."""
-        return self.select(np.flatnonzero(self._is_dev == (name == "dev")))
+        return self.select(np.flatnonzero(self.splits == SPLITS.index(name)))
 
     @property
     def hours(self) -> float:
@@ -134,4 +180,4 @@ class Utterances(Sequence[Utterance]):
     @property
     def num_speakers(self) -> int:
         """How many people speak."""
-        return len(np.unique(self._speakers))
+        return len(np.unique(self._table["speaker"]))

@@ -141,7 +141,7 @@ def test_the_budget_holds_and_the_rest_is_not_decoded_at_every_start(
     assert cached(load(speech, manifest, hours=5 * HOURS_OF_ONE)) == EIGHT[:5] and decoded == EIGHT[3:5]
 
 
-def test_left_out_lengths_are_not_cached(speech: Path, manifest: Path, decoded: list[str]) -> None:
+def test_skipped_lengths_are_not_cached(speech: Path, manifest: Path, decoded: list[str]) -> None:
     record(speech / "s0" / "long.wav", 5, seconds=2.0)
     assert sorted(cached(load(speech, manifest, max_utterance_seconds=1.0))) == sorted(EIGHT)
     assert data_files(manifest)[0].stat().st_size == 8 * SECONDS * 16000 * 2
@@ -150,7 +150,7 @@ def test_left_out_lengths_are_not_cached(speech: Path, manifest: Path, decoded: 
     assert decoded == [], "nor decoded at every start"
 
 
-def test_what_is_left_out_takes_no_room(speech: Path, manifest: Path, tmp_path: Path) -> None:
+def test_what_is_skipped_takes_no_room(speech: Path, manifest: Path, tmp_path: Path) -> None:
     """Neither long files nor those of the test split, which come first here."""
     record(speech / "s" / "long.wav", 5, seconds=2.0)
     options = {"hours": 8 * HOURS_OF_ONE, "max_utterance_seconds": 1.0}

@@ -32,8 +32,9 @@ from s3prl_aalbert.pretrain.batches import (
     utterance_seed,
 )
 from s3prl_aalbert.pretrain.config import DataConfig
-from s3prl_aalbert.pretrain.corpus import Utterance, load_corpus
+from s3prl_aalbert.pretrain.corpus import load_corpus
 from s3prl_aalbert.pretrain.noise import add_noise
+from s3prl_aalbert.pretrain.utterances import Utterance
 
 SEED = 5
 MAX_SECONDS = 1.0

@@ -97,7 +97,7 @@ def test_any_format_rate_and_channels_with_their_length_at_16_khz(tmp_path: Path
     assert 8000 <= mp3 <= 8000 + 3 * 1152  # MP3 pads to its frames
 
 
-def test_unusable_files_are_left_out_by_name_and_reason(speech: Path, manifest: Path, decoded: list[str]) -> None:
+def test_unusable_files_are_skipped_by_name_and_reason(speech: Path, manifest: Path, decoded: list[str]) -> None:
     record(speech / "a" / "short.wav", 0.2)
     whole = record(speech / "a" / "truncated.flac", 2.0).read_bytes()
     (speech / "a" / "truncated.flac").write_bytes(whole[: len(whole) // 2])
@@ -186,7 +186,7 @@ def test_one_folder_of_many_speakers_gets_a_hint(
         for word in ("yes", "no"):
             record(tmp_path / "flat" / f"{speaker}_{word}.wav")
     load(tmp_path / "flat", manifest=manifest, dev_fraction=0.3)
-    assert "one speaker alone" in caplog.text and "seem to begin with one of 2 speakers" in caplog.text
+    assert "there is one speaker" in caplog.text and "seem to begin with one of 2 speakers" in caplog.text
 
 
 def test_nothing_usable_or_nothing_there(tmp_path: Path, manifest: Path) -> None:
@@ -463,18 +463,25 @@ def test_two_runs_share_a_manifest(
         np.testing.assert_array_equal(corpus.utterances.cache.read(row, 0, utterance.samples), wav)
 
 
-def test_runs_with_other_folders_keep_each_others_rows(
-    speech: Path, manifest: Path, tmp_path: Path, decoded: list[str]
+def test_a_manifest_describes_the_corpus_of_the_last_run_alone(
+    speech: Path, manifest: Path, tmp_path: Path, decoded: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     other = record(tmp_path / "other" / "z" / "9.wav").parents[1]
     (other / "bad.wav").write_bytes(b"bad")
     load(speech, manifest=manifest, cache_hours=1.0)
-    load(other, manifest=manifest, cache_hours=1.0)
-    decoded.clear()
-    assert len(load(speech, manifest=manifest, cache_hours=1.0).utterances) == 12
-    assert len(load(other, manifest=manifest, cache_hours=1.0).utterances) == 1
     assert len(load(speech, other, manifest=manifest, cache_hours=1.0).utterances) == 13
-    assert decoded == []
+    assert len(decoded) == 14, "the first folder's rows were used again"
+    load(other, manifest=manifest, cache_hours=1.0)
+    dropped = [message for message in caplog.messages if "rows and their cached audio are dropped" in message]
+    assert dropped == [f"{manifest}: 12 files are not in this corpus; their rows and their cached audio are dropped"]
+    rows = manifest.read_text().splitlines()
+    assert [Path(row.split("\t")[0]).name for row in rows[1:]] == ["9.wav"]
+    skipped = manifest.with_suffix(".skipped.tsv").read_text().splitlines()
+    assert [Path(row.split("\t")[0]).name for row in skipped[1:]] == ["bad.wav"]
+    (data,) = manifest.parent.glob("*.i16")
+    assert data.stat().st_size == 2 * 8000, "of 13 files one is left"
+    decoded.clear()
+    assert len(load(speech, manifest=manifest, cache_hours=1.0).utterances) == 12 and len(decoded) == 12
 
 
 def test_without_save_nothing_is_written(speech: Path, tmp_path: Path) -> None:
@@ -545,7 +552,7 @@ def test_one_speaker_is_held_out_by_utterance(tmp_path: Path, manifest: Path, ca
         record(tmp_path / "me" / f"{take}.wav")
     corpus = load(tmp_path / "me", manifest=manifest, dev_fraction=0.2)
     assert len(corpus.split("dev")) == 2 and len(corpus.split("train")) == 8
-    assert "one speaker alone" in caplog.text
+    assert "there is one speaker" in caplog.text
     load(tmp_path / "me", manifest=manifest, dev_fraction=0.5)
     assert "assigns 2 of 10 utterances to dev" in caplog.text
 
@@ -628,7 +635,7 @@ def test_a_trusted_manifest_is_neither_searched_nor_checked(
     assert trusted.utterances.cache is not None
     short = dataclasses.replace(config, min_seconds=0.55)
     assert len(load_corpus(short, tmp_path / "b" / "m.tsv", SEED).skipped) == 6
-    assert "left out 6 audio files" in caplog.text and "listed in" not in caplog.text, "no list is written"
+    assert "skipped 6 audio files" in caplog.text and "listed in" not in caplog.text, "no list is written"
     (speech / "a").mkdir(parents=True)
     below = dataclasses.replace(config, paths=(str(speech / "a"),))
     assert len(load_corpus(below, manifest, SEED).utterances) == 2
@@ -650,18 +657,18 @@ def test_a_large_corpus_is_a_few_arrays(tmp_path: Path, manifest: Path) -> None:
     assert len(corpus.utterances) == count
     path = str(tmp_path / "LibriSpeech/train/769/7692/769-7692-099999.flac")
     assert corpus.utterances[count - 1].path == path and corpus.utterances[-1].samples == 16000 + count - 1
-    # All that is kept, as bytes: the paths' text and at most 40 more for each utterance.
-    assert len(pickle.dumps(corpus.utterances)) < count * (len(path) + 40)
+    # All that is kept, as bytes: the paths' text and at most 42 more for each utterance.
+    assert len(pickle.dumps(corpus.utterances)) < count * (len(path) + 42)
     dev = corpus.split("dev")
     assert {u.speaker for u in dev}.isdisjoint(u.speaker for u in corpus.split("train"))
     assert len({u.speaker for u in dev}) == round(0.02 * 770)
     assert dev[3] == corpus.utterances[[u.path for u in corpus.utterances].index(dev[3].path)]
 
 
-def test_what_is_left_out_is_logged_once(speech: Path, manifest: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_skipped_is_logged_once(speech: Path, manifest: Path, caplog: pytest.LogCaptureFixture) -> None:
     for index in range(7):
         (speech / "a" / f"bad{index}.wav").write_bytes(b"bad")
     with caplog.at_level(logging.WARNING):
         load(speech, manifest=manifest)
     assert len(caplog.records) == 1
-    assert "left out 7 audio files" in caplog.text and "and 2 more" in caplog.text and "skipped.tsv" in caplog.text
+    assert "skipped 7 audio files" in caplog.text and "and 2 more" in caplog.text and "skipped.tsv" in caplog.text

@@ -36,7 +36,7 @@ def speech(voice) -> list[np.ndarray]:
 def utterances() -> Utterances:
     splits = ["train", "dev", "train", "train"]
     rows = zip(LENGTHS, splits, strict=True)
-    return Utterances.of([Utterance(f"/{i}.wav", n, "s", split) for i, (n, split) in enumerate(rows)])
+    return Utterances([Utterance(f"/{i}.wav", n, "s", split) for i, (n, split) in enumerate(rows)])
 
 
 def label(config: ModelConfig, speech: list[np.ndarray], folder: Path, **units: object):
