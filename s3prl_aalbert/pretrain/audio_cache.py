@@ -6,7 +6,7 @@ the cache sees the same samples.
 
 The data file only ever grows, and the index (replaced atomically) names it, so an index always fits its data: after an
 interruption the index of some seconds ago is simply shorter. The index describes the corpus of the last run that wrote
-it; a data file of which less than half is of use is replaced by a smaller one.
+it; a data file of which less than half is of use to that corpus is built anew.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 
 from s3prl_aalbert.audio_io import AudioError
-from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.files import write_atomically
 from s3prl_aalbert.model.config import SAMPLE_RATE
 from s3prl_aalbert.pretrain.utterances import ERRORS, UNKNOWN, Utterances
@@ -38,7 +37,7 @@ ABSENT = -1
 MIN_FREE_BYTES = 2 << 30
 """The cache leaves this much of the disk to checkpoints."""
 LARGEST_WASTE = 0.5
-"""Share of unused samples above which the data file is written anew."""
+"""Share of unused samples above which the data file is built anew."""
 
 
 class CachedAudio:
@@ -129,6 +128,11 @@ class CacheBuilder:
                 self.offsets[row], utterances.samples[row] = offset, samples
         self._changed = bool((self.offsets != ABSENT).sum() != len(table))
 
+    def _room(self) -> int:
+        """Return how many samples may be added."""
+        free = shutil.disk_usage(self.index.parent).free - MIN_FREE_BYTES
+        return min(self.budget - self.samples, free // SAMPLE_BYTES)
+
     def missing_rows(self, skipped: Collection[int]) -> list[int]:
         """Return the first rows that are not cached, as many as there is room for.
 
@@ -137,44 +141,41 @@ class CacheBuilder:
         """
         if self.full:
             return []
-        free = shutil.disk_usage(self.index.parent).free - MIN_FREE_BYTES
-        room = min(self.budget - self.samples, free // SAMPLE_BYTES)
         missing = self.offsets == ABSENT
         missing[list(skipped)] = False
         rows = np.flatnonzero(missing)
-        return rows[np.cumsum(self.utterances.samples[rows].clip(0)) <= room].tolist()
+        return rows[np.cumsum(self.utterances.samples[rows].clip(0)) <= self._room()].tolist()
 
     def add(self, row: int, audio: np.ndarray) -> None:
-        """Append a file's int16 samples (S,), unless the budget or the disk is full: logged once."""
+        """Append a file's int16 samples (S,); stop at the first that does not fit the budget or the disk."""
         if self.full or self.offsets[row] != ABSENT:
             return
-        if self.samples + len(audio) > self.budget:
-            first = self.utterances.path(row)
-            self._stop(f"cache_hours is reached; the rest of the speech is decoded when needed ({first} and following)")
-            return
-        if shutil.disk_usage(self.index.parent).free < MIN_FREE_BYTES + audio.nbytes:
-            self._stop(f"less than {MIN_FREE_BYTES >> 30} GiB would be left on the disk; the rest is not cached")
+        if len(audio) > self._room():
+            spent = self.budget - self.samples < len(audio)
+            self._stop("cache_hours is reached" if spent else f"the disk has less than {MIN_FREE_BYTES >> 30} GiB left")
             return
         if self.data is None:
-            self.data = self._new_data()
-        with self.data.open("ab", buffering=0) as file:
-            end = file.tell()
-            end += file.write(b"\0" * (end % SAMPLE_BYTES))  # an interrupted write may have left half a sample
-            try:
-                complete = file.write(audio.tobytes()) == audio.nbytes
-            except OSError:
-                complete = False
-            if not complete:
-                file.truncate(end)
-                self._stop("cannot be written (disk full?); the rest of the speech is not cached")
-                return
+            for old in self.index.parent.glob(f"{glob.escape(self._stem)}.audio-*.i16"):
+                old.unlink()  # of no use to this corpus, or what an interrupted build left
+            self.data = self.index.with_name(f"{self._stem}.audio-{secrets.token_hex(4)}.i16")
+        try:
+            with self.data.open("ab", buffering=0) as file:
+                end = file.tell()
+                end += file.write(b"\0" * (end % SAMPLE_BYTES))  # an interrupted write may have left half a sample
+                if file.write(audio.tobytes()) < audio.nbytes:
+                    file.truncate(end)
+                    raise OSError("disk full")
+        except OSError as error:
+            self._stop(f"cannot be written ({error.strerror or error})")
+            return
         self.offsets[row] = end // SAMPLE_BYTES
         self.samples += len(audio)
         self._changed = True
 
     def _stop(self, reason: str) -> None:
         self.full = True
-        logger.warning("audio cache %s: %s", self.index.with_suffix(""), reason)
+        name = self.index.with_suffix("")
+        logger.warning("audio cache %s: %s; the rest of the speech is not cached but decoded when needed", name, reason)
 
     def save(self) -> None:
         """Make what was added last: data first, then the index that speaks of it."""
@@ -198,39 +199,15 @@ class CacheBuilder:
         write_atomically(self.index, write)
         self._changed = False
 
-    def compact(self) -> None:
-        """Write the data file anew if most of it is of no use to this corpus."""
-        old = self.data
-        size = old.stat().st_size // SAMPLE_BYTES if old else 0
-        if old is None or size - self.samples <= LARGEST_WASTE * size:
-            return
-        if shutil.disk_usage(old.parent).free < MIN_FREE_BYTES + self.samples * SAMPLE_BYTES:
-            return
-        self.data, end = self._data_name(), 0
-        with old.open("rb") as source, self.data.open("wb") as target:
-            for row in np.flatnonzero(self.offsets != ABSENT):
-                source.seek(int(self.offsets[row]) * SAMPLE_BYTES)
-                target.write(source.read(int(self.utterances.samples[row]) * SAMPLE_BYTES))
-                self.offsets[row] = end
-                end += int(self.utterances.samples[row])
-        self._changed = True
-        self.save()
-        old.unlink()
+    def drop_unused(self) -> None:
+        """Start anew if most of the data file is of no use to this corpus: a copy might not fit the disk."""
+        size = self.data.stat().st_size // SAMPLE_BYTES if self.data else 0
+        if size - self.samples > LARGEST_WASTE * size:
+            self.data, self.samples = None, 0
+            self.offsets[:] = ABSENT
 
     def reader(self) -> CachedAudio | None:
         """Return what reads the cached rows; None where there are none."""
-        nothing = self.data is None or (self.offsets == ABSENT).all()
-        return None if nothing or self.data is None else CachedAudio(self.data, self.offsets)
-
-    def _data_name(self) -> Path:
-        return self.index.with_name(f"{self._stem}.audio-{secrets.token_hex(4)}.i16")
-
-    def _new_data(self) -> Path:
-        data = self._data_name()
-        for old in self.index.parent.glob(f"{glob.escape(self._stem)}.audio-*.i16"):
-            old.unlink()  # what an interrupted or damaged build left
-        try:
-            data.touch(exist_ok=False)
-        except OSError as error:
-            raise AalbertError(f"{data}: the audio cache cannot be written ({error.strerror})") from error
-        return data
+        if self.data is None or (self.offsets == ABSENT).all():
+            return None
+        return CachedAudio(self.data, self.offsets)

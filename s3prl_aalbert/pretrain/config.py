@@ -48,7 +48,7 @@ class RunnerConfig:
     total_steps: int = 100000
     """Optimiser steps of this run."""
     max_hours: float | None = None
-    """The whole run, release included, ends within this time (interruptions left out): the learning rate follows the
+    """The whole run, release included, ends within this time (without interruptions): the learning rate follows the
     larger of the shares of steps and of time; null: steps alone."""
     gradient_accumulate_steps: int = 1
     """Micro-batches per step."""
@@ -130,9 +130,9 @@ class DataConfig:
     """Its sets to use, e.g. [train-clean-100, train-clean-360]."""
     manifest: str | None = None
     """With folders: where their manifest is kept (null: in the experiment folder). Without: a TSV that is the corpus
-    itself, with a column path and, if known, samples, speaker and split (train, dev; others are left out)."""
+    itself, with a column path and, if known, samples, speaker and split (train, dev, or test, which is skipped)."""
     trust_manifest: bool = False
-    """Take the manifest's word for files and lengths: nothing is searched, compared or decoded at the start."""
+    """The manifest's files and lengths are taken as they are: nothing is searched, compared or decoded at the start."""
     prepare_workers: int | None = None
     """Processes that check the corpus at the first start; null: one per core."""
     train_batch_size: int = 32
@@ -142,9 +142,9 @@ class DataConfig:
     max_seconds: float = 15.0
     """Longer utterances are cropped at random, anew each epoch."""
     min_seconds: float = 0.3
-    """Shorter ones are left out."""
+    """Shorter ones are skipped."""
     max_utterance_seconds: float | None = None
-    """Longer ones are left out instead of cropped; null: none is."""
+    """Longer ones are skipped instead of cropped; null: none is."""
     dev_fraction: float = 0.02
     """Share of the speakers held out for the dev loss."""
     noise_proportion: float = 0.0

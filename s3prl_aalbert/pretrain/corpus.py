@@ -96,14 +96,13 @@ def load_corpus(config: DataConfig, manifest: Path, seed: int, strict: bool = Fa
         raise AalbertError("no speech given: name folders with --speech or in pretrain_expert.datarc.paths")
     save = save and not config.trust_manifest
     with locked(manifest) if save else contextlib.nullcontext():
-        if config.trust_manifest:
-            utterances, missing = _trusted(_given(config), folders)
-        else:
-            utterances, missing = _known(config, folders, manifest, save)
+        # What is known of the files, then what decoding them tells.
+        utterances, missing = _all_files(config, folders, manifest, save)
         cache = CacheBuilder(_given(config) if config.trust_manifest else manifest, utterances, config.cache_hours)
         if not config.trust_manifest:
             _check(utterances, cache, config, (lambda: _save(utterances, cache, manifest, missing)) if save else None)
 
+        # Which of them are used.
         reasons = _reasons_to_skip(utterances, config)
         skipped = [*missing, *((utterances.path(row), reason) for row, reason in sorted(reasons.items()))]
         _report_skipped(skipped, strict, skipped_path(manifest) if save else None)
@@ -111,10 +110,12 @@ def load_corpus(config: DataConfig, manifest: Path, seed: int, strict: bool = Fa
         if not len(usable):
             name, why = ", ".join(folders) or config.manifest, commonest(reason for _, reason in skipped)
             raise AalbertError(f"{name}: none of {len(utterances)} audio files is usable{why}")
+
+        # Who is held out; the manifest keeps it.
         _draw_dev(utterances, usable, config.dev_fraction, seed, manifest if folders else None)
         if save:
             unwanted = [(utterances.path(row), why) for row, why in reasons.items() if row not in utterances.faults]
-            write_manifest(utterances, manifest, [*missing, *unwanted])
+            _save(utterances, cache, manifest, [*missing, *unwanted])
         utterances.cache = cache.reader()
     return Corpus(utterances.select(usable), tuple(skipped))
 
@@ -139,53 +140,46 @@ def find_speech(folders: Sequence[str]) -> tuple[Utterances, Skipped]:
     return Utterances(Utterance(file.path, size=file.size, mtime=file.mtime) for file in files), found.missing
 
 
-def _trusted(manifest: Path, folders: Sequence[str]) -> tuple[Utterances, Skipped]:
-    """Return what a manifest lists, below the folders if there are some, without looking at the files."""
-    utterances, missing = read_listed(manifest, trust=True)
-    unknown = int((utterances.samples == UNKNOWN).sum())
-    if unknown:
-        raise AalbertError(f"{manifest}: has no samples for {unknown} files, which trust_manifest: true needs")
-    if folders:
+def _all_files(config: DataConfig, folders: Sequence[str], manifest: Path, save: bool) -> tuple[Utterances, Skipped]:
+    """Return the corpus's files with all that is known of them, and those that cannot be looked at."""
+    given = None if folders and not config.trust_manifest else _given(config)
+    utterances, missing = read_listed(given, config.trust_manifest) if given else find_speech(folders)
+    if config.trust_manifest and folders:
         below = tuple(folder.rstrip(os.sep) + os.sep for folder in folders)
         utterances = utterances.select(np.flatnonzero([path.startswith(below) for path in utterances.paths]))
-    _name_speakers(utterances)
-    return utterances, missing
-
-
-def _known(config: DataConfig, folders: Sequence[str], manifest: Path, save: bool) -> tuple[Utterances, Skipped]:
-    """Return the corpus's files with all that is known of them."""
-    given = None if folders else _given(config)
-    utterances, missing = read_listed(given, trust=False) if given else find_speech(folders)
-    if manifest != given:
+    elif not config.trust_manifest and manifest != given:
         others = apply_manifest(utterances, manifest)
         if others and save:
             message = "%s: %d files are not in this corpus; their rows and their cached audio are dropped"
             logger.warning(message, manifest, others)
-    _name_speakers(utterances)
+    for row, utterance in enumerate(utterances):
+        if not utterance.speaker:
+            utterances.set_speaker(row, speaker_of(Path(utterance.path)))
     return utterances, missing
-
-
-def _name_speakers(utterances: Utterances) -> None:
-    for row, name in enumerate(utterances.speakers):
-        if not name:
-            utterances.set_speaker(row, speaker_of(Path(utterances.path(row))))
 
 
 # --------------------------------------------------------------------------------------------- checking
 
 
 def _check(utterances: Utterances, cache: CacheBuilder, config: DataConfig, save: Callable[[], None] | None) -> None:
-    """Decode what is not known or, where ``save`` is given, not cached; save every now and then."""
+    """Decode what is not known or not cached yet.
+
+    Args:
+        utterances: the corpus; gets lengths and faults.
+        cache: gets the audio.
+        config: length limits and processes.
+        save: is called every now and then; without it, nothing is added to the cache.
+    """
     rows = set(np.flatnonzero(utterances.samples == UNKNOWN).tolist()) - set(utterances.faults)
     if save:
-        cache.compact()
+        cache.drop_unused()
         rows.update(cache.missing_rows(_reasons_to_skip(utterances, config)))
     order = sorted(rows)
     paths = [utterances.path(row) for row in order]
     decoded = decode_all(paths, config.prepare_workers, lambda: save is not None and not cache.full)
     shortest, longest = _limits(config)
     notes: dict[str, list[str]] = {}
-    last, pause = time.monotonic(), SAVE_SECONDS
+    due = time.monotonic() + SAVE_SECONDS
     try:
         for row, path, (samples, audio, fault, remarks) in zip(order, paths, decoded, strict=True):
             utterances.samples[row] = samples
@@ -196,11 +190,9 @@ def _check(utterances: Utterances, cache: CacheBuilder, config: DataConfig, save
             for remark in remarks:
                 notes.setdefault(remark, []).append(path)
             # Saving a large manifest takes seconds, so it is saved less often than a small one.
-            if save and time.monotonic() - last > pause:
-                start = time.monotonic()
+            if save and (start := time.monotonic()) > due:
                 save()
-                last = time.monotonic()
-                pause = max(SAVE_SECONDS, SAVE_PAUSE * (last - start))
+                due = time.monotonic() + max(SAVE_SECONDS, SAVE_PAUSE * (time.monotonic() - start))
     finally:  # an interruption keeps what was done
         if save and rows:
             save()
@@ -208,9 +200,9 @@ def _check(utterances: Utterances, cache: CacheBuilder, config: DataConfig, save
             logger.warning("%d audio files: %s: %s", len(noted), note, first_names(noted))
 
 
-def _save(utterances: Utterances, cache: CacheBuilder, manifest: Path, missing: Skipped) -> None:
+def _save(utterances: Utterances, cache: CacheBuilder, manifest: Path, unwanted: Skipped) -> None:
     cache.save()
-    write_manifest(utterances, manifest, missing)
+    write_manifest(utterances, manifest, unwanted)
 
 
 def _limits(config: DataConfig) -> tuple[float, float]:

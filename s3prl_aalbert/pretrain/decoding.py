@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 CHUNK = 16
 """Files per task of a worker."""
 FEW = 64
-"""So many files are decoded without starting workers, and without a progress bar."""
+"""Up to this many files are decoded without workers and without a progress bar."""
 
 
 class Decoded(NamedTuple):
@@ -48,10 +48,10 @@ def decode_all(paths: Sequence[str], workers: int | None, wants_audio: Callable[
     Args:
         paths: files.
         workers: processes; None is one per core.
-        wants_audio: is called for every few files; tells whether to return the samples as well.
+        wants_audio: returns whether the samples are wanted as well; it is called for every few files.
 
     Raises:
-        AalbertError: a worker was killed; the message names the files that it may have died of.
+        AalbertError: a worker was killed; the message names the files that it may have been decoding.
     """
     workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) or 1
     if len(paths) <= FEW or workers == 1:
@@ -70,13 +70,13 @@ def _decode_in_processes(paths: Sequence[str], workers: int, wants_audio: Callab
         under_way: deque[tuple[Sequence[str], Future[list[Decoded]]]] = deque()
         chunks = (paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK))
         try:
-            for chunk in itertools.islice(chunks, 3 * workers):
-                under_way.append((chunk, pool.submit(_decode_chunk, chunk, wants_audio())))
-            while under_way:
+            while True:
+                for chunk in itertools.islice(chunks, 3 * workers - len(under_way)):
+                    under_way.append((chunk, pool.submit(_decode_chunk, chunk, wants_audio())))
+                if not under_way:
+                    return
                 oldest, future = under_way.popleft()
                 yield from future.result()
-                for chunk in itertools.islice(chunks, 1):
-                    under_way.append((chunk, pool.submit(_decode_chunk, chunk, wants_audio())))
         except BrokenProcessPool as error:
             raise AalbertError(
                 f"a decoding process was killed (out of memory, or a crash of the decoder) at {oldest[0]} or one of "

@@ -42,7 +42,7 @@ def read_manifest(manifest: Path, required: Sequence[str] = ("path",)) -> Iterat
     Raises:
         AalbertError: it is missing or damaged, or lacks a required column.
     """
-    for row in _read_rows(manifest, COLUMNS, required):
+    for row in _read_rows(manifest, required):
         samples, size, mtime = (_number(manifest, row, name) for name in ("samples", "bytes", "mtime_ns"))
         yield Utterance(row["path"], samples, row.get("speaker", ""), _split(manifest, row), size, mtime)
 
@@ -65,6 +65,8 @@ def read_listed(manifest: Path, trust: bool) -> tuple[Utterances, Skipped]:
             if path in seen:
                 raise AalbertError(f"{manifest}: lists {path} twice")
             seen.add(path)
+            if trust and row.samples == UNKNOWN:
+                raise AalbertError(f"{manifest}: has no samples of {path}, which trust_manifest: true needs")
             row = row._replace(path=path, speaker=row.speaker.strip())
             found = row if trust else _look_at(row)
             if isinstance(found, Utterance):
@@ -123,7 +125,7 @@ def apply_manifest(utterances: Utterances, manifest: Path) -> int:
             else:
                 utterances.fill(row, known)
     if skipped in present:
-        for cells in _read_rows(skipped, SKIPPED_COLUMNS, required=SKIPPED_COLUMNS[:2]):
+        for cells in _read_rows(skipped, SKIPPED_COLUMNS[:2]):
             row = rows.get(cells["path"])
             size, mtime = (_number(skipped, cells, name) for name in ("bytes", "mtime_ns"))
             if row is not None and size != UNKNOWN and utterances.unchanged(row, size, mtime):
@@ -142,11 +144,11 @@ def write_manifest(utterances: Utterances, manifest: Path, unwanted: Skipped) ->
     faults = utterances.faults
 
     def manifest_rows() -> Iterator[Sequence]:
-        for row, (path, samples, *others) in enumerate(utterances):
-            if samples != UNKNOWN:
-                yield (path, samples, *others)
-            elif utterances.splits[row] and row not in faults:  # not decoded yet, but known to be held out or not
-                yield (path, "", *others)
+        for row, utterance in enumerate(utterances):
+            if utterance.samples != UNKNOWN:
+                yield utterance
+            elif utterance.split and row not in faults:  # not decoded yet, but known to be held out or not
+                yield (utterance.path, "", *utterance[2:])
 
     def skipped_rows() -> Iterator[Sequence]:
         for row, reason in sorted(faults.items()):
@@ -182,8 +184,8 @@ def skipped_path(manifest: Path) -> Path:
     return manifest.with_suffix(".skipped.tsv")
 
 
-def _read_rows(file: Path, columns: Sequence[str], required: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Yield the rows of a TSV as mappings of those ``columns`` that it has.
+def _read_rows(file: Path, required: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Yield the rows of a TSV by column name.
 
     Raises:
         AalbertError: it cannot be read, lacks a required column, or has a line of another width.
@@ -191,15 +193,13 @@ def _read_rows(file: Path, columns: Sequence[str], required: Sequence[str]) -> I
     try:
         with file.open(newline="", encoding=encoding_of(file), errors=ERRORS) as lines:
             header = lines.readline().rstrip("\r\n").split("\t")
-            lacking = [name for name in required if name not in header]
-            if lacking:
+            if not set(required) <= set(header):
                 raise AalbertError(f"{file}: columns are {header}, expected {list(required)}; remove or mend the file")
-            wanted = [(place, name) for place, name in enumerate(header) if name in columns]
             for number, line in enumerate(lines, start=2):
                 cells = line.rstrip("\r\n").split("\t")
                 if len(cells) != len(header):
                     raise AalbertError(f"{file}: line {number} has {len(cells)} columns, expected {len(header)}")
-                yield {name: cells[place] for place, name in wanted}
+                yield dict(zip(header, cells, strict=True))
     except OSError as error:
         raise AalbertError(f"{file}: cannot be read ({error.strerror})") from error
 

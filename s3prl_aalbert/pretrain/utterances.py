@@ -113,6 +113,12 @@ class Utterances(Sequence[Utterance]):
         _, _, samples, speaker, split, size, mtime = self._table[index].item()
         return Utterance(self.path(index), samples, self._names[speaker], SPLITS[split], size, mtime)
 
+    def __iter__(self) -> Iterator[Utterance]:
+        """Yield the utterances: all columns at once, as single elements would take long."""
+        numbers = (self._table[name].tolist() for name in ("samples", "split", "size", "mtime"))
+        for path, speaker, samples, split, size, mtime in zip(self.paths, self.speakers, *numbers, strict=True):
+            yield Utterance(path, samples, speaker, SPLITS[split], size, mtime)
+
     @property
     def samples(self) -> np.ndarray:
         """Lengths at 16 kHz (N,), or UNKNOWN."""
@@ -131,7 +137,9 @@ class Utterances(Sequence[Utterance]):
     @property
     def paths(self) -> list[str]:
         """The N files."""
-        return [self.path(row) for row in range(len(self))]
+        ends = (self._table["start"] + self._table["width"]).tolist()
+        places = zip(self._table["start"].tolist(), ends, strict=True)
+        return [self._text[start:end].decode("utf-8", ERRORS) for start, end in places]
 
     @property
     def speakers(self) -> list[str]:

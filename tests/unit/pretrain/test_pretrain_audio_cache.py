@@ -225,7 +225,7 @@ def test_a_nearly_full_disk_stops_caching_but_not_training(
     )
     corpus = load(speech, manifest)
     assert len(corpus.utterances) == 8 and cached(corpus) == EIGHT[:2]
-    assert sum("would be left on the disk" in message for message in caplog.messages) == 1
+    assert sum("the disk has less than 2 GiB left" in message for message in caplog.messages) == 1
 
 
 def test_a_failing_write_leaves_the_cache_whole(

@@ -640,7 +640,7 @@ def test_a_trusted_manifest_is_neither_searched_nor_checked(
     below = dataclasses.replace(config, paths=(str(speech / "a"),))
     assert len(load_corpus(below, manifest, SEED).utterances) == 2
     given(tmp_path / "bare.tsv", ["path", "a.wav"])
-    with pytest.raises(AalbertError, match="has no samples for 1 files"):
+    with pytest.raises(AalbertError, match=r"bare\.tsv: has no samples of .*a\.wav"):
         load_corpus(dataclasses.replace(config, manifest=str(tmp_path / "bare.tsv")), manifest, SEED)
 
 
