@@ -10,7 +10,7 @@ What the ``aalbert`` command does most often, from Python (``s3prl_aalbert.api``
     probes = aalbert.probe("aalbert_local", "result/probe", ckpt=folder, config="aalbert_probe_timit")
     page = aalbert.report(["result"], "report")
 
-Importing this imports neither torch nor S3PRL; the first of these calls does.
+Importing the package imports neither torch nor S3PRL. The first of these calls does.
 """
 
 import importlib
@@ -41,7 +41,7 @@ def __dir__() -> list[str]:
 
 
 class _CallablePackage(types.ModuleType):
-    """A package that has the name of a call of the API: calling it is that call."""
+    """A sub-package that shares its name with a function of the API: calling it calls that function."""
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         name = self.__name__.rpartition(".")[2]

@@ -1,6 +1,7 @@
 """The ``aalbert`` command's most used parts as typed calls: load, features, pretrain, probe, report.
 
-``import s3prl_aalbert as aalbert`` offers them, see there. Mistakes raise ``AalbertError`` with the command's sentence.
+``import s3prl_aalbert as aalbert`` offers all of them. A mistake raises ``AalbertError`` with the message that the
+command would print.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ def load(
     """Return an upstream in evaluation mode: a call with a list of waveforms gives ``hidden_states`` and more.
 
     Args:
-        name: any upstream of this plugin or of S3PRL; or a checkpoint of this project: a release or pre-training folder
-            or a file.
+        name: an upstream of this plugin or of S3PRL, or a checkpoint of this project (a release, a pre-training folder
+            or a file).
         ckpt: its checkpoint, as ``-k``.
         model_config: its configuration, as ``-g``.
         device: cpu or cuda.
-        seed: of an untrained model's weights.
+        seed: draws the weights of an untrained model.
 
     Raises:
         AalbertError: no upstream or checkpoint of that name, or no such device.
@@ -96,18 +97,18 @@ def pretrain(
 
     Args:
         speech: folders of audio.
-        folder: of everything that is written.
+        folder: where everything is written.
         model: a YAML file, or a packaged one such as ``aalbert_6l``; default: ``aalbert_3l``, or that of ``init``.
-        config: of the training, likewise; default: ``pretrain_default``. A run that goes on has its own of both.
+        config: the training, likewise; default: ``pretrain_default``. A resumed run keeps its own model and config.
         settings: what to change in them, as ``-o``: ``{"config.optimizer.lr": 1e-3, "model.task.dice": "token"}``.
         init: start from the weights of this checkpoint.
         seed: default 1337.
         device: cpu or cuda; default: cuda if there is one.
-        resume: go on if the folder has a state.
+        resume: continue if the folder has a training state.
 
     Raises:
         AalbertError: unusable speech, configuration or folder.
-        SystemExit: a signal stopped the run, which has saved; go on with ``resume``.
+        SystemExit: a signal stopped the run after it saved its state; continue with ``resume``.
     """
     code = _command("pretrain").pretrain(
         upstream_config=_text(model),
@@ -127,7 +128,7 @@ def pretrain(
 
 @dataclass(frozen=True)
 class Probed:
-    """What one probe reached."""
+    """The result of one probe."""
 
     task: str
     layer: int
@@ -156,15 +157,15 @@ def probe(
 
     Args:
         upstream: any upstream of this plugin or of S3PRL.
-        folder: of everything that is written.
+        folder: where everything is written.
         ckpt: its checkpoint, as ``-k``.
         model_config: its configuration, as ``-g``.
         tasks: phone, speaker or both.
-        config: a YAML file, or a packaged one; default: ``aalbert_probe``, or that of the run that goes on.
+        config: a YAML file, or a packaged one; default: ``aalbert_probe``, or that of the resumed run.
         settings: what to change in it, as ``-o``: ``{"config.downstream_expert.datarc.phone.audio": "timit"}``.
         seed: default 1337.
         device: cpu or cuda; default: cuda if there is one.
-        resume: go on if the folder has a checkpoint.
+        resume: continue if the folder has a checkpoint.
 
     Raises:
         AalbertError: unusable audio, labels, configuration or folder.
@@ -210,7 +211,7 @@ def _text(value: Location | None) -> str | None:
 
 
 def _arguments(command: ModuleType, options: Mapping[str, Any]) -> argparse.Namespace:
-    """Return a command's options with their defaults, but for ``options``; None and False leave them alone."""
+    """Return a command's options: ``options``, and the defaults for those missing, None or False."""
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     argv = []
@@ -223,5 +224,5 @@ def _arguments(command: ModuleType, options: Mapping[str, Any]) -> argparse.Name
 
 
 def _override(settings: Mapping[str, Any] | None, written: Any) -> str | None:
-    """Return ``settings`` as ``-o`` has them, with values as ``written`` makes them."""
+    """Return ``settings`` in the form of ``-o``; ``written`` turns a value into text."""
     return ",,".join(f"{key}={written(value)}" for key, value in settings.items()) if settings else None

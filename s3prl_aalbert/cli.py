@@ -28,7 +28,7 @@ from s3prl_aalbert.printable import LONGEST_MESSAGE, PrintableRecord, printable
 GROUPS = {
     "start": {
         "demo": "the whole path in a few minutes: pre-train, three tasks, probing, report",
-        "features": "write the features of audio files, of any upstream",
+        "features": "write the features that any upstream computes from audio files",
         "pretrain": "pre-train AALBERT or Mockingjay on folders of speech",
         "downstream": "S3PRL's run_downstream.py with this plugin registered",
         "probe": "probe every layer of an upstream in one run",
@@ -39,7 +39,7 @@ GROUPS = {
     "experiments": {
         "sweep": "run a grid of models, tasks, settings and seeds from one YAML file",
         "reproduce": "run rows of RESULTS.md again and compare",
-        "abx": "tell phones apart in any upstream's hidden states without training anything",
+        "abx": "measure without training how well any upstream's hidden states separate phones",
         "profile": "parameters, multiply-accumulates, speed and memory of models",
         "submit": "check the predictions of SUPERB's tasks and zip them for the leaderboard",
     },
@@ -50,7 +50,7 @@ GROUPS = {
     },
     "interchange": {
         "convert": "write a model in another format: release, S3PRL, Hugging Face, torch, ONNX",
-        "export": "the same, with --to huggingface as its default",
+        "export": "as convert, with --to huggingface as the default",
         "link": "make the plugin known to an S3PRL checkout or installation",
     },
 }
@@ -104,7 +104,7 @@ def command_parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
 
 
 def _parsed(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
-    """Parse options between the positional arguments as well, where argparse can."""
+    """Parse options that stand between positional arguments too, where argparse can."""
     exclusive = [action for group in parser._mutually_exclusive_groups for action in group._group_actions]
     mixed = all(action.option_strings for action in exclusive)
     return parser.parse_intermixed_args(argv) if mixed else parser.parse_args(argv)
@@ -122,10 +122,10 @@ def _run_command(name: str, argv: Sequence[str], verbosity: set[str]) -> int:
 
 
 def _print_anything() -> None:
-    """Let no name from a file end the command or reach the terminal as more than text."""
+    """Print any file name safely: as plain text, and without an encoding error."""
     logging.setLogRecordFactory(PrintableRecord)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        with contextlib.suppress(OSError):  # of some streams the position cannot be asked
+        with contextlib.suppress(OSError):  # some streams have no position
             sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is
 
 
@@ -137,7 +137,7 @@ def _set_verbosity(verbosity: set[str]) -> None:
         logging.disable(logging.INFO)
         os.environ["TQDM_DISABLE"] = "1"  # read by tqdm itself, S3PRL's bars included
     if "--verbose" in verbosity:
-        # Set up before the command does it: the first call counts.
+        # Before the command configures logging itself: only the first call has an effect.
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         logging.getLogger("s3prl_aalbert").setLevel(logging.DEBUG)
         os.environ["AALBERT_TRACEBACK"] = "1"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import shtab
 
-# What an option's value is, told by the placeholder that its help shows.
+# The placeholder in an option's help -> the kind of value to complete.
 _COMPLETIONS = {
     "DIR": shtab.DIRECTORY,
     "RUN": shtab.DIRECTORY,

@@ -1,4 +1,4 @@
-"""The kinds of configuration that there are, told apart by their keys: an option that takes one names the others."""
+"""The kinds of configuration, recognised by their keys: a message can name the kind that a file really is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from s3prl_aalbert.yaml_config import ConfigError, read_yaml
 
 Kind = Literal["task", "pretraining", "sweep", "model", "sub-network"]
-MARKS: dict[Kind, tuple[str, ...]] = {  # the first that has one of its keys, as tasks and pre-trainings share others
+MARKS: dict[Kind, tuple[str, ...]] = {  # the first match counts: tasks and pre-trainings share keys
     "task": ("downstream_expert",),
     "pretraining": ("pretrain_expert", "distill", "stages", "units"),
     "sweep": ("models", "tasks"),
@@ -26,7 +26,7 @@ MEANINGS: dict[Kind, str] = {
 
 
 def kind_of(values: Mapping[str, Any]) -> Kind | None:
-    """Return what a configuration is for, None where its keys do not tell."""
+    """Return the kind of a configuration; None where its keys do not show it."""
     return next((kind for kind, marks in MARKS.items() if any(mark in values for mark in marks)), None)
 
 

@@ -1,4 +1,4 @@
-"""``--device``, checked alike by every command."""
+"""``--device``, which every command checks in the same way."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def checked_device(name: str | None, numbered: bool = False) -> str:
     """Return the device to compute on: the one named, or else the GPU where there is one.
 
     Args:
-        name: as typed; None logs what is chosen.
-        numbered: whether ``cuda:1`` is understood as well.
+        name: as typed; None chooses a device and logs it.
+        numbered: whether ``cuda:1`` is accepted too.
 
     Raises:
-        AalbertError: it is no device that we compute on, or this machine has no such GPU.
+        AalbertError: the device is unknown, or this machine has no such GPU.
     """
     number = check_device_name(name, numbered)
     if name == "cpu":
@@ -36,10 +36,10 @@ def checked_device(name: str | None, numbered: bool = False) -> str:
 
 
 def check_device_name(name: str | None, numbered: bool = False) -> re.Match[str] | None:
-    """Check the name alone, without importing torch, and return the match of a numbered one.
+    """Check the name without importing torch, and return the match of a numbered device.
 
     Raises:
-        AalbertError: it is no device that we compute on.
+        AalbertError: the device is unknown.
     """
     number = re.fullmatch(r"cuda:(\d{1,3})", name) if numbered and name else None
     if name not in (None, "cuda", "cpu") and not number:

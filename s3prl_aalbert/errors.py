@@ -12,26 +12,26 @@ from pathlib import Path
 from s3prl_aalbert.printable import printable
 
 EXIT_USER_ERROR = 2
-"""A mistake that the message tells how to mend."""
+"""Exit code of a mistake that the user can correct, as the message explains."""
 EXIT_STOPPED = 75
-"""A signal ended the run after it saved: the same command with -a goes on."""
+"""Exit code after a signal: the run saved its state, and the same command with -a continues it."""
 EXIT_INTERRUPTED = 130
-"""Ctrl-C, with nothing to save."""
+"""Exit code after Ctrl-C with nothing to save."""
 
-# What the disk, its permissions or a path did; other operating system errors are bugs of ours.
+# Errors of the disk, of permissions or of a path; any other error of the operating system is our bug.
 _ENVIRONMENT = "EACCES EPERM EROFS ENOSPC EDQUOT EFBIG ENOENT EISDIR ENOTDIR EEXIST ENAMETOOLONG EMFILE EIO ELOOP"
 
 _REASONS = {
     errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the quota of the disk is used up",
-    errno.EFBIG: "the file would be larger than files may be here",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file would be larger than the limit on file sizes allows",
 }
 
 
 class AalbertError(Exception):
-    """A mistake in input, configuration or environment, told in one clear sentence.
+    """A mistake in input, configuration or environment, described in one clear sentence.
 
-    The message names the file or key, what was found and what was expected. Whatever a name in it holds is shown.
+    The message names the file or key, what was found and what was expected. Control characters are shown escaped.
     """
 
     def __str__(self) -> str:
@@ -46,27 +46,27 @@ def did_you_mean(found: str, choices: Iterable[str]) -> str:
 
 
 def is_url(path: object) -> bool:
-    """Tell whether a path is none; pathlib makes one slash of two."""
+    """Tell whether a path is really a URL; pathlib turns its two slashes into one."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) is not None
 
 
 def near_folder(missing: Path) -> str:
-    """Return ``did_you_mean`` of the folders beside one that does not exist."""
+    """Return ``did_you_mean`` over the folders beside a missing one."""
     return did_you_mean(missing.name, [path.name for path in missing.parent.glob("*/") if path.name != missing.name])
 
 
 def check_new_folder(output: Path) -> None:
-    """Raise AalbertError where a path to write to is a file, or a folder that holds something already."""
+    """Raise AalbertError where an output path is a file, or a folder that is not empty."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise AalbertError(f"{output}: is {'not empty' if output.is_dir() else 'a file'}; name a new folder")
 
 
 def environment_fault(error: OSError | RuntimeError) -> str | None:
-    """Return in one sentence what the disk or a path did, or None for an error that only a bug can cause."""
+    """Describe an error of the disk or of a path in one sentence; return None for one that only a bug can cause."""
     if isinstance(error, RuntimeError):
         if fault := lost_worker(error) or lost_process(error):
             return fault
-        # Of Path.expanduser.
+        # Path.expanduser raises this.
         no_user = "Could not determine home directory" in str(error)
         return "a path begins with ~ and the name of no user of this machine" if no_user else None
     if type(error).__module__.partition(".")[0] in ("requests", "urllib"):
@@ -78,7 +78,7 @@ def environment_fault(error: OSError | RuntimeError) -> str | None:
 
 
 def disk_fault(error: Exception) -> str:
-    """Return why a file could not be read or written, in a few words."""
+    """Describe in a few words why a file could not be read or written."""
     if not isinstance(error, OSError) or not error.errno:
         return str(error)
     known, reason = _REASONS.get(error.errno), os.strerror(error.errno)
@@ -86,20 +86,20 @@ def disk_fault(error: Exception) -> str:
 
 
 def lost_worker(error: RuntimeError) -> str | None:
-    """Return in one sentence that a loader process of torch's is gone, or None for another error.
+    """Describe the loss of a torch loader process in one sentence; return None for another error.
 
-    torch raises this wherever the program happens to be when the system says that a child has ended.
+    torch raises this error at any point of the program, as soon as the system reports that a child has ended.
     """
     if "DataLoader worker (pid" not in str(error):
         return None
     return (
-        "a process that loads audio was killed: out of memory, most likely; lower num_workers of the configuration's "
-        "datarc, or the batch size, and go on with -a"
+        "a process that loads audio was killed, most likely because memory ran out; lower num_workers in the "
+        "configuration's datarc, or the batch size, and continue with -a"
     )
 
 
 def lost_process(error: RuntimeError) -> str | None:
-    """Return in one sentence that another process of a distributed run is gone, or None for another error."""
+    """Describe the loss of another process of a distributed run; return None for another error."""
     text = str(error)
     if not (type(error).__name__.startswith("Dist") or "monitoredBarrier" in text or " by peer" in text):
         return None

@@ -37,7 +37,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         # torch reports a failed write as RuntimeError; anything else wrong with the tensors would be our own bug.
         reason = _why_not_written(error, temporary)
-        raise FileError(f"{path}: could not be written, the previous version is kept ({reason})") from error
+        raise FileError(f"{path}: could not be written; the previous version is kept ({reason})") from error
     finally:
         if temporary is not None:
             with contextlib.suppress(FileNotFoundError):
@@ -45,7 +45,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def _why_not_written(error: Exception, temporary: Path | None) -> str:
-    """Return what the disk did; torch and safetensors do not pass it on, so the same file is written to once more."""
+    """Return the error of the disk: torch and safetensors hide it, so the same file is written once more to see it."""
     if isinstance(error, OSError) or temporary is None:
         return disk_fault(error)
     try:
@@ -68,6 +68,6 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
 
     def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names that are no UTF-8
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may not be UTF-8
 
     write_atomically(path, write)

@@ -1,4 +1,4 @@
-"""One training at a time in a folder: a job that was submitted twice would mix its states with those of the first."""
+"""One training at a time in a folder: two runs, such as a job submitted twice, would mix their states."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class FolderInUse(AalbertError):
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from training in ``folder``, which is made where it is missing.
+    """Keep other processes from training in ``folder``, which is created if missing.
 
-    The lock ends with the process, however that ends. Of the processes of one run the first one holds it.
+    The lock ends with the process, however the process ends. Of a distributed run, the first process holds it.
 
     Raises:
         FolderInUse: another process holds it.
@@ -45,11 +45,11 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         if handle is not None:
-            (folder / LOCK_FILE).unlink(missing_ok=True)  # while it is held: who opened it meanwhile looks again
+            (folder / LOCK_FILE).unlink(missing_ok=True)  # while locked: who opened it meanwhile checks again
             os.close(handle)
         for each in made:
             with contextlib.suppress(OSError):
-                each.rmdir()  # where the run wrote nothing
+                each.rmdir()  # the run wrote nothing
 
 
 def _make(folder: Path) -> list[Path]:
@@ -64,7 +64,7 @@ def _acquire(path: Path) -> int | None:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            # A lock of this process: the workers that it forks do not hold it when it is killed.
+            # The lock belongs to this process alone: forked workers do not keep it when the process is killed.
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             holder = os.read(handle, 200).decode("utf-8", "replace").strip()
@@ -75,7 +75,7 @@ def _acquire(path: Path) -> int | None:
             ) from error
         except OSError as error:
             os.close(handle)
-            logger.warning("%s: cannot be locked (%s); let no second run write there", path.parent, error.strerror)
+            logger.warning("%s: cannot be locked (%s); do not start a second run there", path.parent, error.strerror)
             return None
         if _is_still(path, handle):
             _sign(handle)
@@ -84,7 +84,7 @@ def _acquire(path: Path) -> int | None:
 
 
 def _is_still(path: Path, handle: int) -> bool:
-    """Tell whether the open file is the one of that name: the last holder has removed it otherwise."""
+    """Tell whether the open file still has that name: the last holder removes it."""
     try:
         return os.path.samestat(path.stat(), os.fstat(handle))
     except FileNotFoundError:
@@ -93,7 +93,7 @@ def _is_still(path: Path, handle: int) -> bool:
 
 def _sign(handle: int) -> None:
     since = datetime.datetime.now().astimezone().isoformat(" ", "minutes")
-    with contextlib.suppress(OSError):  # a full disk: the lock holds without
+    with contextlib.suppress(OSError):  # a full disk: the lock works without a signature
         os.ftruncate(handle, 0)
         os.write(handle, f"process {os.getpid()} on {platform.node()}, since {since}".encode())
 

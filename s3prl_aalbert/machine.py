@@ -1,4 +1,4 @@
-"""What this machine, or the container that it is, has: memory, disk, open files, allocator."""
+"""The resources of this machine or container: memory, disk, open files, allocator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 MEMINFO = Path("/proc/meminfo")
 MAPS = Path("/proc/self/maps")
-# The limits of a container, and what it uses of them: version 2 and version 1 of control groups.
+# (limit, use) of a container's memory, in version 2 and version 1 of control groups.
 CONTROL_GROUPS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
     (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
@@ -28,7 +28,7 @@ def processor() -> str:
 
 
 def available_memory() -> int | None:
-    """Return the bytes that a program can have, in a container those that it has left; None where that is unknown."""
+    """Return the bytes of memory still available, within a container's limit; None where unknown."""
     found = [free for limit, used in CONTROL_GROUPS if (free := _left(limit, used)) is not None]
     for line in _lines(MEMINFO):
         if line.startswith("MemAvailable:"):
@@ -44,7 +44,7 @@ def _left(limit: Path, used: Path) -> int | None:
 
 
 def free_disk(folder: Path) -> int:
-    """Return the bytes that may be written below a folder."""
+    """Return the free bytes of the disk that holds a folder."""
     return shutil.disk_usage(folder).free
 
 
@@ -59,7 +59,7 @@ def open_files() -> int | None:
 
 
 def allocator() -> str:
-    """Return what gives this program its memory: a library's name, or the system's with the settings of it."""
+    """Return the memory allocator of this program: a library's name, or the system's with its settings."""
     libraries = {line.rpartition("/")[2] for line in _lines(MAPS)}
     named = [name for name in ALLOCATORS if any(name in library for library in libraries)]
     if named:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from s3prl_aalbert.yaml_config import ConfigError
 
-# A quoted text that begins and ends as a value does, or the mark between two assignments.
+# A quoted value, or the mark between two assignments.
 _QUOTED_OR_MARK = re.compile(
     r"""(?<![^=\[({,:\s])(?:'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.)*")(?=\s*(?:[,\])}:]|$))|,,""", re.DOTALL
 )
@@ -22,7 +22,7 @@ def assignments(text: str | None, sections: Sequence[str]) -> Iterator[tuple[str
     [('config', 'a.b', "'x,,y'"), ('args', 'seed', '3')]
 
     Raises:
-        ConfigError: an assignment is none, has another section, or holds a further one after a single comma.
+        ConfigError: a text is no assignment, has another section, or holds a second assignment after a single comma.
     """
     another = re.compile(rf",\s*({'|'.join(sections)})\.[\w.]+\s*=")
     for assignment in filter(None, map(str.strip, _split(text or ""))):

@@ -1,7 +1,7 @@
-"""How batches come from loader processes: by shared memory, or by a pipe where there is too little of it.
+"""How batches come from loader processes: through shared memory, or through a pipe where that is too small.
 
-By itself torch takes shared memory without a look at how much there is. With the 64 MB that containers have by default
-the thread that sends a batch fails, the batch is lost, and the training process waits for it for ever.
+torch itself takes shared memory without checking how much is free. In a container with the default 64 MB, the thread
+that sends a batch fails, the batch is lost, and the training process waits for it for ever.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ logger = logging.getLogger(__name__)
 
 SHARED_MEMORY = Path("/dev/shm")
 MOST_WORKERS = 512
-"""Loader processes that a configuration may ask for."""
+"""Largest number of loader processes in a configuration."""
 FILES, FILES_A_WORKER = 64, 32
-"""Open files of a training process, and more of them for each loader process: its pipes and the tensors under way."""
+"""Open files of a training process, and those each loader process adds: its pipes and the tensors on their way."""
 
 
 def send(batch: Any) -> Any:
-    """Return, in a loader process, a parcel that is unpickled as ``batch``; elsewhere ``batch`` itself."""
+    """Return a parcel that unpickles as ``batch`` in a loader process, and ``batch`` itself elsewhere."""
     worker = get_worker_info()
     return batch if worker is None else _Parcel(batch, worker.num_workers)
 
@@ -48,7 +48,7 @@ class _Parcel:
         pickler.dump(batch)
         self.structure = structure.getvalue()
         self.tensors: list[Tensor] | list[np.ndarray] = pickler.tensors
-        # Every process may be about to take as much, having seen the same free space.
+        # Every process has seen the same free space and may take as much.
         needed = (num_workers + 1) * sum(tensor.nbytes for tensor in pickler.tensors)
         if needed > free_shared_memory() or not _share(pickler.tensors):
             self.tensors = [tensor.numpy() for tensor in pickler.tensors]
@@ -93,8 +93,8 @@ def _unpacked(structure: bytes, tensors: list[Any]) -> Any:
 @functools.cache
 def _warn_once() -> None:
     logger.warning(
-        "%s has %.0f MB left, too little for the batches of the loader processes: they come through pipes, a little "
-        "slower (a container gets more with --shm-size or --ipc=host)",
+        "%s has %.0f MB left, too little for the batches of the loader processes: they come through pipes, which is a "
+        "little slower (--shm-size or --ipc=host gives a container more)",
         SHARED_MEMORY,
         free_shared_memory() / 1e6,
     )
@@ -113,13 +113,13 @@ def _share(tensors: list[Tensor]) -> bool:
     try:
         for tensor in tensors:
             tensor.share_memory_()
-    except (RuntimeError, OSError):  # somebody else took it in between, or too many files are open
+    except (RuntimeError, OSError):  # another process took the space first, or too many files are open
         return False
     return True
 
 
 def workers_within_limits(num_workers: int) -> int:
-    """Return ``num_workers``, or 0 with a warning where the limit on open files is too low for them.
+    """Return ``num_workers``, or 0 with a warning if the limit on open files is too low.
 
     The soft limit (``ulimit -n``) is raised as far as needed and allowed.
     """
@@ -133,7 +133,7 @@ def workers_within_limits(num_workers: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
         return num_workers
     logger.warning(
-        "ulimit -n allows %d open files, %d loader processes need %d: going on with none of them", hard, num_workers,
+        "ulimit -n allows %d open files, but %d loader processes need %d: going on without them", hard, num_workers,
         needed,
     )  # fmt: skip
     return 0

@@ -10,7 +10,7 @@ from s3prl_aalbert.errors import AalbertError, did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one sentence, with the nearest of the options or choices that there are."""
+    """A parser whose error message is one sentence and names the nearest option or choice."""
 
     def error(self, message: str) -> NoReturn:
         """Raise AalbertError."""

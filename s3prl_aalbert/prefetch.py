@@ -1,4 +1,4 @@
-"""Getting the next items ready in a thread while the present one is used."""
+"""Prepares the next items in a thread while the caller uses the present one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ T = TypeVar("T")
 
 
 class _End:
-    """Says that a thread has nothing more, and why."""
+    """Marks the end of a thread's items, with the error that ended it if there was one."""
 
     def __init__(self, error: BaseException | None):
         self.error = error
 
 
 def prefetch(items: Iterator[T], ready: int) -> Generator[T]:
-    """Yield ``items``, produced by a thread that stays ``ready`` items ahead; it ends with this generator."""
+    """Yield ``items``; a thread produces them, stays ``ready`` items ahead, and ends with this generator."""
     waiting: queue.Queue[T | _End] = queue.Queue(ready)
     stop = threading.Event()
 
@@ -36,7 +36,7 @@ def prefetch(items: Iterator[T], ready: int) -> Generator[T]:
                 put(item)
                 if stop.is_set():
                     return
-        except BaseException as error:  # handed over, raised where the items are used
+        except BaseException as error:  # raised again where the items are used
             put(_End(error))
         else:
             put(_End(None))
@@ -50,5 +50,5 @@ def prefetch(items: Iterator[T], ready: int) -> Generator[T]:
             raise item.error
     finally:
         stop.set()
-        if threading.current_thread() is not thread:  # garbage collection may finish this generator anywhere
+        if threading.current_thread() is not thread:  # garbage collection may close this generator from any thread
             thread.join()

@@ -1,4 +1,4 @@
-"""Names and texts from files, made fit for a terminal, a page, a figure and a table.
+"""Makes names and texts from files safe to show in a terminal, a page, a figure or a table.
 
 A file's name may hold anything but a slash and a zero byte: escape sequences, line breaks, bytes that are no UTF-8
 (which Python keeps as lone surrogates), letters that reverse the order of those around them.
@@ -15,15 +15,15 @@ from typing import Any
 LONGEST_MESSAGE = 4000
 LONGEST_IN_FIGURE = 90
 JOINERS = "\u200c\u200d"
-"""Without width, and part of the spelling of Persian, of Indic scripts and of emoji."""
+"""Characters without width that Persian, Indic scripts and emoji need."""
 
 
 def printable(text: object, longest: int | None = None) -> str:
-    r"""Return text of one line in which every character shows, others as Python escapes them, such as ``\x1b``.
+    r"""Return text as one line; characters that do not show are escaped as Python does it, such as ``\x1b``.
 
     Args:
         text: anything; its ``str`` is taken.
-        longest: characters to keep; the middle of a longer text is left out.
+        longest: number of characters to keep; a longer text loses its middle.
     """
     shown = str(text)
     if longest is not None and len(shown) > longest:
@@ -34,7 +34,7 @@ def printable(text: object, longest: int | None = None) -> str:
 
 
 def printable_lines(text: object) -> str:
-    """Return text whose line breaks and tabs are meant, every other character as ``printable`` has it."""
+    """Return text with its line breaks and tabs; every other character as in ``printable``."""
     return "".join(part if part in "\n\t" else printable(part) for part in re.split(r"([\n\t])", str(text)))
 
 
@@ -44,7 +44,7 @@ def html_text(text: object) -> str:
 
 
 def figure_text(text: object) -> str:
-    """Return text as matplotlib draws it literally: dollars begin no formula, an underscore hides no legend entry."""
+    """Return text that matplotlib draws literally: a dollar begins no formula, an underscore hides no legend entry."""
     shown = "\n".join(printable(line, LONGEST_IN_FIGURE) for line in str(text).split("\n")).replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown
 
@@ -55,7 +55,7 @@ def markdown_cell(text: object) -> str:
 
 
 def csv_cell(value: object) -> Any:
-    """Return a cell that no spreadsheet takes for a formula; numbers stay as they are."""
+    """Return a cell that no spreadsheet reads as a formula; numbers stay unchanged."""
     if not isinstance(value, (str, PurePath)):
         return value
     shown = printable(value)
@@ -64,7 +64,7 @@ def csv_cell(value: object) -> Any:
 
 
 class PrintableRecord(logging.LogRecord):
-    """A log record whose message shows every character; line breaks in its arguments are none of the message's."""
+    """A log record whose message shows every character and stays one line, whatever its arguments hold."""
 
     def getMessage(self) -> str:
         """Return the message."""

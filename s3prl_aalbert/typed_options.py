@@ -1,4 +1,4 @@
-"""A command's options from one typed function: its signature names them, its docstring is their help."""
+"""Builds a command's options from one typed function: the signature names them, the docstring is their help."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def add_options(
     metavars: Mapping[str, str] | None = None,
     types: Mapping[str, Callable[[str], Any]] | None = None,
 ) -> None:
-    """Declare what a function takes: its keyword-only arguments as options, the others as positional ones.
+    """Declare a function's arguments: keyword-only ones as options, the others as positional arguments.
 
     A ``Literal`` is a choice, a ``bool`` a switch, a ``list`` one or more values; ``None`` is left to the function.
 
     Args:
-        parser: of the command.
-        function: with a type for every argument, and a line for each in the section "Args" of its docstring.
-        flags: by argument, the option's names where they are not ``--name`` alone.
-        metavars: by argument, what its help shows as the value; completion goes by it.
-        types: by argument, what makes its value of a text, where its type alone does not say.
+        parser: the command's.
+        function: has a type for every argument, and a line for each in the section "Args" of its docstring.
+        flags: the names of an argument's option, where they are not just ``--name``.
+        metavars: the placeholder of an argument's value in the help; completion reads it.
+        types: the function that parses an argument's text, where its type does not show it.
     """
     hints, texts = typing.get_type_hints(function), argument_texts(function)
     for name, parameter in inspect.signature(function).parameters.items():
@@ -68,7 +68,7 @@ def argument_texts(function: Callable[..., Any]) -> dict[str, str]:
 
 
 def _help(text: str, default: Any) -> str:
-    """Return a text for argparse, with the default where it is a value and the text does not name it."""
+    """Return a help text for argparse, with the default unless the text names it."""
     named = default is None or isinstance(default, bool) or "default" in text
     return (text if named else f"{text}; default: {default}").replace("%", "%%")
 
@@ -80,7 +80,7 @@ def _value(kind: Any, default: Any) -> dict[str, Any]:
 
 
 def _plain(hint: Any) -> tuple[Any, bool]:
-    """Return the type of one value, and whether there may be several."""
+    """Return the type of one value, and whether the argument takes several."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         hint = next(option for option in typing.get_args(hint) if option is not type(None))
     if typing.get_origin(hint) is list:

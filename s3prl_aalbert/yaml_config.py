@@ -22,7 +22,7 @@ _SHORTENED.maxlist = _SHORTENED.maxtuple = _SHORTENED.maxdict = 8
 _SHORTENED.maxlevel = 3
 
 
-# PyYAML answers impossible values (2001-99-99, `!!bool x`, a thousand brackets) with Python's own errors.
+# On impossible values (2001-99-99, `!!bool x`, a thousand brackets) PyYAML raises Python's own errors.
 INVALID_YAML = (
     yaml.YAMLError,
     ValueError,
@@ -34,9 +34,9 @@ INVALID_YAML = (
 
 
 LARGEST_YAML = 200_000
-"""Bytes of a file: PyYAML takes seconds for these."""
+"""Largest file in bytes: PyYAML already takes seconds for it."""
 MOST_VALUES, DEEPEST = 100_000, 50
-"""Of a YAML file, with what its aliases and merges stand for; the same bounds hold for a checkpoint's configuration."""
+"""Bounds of a YAML file with its aliases and merges expanded; a checkpoint's configuration has the same."""
 
 
 class ConfigError(AalbertError):
@@ -109,7 +109,7 @@ def _section(hint: Any) -> type | None:
 
 
 def _convert(hint: Any, value: Any, name: str, problems: list[str]) -> Any:
-    """Return ``value`` as type ``hint``, or note the mismatch in ``problems``."""
+    """Return ``value`` converted to type ``hint``, or add the mismatch to ``problems``."""
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
     for option in options:
         accepted, converted = _try_type(option, value)
@@ -184,7 +184,7 @@ def _type_name(option: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value for a message, shortened: a few lines of YAML can stand for gigabytes, or a number of miles."""
+    """Return a value shortened for a message: a few lines of YAML can expand to gigabytes."""
     return "null" if value is None else _SHORTENED.repr(value)
 
 
@@ -192,7 +192,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file holding a mapping.
 
     Raises:
-        ConfigError: the file is missing, is no regular file, no YAML, expands beyond reason, or holds something else.
+        ConfigError: the file is missing, is not a regular file or valid YAML, expands too far, or holds no mapping.
     """
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
@@ -215,7 +215,7 @@ def load_yaml(text: str) -> Any:
     """Return the plain values of a YAML text.
 
     Raises:
-        One of INVALID_YAML: it is none, or its aliases and merges stand for more than MOST_VALUES.
+        One of INVALID_YAML: the text is not YAML, or its aliases and merges expand to more than MOST_VALUES values.
     """
     loader = yaml.SafeLoader(text)
     try:
@@ -229,7 +229,7 @@ def load_yaml(text: str) -> Any:
 
 
 def _check_extent(root: yaml.Node) -> None:
-    """Raise ValueError where aliases make a few lines stand for gigabytes, or for themselves."""
+    """Raise ValueError where aliases expand a few lines to gigabytes, or refer to themselves."""
     sizes: dict[int, int] = {}  # each node is measured once, however many aliases name it
 
     def size(node: yaml.Node, depth: int) -> int:
@@ -244,7 +244,7 @@ def _check_extent(root: yaml.Node) -> None:
             items = [part for pair in node.value for part in pair]
         total = 1 + sum(size(item, depth + 1) for item in items)
         if total > MOST_VALUES:
-            raise ValueError(f"its aliases stand for more than {MOST_VALUES:,} values")
+            raise ValueError(f"its aliases expand to more than {MOST_VALUES:,} values")
         sizes[id(node)] = total
         return total
 
@@ -252,10 +252,10 @@ def _check_extent(root: yaml.Node) -> None:
 
 
 def leaves(value: Any, most: int = MOST_VALUES) -> Iterator[tuple[str, Any]]:
-    """Yield the keys and the single values of nested mappings and sequences, each with its dotted place.
+    """Yield each key and single value of nested mappings and sequences with its dotted path.
 
     Raises:
-        ValueError: it is nested more than DEEPEST deep, or there are more than ``most``.
+        ValueError: nested deeper than DEEPEST, or more than ``most`` values.
     """
     count = 0
     waiting: list[tuple[str, Any, int]] = [("", value, 0)]
@@ -292,11 +292,11 @@ def find_config(name: str, folder: str) -> Path:
 
     Args:
         name: a path, or e.g. ``aalbert_3l`` or ``aalbert_3l.yaml``.
-        folder: ``upstream_configs`` or ``downstream_configs``; a name of the other one is found as well, so that what
-            reads it can say that it is of another kind.
+        folder: ``upstream_configs`` or ``downstream_configs``. A name from the other folder is found too, so that the
+            caller's message can name the kind that it is.
 
     Raises:
-        ConfigError: neither exists; names the near matches.
+        ConfigError: neither exists; the message suggests near matches.
     """
     path = Path(name).expanduser()
     if path.is_file():

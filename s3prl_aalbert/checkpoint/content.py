@@ -1,4 +1,4 @@
-"""What any checkpoint may hold: plain tensors and values, in a regular file of a sane size."""
+"""Checks that a checkpoint holds only plain tensors and values, in a regular file of a plausible size."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from s3prl_aalbert.yaml_config import leaves
 FORMAT = "s3prl-aalbert"
 
 LARGEST_FILE = 64 * 1024**3
-"""Bytes of a checkpoint."""
+"""Largest size of a checkpoint in bytes."""
 
 MOST_VALUES = 2_000_000
-"""Single values of a checkpoint."""
+"""Largest number of single values in a checkpoint."""
 
-# What torch.load raises on a damaged or foreign file: its restricted unpickler answers stray bytes with any of these.
+# Errors of torch.load on a damaged or foreign file: its restricted unpickler raises any of these on stray bytes.
 UNREADABLE = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,
@@ -45,7 +45,7 @@ class CheckpointError(FileError):
 
 
 def check_regular(path: Path) -> None:
-    """Raise CheckpointError unless this is a regular file of a sane size: a pipe waits, and /dev/zero never ends."""
+    """Raise CheckpointError unless this is a regular file of a plausible size: a pipe waits, /dev/zero never ends."""
     if not path.exists():
         raise CheckpointError(f"{path}: no such checkpoint")
     if not path.is_file():
@@ -55,7 +55,7 @@ def check_regular(path: Path) -> None:
         raise CheckpointError(f"{path}: is empty (0 bytes)")
     if size > LARGEST_FILE:
         raise CheckpointError(f"{path}: has {size:,} bytes, expected a checkpoint of at most {LARGEST_FILE:,}")
-    if _is_compressed(path):  # a few bytes may stand for gigabytes; torch writes none
+    if _is_compressed(path):  # a few bytes may expand to gigabytes; torch does not compress
         raise CheckpointError(f"{path}: is a compressed archive, expected a checkpoint")
 
 
@@ -65,20 +65,20 @@ def _is_compressed(path: Path) -> bool:
             return False
         with zipfile.ZipFile(path) as archive:
             return any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
-    except UNREADABLE:  # whoever reads it says what is wrong with it
+    except UNREADABLE:  # the reader reports what is wrong with it
         return False
 
 
 def check_content(path: Path, content: Any) -> None:
-    """Check what a checkpoint holds: plain values of a sane number, texts, and tensors of weights.
+    """Check that a checkpoint holds plain values, texts and tensors of weights, and not too many.
 
     Args:
-        path: of the checkpoint.
+        path: the checkpoint's, for messages.
         content: nested mappings and sequences.
 
     Raises:
-        CheckpointError: nested or repeated beyond reason, a text that is none, or a tensor that is sparse, quantised,
-            nested, without data, a view of fewer numbers than it shows, or not a number somewhere.
+        CheckpointError: nesting is too deep, there are too many values, a text is not valid Unicode, or a tensor is
+            sparse, quantised, nested, without data, a view of fewer numbers than it shows, or has NaN values.
     """
     try:
         for place, value in leaves(content, MOST_VALUES):
@@ -96,10 +96,10 @@ def _tensor_problem(tensor: Tensor) -> str:
     if tensor.is_meta:
         return "is a tensor without data"
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        return f"shows {tensor.numel():,} numbers and holds fewer"
-    small = tensor.is_floating_point() and tensor.element_size() == 1  # float8, of which torch cannot ask it
+        return f"shows {tensor.numel():,} numbers but stores fewer"
+    small = tensor.is_floating_point() and tensor.element_size() == 1  # float8, for which torch has no isnan
     if torch.isnan(tensor.float() if small else tensor).any():
-        return "holds values that are no numbers (NaN): the training that wrote it had failed"
+        return "has NaN values: the training that wrote it had failed"
     return ""
 
 
@@ -108,12 +108,12 @@ def _text_problem(value: Any) -> str:
         try:
             value.encode()
         except UnicodeEncodeError:
-            return "is a text with half a character"
+            return "is a text with half a character (a lone surrogate)"
     return ""
 
 
 def is_safetensors(path: Path) -> bool:
-    """Tell a safetensors file by its content, a length and JSON; by its name if it is no archive of torch either."""
+    """Recognise a safetensors file by its content (a length and JSON), or by its name if it is not a torch archive."""
     with path.open("rb") as file:
         start = file.read(9)
     if start[8:] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size - 8:
@@ -122,19 +122,19 @@ def is_safetensors(path: Path) -> bool:
 
 
 def check_tensors(path: Path, state: Mapping[Any, Any]) -> None:
-    """Raise CheckpointError unless these are weights by name."""
+    """Raise CheckpointError unless every value is a tensor."""
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise CheckpointError(f"{path}: is damaged: weight {name!r} is {type(value).__name__}, expected a tensor")
 
 
 def some_names(names: list[str]) -> str:
-    """Return the first names, and how many more there are."""
+    """Return the first few names and the number of others."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def check_version(path: Path, version: Any, newest: int) -> None:
-    """Raise CheckpointError unless this release of the program can read a format version."""
+    """Raise CheckpointError unless this version of the package can read a format version."""
     if not isinstance(version, int) or version < 1:
         raise CheckpointError(f"{path}: is damaged: its format version is {version!r}")
     if version > newest:
@@ -144,7 +144,7 @@ def check_version(path: Path, version: Any, newest: int) -> None:
 
 
 def looks_pickled(path: Path) -> bool:
-    """Return whether a file begins as those that torch.save and pickle write."""
+    """Return whether a file begins like one that torch.save or pickle wrote."""
     with path.open("rb") as file:
         start = file.read(2)
     return start == b"PK" or start[:1] == b"\x80"

@@ -1,4 +1,4 @@
-"""The names of models: those with weights, in this package's folder ``pretrained`` or at a URL, and those without."""
+"""The names of models: with weights, in this package's folder ``pretrained`` or at a URL, or without weights."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ PACKAGED_WEIGHTS = Path(__file__).parents[1] / "pretrained"
 
 @dataclass(frozen=True)
 class Published:
-    """Where the weights of a name are."""
+    """Where the published weights of a name are."""
 
     location: str
     """URL of a model.safetensors, or its path below the packaged folder ``pretrained``."""
     sha256: str
-    """Of that file."""
+    """Digest of that file."""
 
 
 _AALBERT_UNITS = Published(
@@ -59,6 +59,6 @@ def packaged_folder(name: str) -> Path:
 
 
 def located(name: str | Path) -> Path:
-    """Return the path that a path or a packaged name stands for; a path that exists goes first."""
+    """Return the path of a packaged name; an existing path takes precedence over a name."""
     path = Path(name).expanduser()
     return packaged_file(str(name)) if str(name) in packaged_names() and not path.exists() else path

@@ -1,4 +1,4 @@
-"""Releases (safetensors with their configuration, and a card), and reading a model from either kind of checkpoint."""
+"""Releases (safetensors with configuration and card), and reading a model from a release or a training state."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from s3prl_aalbert.model.config import ModelConfig, from_dict, read_yaml, to_dic
 logger = logging.getLogger(__name__)
 
 RELEASE_VERSION = 3
-"""2 added the checksum ``sha256``; releases of version 1 keep loading, unchecked. 3 moved the name of this program from
-``format`` to ``program``: transformers reads no file whose ``format`` is other than ``pt``."""
+"""Version 2 added the checksum ``sha256``; releases of version 1 still load, unchecked. Version 3 moved this program's
+name from ``format`` to ``program``, since transformers reads only files whose ``format`` is ``pt``."""
 
 CHECKSUM = "sha256"
 
@@ -46,10 +46,10 @@ WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.yaml", "READ
 TRANSFORMERS_FILE = "config.json"
 
 MODEL_PREFIX = "model."
-"""Of the weights of the representation model; the others are heads of pre-training."""
+"""Prefix of the representation model's weights; the others belong to pre-training heads."""
 
 PROJECTIONS = "projections."
-"""Prefix of the weights between a student and its teacher."""
+"""Prefix of a student's projections to its teacher."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Checkpoint:
     state: dict[str, Tensor]
     """Weights by name, as ``objective.MaskedPrediction`` has them."""
     info: dict[str, Any]
-    """Plain facts recorded with it, such as ``step``."""
+    """Plain values recorded with the weights, such as ``step``."""
 
     @property
     def model_state(self) -> dict[str, Tensor]:
@@ -82,7 +82,7 @@ def save_release(
 ) -> None:
     """Write a release: model.safetensors (its metadata alone suffices to load it), config.yaml and README.md.
 
-    A student's projections to its teacher are left out.
+    A student's projections to its teacher are not written.
     """
     metadata = {
         "format": "pt",
@@ -104,7 +104,7 @@ def save_release(
 
 
 def content_digest(metadata: Mapping[str, str], state: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of a release's content: its metadata but the checksum itself, then every tensor by name."""
+    """Return the SHA-256 of a release's content: its metadata without the checksum, then every tensor by name."""
     described = {key: value for key, value in metadata.items() if key != CHECKSUM}
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     for name in sorted(state):
@@ -118,11 +118,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a pre-trained model.
 
     Args:
-        path: a release folder, its model.safetensors, a pre-training folder (the latest states-*.ckpt is taken), one
+        path: a release folder, its model.safetensors, a pre-training folder (the latest states-*.ckpt is read), one
             training state, or the name of a model that comes with the package.
 
     Raises:
-        CheckpointError: nothing usable there, told in one sentence.
+        CheckpointError: there is no usable checkpoint.
     """
     if is_url(path):
         raise CheckpointError(f"{path}: is a URL, expected a file or folder; -u aalbert_url downloads")
@@ -149,7 +149,7 @@ def _find_in_folder(folder: Path) -> Path:
 
 
 def _step_of_release(path: Path) -> float:
-    """Return the step of a release; infinity where it does not tell, so that loading it says what is wrong."""
+    """Return the step of a release; infinity if unknown, so that loading it reports what is wrong."""
     unreadable = (safetensors.SafetensorError, OSError, ValueError, TypeError, AttributeError, RecursionError)
     with contextlib.suppress(*unreadable):
         with safetensors.safe_open(path, framework="pt") as file:
@@ -177,9 +177,9 @@ def _load_release(path: Path) -> Checkpoint:
     if not isinstance(info, dict):
         raise CheckpointError(f"{path}: its metadata is damaged (info is {type(info).__name__}, expected a mapping)")
     check_version(path, version, RELEASE_VERSION)
-    # A damaged checksum or a missing one: only version 1 was written without.
+    # Only version 1 was written without a checksum.
     if version > 1 and metadata.get(CHECKSUM) != content_digest(metadata, state):
-        raise CheckpointError(f"{path}: does not match its own checksum: it was altered after it was written")
+        raise CheckpointError(f"{path}: does not match its own checksum: it was changed after it was written")
     config = from_dict(ModelConfig, values, str(path))
     beside = path.parent / CONFIG_FILE
     if beside.is_file() and from_dict(ModelConfig, read_yaml(beside), str(beside)) != config:
@@ -188,10 +188,10 @@ def _load_release(path: Path) -> Checkpoint:
 
 
 def _saved_by_transformers(path: Path) -> dict[str, str]:
-    """Return the metadata that a release would have, by the config.json of a model that transformers has saved.
+    """Return a release's metadata from the config.json of a model that transformers saved.
 
     Raises:
-        CheckpointError: there is none, or it is another model's.
+        CheckpointError: the file is missing, or belongs to another model.
     """
     beside = path.parent / TRANSFORMERS_FILE
     try:
@@ -208,7 +208,7 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
     """Copy weights into a module, all of them or none.
 
     Raises:
-        CheckpointError: names missing or left over, or a shape or type differs.
+        CheckpointError: weights are missing or unknown, or a shape or type differs.
     """
     own = module.state_dict()
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())

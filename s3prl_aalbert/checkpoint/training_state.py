@@ -41,10 +41,10 @@ def save_training_state(path: Path, config: ModelConfig, state: Mapping[str, Any
 
 
 def load_training_state(path: Path) -> dict[str, Any]:
-    """Read a training state back, with nothing unpickled but tensors and plain values.
+    """Read a training state; only tensors and plain values are unpickled.
 
     Raises:
-        CheckpointError: missing, truncated, or a checkpoint of another kind.
+        CheckpointError: the file is missing, truncated, or a checkpoint of another kind.
     """
     check_regular(path)
     if is_safetensors(path):
@@ -79,7 +79,7 @@ def latest_state(folder: Path) -> Path | None:
 
 
 def training_states(folder: Path) -> list[Path]:
-    """Return the states-STEP.ckpt of a folder, by step; what a user has named otherwise is none of them."""
+    """Return the states-STEP.ckpt of a folder, sorted by step; files with other names do not count."""
     states = [p for p in folder.glob(STATES_PATTERN) if p.stem.removeprefix("states-").isdecimal()]
     return sorted(states, key=step_of_state)
 
@@ -90,7 +90,7 @@ def step_of_state(path: Path) -> int:
 
 
 def _check_archive(path: Path) -> None:
-    """Compare the checksums that torch.save wrote, which torch.load does not look at."""
+    """Compare the checksums that torch.save wrote, which torch.load does not check."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()

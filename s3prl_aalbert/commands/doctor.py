@@ -205,7 +205,7 @@ def check_room() -> list[Finding]:
     except OSError as error:
         return [
             *findings,
-            Finding("disk", False, f"{Path.cwd()} cannot be looked at ({error.strerror})", "cd elsewhere"),
+            Finding("disk", False, f"{Path.cwd()} is not accessible ({error.strerror})", "cd elsewhere"),
         ]
     fix = (
         ""

@@ -16,7 +16,7 @@ from s3prl_aalbert.model.sub_network import Architecture
 
 
 class Representation(NamedTuple):
-    """What the model says of a batch."""
+    """The hidden states of a batch."""
 
     hidden_states: list[Tensor]
     """L + 1 tensors (B, T, D): the input embedding, then every layer's output."""
@@ -44,7 +44,7 @@ class AalbertModel(nn.Module):
             wavs: (B, S) float waveforms at 16 kHz; values past num_samples are ignored.
             num_samples: (B,) real samples, each at least 1.
             arch: a sub-network; None is the whole model.
-            padded: whether some row has fewer tokens than the longest; None looks it up, which waits for a GPU.
+            padded: whether some row has fewer tokens than the longest; None checks it, which waits for the GPU.
         """
         features = self.acoustics(wavs, num_samples)
         states = self.encode(features.tokens, features.lengths, arch, padded=padded)
@@ -58,7 +58,7 @@ class AalbertModel(nn.Module):
         queries: Tensor | None = None,
         padded: bool | None = None,
     ) -> list[Tensor]:
-        """Run embedding and encoder on tokens (B, T, input_dim) with real lengths (B,): L + 1 tensors (B, T, D).
+        """Run embedding and encoder on tokens (B, T, input_dim) of real lengths (B,); return L + 1 tensors (B, T, D).
 
         ``arch`` and ``queries`` as in ``Encoder.forward``, ``padded`` as in ``forward``.
         """
@@ -70,10 +70,10 @@ class AalbertModel(nn.Module):
 
 
 class PredictionHead(nn.Module):
-    """Map hidden states to what is predicted of a token: dense, activation, LayerNorm, projection (as run)."""
+    """Predict values of a token from its hidden state: dense, activation, LayerNorm, projection (as run)."""
 
     def __init__(self, config: TransformerConfig, outputs: int):
-        """Build the head of ``outputs`` values a token."""
+        """Build a head that predicts ``outputs`` values per token."""
         super().__init__()
         size, narrow = config.hidden_size, config.embedding_size
         self.activation = ACTIVATIONS[config.hidden_act]

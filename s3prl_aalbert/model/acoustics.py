@@ -22,11 +22,12 @@ from s3prl_aalbert.model.precise_buffers import PreciseBuffers
 
 CMVN_EPS, LEVEL_EPS = 1e-5, 1e-10
 LIBROSA_CMVN_EPS = 1e-9
-"""The paper's code has 1e-16. This keeps float32's rounding errors in a constant dimension from becoming speech."""
+"""Added to standard deviations. The paper's code has 1e-16, which would amplify float32's rounding errors in a constant
+dimension to the level of speech."""
 LIBROSA_REACH = 4
-"""Frames to either side that librosa's delta takes."""
+"""Frames that librosa's delta uses on either side."""
 NO_VARIANCE = 1e-30
-"""Less counts as this: the gradient of a square root at 0 is none."""
+"""Smallest power under a square root, whose gradient at 0 is infinite."""
 # Decibel range of the original's target: level = (20 log10 |X| - REF_DB - MIN_DB) / -MIN_DB, clipped to [0, 1].
 REF_DB, MIN_DB = 20.0, -100.0
 
@@ -51,14 +52,14 @@ class Acoustics(PreciseBuffers):
     ceil(n / hop) frames, and token t covers samples [stack * hop * t, stack * hop * (t + 1)). With the front ends of
     S3PRL and of librosa, frame i is centred on sample hop * i, and there are n // hop + 1.
 
-    Computes in float32 whatever the weights around it have, and in float64 after ``double()``. Differentiable where the
-    waveforms ask for a gradient.
+    It computes in float32 whatever type the weights have, and in float64 after ``double()``. It is differentiable where
+    the waveforms require a gradient.
     """
 
     window: Tensor
     filters: Tensor
     corpus_mean: Tensor
-    """(feature_dim,) with ``cmvn: corpus`` alone; a checkpoint keeps it, as ``corpus_std``."""
+    """(feature_dim,), only with ``cmvn: corpus``; a checkpoint stores it, and ``corpus_std``."""
     corpus_std: Tensor
 
     def __init__(self, config: AudioConfig, downsample_rate: int):
@@ -91,10 +92,10 @@ class Acoustics(PreciseBuffers):
             wavs: (B, S) float waveforms at the configured rate; values past num_samples are ignored.
             num_samples: (B,) real samples, each at least 1.
             with_target: also compute the reconstruction target.
-            warp: (B,) stretches the frequency axis of each waveform, as another vocal tract would; None or 1: as it is.
+            warp: (B,) factors that stretch the frequency axis of each waveform, as another vocal tract would; None: 1.
         """
-        wanted = torch.is_grad_enabled() and wavs.requires_grad
-        with torch.set_grad_enabled(wanted), torch.autocast(wavs.device.type, enabled=False):
+        differentiable = torch.is_grad_enabled() and wavs.requires_grad
+        with torch.set_grad_enabled(differentiable), torch.autocast(wavs.device.type, enabled=False):
             wavs = wavs.to(self.window.dtype).masked_fill(~length_mask(num_samples, wavs.size(1)), 0)
             if self.config.target_level_db is not None:
                 wavs = to_level(wavs, num_samples, self.config.target_level_db)
@@ -137,7 +138,7 @@ class Acoustics(PreciseBuffers):
         return (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2)
 
     def _window(self) -> Tensor:
-        """Return the window as exact as its type is: ``double()`` left the digits of float32."""
+        """Return the window in full precision: after ``double()`` the buffer has only the digits of float32."""
         if self.window.dtype == torch.float32:
             return self.window
         return torch.hann_window(self.config.win_samples, dtype=self.window.dtype, device=self.window.device)
@@ -156,7 +157,7 @@ class Acoustics(PreciseBuffers):
         return torch.cat([log_mel, delta], dim=-1)  # (B, F, 2 M)
 
     def _deltas(self, frames: Tensor, reach: int = 2) -> Tensor:
-        """Return the slope over ``reach`` frames to either side, (B, F, M); the edges are held."""
+        """Return the slope (B, F, M) over ``reach`` frames on either side; the edge frames are repeated."""
         return torchaudio.functional.compute_deltas(frames.transpose(1, 2), 2 * reach + 1).transpose(1, 2)
 
     def _normalise(self, features: Tensor, num_frames: Tensor) -> Tensor:
@@ -178,10 +179,10 @@ class Acoustics(PreciseBuffers):
         return self._cmvn(target, num_frames) if self.config.target_cmvn else _zero_padding(target, num_frames)
 
     def _spectrogram(self, wavs: Tensor, num_samples: Tensor, power: Tensor, num_frames: Tensor) -> Tensor:
-        """Return the linear spectrogram to rebuild (B, F, K)."""
+        """Return the linear spectrogram (B, F, K) that is the target."""
         if self.config.target_preemphasis:
             emphasised = wavs - self.config.target_preemphasis * functional.pad(wavs, (1, 0))[:, :-1]
-            # The filter answers one sample past the end: a click that an unpadded waveform does not have.
+            # The filter's response reaches one sample past the end, where an unpadded waveform has no click.
             power = self._power(emphasised * length_mask(num_samples, wavs.size(1)), num_samples)
         if self.config.target == "log":
             target = self._log(power, self.config.target_cmvn)
@@ -193,7 +194,7 @@ class Acoustics(PreciseBuffers):
     def _log(self, power: Tensor, normalised: bool) -> Tensor:
         """Return log(power + log_floor), up to the constant log(log_floor) where CMVN removes it anyway.
 
-        log1p keeps the small differences of near-silence that float32 would round away beside that constant.
+        log1p keeps the small differences of near-silence, which float32 would round away next to that constant.
         """
         floor = self.config.log_floor
         level = self._log1p(power / floor)
@@ -209,14 +210,14 @@ class Acoustics(PreciseBuffers):
 
 
 def warped(filters: Tensor, warp: Tensor) -> Tensor:
-    """Return filters that hear each spectrum stretched: vocal tract length perturbation (Jaitly and Hinton, 2013).
+    """Return filters for stretched spectra: vocal tract length perturbation (Jaitly and Hinton, 2013).
 
     Args:
         filters: (K, M).
-        warp: (B,) factors of the frequency axis; what lies beyond the last bin is not heard.
+        warp: (B,) factors of the frequency axis; frequencies beyond the last bin have no power.
 
     Returns:
-        (B, K, M): the filters at warp times each frequency, linearly between the bins.
+        (B, K, M): the filters at warp times each frequency, interpolated linearly between the bins.
     """
     bins = filters.size(0)
     place = torch.arange(bins, device=filters.device) * warp.to(filters).unsqueeze(1)  # (B, K)
@@ -245,8 +246,8 @@ def corpus_statistics(acoustics: Acoustics, wavs: Iterable[np.ndarray]) -> tuple
     """Return the mean and standard deviation of each feature dimension over all frames of some speech.
 
     Args:
-        acoustics: whose features; its own normalisation is left aside.
-        wavs: waveforms (num_samples,) at 16 kHz, one after the other.
+        acoustics: computes the features; its own normalisation is skipped.
+        wavs: waveforms (num_samples,) at 16 kHz, read one at a time.
 
     Returns:
         (feature_dim,) each, float32, summed in float64; the deviation at least ``CMVN_EPS``.
@@ -318,7 +319,7 @@ def _with_fitted_edges(deltas: Tensor, frames: Tensor, num_frames: Tensor) -> Te
     index = torch.arange(frames.size(1), device=frames.device).clamp_min(LIBROSA_REACH).unsqueeze(0)
     index = torch.minimum(index, (count - 1 - LIBROSA_REACH).clamp_min(0))
     inner = deltas.gather(1, index.unsqueeze(-1).expand_as(deltas))
-    first = functional.pad(frames, (0, 0, 0, width))[:, :width]  # of one size for any number of frames
+    first = functional.pad(frames, (0, 0, 0, width))[:, :width]  # the same size for any number of frames
     place = torch.arange(width, device=frames.device).unsqueeze(0)
     offset = (place - (count - 1) / 2).masked_fill(place >= count, 0).to(frames.dtype)  # (B, width) from the middle
     rise = (offset.unsqueeze(-1) * first).sum(1, keepdim=True)

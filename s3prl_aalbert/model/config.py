@@ -38,8 +38,8 @@ __all__ = [
 ]
 
 SAMPLE_RATE = 16000
-"""Hz, of all audio that is read here."""
-# No model comes near these; a slip of the keyboard does, and would fill the memory or run for ever.
+"""Hz; all audio is read at this rate."""
+# No model comes near these limits. A typing error does, and would fill the memory or run for ever.
 LARGEST_SIZE, MOST_LAYERS = 1 << 16, 1000
 Cmvn = Literal["utterance", "corpus", "none"]
 LARGEST_AUDIO = {"win_ms": 10_000, "hop_ms": 10_000, "n_fft": 1 << 20, "num_mel_bins": 10_000}
@@ -62,29 +62,29 @@ class AudioConfig:
     delta: bool = True
     """Append first-order differences: 80 -> 160 dimensions."""
     cmvn: Cmvn = "utterance"
-    """Normalisation of the input features, by dimension: "utterance" (its own mean and variance, over real frames
-    alone: this removes most of the speaker), "corpus" (those of the training speech, kept in the checkpoint) or
-    "none". true and false, as in older files, are "utterance" and "none"."""
+    """Normalisation of each dimension of the input features: "utterance" (its own mean and variance over real frames,
+    which removes most of the speaker), "corpus" (those of the training speech, stored in the checkpoint) or "none".
+    The values true and false of older files mean "utterance" and "none"."""
     log_floor: float = 1e-6
     """Added to mel energies (and to target power) before the logarithm."""
     target: Literal["log", "db", "mel"] = "log"
-    """What reconstruction rebuilds: the linear spectrogram as "log" (log power) or "db" (decibels scaled and clipped
-    to [0, 1]), or "mel", the log-mel (and delta) frames themselves."""
+    """The reconstruction target: the linear spectrogram as "log" (log power) or "db" (decibels scaled and clipped to
+    [0, 1]), or "mel", the log-mel (and delta) frames themselves."""
     target_preemphasis: float = 0.0
-    """First-order pre-emphasis of the waveform for the target alone; 0 is off."""
+    """First-order pre-emphasis of the waveform, for the target only; 0 switches it off."""
     target_cmvn: bool = True
     """Normalise the target per utterance and bin."""
     front_end: Literal["aalbert", "s3prl", "librosa"] = "aalbert"
-    """"aalbert": frames centred on the middle of their hop, zeros at the edges; "s3prl": as S3PRL's own preprocessor,
-    for models converted from there: centred on the start of their hop, mirrored edges, CMVN with n - 1; "librosa": as
-    the code behind the paper: centred and mirrored so, mel filters on Slaney's scale and of unit area, delta over nine
-    frames."""
+    """How frames are computed. "aalbert": centred on the middle of their hop, zeros at the edges. "s3prl", for models
+    converted from S3PRL: as its preprocessor, centred on the start of their hop, mirrored edges, CMVN with n - 1.
+    "librosa": as the code behind the paper, like "s3prl" but with mel filters of unit area on Slaney's scale and delta
+    over nine frames."""
     target_level_db: float | None = None
-    """Scale every waveform to this level first (S3PRL: -25); null: leave it."""
+    """Scale every waveform to this level first (S3PRL: -25); null: do not scale."""
 
     @classmethod
     def from_older(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return values as they are written today: ``cmvn`` was true or false."""
+        """Return the values in today's form: ``cmvn`` was true or false once."""
         if isinstance(values.get("cmvn"), bool):
             return {**values, "cmvn": "utterance" if values["cmvn"] else "none"}
         return values
@@ -100,14 +100,14 @@ class AudioConfig:
         return round(self.win_ms * self.sample_rate / 1000)
 
     def num_frames(self, num_samples: Any) -> Any:
-        """Return the frames of so many samples, a number or a tensor."""
+        """Return the number of frames of ``num_samples`` samples, a number or a tensor."""
         if self.mirrored_edges:
             return num_samples // self.hop_samples + 1
         return -(-num_samples // self.hop_samples)
 
     @property
     def mirrored_edges(self) -> bool:
-        """Whether frame i is centred on sample hop * i, and the waveform mirrored at its ends."""
+        """Whether frame i is centred on sample hop * i and the waveform is mirrored at its ends."""
         return self.front_end in ("s3prl", "librosa")
 
     @property
@@ -155,11 +155,11 @@ class TransformerConfig:
     """The one encoder: shared layers make AALBERT, unshared ones Mockingjay (paper Table 1)."""
 
     hidden_size: int = 768
-    """Width of the tokens between layers."""
+    """Width of the tokens between the layers."""
     num_hidden_layers: int = 3
-    """How often a layer is applied, its weights shared or not."""
+    """Number of layers, whether or not they share weights."""
     num_attention_heads: int = 12
-    """Heads of a layer."""
+    """Attention heads of a layer."""
     intermediate_size: int = 3072
     """Width inside a feed-forward block."""
     hidden_act: Literal["gelu", "relu"] = "gelu"
@@ -177,37 +177,40 @@ class TransformerConfig:
     share_layer: bool = True
     """True: every layer uses the same weights; false: each has its own."""
     num_hidden_groups: int | None = None
-    """Between the two: so many sets of weights, each for as many consecutive layers (ALBERT); overrides share_layer."""
+    """Number of sets of weights, each used by equally many consecutive layers (ALBERT); overrides share_layer."""
     layer_groups: tuple[int, ...] | None = None
-    """Or explicitly, which set each layer uses, e.g. [0, 1, 0, 1]."""
+    """The set of weights of each layer, e.g. [0, 1, 0, 1]; an alternative to num_hidden_groups."""
     reuse_pattern: tuple[int, ...] | None = None
-    """By layer, 1: takes the attention map of the layer before and has no query and key of its own (ARMHuBERT)."""
+    """For each layer 0 or 1: with 1 it reuses the attention map of the layer before and has no query and key
+    (ARMHuBERT)."""
     embedding_size: int | None = None
     """Factorises input and output projections through this width (ALBERT); null: none."""
     attention_head_size: int | None = None
     """Width of a head; null: hidden_size / num_attention_heads."""
     positions: Literal["sinusoid", "convolutional", "rotary"] = "sinusoid"
-    """How a token knows its place: "sinusoid" (absolute, added to the input; the paper), "convolutional" (a grouped
+    """How positions are encoded: "sinusoid" (absolute, added to the input; the paper), "convolutional" (a grouped
     convolution over the input tokens, added to them; wav2vec 2.0, HuBERT) or "rotary" (queries and keys turned by
-    their position; RoFormer). The last two are relative: no position is ever unseen."""
+    their position; RoFormer). The last two are relative, so that a
+    longer utterance has no unseen position."""
     conv_position_kernel: int = 31
-    """Tokens that the convolution spans; odd."""
+    """Width of the convolution in tokens; odd."""
     conv_position_group_size: int = 16
-    """Channels of each of its groups. A sub-network keeps it, so that its channels see what they saw."""
+    """Channels in each group of the convolution. A sub-network keeps it, so that its channels keep their inputs."""
     position_encoding_size: int | None = None
-    """Width of the sinusoid table, whose first hidden_size columns are used; null: hidden_size. An extracted
-    sub-network keeps its supernet's: a prefix of a wide sinusoid is no narrow one."""
+    """Width of the sinusoid table, of which the first hidden_size columns are used; null: hidden_size. An extracted
+    sub-network keeps the width of its supernet, since a prefix of a wide sinusoid is not a narrow one."""
     position_scale: float = 1.0
-    """Factor of the sinusoids; 1 as in the paper, where they outweigh the projected tokens for long (their variance is
-    2.6 times as large at the start). Smaller: more of the features in every layer, but harder to learn by."""
+    """Factor of the sinusoids; 1 in the paper. There they outweigh the projected tokens for a long time (their variance
+    is 2.6 times as large at the start). A smaller factor leaves more of the features in every layer, but positions are
+    harder to learn."""
     layer_attention_heads: tuple[int, ...] | None = None
-    """Heads by layer, at most num_attention_heads; null: all have these."""
+    """Attention heads of each layer, at most num_attention_heads; null: num_attention_heads in all."""
     layer_intermediate_sizes: tuple[int, ...] | None = None
-    """Likewise of intermediate_size."""
+    """Inner width of each layer, at most intermediate_size; null: intermediate_size in all."""
 
     @property
     def group_of_layer(self) -> tuple[int, ...]:
-        """Which set of weights each layer uses, e.g. (0, 0, 0) when shared."""
+        """The set of weights of each layer, e.g. (0, 0, 0) when all share one."""
         if self.layer_groups is not None:
             return self.layer_groups
         layers, groups = self.num_hidden_layers, self.num_hidden_groups
@@ -217,17 +220,17 @@ class TransformerConfig:
 
     @property
     def reuses_attention(self) -> tuple[bool, ...]:
-        """Whether each layer takes its predecessor's attention map."""
+        """Whether each layer reuses the attention map of the layer before."""
         return tuple(map(bool, self.reuse_pattern or (0,) * self.num_hidden_layers))
 
     @property
     def heads_of_layer(self) -> tuple[int, ...]:
-        """Attention heads by layer."""
+        """Attention heads of each layer."""
         return self.layer_attention_heads or (self.num_attention_heads,) * self.num_hidden_layers
 
     @property
     def intermediate_size_of_layer(self) -> tuple[int, ...]:
-        """Inner width by layer."""
+        """Inner width of each layer."""
         return self.layer_intermediate_sizes or (self.intermediate_size,) * self.num_hidden_layers
 
     @property
@@ -307,7 +310,7 @@ class TransformerConfig:
 
 
 def reuse_problems(reuses: tuple[bool, ...], heads: tuple[int, ...]) -> list[str]:
-    """Return what keeps layers from taking their predecessors' attention maps."""
+    """Return why some layers cannot reuse the attention map of the layer before."""
     found = ["reuse_pattern: the first layer has no map to reuse"] if reuses and reuses[0] else []
     source = 0
     for layer in range(len(reuses)):
@@ -322,31 +325,31 @@ def reuse_problems(reuses: tuple[bool, ...], heads: tuple[int, ...]) -> list[str
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """What is predicted of masked speech: the spectrogram (paper section 3.1), discrete units (HuBERT), or both."""
+    """The targets of masked prediction: the spectrogram (paper section 3.1), discrete units (HuBERT), or both."""
 
     reconstruction_weight: float = 1.0
-    """Of the L1 distance to the spectrogram; 0: the model has no spectrogram head."""
+    """Weight of the L1 distance to the spectrogram; with 0 the model has no spectrogram head."""
     unit_weight: float = 0.0
-    """Of the cross-entropy of the units; 0: the model has no unit head."""
+    """Weight of the cross-entropy of the units; with 0 the model has no unit head."""
     num_units: int = 100
-    """Clusters of the codebook that the units come from."""
+    """Number of different units: the clusters of their codebook."""
     units_per_token: int = 1
-    """1: a unit a token. transformer.downsample_rate: one a frame."""
+    """1 for one unit per token; transformer.downsample_rate for one per frame."""
 
     mask_proportion: float = 0.15
-    """Share of tokens selected."""
+    """Share of the tokens that are selected."""
     zero_proportion: float = 0.8
-    """Of the selected: set to zero."""
+    """Share of the selected tokens that are set to zero."""
     random_proportion: float = 0.1
-    """Of the selected: replaced by a random token of the utterance. The rest is kept."""
+    """Share of the selected tokens that a random token of the utterance replaces. The rest stays unchanged."""
     mask_consecutive: int = 1
     """Width of a masked span, in tokens."""
     mask_layout: Literal["grid", "overlap"] = "grid"
     """"grid": spans side by side from a random start, never overlapping; mask_proportion is the share of tokens.
-    "overlap": spans begin anywhere and may overlap; mask_proportion is their number times their width over the number
-    of tokens, so that fewer tokens are masked (HuBERT: 0.8 of width 10, about half of the tokens)."""
+    "overlap": spans begin anywhere and may overlap. mask_proportion is then the number of spans times their width,
+    divided by the number of tokens, so that fewer tokens are masked (HuBERT: 0.8, width 10, about half the tokens)."""
     mask_gap: int = 0
-    """Of "grid": tokens between the places of two spans, never masked; 2 draws from every third token (as run)."""
+    """Tokens between two places of the grid, which are never masked; 2 draws from every third token (as run)."""
     dice: Literal["token", "utterance"] = "token"
     """"token": zero / random / keep is drawn per span (the paper's text); "utterance": once per utterance (as run)."""
 
@@ -388,7 +391,7 @@ class ModelConfig:
     """What pre-training predicts."""
 
     def problems(self) -> list[str]:
-        """Return what does not fit together."""
+        """Return which sections do not fit together, one sentence each."""
         per_token, stack = self.task.units_per_token, self.transformer.downsample_rate
         if self.task.unit_weight and per_token not in (1, stack):
             return [f"task.units_per_token is {per_token}, expected 1 or transformer.downsample_rate {stack}"]
@@ -400,7 +403,7 @@ class ModelConfig:
         return self.audio.feature_dim * self.transformer.downsample_rate
 
     def num_tokens(self, num_samples: Any) -> Any:
-        """Return the tokens of so many samples, a number or a tensor."""
+        """Return the number of tokens of ``num_samples`` samples, a number or a tensor."""
         return -(-self.audio.num_frames(num_samples) // self.transformer.downsample_rate)
 
     @property

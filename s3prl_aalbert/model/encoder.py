@@ -84,7 +84,7 @@ def rotate(heads: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
 
 
 class ConvolutionalPositions(nn.Module):
-    """A grouped convolution over the tokens: what stands around a token tells its place (wav2vec 2.0, section 2).
+    """A grouped convolution over the tokens: its neighbours encode a token's position (wav2vec 2.0, section 2).
 
     Groups have a fixed number of channels, so that a prefix of the channels sees the prefix of the groups.
     """
@@ -99,7 +99,7 @@ class ConvolutionalPositions(nn.Module):
         """Convolve (B, T, D); D may be a prefix of the channels."""
         size = hidden.size(-1)
         groups = -(-size // self.group_size)
-        missing = groups * self.group_size - size  # of the last group: zeros
+        missing = groups * self.group_size - size  # channels of the last group, filled with zeros
         weight = F.pad(self.weight[:size], (0, 0, 0, 0, 0, missing))
         bias, hidden = F.pad(self.bias[:size], (0, missing)), F.pad(hidden, (0, missing))
         convolved = F.conv1d(hidden.transpose(1, 2), weight, bias, padding=self.kernel // 2, groups=groups)
@@ -114,7 +114,7 @@ class EncoderLayer(nn.Module):
 
         Args:
             config: sizes; the largest if layers differ.
-            computes_attention: false where every layer with these weights reuses a map: no query and key then.
+            computes_attention: false if every layer with these weights reuses a map, and none needs query and key.
         """
         super().__init__()
         size, eps = config.hidden_size, config.layer_norm_eps
@@ -146,10 +146,10 @@ class EncoderLayer(nn.Module):
 
         Args:
             hidden: (B, T, D).
-            attend: (B, 1, 1, T) bool, true at keys that may be attended to; None when nothing is padded.
+            attend: (B, 1, 1, T) bool, true at keys that may be attended to; None if nothing is padded.
             arch: this layer's sizes.
-            attention_map: (B, H', T, T) probabilities of the layer before, where this one reuses them; H' >= H.
-            queries: (B, Q) the tokens whose output is wanted; None is all of them (Q = T).
+            attention_map: (B, H', T, T) probabilities of the layer before, if this layer reuses them; H' >= H.
+            queries: (B, Q) the tokens whose output is needed; None is all of them (Q = T).
             rotation: cosines and sines (T, head_dim / 2) of rotary positions; None where positions are others.
 
         Returns:
@@ -174,7 +174,7 @@ class EncoderLayer(nn.Module):
         queries: Tensor | None,
         rotation: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the context (B, Q, H * head_dim) and the map to lend."""
+        """Return the context (B, Q, H * head_dim), and the attention map if the next layer reuses it."""
         dropout = self.attention_dropout if self.training else 0.0
         value = self._heads(self.value, hidden, arch)
         if arch.reuses:
@@ -188,7 +188,7 @@ class EncoderLayer(nn.Module):
                 if queries is not None:
                     rotation = rotation[0][queries].unsqueeze(1), rotation[1][queries].unsqueeze(1)  # (B, 1, Q, ...)
                 query = rotate(query, rotation)
-            if not arch.lends:
+            if not arch.is_reused:
                 context = F.scaled_dot_product_attention(query, key, value, attn_mask=attend, dropout_p=dropout)
                 return context.transpose(1, 2).flatten(2), None
             scores = query @ key.transpose(-2, -1) / math.sqrt(self.head_dim)  # (B, H, Q, T)
@@ -196,8 +196,8 @@ class EncoderLayer(nn.Module):
                 scores = scores.masked_fill(~attend, -torch.inf)
             probabilities = scores.softmax(-1)
         context = F.dropout(probabilities[:, : arch.num_attention_heads], dropout) @ value  # (B, H, Q, head_dim)
-        # What is lent has seen neither dropout nor a second softmax.
-        return context.transpose(1, 2).flatten(2), probabilities if arch.lends else None
+        # The next layer gets the map before dropout, and applies no second softmax to it.
+        return context.transpose(1, 2).flatten(2), probabilities if arch.is_reused else None
 
     def _heads(self, projection: nn.Linear, hidden: Tensor, arch: LayerArchitecture) -> Tensor:
         heads = arch.num_attention_heads
@@ -225,8 +225,7 @@ class Encoder(nn.Module):
             hidden: (B, T, D) input embedding.
             lengths: (B,) real tokens of each row; None when none is padded.
             arch: a sub-network; None is the whole model.
-            queries: (B, Q) the only tokens whose last output is wanted, e.g. the masked ones: the last layer then does
-                a share of its work. None is all of them.
+            queries: (B, Q) the tokens whose output the last layer computes, e.g. the masked ones; None is all.
 
         Returns:
             L tensors (B, T, D), the outputs of the layers in order; the last one (B, Q, D) with ``queries``. Values at
@@ -238,9 +237,9 @@ class Encoder(nn.Module):
             rotation = rotations(hidden.size(1), self.config.head_dim, hidden.device)
         layers = (arch or self.full).layers(self.config)
         for index, layer in enumerate(layers):
-            wanted = queries if index + 1 == len(layers) else None
+            last_queries = queries if index + 1 == len(layers) else None
             hidden, attention_map = self.groups[self.config.group_of_layer[index]](
-                hidden, attend, layer, attention_map, wanted, rotation
+                hidden, attend, layer, attention_map, last_queries, rotation
             )
             outputs.append(hidden)
         return outputs
@@ -275,7 +274,7 @@ class InputEmbedding(PreciseBuffers):
             arch: a sub-network; None is the whole model.
         """
         size = arch.hidden_size if arch else self.hidden_size
-        tokens = tokens.to(self.norm.weight.dtype)  # the features of a model in 16 bits have 32
+        tokens = tokens.to(self.norm.weight.dtype)  # features have 32 bits, also where the model has 16
         if self.expansion is None:
             projected = sliced_linear(self.projection, tokens, size)
         else:
@@ -283,13 +282,13 @@ class InputEmbedding(PreciseBuffers):
         return self.dropout(sliced_norm(self.norm, self._placed(projected, lengths)))
 
     def _placed(self, projected: Tensor, lengths: Tensor | None) -> Tensor:
-        """Add what tells the place of each token to (B, T, D)."""
+        """Add the encoding of each token's position to (B, T, D)."""
         if self.kind == "rotary":
             return projected
         if self.kind == "sinusoid":
             positions = self._positions(projected.size(1), projected.device)[:, : projected.size(-1)]
             return projected + self.position_scale * positions.to(self.norm.weight.dtype)
-        if lengths is not None:  # the convolution must see the same beyond the end, alone and in any batch: zeros
+        if lengths is not None:  # beyond its end an utterance has zeros, alone and in any batch
             projected = projected.masked_fill(~length_mask(lengths, projected.size(1)).unsqueeze(-1), 0)
         return projected + self.position_convolution(projected)
 
@@ -302,7 +301,7 @@ class InputEmbedding(PreciseBuffers):
 
 
 def initialise(module: nn.Module, std: float) -> None:
-    """Draw the weights of linear layers and convolutions from N(0, std), zero biases, reset LayerNorms (as BERT)."""
+    """Initialise as BERT: weights of linear layers and convolutions from N(0, std), zero biases, default LayerNorms."""
     for child in module.modules():
         if isinstance(child, (nn.Linear, ConvolutionalPositions)):
             nn.init.normal_(child.weight, std=std)

@@ -1,7 +1,7 @@
 """Multiply-accumulate operations (MACs) of one utterance, counted from the configuration alone.
 
-Counted are matrix products and convolutions, as SUPERB's profiling tool counts them: not the Fourier transform, and
-nothing that works element by element (normalisation, activation, softmax). Sharing weights saves none of them.
+Matrix products and convolutions count, as in SUPERB's profiling tool. The Fourier transform and element-wise operations
+(normalisation, activation, softmax) do not. Sharing weights saves no MACs.
 
 Legend: F frames, T tokens, D hidden size, A attention width (heads * head_dim), I inner width, K spectrogram bins.
 """
@@ -17,7 +17,7 @@ PROJECTIONS = "attention projections"
 MAPS = "attention maps"
 FEED_FORWARD = "feed-forward"
 MODULES = (FEATURES, EMBEDDING, PROJECTIONS, MAPS, FEED_FORWARD)
-"""The parts of the representation model, in the order of the computation."""
+"""The parts of the representation model, in the order in which they are computed."""
 DELTA_TAPS = 5
 """Width of torchaudio's regression window for deltas."""
 
@@ -27,7 +27,7 @@ def module_macs(config: ModelConfig, num_samples: int, arch: Architecture | None
 
     Args:
         config: the model.
-        num_samples: at the configured rate, at least 1.
+        num_samples: length at the configured rate, at least 1.
         arch: a sub-network; None is the whole model.
     """
     arch = arch or full_architecture(config.transformer)
@@ -63,7 +63,7 @@ def _embedding(config: ModelConfig, arch: Architecture) -> int:
         projection = config.input_dim * narrow + narrow * arch.hidden_size
     if transformer.positions != "convolutional":
         return projection
-    # Each output channel sees the channels of its group, the last of which may be there in part.
+    # Each output channel sees the channels of its group; a sub-network may have only part of the last group.
     group = transformer.conv_position_group_size
     whole, rest = divmod(arch.hidden_size, group)
     return projection + (whole * group**2 + rest**2) * transformer.conv_position_kernel

@@ -1,4 +1,4 @@
-"""Which tokens to hide (drawing) and how to hide them (applying), kept apart.
+"""Draws which tokens to mask, and applies a mask, as two separate steps.
 
 Legend: B batch, T tokens.
 """
@@ -38,12 +38,12 @@ class MaskPlan(NamedTuple):
 def sample_mask(num_tokens: int, config: TaskConfig, generator: torch.Generator) -> MaskPlan:
     """Draw one utterance's mask: 15 % of the tokens; of these 80 % zero, 10 % random, 10 % kept (paper section 3.1).
 
-    Spans of ``mask_consecutive`` tokens are laid out as ``mask_layout`` has it. On the grid they are drawn without
-    replacement, so that their proportion is exact up to rounding; at least one is always selected.
+    ``mask_layout`` places spans of ``mask_consecutive`` tokens. On the grid they are drawn without replacement, so that
+    their proportion is exact up to rounding. At least one span is always selected.
 
     Args:
         num_tokens: tokens of the utterance, at least 1.
-        config: proportions, span width, dice.
+        config: proportions, width of spans, and how often the dice are thrown.
         generator: source of all randomness; equal states give equal masks.
 
     Returns:
@@ -70,22 +70,22 @@ def _spans_of_a_grid(
 ) -> tuple[Tensor, Tensor]:
     """Return the span of each token (T,), ``gap`` apart from a random start, and which spans are chosen.
 
-    The tokens of the gaps, if there are any, make up one more span, the last, which is never chosen.
+    All tokens of the gaps form one more span, the last one, which is never chosen.
     """
     phase = int(torch.randint(width, (1,), generator=generator)) if width > 1 else 0
     place = torch.arange(num_tokens) + phase
     span = place // (width + gap)  # (T,)
     num_spans = int(span[-1]) + 1
-    wanted = proportion * (num_tokens / width if gap else num_spans)
+    num_chosen = proportion * (num_tokens / width if gap else num_spans)
     chosen = torch.zeros(num_spans + min(gap, 1), dtype=torch.bool)
-    chosen[torch.randperm(num_spans, generator=generator)[: max(1, round(wanted))]] = True
+    chosen[torch.randperm(num_spans, generator=generator)[: max(1, round(num_chosen))]] = True
     return span.masked_fill(place % (width + gap) >= width, num_spans), chosen
 
 
 def _overlapping_spans(
     num_tokens: int, width: int, proportion: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return the span of each token (T,), the last that covers it, and which spans are chosen; span 0 is none.
+    """Return the last span that covers each token (T,), 0 for none, and which spans are chosen.
 
     As HuBERT and wav2vec 2.0: proportion * T / width spans, rounded up or down by chance, begin at different tokens.
     """

@@ -1,4 +1,4 @@
-"""What pre-training asks of the model: rebuild hidden tokens (paper section 3.1), name their units (HuBERT), or both.
+"""The pre-training objectives: reconstruct masked tokens (paper section 3.1), predict their units (HuBERT), or both.
 
 Legend: B batch, S samples, T tokens, N selected tokens, K values of a target frame, U units of a token.
 """
@@ -18,42 +18,42 @@ from s3prl_aalbert.model.masking import MaskPlan, apply_mask, length_mask
 from s3prl_aalbert.model.sub_network import Architecture
 
 NO_UNIT = -1
-"""In place of a unit where an utterance is padded."""
+"""Label of padding in place of a unit."""
 
 
 class Loss(NamedTuple):
-    """A loss as a sum and its weight, so that batches of any size average exactly."""
+    """A loss as a sum and its weight, so that batches of different sizes average exactly."""
 
     total: Tensor
-    """Sum over what the loss covers; float32 scalar."""
+    """Sum over the frames or tokens that count; float32 scalar."""
     weight: Tensor
-    """How much that is, e.g. selected real frames; float32 scalar, at least 1."""
+    """Their number, e.g. of selected real frames; float32 scalar, at least 1."""
 
     @property
     def mean(self) -> Tensor:
-        """The loss itself."""
+        """The average loss."""
         return self.total / self.weight
 
 
 class Speech(NamedTuple):
-    """What an objective is given of a padded batch."""
+    """A padded batch as an objective receives it."""
 
     wavs: Tensor
     """(B, S) waveforms at 16 kHz."""
     num_samples: Tensor
     """(B,) real samples of each."""
     plan: MaskPlan
-    """(B, T) what is hidden, see masking.sample_mask."""
+    """(B, T) which tokens are masked and how, see masking.sample_mask."""
     noisy_wavs: Tensor | None = None
-    """(B, S) what the model is given in place of ``wavs``, which stay the target; None: ``wavs``."""
+    """(B, S) the model's input, if it is not ``wavs``, which stay the target."""
     units: Tensor | None = None
     """(B, T, U) units of each token, NO_UNIT where padded; None where no objective needs them."""
     warp: Tensor | None = None
-    """(B,) by which the frequency axis of what the model is given is stretched, see acoustics.warped; None: not."""
+    """(B,) factors that stretch the frequency axis of the model's input, see acoustics.warped; None: 1."""
 
 
 class Picture(NamedTuple):
-    """Everything one forward pass of reconstruction saw."""
+    """All stages of one forward pass of reconstruction."""
 
     tokens: Tensor
     """(B, T, input_dim) before masking."""
@@ -68,36 +68,36 @@ class Picture(NamedTuple):
 
 
 class UnitCounts(NamedTuple):
-    """What dev batches say of unit prediction; counts add up over batches."""
+    """Statistics of unit prediction on dev batches; counts add up over batches."""
 
     masked: Tensor
-    """(2,) right answers and all, at hidden tokens."""
+    """(2,) correct predictions and all predictions, at masked tokens."""
     unmasked: Tensor
-    """(2,) likewise at tokens that the model sees."""
+    """(2,) likewise at tokens that are not masked."""
     units: Tensor
     """(num_units,) how often each unit is the label."""
 
 
 class Objective(Protocol):
-    """What the loop trains; it does not know which one it is."""
+    """What the training loop minimises; the loop does not know which objective it is."""
 
     model: AalbertModel
 
     def weight(self, num_samples: Tensor, selected_frames: float) -> float:
-        """Return what the loss of a batch is divided by, known before the forward pass."""
+        """Return the divisor of a batch's loss, which is known before the forward pass."""
 
     def __call__(self, speech: Speech, arch: Architecture | None = None) -> Loss:
         """Return the loss of a batch, of the whole model or of a sub-network."""
 
     def picture(self, speech: Speech) -> Picture | None:
-        """Return what to draw of a batch, or None."""
+        """Return the stages of a batch to draw, or None."""
 
     def count_units(self, speech: Speech) -> UnitCounts | None:
-        """Return how units are predicted, or None where there are none."""
+        """Return the statistics of unit prediction, or None without units."""
 
 
 class MaskedPrediction(nn.Module):
-    """The pre-training model: representation model and a head for each part of the task that has weight."""
+    """The pre-training model: the representation model, and a head for each target with a weight."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -107,11 +107,11 @@ class MaskedPrediction(nn.Module):
         self.unit_head = UnitHead(config) if config.task.unit_weight else None
 
     def weight(self, num_samples: Tensor, selected_frames: float) -> float:
-        """Return what the loss of a batch is divided by: its selected real frames."""
+        """Return the divisor of a batch's loss: its selected real frames."""
         return selected_frames
 
     def forward(self, speech: Speech, arch: Architecture | None = None) -> Loss:
-        """Compute the loss of a padded batch: of each selected real frame, its weighted L1 and cross-entropy.
+        """Compute the loss of a padded batch: weighted L1 distance and cross-entropy at each selected real frame.
 
         Args:
             speech: the batch.
@@ -120,8 +120,8 @@ class MaskedPrediction(nn.Module):
         features, tokens = self._tokens(speech)
         # Only selected tokens are predicted: the last layer and the heads run on them alone.
         plan = speech.plan
-        queries, wanted = selected_first(plan.selected)
-        hidden = self.model.encode(apply_mask(tokens, plan), features.lengths, arch, queries)[-1][wanted]  # (N, D)
+        queries, is_selected = selected_first(plan.selected)
+        hidden = self.model.encode(apply_mask(tokens, plan), features.lengths, arch, queries)[-1][is_selected]  # (N, D)
         real = features.frame_mask[plan.selected]  # (N, stack)
         total = hidden.new_zeros((), dtype=torch.float32)
         if self.head is not None:
@@ -134,7 +134,7 @@ class MaskedPrediction(nn.Module):
         return Loss(total, real.sum().float())
 
     def _tokens(self, speech: Speech) -> tuple[Features, Tensor]:
-        """Return the features of a batch, and the tokens (B, T, input_dim) that the model is given."""
+        """Return the features of a batch, and the model's input tokens (B, T, input_dim)."""
         wavs = speech.wavs if speech.noisy_wavs is None else speech.noisy_wavs
         changed = wavs is not speech.wavs or speech.warp is not None
         if self.head is None or not changed:  # without a head, clean features are not needed
@@ -151,7 +151,7 @@ class MaskedPrediction(nn.Module):
         return errors.view_as(units).sum(1) / (units != NO_UNIT).sum(1).clamp_min(1)
 
     def picture(self, speech: Speech) -> Picture | None:
-        """Rebuild every token, selected or not, and keep all stages; None without a spectrogram head."""
+        """Reconstruct every token, masked or not, and keep all stages; None without a spectrogram head."""
         if self.head is None:
             return None
         features = self.model.acoustics(speech.wavs, speech.num_samples, with_target=True)
@@ -161,7 +161,7 @@ class MaskedPrediction(nn.Module):
         return Picture(features.tokens, masked, features.target, predicted, features.lengths)
 
     def count_units(self, speech: Speech) -> UnitCounts | None:
-        """Name the units of every token, hidden or not; None without a unit head."""
+        """Predict the units of every token, masked or not; None without a unit head."""
         if self.unit_head is None:
             return None
         features = self.model.acoustics(speech.wavs, speech.num_samples)
@@ -180,14 +180,15 @@ class MaskedPrediction(nn.Module):
 
 
 def _units(speech: Speech) -> Tensor:
-    assert speech.units is not None, "the task has a unit_weight, and the batch no units"
+    assert speech.units is not None, "the task has a unit_weight, but the batch has no units"
     return speech.units
 
 
 def selected_first(selected: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the indices of selected tokens (B, Q), in order, and which of them are meant (B, Q).
+    """Return indices (B, Q) of the selected tokens, in order, and which of them are real (B, Q).
 
-    Q is the largest number of selected tokens in a row of ``selected`` (B, T); rows with fewer are filled with others.
+    Q is the largest number of selected tokens in a row of ``selected`` (B, T);
+    rows with fewer are filled with other tokens.
     """
     counts = selected.sum(1, keepdim=True)  # (B, 1)
     order = selected.int().argsort(dim=1, descending=True, stable=True)[:, : int(counts.max())]

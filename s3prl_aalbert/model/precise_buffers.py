@@ -1,4 +1,4 @@
-"""Constants of a module that 16-bit weights do not take along."""
+"""Constants of a module that keep their precision when its weights become 16-bit."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 
 class PreciseBuffers(nn.Module):
-    """A module whose own buffers keep 32 bits at least: ``half()`` would round windows and filters for good."""
+    """A module whose own buffers keep at least 32 bits: ``half()`` would round windows and filters irreversibly."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        """Convert as any module does, and take rounded buffers from the ones before."""
+        """Convert as any module does, but compute rounded buffers from the previous, exact ones."""
         before = dict(self._buffers)
         super()._apply(fn, recurse)
         for name, buffer in self._buffers.items():

@@ -1,7 +1,7 @@
 """The sizes that one forward pass uses: those of the whole model, or of a sub-network made of prefix slices.
 
 A sub-network keeps the first values of the hidden size, the first heads and the first inner values of each layer, and
-the first layers (LightHuBERT, arXiv 2203.15610). It is an argument of ``forward``; no module remembers one.
+the first layers (LightHuBERT, arXiv 2203.15610). It is an argument of ``forward``; no module stores one.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class LayerArchitecture(NamedTuple):
     num_attention_heads: int
     intermediate_size: int
     reuses: bool
-    """Takes the attention map of the layer before instead of computing its own."""
-    lends: bool
-    """The next layer takes its map: it must be formed explicitly."""
+    """Whether the layer reuses the attention map of the layer before."""
+    is_reused: bool
+    """Whether the next layer reuses this layer's attention map, which must then be computed explicitly."""
 
 
 class Architecture(NamedTuple):
-    """A sub-network's sizes; sequences have one entry a layer."""
+    """A sub-network's sizes; sequences have one entry per layer."""
 
     hidden_size: int
     num_attention_heads: tuple[int, ...]
@@ -39,10 +39,10 @@ class Architecture(NamedTuple):
         return len(self.num_attention_heads)
 
     def layers(self, config: TransformerConfig) -> list[LayerArchitecture]:
-        """Return what each layer does, with the reuse pattern of ``config``."""
+        """Return the sizes of each layer, with the reuse pattern of ``config``."""
         reuses = config.reuses_attention[: self.num_hidden_layers]
-        lends = [*reuses[1:], False]
-        sizes = zip(self.num_attention_heads, self.intermediate_size, reuses, lends, strict=True)
+        is_reused = [*reuses[1:], False]
+        sizes = zip(self.num_attention_heads, self.intermediate_size, reuses, is_reused, strict=True)
         return [LayerArchitecture(*size) for size in sizes]
 
     def problems(self, config: TransformerConfig) -> list[str]:
@@ -65,16 +65,16 @@ class Architecture(NamedTuple):
 
 @dataclass(frozen=True)
 class ArchitectureConfig:
-    """A sub-network as YAML has it (``arch.yaml``): one number for all layers, or a list with one a layer."""
+    """A sub-network as in YAML (``arch.yaml``): one number for all layers, or a list with one per layer."""
 
     hidden_size: int
-    """Width of the tokens: the first so many of the model's."""
+    """Width of the tokens: the model's first values."""
     num_hidden_layers: int
-    """The first so many layers."""
+    """Number of layers: the model's first ones."""
     num_attention_heads: int | tuple[int, ...]
-    """The first so many heads of a layer."""
+    """Heads of a layer: the model's first ones."""
     intermediate_size: int | tuple[int, ...]
-    """The first so many inner units of a feed-forward block."""
+    """Inner width of a feed-forward block: the model's first values."""
 
     def problems(self) -> list[str]:
         """Return what makes these values unusable."""

@@ -141,7 +141,7 @@ def find_speech(folders: Sequence[str]) -> tuple[Utterances, Skipped]:
 
 
 def _all_files(config: DataConfig, folders: Sequence[str], manifest: Path, save: bool) -> tuple[Utterances, Skipped]:
-    """Return the corpus's files with all that is known of them, and those that cannot be looked at."""
+    """Return the corpus's files with all that is known of them, and those that are not accessible."""
     given = None if folders and not config.trust_manifest else _given(config)
     utterances, missing = read_listed(given, config.trust_manifest) if given else find_speech(folders)
     if config.trust_manifest and folders:

@@ -48,7 +48,7 @@ def read_manifest(manifest: Path, required: Sequence[str] = ("path",)) -> Iterat
 
 
 def read_listed(manifest: Path, trust: bool) -> tuple[Utterances, Skipped]:
-    """Return the files that a user's manifest lists, in its order, and those that cannot be looked at.
+    """Return the files that a user's manifest lists, in its order, and those that are not accessible.
 
     Args:
         manifest: TSV with a column path and optionally those of COLUMNS; relative paths start at its folder.
@@ -85,7 +85,7 @@ def _look_at(row: Utterance) -> Utterance | str:
     try:
         path, file = _on_disk(row.path)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        return f"cannot be looked at ({getattr(error, 'strerror', error)})"
+        return f"is not accessible ({getattr(error, 'strerror', error)})"
     if not stat.S_ISREG(file.st_mode):  # opening a pipe would wait for ever
         return "is no regular file"
     same = (row.size, row.mtime) == (file.st_size, file.st_mtime_ns)

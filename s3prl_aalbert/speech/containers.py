@@ -1,4 +1,4 @@
-"""What libsndfile passes over in a file: further recordings joined to the first, and headers that state no length.
+"""What libsndfile does not handle: recordings joined in one file, and headers that state no length.
 
 Recorders that write to a pipe cannot go back to fill in the length; they leave 0 or the largest number.
 """
@@ -15,7 +15,7 @@ _UNKNOWN_32 = 0xFFFFFFFF  # libsndfile reads to the end of the file
 
 
 def split_joined(file: BinaryIO) -> list[bytes]:
-    """Return the recordings of a file that were joined by writing one after the other; none where there is only one."""
+    """Return the recordings that were joined by writing one after the other; an empty list where there is only one."""
     start = file.tell()
     head = file.read(4)
     file.seek(start)
@@ -36,7 +36,7 @@ def split_joined(file: BinaryIO) -> list[bytes]:
 def _ogg_starts(data: bytes) -> list[int]:
     """Return where the chained streams of an Ogg file begin.
 
-    Source: RFC 3533, sections 4 and 6. Streams that run side by side begin together and stay in one part.
+    Source: RFC 3533, sections 4 and 6. Streams that are multiplexed begin together and stay in one part.
     """
     starts, at, in_head = [0], 0, True
     while (at := data.find(b"OggS", at)) >= 0 and at + _PAGE_HEADER <= len(data):
@@ -46,7 +46,7 @@ def _ogg_starts(data: bytes) -> list[int]:
         in_head = begins
         segments = data[at + _PAGE_HEADER : at + _PAGE_HEADER + data[at + 26]]
         end = at + _PAGE_HEADER + len(segments) + sum(segments)
-        # A recorder that was killed in the middle of a page left it incomplete: the next one is to be sought inside.
+        # A recorder that was killed leaves its last page incomplete: the next stream may begin inside it.
         at = end if end == len(data) or data[end : end + 4] == b"OggS" else at + 4
     return starts
 
@@ -59,18 +59,18 @@ def _find_all(data: bytes, word: bytes) -> Iterator[int]:
 
 
 def _flac_starts(data: bytes) -> list[int]:
-    """FLAC begins with its name and a STREAMINFO of 34 bytes, whether or not other metadata follow."""
+    """Return where FLAC streams begin: with the name and a STREAMINFO of 34 bytes."""
     return [at for at in _find_all(data, b"fLaC") if data[at + 4 : at + 8] in (b"\0\0\0\x22", b"\x80\0\0\x22")]
 
 
 def _mp3_starts(data: bytes) -> list[int]:
-    """An encoder's first frame holds the length of what it wrote, at which libsndfile stops."""
+    """Return where MP3 streams begin: an encoder's first frame states a length, at which libsndfile stops."""
     tag = 0
     if data[:3] == b"ID3" and len(data) > 10:
         tag = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(data[6:10], (21, 14, 7, 0), strict=True))
     starts = [0]
     for word in sorted([*_find_all(data, b"Xing"), *_find_all(data, b"Info")]):
-        # Behind 4 bytes of frame header and 9, 17 or 32 of side information, by MPEG version and channels.
+        # After 4 bytes of frame header and 9, 17 or 32 of side information, depending on MPEG version and channels.
         frames = [word - place for place in (13, 21, 36)]
         starts += [at for at in frames if at > tag and data[at] == 0xFF and data[at + 1] >= 0xE0][:1]
     return starts
@@ -89,7 +89,7 @@ def _wav_starts(file: BinaryIO, start: int) -> list[int]:
 
 
 def with_length(file: BinaryIO) -> bytes | None:
-    """Return a file's content with a header that lets libsndfile read to its end; None where it does already."""
+    """Return a file's content with a header that lets libsndfile read to the end; None where it already does."""
     start = file.tell()
     head = file.read(12)
     find = {b"RIFF": _riff_size, b"RF64": _riff_size, b".snd": _au_size, b"caff": _caf_size}.get(head[:4])
@@ -108,7 +108,7 @@ def with_length(file: BinaryIO) -> bytes | None:
 
 
 def _riff_size(file: BinaryIO, start: int) -> tuple[int, bytes] | None:
-    """Return where the size of WAV's data stands, and what belongs there, if it is 0 and data follow."""
+    """Return the position of WAV's data size and its right value, if the size is 0 and data follow."""
     at, long_size = start + 12, None
     while True:
         file.seek(at)
@@ -127,7 +127,7 @@ def _riff_size(file: BinaryIO, start: int) -> tuple[int, bytes] | None:
 
 
 def _samples_follow(file: BinaryIO, at: int) -> bool:
-    """Tell samples from the next chunk (a list of comments, say) of a file without samples."""
+    """Return whether samples follow, and not the next chunk (such as comments) of a file without samples."""
     end = file.seek(0, 2)
     file.seek(at)
     chunk = file.read(8)
@@ -147,7 +147,7 @@ def _au_size(file: BinaryIO, start: int) -> tuple[int, bytes] | None:
 
 
 def _caf_size(file: BinaryIO, start: int) -> tuple[int, bytes] | None:
-    """CAF's data may state -1, up to the end of the file, which libsndfile refuses."""
+    """Return the position of CAF's data size and its right value; libsndfile refuses -1, the rest of the file."""
     at = start + 8
     while True:
         file.seek(at)

@@ -1,6 +1,6 @@
-"""Finding the audio files of folders: one rule of what is audio, for pre-training and for tasks.
+"""Finds the audio files of folders, by one rule for pre-training and for tasks.
 
-What looks like audio and cannot be used is named with its reason; what does not is counted by suffix.
+A file that looks like audio but cannot be used is listed with the reason. Other files are counted by suffix.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ LOSSLESS = (
 )  # fmt: skip
 LOSSY = (".opus", ".ogg", ".oga", ".mp3", ".mp2", ".mpga")
 AUDIO_SUFFIXES = frozenset(LOSSLESS + LOSSY)
-"""Of files that are read; libsndfile decides by their content."""
+"""Suffixes of files that are read; libsndfile recognises the format by the content."""
 FOREIGN_SUFFIXES = frozenset((
     ".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".aac", ".ac3", ".amr", ".awb", ".3gp", ".3ga", ".wma", ".wmv", ".asf",
     ".avi", ".ape", ".wv", ".tta", ".tak", ".shn", ".spx", ".mka", ".mkv", ".webm", ".weba", ".ra", ".rm", ".dts",
     ".dsf", ".dff", ".gsm", ".pcm", ".raw", ".adc", ".alac", ".mpc",
 ))  # fmt: skip
-"""Of audio and video that libsndfile cannot decode."""
+"""Suffixes of audio and video that libsndfile cannot decode."""
 SOUND_SUFFIXES = AUDIO_SUFFIXES | FOREIGN_SUFFIXES
 FORMATS = frozenset(suffix[1:] for suffix in SOUND_SUFFIXES)
-"""Names of folders that hold what others hold in another format."""
+"""Names of folders that hold the same recordings in another format."""
 UNLISTABLE = "\t\n\r"
-"""What a path cannot hold to stand in a table."""
+"""Characters that a path in a table must not contain."""
 _ORDER = {suffix: place for place, suffix in enumerate(LOSSLESS + LOSSY)}
 MAX_SHOWN = 6
-"""Suffixes in a message."""
+"""Largest number of suffixes in a message."""
 
 
 class AudioFile(NamedTuple):
-    """One file as the folder lists it."""
+    """An audio file, with what the listing of its folder shows."""
 
     path: str
     size: int
@@ -52,16 +52,16 @@ class AudioFile(NamedTuple):
 
 @dataclass
 class Found:
-    """What folders hold."""
+    """The files found in some folders."""
 
     files: list[AudioFile] = field(default_factory=list)
     missing: list[tuple[str, str]] = field(default_factory=list)
     """(path, reason) of audio files and folders that cannot be used."""
     passed_over: Counter[str] = field(default_factory=Counter)
-    """How many files are not audio by their name, by suffix; "hidden" is a name with a dot in front."""
+    """Number of files whose name is not that of audio, by suffix; "hidden" is a name that begins with a dot."""
 
     def other_files(self) -> str:
-        """Return how many files are not audio by their name, in words."""
+        """Describe the files whose name is not that of audio."""
         kinds = sorted(self.passed_over.items(), key=lambda item: (-item[1], item[0]))
         shown = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in kinds[:MAX_SHOWN])
         return shown + (f" and {len(kinds) - MAX_SHOWN} more kinds" if len(kinds) > MAX_SHOWN else "")
@@ -73,7 +73,7 @@ def suffix_of(name: str) -> str:
 
 
 def without_audio_suffix(name: str) -> str:
-    """Return a name or path without suffixes of audio: ``SA1.WAV.wav`` is SA1, ``a.b`` stays."""
+    """Return a name or path without audio suffixes: ``SA1.WAV.wav`` becomes SA1, ``a.b`` stays."""
     while (suffix := suffix_of(name)) in SOUND_SUFFIXES:
         name = name[: -len(suffix)]
     return name
@@ -83,15 +83,15 @@ def existing_folders(folders: Sequence[str]) -> list[str]:
     """Return the real, absolute paths of folders.
 
     Raises:
-        AalbertError: one is missing or cannot be looked at; names the nearest neighbour.
+        AalbertError: one is missing or not accessible; the message suggests a similar name.
     """
     found = []
     for folder in folders:
         try:
             root = Path(folder).expanduser().resolve()
             exists = root.is_dir()
-        except (OSError, RuntimeError, ValueError) as error:  # not allowed, no such user, a zero byte
-            raise AalbertError(f"{folder}: cannot be looked at ({getattr(error, 'strerror', error)})") from error
+        except (OSError, RuntimeError, ValueError) as error:  # no permission, no such user, or a zero byte
+            raise AalbertError(f"{folder}: is not accessible ({getattr(error, 'strerror', error)})") from error
         if not exists:
             raise AalbertError(f"{folder}: no such folder of speech{near_folder(root)}")
         found.append(str(root))
@@ -99,13 +99,13 @@ def existing_folders(folders: Sequence[str]) -> list[str]:
 
 
 def find_files(folders: Sequence[str], links_keep_their_name: bool) -> Found:
-    """Find the audio below some folders, each file once; of one recording in several formats one.
+    """Find the audio files below some folders, each once, and one format of each recording.
 
-    Linked folders are followed, never twice.
+    Links to folders are followed, each folder once.
 
     Args:
         folders: existing folders.
-        links_keep_their_name: list the files of a linked folder below the link, or where it leads to.
+        links_keep_their_name: whether files of a linked folder are listed below the link, or below its target.
 
     Raises:
         AalbertError: a folder holds no audio.
@@ -115,18 +115,18 @@ def find_files(folders: Sequence[str], links_keep_their_name: bool) -> Found:
     for folder in folders:
         visited, before = len(seen), len(found.files)
         _search(folder, seen, found, links_keep_their_name)
-        if len(found.files) == before and len(seen) > visited:  # a folder inside an earlier one adds nothing
+        if len(found.files) == before and len(seen) > visited:  # not an error if a folder lies inside an earlier one
             others = f"; other files: {found.other_files()}" if found.passed_over else ""
             reasons = "".join(f"; {path} {reason}" for path, reason in found.missing[:3])
             raise AalbertError(f"{folder}: no audio found (looked for .wav, .flac, .opus, .mp3, ...){others}{reasons}")
     _drop_copies(found)
     if found.passed_over:
-        logger.info("%s: passed over what has no name of audio: %s", ", ".join(folders), found.other_files())
+        logger.info("%s: skipped files without an audio suffix: %s", ", ".join(folders), found.other_files())
     return found
 
 
 def files_below(root: str) -> Iterator[str]:
-    """Yield every visible file below a folder, those of linked folders under the link's name, no folder twice."""
+    """Yield every visible file below a folder; linked folders under the link's name, no folder twice."""
     for entries in _folders(root, set(), [], True):
         yield from (entry.path for entry in entries if not _is_hidden(entry.name))
 
@@ -145,7 +145,7 @@ def _search(root: str, seen: set[tuple[int, int]], found: Found, links_keep_thei
 
 
 def _choose(formats: list[os.DirEntry[str]], found: Found) -> None:
-    """List one file of a recording, and the others as missing."""
+    """List one file of each recording, and its other formats as missing."""
     if len(formats) > 1:
         formats.sort(key=lambda entry: (_ORDER.get(suffix_of(entry.name), len(_ORDER)), entry.name))
     chosen: AudioFile | None = None
@@ -159,7 +159,7 @@ def _choose(formats: list[os.DirEntry[str]], found: Found) -> None:
 
 
 def _drop_copies(found: Found) -> None:
-    """Keep one of the files whose paths differ by format alone: a/wav/1.wav and a/flac/1.flac."""
+    """Keep one of the files whose paths differ only by format: a/wav/1.wav and a/flac/1.flac."""
     plain: list[AudioFile] = []
     copies: dict[tuple[str, ...], list[AudioFile]] = {}
     for file in found.files:
@@ -172,7 +172,7 @@ def _drop_copies(found: Found) -> None:
     dropped: dict[AudioFile, AudioFile] = {}
     for files in copies.values():
         best, *others = sorted(files, key=lambda file: (_ORDER[suffix_of(file.path)], file.path))
-        # Of one format, in flac/1.flac and in 1.flac, they are no copies: nobody keeps one recording twice like that.
+        # flac/1.flac and 1.flac have the same format, so they are different recordings and not copies.
         dropped |= {file: best for file in others if suffix_of(file.path) != suffix_of(best.path)}
     if dropped:
         found.files = [file for file in found.files if file not in dropped]
@@ -186,28 +186,28 @@ def _parts(file: AudioFile) -> tuple[str, ...]:
 
 
 def _look_at(entry: os.DirEntry[str]) -> AudioFile | str:
-    """Return a file, or why it cannot be used."""
+    """Return a file, or the reason why it cannot be used."""
     if suffix_of(entry.name) in FOREIGN_SUFFIXES:
         return f"is {suffix_of(entry.name)}, which is not decoded here: convert it to .flac or .wav"
     try:
         stat = entry.stat()
         if not entry.is_file():  # opening a pipe would wait for ever
-            return "is no regular file"
+            return "is not a regular file"
     except OSError as error:
-        return f"cannot be looked at ({error.strerror})"
+        return f"is not accessible ({error.strerror})"
     if any(character in entry.path for character in UNLISTABLE):
-        return "has a tab or a line break in its name, which a manifest cannot hold"
+        return "has a tab or a line break in its name, which a manifest cannot store"
     return AudioFile(entry.path, stat.st_size, stat.st_mtime_ns)
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith(".")  # as the ._NAME.wav that macOS leaves beside NAME.wav on foreign disks
+    return name.startswith(".")  # such as ._NAME.wav, which macOS writes beside NAME.wav on foreign disks
 
 
 def _folders(
     root: str, seen: set[tuple[int, int]], missing: list[tuple[str, str]], links_keep_their_name: bool
 ) -> Iterator[list[os.DirEntry[str]]]:
-    """Yield the files of each folder; ``seen`` holds the folders already visited, ``missing`` gets what is closed."""
+    """Yield the files of each folder; ``seen`` holds visited folders, ``missing`` collects inaccessible ones."""
     folders = [root]
     while folders:
         folder = folders.pop()
@@ -221,8 +221,8 @@ def _folders(
                 for entry in entries:
                     try:
                         is_folder = entry.is_dir()
-                    except OSError as error:  # a link to itself, or to where nobody may look
-                        missing.append((entry.path, f"cannot be looked at ({error.strerror})"))
+                    except OSError as error:  # a link to itself, or to a folder without permission
+                        missing.append((entry.path, f"is not accessible ({error.strerror})"))
                         continue
                     if not is_folder:
                         files.append(entry)
@@ -233,5 +233,5 @@ def _folders(
         except OSError as error:
             missing.append((folder, f"cannot be listed ({error.strerror})"))
             continue
-        folders += [*sorted(linked, reverse=True), *sorted(real, reverse=True)]  # what lies there itself comes first
+        folders += [*sorted(linked, reverse=True), *sorted(real, reverse=True)]  # real folders before links
         yield files

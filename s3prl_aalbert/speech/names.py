@@ -1,4 +1,4 @@
-"""Names of utterances: matching what a list or table says to what the audio is called."""
+"""Matches the names of utterances in lists and tables to the names of audio files."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from s3prl_aalbert.printable import printable
 from s3prl_aalbert.speech.finding import without_audio_suffix
 
 MAX_SHOWN = 5
-"""Names in a message."""
+"""Largest number of names in a message."""
 
 
 def first_names(names: Iterable[str]) -> str:
-    """Return the first few names of many, fit for a terminal."""
+    """Return the first few names, escaped for a terminal."""
     ordered = sorted(names)
     return printable(", ".join(ordered[:MAX_SHOWN])) + (", ..." if len(ordered) > MAX_SHOWN else "")
 
 
 def commonest(reasons: Iterable[str]) -> str:
-    """Return the reason that most of many files have, for a message that all of them were left out."""
+    """Return the most frequent reason, for a message that all files were skipped."""
     counts = Counter(reasons).most_common(1)
     return "".join(f"; {reason} ({count} of them)" for reason, count in counts)
 
 
 def plain(name: str) -> str:
-    """Return a name or path without what spelling adds: kind of accents, blanks around it, \\ for /, audio suffix."""
+    """Return a name or path without differences of spelling: Unicode form, blanks around it, \\ for /, audio suffix."""
     name = unicodedata.normalize("NFC", name).strip().replace("\\", "/").removeprefix("./")
     return without_audio_suffix(name).strip()
 
@@ -42,7 +42,7 @@ class NameMatcher:
         self._endings: dict[str, str | None] = {}
         for name in self.known:
             spelt = plain(name)
-            # What two utterances share tells them not apart.
+            # The end of a path that two utterances share identifies neither.
             self._whole[spelt] = None if spelt in self._whole else name
             parts = spelt.split("/")
             for start in range(1, len(parts)):
@@ -52,8 +52,8 @@ class NameMatcher:
     def find(self, listed: str) -> str | None:
         """Return the utterance that a listed name means, or None.
 
-        By its name; else without regard to spelling (``plain``); else where one of both is the end of the other's
-        path: ``sa1`` for ``mary/sa1`` if only she has one, ``wav/mary/sa1.wav`` for ``mary/sa1``.
+        The name matches exactly, or without differences of spelling (``plain``), or where one is the end of the other's
+        path: ``sa1`` means ``mary/sa1`` if only she has one, and ``wav/mary/sa1.wav`` means ``mary/sa1``.
         """
         if listed in self.known:
             return listed
@@ -64,13 +64,13 @@ class NameMatcher:
         return next((name for name in candidates if name is not None), None)
 
     def find_all(self, listed: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-        """Return the utterance by listed name, in the order of the list, and the listed names that mean none."""
+        """Return a mapping from listed names to utterances, in the order of the list, and the names without a match."""
         pairs = {name: self.find(name) for name in listed}
         found = {name: utterance for name, utterance in pairs.items() if utterance is not None}
         return found, [name for name in pairs if name not in found]
 
     def hint(self, missing: Sequence[str]) -> str:
-        """Show how listed names differ from those of the audio by an example, or return an empty string."""
+        """Show by one example how listed names differ from the names of the audio; return "" without a difference."""
         if not missing or not self.known:
             return ""
         first = missing[0]

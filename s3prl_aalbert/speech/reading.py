@@ -1,6 +1,6 @@
-"""Reading audio files: any format libsndfile knows, as mono float32 at one rate.
+"""Reads audio files of any format that libsndfile knows, as mono float32 at one rate.
 
-C is channels, S samples.
+Legend: C channels, S samples.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from s3prl_aalbert.speech.containers import split_joined, with_length
 logger = logging.getLogger(__name__)
 
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
-"""Hz; anything else is a damaged header."""
+"""Hz; a header with any other rate is damaged."""
 UNCOMMON_RATE = 2000
-"""A rate above this many times the greatest common divisor with ours is resampled by scipy."""
+"""scipy resamples a rate that is more than this many times its greatest common divisor with the target rate."""
 UNKNOWN_LENGTH = 1 << 62
-"""Samples; a FLAC file that was written to a pipe has as many or more by its header."""
+"""Samples; the header of a FLAC file that was written to a pipe states this many or more."""
 BLOCK = 1 << 22
-"""Samples read at once: a header that promises more than there is costs no memory."""
+"""Samples read at once, so that a header that promises too many costs no memory."""
 CANCELLED = 0.01
 """Channels whose mean has less than this share of their power cancel each other (20 dB)."""
 SILENT = 2.0**-15
@@ -44,21 +44,21 @@ class AudioError(AalbertError):
 
 
 class SoundStream(soundfile.SoundFile):
-    """Reads on to the end whatever the header says: soundfile seeks after each read, which such files do not bear."""
+    """Reads to the end whatever the header states; soundfile itself seeks after it reads, which such files refuse."""
 
     def seekable(self) -> bool:
-        """Tell soundfile not to."""
+        """Return False, so that soundfile does not seek."""
         return False
 
     def skip(self, count: int) -> int:
-        """Pass over so many samples, or as many as there are, and return how many."""
+        """Skip ``count`` samples, or as many as there are, and return their number."""
         if self.frames < UNKNOWN_LENGTH:
             count = min(max(0, count), self.frames)
             return self.seek(count) if count else 0
         return len(self.read_all(most=max(0, count)))
 
     def read_all(self, dtype: str = "float32", most: int = -1) -> np.ndarray:
-        """Return the samples (S, C) from here on, all or at most so many."""
+        """Return the samples (S, C) from the current position on, all or at most ``most``."""
         blocks: list[np.ndarray] = []
         remaining = self.frames - self.tell()
         remaining = remaining if most < 0 else min(most, remaining)
@@ -72,7 +72,7 @@ class SoundStream(soundfile.SoundFile):
 
 
 def sound_streams(source: str | bytes | BinaryIO) -> Iterator[SoundStream]:
-    """Yield the recordings of a file one after the other: one, but for files that were joined.
+    """Yield the recordings of a file one after the other: several only for joined files.
 
     Args:
         source: a path or an open binary file.
@@ -86,7 +86,7 @@ def sound_streams(source: str | bytes | BinaryIO) -> Iterator[SoundStream]:
 
 
 def _parts(source: str | bytes | BinaryIO) -> list[str | bytes | BinaryIO]:
-    """Return what libsndfile is to open: the file itself, or its parts or its mended header in memory."""
+    """Return what libsndfile opens: the file itself, or in memory its parts or its content with a corrected header."""
     opened = io.open(source, "rb") if isinstance(source, (str, bytes)) else None  # noqa: UP020, SIM115
     file: BinaryIO = opened or source  # type: ignore[assignment]
     try:
@@ -104,7 +104,7 @@ def _parts(source: str | bytes | BinaryIO) -> list[str | bytes | BinaryIO]:
 
 
 def length_of(source: str | bytes | BinaryIO) -> int:
-    """Return the number of samples in a file, by its header or, where that does not know, by decoding it.
+    """Return the number of samples in a file from its header or, where that is unknown, by decoding it.
 
     Raises:
         soundfile.SoundFileError, OSError: it cannot be opened or decoded.
@@ -116,18 +116,18 @@ def length_of(source: str | bytes | BinaryIO) -> int:
 def read_audio(path: Path | str, sample_rate: int = 16000, notes: list[str] | None = None) -> np.ndarray:
     """Decode a whole file.
 
-    Channels are averaged, or the loudest is taken where they cancel each other; another rate is resampled.
+    Channels are averaged; where they cancel each other, the loudest is taken. Another rate is resampled.
 
     Args:
         path: file.
-        sample_rate: Hz, of the result.
-        notes: gets what the caller is to count and to tell; None logs it, once.
+        sample_rate: rate of the result in Hz.
+        notes: collects remarks for the caller to count and report; None logs each kind once.
 
     Returns:
         (num_samples,) float32 in [-1, 1] at ``sample_rate`` Hz.
 
     Raises:
-        AudioError: missing, corrupt, empty, or with samples that are not finite.
+        AudioError: the file is missing, damaged or empty, or has samples that are not finite.
     """
     try:
         streams = [(stream.read_all(), stream.samplerate) for stream in sound_streams(_system_name(path))]
@@ -144,7 +144,7 @@ def read_audio(path: Path | str, sample_rate: int = 16000, notes: list[str] | No
 
 
 def is_silent(wav: np.ndarray) -> bool:
-    """Tell whether a waveform (S,) is the same value throughout, to 16 bits: nothing was recorded."""
+    """Return whether a waveform (S,) is constant to 16 bits, so that nothing was recorded."""
     return bool(np.ptp(wav) < SILENT) if wav.size else True
 
 
@@ -159,7 +159,7 @@ def header_of(path: Path) -> tuple[int, int] | None:
 
 
 def _system_name(path: Path | str) -> str | bytes:
-    # By its bytes: soundfile itself cannot encode a name that is no UTF-8.
+    # As bytes: soundfile cannot encode a name that is not UTF-8.
     return os.fsencode(path) if os.name == "posix" else str(path)
 
 
@@ -190,7 +190,7 @@ def _mono(path: Path | str, samples: np.ndarray, notes: list[str] | None) -> np.
 def _log_once(note: str, path: str) -> None:
     if note not in _LOGGED:
         _LOGGED.add(note)
-        logger.warning("%s: %s; not said again of others", path, note)
+        logger.warning("%s: %s; further files are not reported", path, note)
 
 
 _LOGGED: set[str] = set()
@@ -203,7 +203,7 @@ def _resampled(path: Path | str, mono: np.ndarray, rate: int, sample_rate: int) 
         raise AudioError(f"{path}: has a sample rate of {rate} Hz, expected {LOWEST_RATE} to {HIGHEST_RATE}")
     common = math.gcd(rate, sample_rate)
     if rate // common > UNCOMMON_RATE:
-        # torchaudio's kernel grows with the product of both rates, to gigabytes for 16001 Hz; scipy's with the larger.
+        # torchaudio's kernel grows with the product of both rates, to gigabytes at 16001 Hz; scipy's with the larger.
         from scipy.signal import resample_poly  # slow to import, seldom needed
 
         return resample_poly(mono, sample_rate // common, rate // common)

@@ -1,11 +1,11 @@
-"""Speech kept as 16-bit samples, with one scale: exact for recordings of 16 bits."""
+"""Stores speech as 16-bit samples with one scale, which is exact for 16-bit recordings."""
 
 from __future__ import annotations
 
 import numpy as np
 
 SCALE = 32768
-"""A power of two, so that nothing is lost between integers and floats."""
+"""A power of two, so that conversion between integers and floats is exact."""
 
 
 def quantise(wav: np.ndarray) -> np.ndarray:

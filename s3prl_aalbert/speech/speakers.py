@@ -1,4 +1,4 @@
-"""Who speaks, by a file's path."""
+"""Finds the speaker of a file by its path."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _SPEAKER_FIRST = re.compile(r"^([^_\-]+)[_\-].")
 
 
 def speaker_of(path: Path) -> str:
-    """Return LibriSpeech's speaker from SPEAKER-CHAPTER-UTTERANCE names, elsewhere ``folder_of``."""
+    """Return SPEAKER of a name as in LibriSpeech (SPEAKER-CHAPTER-UTTERANCE), else ``folder_of``."""
     match = LIBRISPEECH_STEM.match(path.stem)
     return match.group(1) if match else folder_of(path)
 
 
 def folder_of(path: Path) -> str:
-    """Return the name of a file's folder; of the one above, where that is named after a format (mary/wav/1.wav)."""
+    """Return the name of a file's folder, or of the one above if it is named after a format (mary/wav/1.wav)."""
     folder = path.parent
     while folder.name.lower() in FORMATS and folder.parent.name:
         folder = folder.parent
@@ -28,10 +28,10 @@ def folder_of(path: Path) -> str:
 
 
 def speakers_in_names(paths: Iterable[Path]) -> str:
-    """Return a hint where one folder's names look like SPEAKER_word: some begin alike, with several beginnings."""
+    """Return a hint where the names in one folder look like SPEAKER_word: groups of names begin alike."""
     matches = [(match, path) for path in paths if (match := _SPEAKER_FIRST.match(path.stem))]
     beginnings = Counter(match.group(1) for match, _ in matches)
     if len(beginnings) < 2 or max(beginnings.values()) < 2:
         return ""
     example = matches[0][1].name
-    return f'; names like "{example}" seem to begin with one of {len(beginnings)} speakers, which a table can tell'
+    return f'; names like "{example}" seem to begin with one of {len(beginnings)} speakers, which a table can list'

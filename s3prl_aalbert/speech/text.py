@@ -1,4 +1,4 @@
-"""One reader for every text file of a corpus: labels, lists, speakers."""
+"""Reads every text file of a corpus: labels, lists, speakers."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from s3prl_aalbert.errors import AalbertError
 
 BYTE_ORDER_MARK = "\ufeff"
 END_OF_FILE = "\x1a"
-"""What DOS editors wrote at the end; TIMIT's files have it in some copies."""
+"""End mark of old DOS editors, which some copies of TIMIT still have."""
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
 _WHOLE = re.compile(r"[-+]?\d{1,18}", re.ASCII)
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file, without blanks around them; see ``read_text``."""
+    """Return the lines of a text file without blanks around them; see ``read_text``."""
     return [line.strip(" ") for line in read_text(path).split("\n")]  # str.splitlines also splits within names
 
 
 def read_text(path: Path) -> str:
-    """Return a text file without byte order marks and with line feeds alone between its lines.
+    """Return the text of a file without byte order marks, with a line feed between lines.
 
-    Accents are composed (Unicode NFC), so that a name or phone is one however its file was written.
+    Accents are composed (Unicode NFC), so that a name or phone is the same in every file.
 
     Raises:
-        AalbertError: it cannot be read, or is not text in UTF-8 or UTF-16.
+        AalbertError: the file cannot be read, or is not text in UTF-8 or UTF-16.
     """
     if path.is_char_device() or path.is_block_device():
-        raise AalbertError(f"{path}: is no file")  # /dev/zero never ends
+        raise AalbertError(f"{path}: is not a file")  # /dev/zero never ends
     try:
         raw = path.read_bytes()  # once: it may be a pipe
         text = raw.decode(_encoding(raw))
@@ -38,15 +38,15 @@ def read_text(path: Path) -> str:
         raise AalbertError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise AalbertError(f"{path}: is not text in UTF-8 or UTF-16") from error
-    # Files joined from several have a byte order mark in their middle.
+    # Files that were joined have byte order marks in their middle.
     text = text.replace(BYTE_ORDER_MARK, "").replace("\r\n", "\n").replace("\r", "\n")
     return unicodedata.normalize("NFC", text).rstrip(f"{END_OF_FILE}\0\n")
 
 
 def encoding_of(path: Path) -> str:
-    """Return how a file's text is written: UTF-16 by the mark that it begins with, else UTF-8 with or without one.
+    """Return the encoding of a text file: UTF-16 if it begins with that mark, else UTF-8 with or without a mark.
 
-    Spreadsheets write either.
+    Spreadsheets write both.
 
     Raises:
         OSError: it cannot be read.
@@ -60,18 +60,18 @@ def _encoding(start: bytes) -> str:
 
 
 def number(text: str) -> float:
-    """Return a decimal number as files write it.
+    """Parse a decimal number of a file.
 
     Raises:
-        ValueError: it is none; unlike Python's float, ``1_0``, ``nan`` and digits of other scripts are none.
+        ValueError: not a number. Unlike Python's float, this refuses ``1_0``, ``nan`` and digits of other scripts.
     """
     if not _NUMBER.fullmatch(text.strip()):
-        raise ValueError(f'"{text}" is no number')
+        raise ValueError(f'"{text}" is not a number')
     return float(text)
 
 
 def whole_number(text: str) -> int:
-    """Return an integer; raises ValueError as ``number`` does."""
+    """Parse an integer; raises ValueError as ``number`` does."""
     if not _WHOLE.fullmatch(text.strip()):
-        raise ValueError(f'"{text}" is no whole number')
+        raise ValueError(f'"{text}" is not a whole number')
     return int(text)

@@ -1,7 +1,7 @@
-"""What a release was pre-trained on, as digests of utterances and speakers, and what of a task it has seen.
+"""The speech that a release was pre-trained on, as digests, and how much of a task's speech is among it.
 
-``training_speech.json`` lies beside a release's weights. Names alone are compared: LibriSpeech's utterances by their
-names wherever they lie, others by the speaker and the file's name.
+``training_speech.json`` lies beside a release's weights. Only names are compared: utterances of LibriSpeech by their
+name, others by speaker and file name.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from s3prl_aalbert.speech.speakers import LIBRISPEECH_STEM
 
 TRAINING_LIST_FILE = "training_speech.json"
 HEX_DIGITS = 10
-"""Of each digest: two of 10,000 listed and 1,000 tested names agree by chance once in 100,000 tasks."""
+"""Length of a digest: with 10,000 listed and 1,000 tested names, two agree by chance once in 100,000 tasks."""
 
 
 class Overlap(NamedTuple):
-    """What of a task's speech a release was pre-trained on, by name."""
+    """The utterances and speakers of a task that a release was pre-trained on."""
 
     utterances: list[str]
     speakers: list[str]
@@ -32,7 +32,7 @@ def training_digests(speakers: Mapping[str, str]) -> dict[str, Any]:
     """Return the content of ``training_speech.json``.
 
     Args:
-        speakers: speaker by utterance, which is a name or a path.
+        speakers: maps each utterance, a name or a path, to its speaker.
     """
     pairs = {_keys(name, speaker) for name, speaker in speakers.items()}
     return {
@@ -43,12 +43,12 @@ def training_digests(speakers: Mapping[str, str]) -> dict[str, Any]:
 
 
 def overlap(release: Path, names: Iterable[str], speakers: Mapping[str, str]) -> Overlap | None:
-    """Return which utterances and speakers a release was pre-trained on; None where it keeps no list.
+    """Return which utterances and speakers of a task a release was pre-trained on; None if it has no list.
 
     Args:
         release: its folder, or a file in it.
         names: utterances of the task.
-        speakers: speaker by utterance.
+        speakers: maps each utterance to its speaker.
 
     Raises:
         AalbertError: the list is damaged.
@@ -59,12 +59,12 @@ def overlap(release: Path, names: Iterable[str], speakers: Mapping[str, str]) ->
     seen_utterances, seen_speakers = _read(path)
     keys = {name: _keys(name, speakers[name]) for name in names}
     utterances = sorted(name for name, (utterance, _) in keys.items() if _digest(utterance) in seen_utterances)
-    heard = {speakers[name] for name, (_, speaker) in keys.items() if _digest(speaker) in seen_speakers}
-    return Overlap(utterances, sorted(heard))
+    seen = {speakers[name] for name, (_, speaker) in keys.items() if _digest(speaker) in seen_speakers}
+    return Overlap(utterances, sorted(seen))
 
 
 def _keys(name: str, speaker: str) -> tuple[str, str]:
-    """Return what stands for an utterance and for its speaker, whatever folder it is in."""
+    """Return the keys of an utterance and of its speaker, which do not depend on the folder."""
     path = PurePath(name)
     stem = path.stem if path.suffix.lower() in AUDIO_SUFFIXES else path.name
     match = LIBRISPEECH_STEM.match(stem)

@@ -131,8 +131,8 @@ def contents(folder: Path) -> dict[str, str]:
 
 REASONS = {
     "closed": ("Permission denied",),
-    "limited": ("the file would be larger than files may be here (File too large)",),
-    "full": ("the disk is full (No space left on device)",),
+    "limited": ("File too large",),
+    "full": ("No space left on device",),
 }
 
 

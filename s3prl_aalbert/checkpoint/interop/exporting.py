@@ -1,4 +1,4 @@
-"""Checkpoints out: a plain model as S3PRL's own ``audio_albert_local`` and ``mockingjay_local`` read it."""
+"""Exports a plain model in the form that S3PRL's own ``audio_albert_local`` and ``mockingjay_local`` read."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ S3PRL_HOP, S3PRL_FFT = 160, 400
 
 @dataclass(frozen=True)
 class Exported:
-    """What torch.save is to write, and what S3PRL will compute otherwise than this project."""
+    """The content for torch.save, and what S3PRL will compute differently from this project."""
 
     content: dict[str, Any]
     differences: list[str]
 
 
 def export_s3prl(checkpoint: Checkpoint) -> Exported:
-    """Put a model into the form of S3PRL's ``states-*.ckpt``.
+    """Convert a model to the form of S3PRL's ``states-*.ckpt``.
 
-    A model that was converted from S3PRL gets its own front end back, so that nothing differs.
+    A model that was converted from S3PRL gets its original front end back, so that nothing differs.
 
     Raises:
-        CheckpointError: S3PRL cannot represent the model, with every reason.
+        CheckpointError: S3PRL cannot represent the model; the message lists every reason.
     """
     config = checkpoint.config
     problems = _encoder_problems(config.transformer) + _audio_problems(config.audio)
@@ -74,11 +74,11 @@ def _tensor(state: dict[str, Tensor], name: str, path: Path) -> Tensor:
 
 
 def _encoder_problems(transformer: TransformerConfig) -> list[str]:
-    """Say what of the encoder S3PRL has no option for."""
+    """Return which settings of the encoder S3PRL has no option for."""
     found = []
     if transformer.downsample_rate != 1:
         found.append(
-            f"it stacks {transformer.downsample_rate} frames into a token (transformer.downsample_rate), S3PRL none"
+            f"it stacks {transformer.downsample_rate} frames into a token (transformer.downsample_rate), and S3PRL none"
         )
     layers, heads = transformer.num_hidden_layers, transformer.num_attention_heads
     plain = {
@@ -97,10 +97,10 @@ def _encoder_problems(transformer: TransformerConfig) -> list[str]:
 
 
 def _audio_problems(audio: AudioConfig) -> list[str]:
-    """Say what of the front end S3PRL has no option for."""
+    """Return which settings of the front end S3PRL has no option for."""
     found = []
     if audio.hop_samples != S3PRL_HOP:
-        found.append(f"audio.hop_ms is {audio.hop_ms:g}, S3PRL reports a frame every 10 ms whatever it is")
+        found.append(f"audio.hop_ms is {audio.hop_ms:g}, and S3PRL always reports one frame every 10 ms")
     if audio.n_fft != S3PRL_FFT:
         found.append(f"audio.n_fft is {audio.n_fft}, S3PRL's mel filters are made for {S3PRL_FFT}")
     if audio.front_end == "librosa":
@@ -115,7 +115,7 @@ def _audio_problems(audio: AudioConfig) -> list[str]:
 def _transformer_section(transformer: TransformerConfig) -> dict[str, Any]:
     section = {key: getattr(transformer, key) for key in TRANSFORMER_KEYS}
     groups = len(set(transformer.group_of_layer))
-    # S3PRL knows one set of weights or one a layer; what lies between is written out layer by layer.
+    # S3PRL has one set of weights, or one per layer; other numbers of groups are written layer by layer.
     return section | {"input_dim": -1, "share_layer": groups == 1, "pre_layer_norm": False}
 
 

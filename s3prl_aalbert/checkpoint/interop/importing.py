@@ -1,6 +1,6 @@
-"""Checkpoints in: of S3PRL's audio_albert, mockingjay and tera, of the paper's own code, of pohanchi/AALBERT.
+"""Imports checkpoints of S3PRL's audio_albert, mockingjay and tera, of the paper's own code, and of pohanchi/AALBERT.
 
-Their encoders are the same as ours; what their front ends do otherwise is told as a list of sentences.
+Their encoders equal ours. Differences of their front ends are returned as a list of sentences.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from s3prl_aalbert.model.config import AudioConfig, ModelConfig, from_dict, load
 
 @dataclass(frozen=True)
 class Imported:
-    """Another program's model in this project's terms."""
+    """Another program's model, converted to this project's form."""
 
     program: str
     config: ModelConfig
     state: dict[str, Tensor]
-    """As a release holds it: ``model.*``, and ``head.*`` where the pre-training target is one of ours."""
+    """Weights as in a release: ``model.*``, and ``head.*`` if this project has the same pre-training target."""
     info: dict[str, Any]
     differences: list[str]
-    """What this project does otherwise than that program, one sentence each."""
+    """What this project computes differently from that program, one sentence each."""
 
 
 def import_checkpoint(path: Path, trust: bool = False) -> Imported:
     """Read a model of S3PRL, of the paper's own code (branch AlbertNew) or of pohanchi/AALBERT.
 
     Raises:
-        CheckpointError: unreadable, of none of these programs, or a model that cannot be represented here.
+        CheckpointError: the file is unreadable, of none of these programs, or of a model that cannot be represented.
     """
     if path.is_dir() or (path.is_file() and is_safetensors(path)):
         raise CheckpointError(f"{path}: is a release already, or no file; -u aalbert_local reads releases as they are")
@@ -59,15 +59,15 @@ def import_checkpoint(path: Path, trust: bool = False) -> Imported:
         raise CheckpointError(f"{path}: is a training state of this project; -u aalbert_local reads it as it is")
     try:
         imported = _of_program(_unwrapped(content), path)
-    except UNREADABLE as error:  # a value of another type anywhere in the file
+    except UNREADABLE as error:  # a value of an unexpected type anywhere in the file
         raise CheckpointError(f"{path}: is damaged: {type(error).__name__}: {error}") from error
     model = {n.removeprefix(MODEL): tensor for n, tensor in imported.state.items() if n.startswith(MODEL)}
-    load_weights(AalbertModel(imported.config), model, path)  # every tensor there and of the right shape
+    load_weights(AalbertModel(imported.config), model, path)  # checks that every tensor has the right shape
     return imported
 
 
 def _unwrapped(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a checkpoint without the ``module.`` that DataParallel and its kin put before every name of a model."""
+    """Return a checkpoint without the prefix ``module.`` that DataParallel adds to every name."""
     wrapper = "module."
     plain: dict[str, Any] = {}
     for key, value in content.items():
@@ -79,7 +79,7 @@ def _unwrapped(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_program(content: Mapping[str, Any], path: Path) -> Imported:
-    """Read a checkpoint by the names of what it holds."""
+    """Recognise the program by the checkpoint's keys, and convert it."""
     if "Transformer" in content:
         return _from_s3prl(content, path)
     if "Mockingjay" in content:
@@ -94,7 +94,7 @@ def _of_program(content: Mapping[str, Any], path: Path) -> Imported:
 
 
 def _from_s3prl(content: Mapping[str, Any], path: Path) -> Imported:
-    configs = [content.get(key) for key in ("Config", "Upstream_Config")]  # older files keep the model's in Config
+    configs = [content.get(key) for key in ("Config", "Upstream_Config")]  # older files store the model's in Config
     found = [config for config in configs if isinstance(config, Mapping) and "transformer" in config]
     if not found:
         raise CheckpointError(f'{path}: neither Config nor Upstream_Config holds the section "transformer"')
@@ -124,7 +124,7 @@ def _from_albert_new(content: Mapping[str, Any], path: Path) -> Imported:
     theirs = _section(_section(settings, "Config", path), "albertmockingjay" if shared else "mockingjay", path)
     transformer = {key: theirs[key] for key in TRANSFORMER_KEYS if key in theirs}
     transformer |= {"share_layer": shared, "downsample_rate": theirs["downsample_rate"]}
-    original = load_model_config("original")  # dice a whole utterance at a time
+    original = load_model_config("original")  # its dice are thrown once per utterance
     audio = _with_delta(original.audio, weights, "input_representations", transformer, path)
     config = _model_config(transformer, audio, to_dict(original.task), path)
     differences = [
@@ -157,7 +157,7 @@ def _from_lightning(content: Mapping[str, Any], path: Path) -> Imported:
         "it drops the frames of an incomplete last token; here they are padded with zeros",
     ]
     if any(name.startswith("mask_token_embedding.") for name in content["state_dict"]):
-        differences.append("its trained mask token is left out; here masked tokens are zero")
+        differences.append("its trained mask token is not converted; here masked tokens are zero")
     state = _encoder_state(weights, LIGHTNING, config, path)
     state |= _head_state(_below(content["state_dict"], "pretrained_heads.0."), config, True, differences, path)
     info = {"step": content.get("global_step"), "converted_from": "pohanchi/AALBERT"}
@@ -165,10 +165,10 @@ def _from_lightning(content: Mapping[str, Any], path: Path) -> Imported:
 
 
 def s3prl_masks(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Represent how S3PRL masks, by its section ``task``: its dice are thrown once for each utterance."""
+    """Convert S3PRL's section ``task``, which defines its masks; its dice are thrown once per utterance."""
     masks: dict[str, Any] = {"dice": "utterance"}
     share = task.get("mask_proportion", 0)
-    if 0 < share <= 1:  # 0: the model was trained without masks in time
+    if 0 < share <= 1:  # 0 means training without masks in time
         masks["mask_proportion"] = share
     width = task.get("mask_consecutive_min", 1)
     if width >= 1 and width == task.get("mask_consecutive_max"):
@@ -180,16 +180,16 @@ def s3prl_masks(task: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def s3prl_audio(audio: Any, path: Path) -> tuple[AudioConfig, bool, list[str]]:
-    """Represent S3PRL's section ``audio``.
+    """Convert S3PRL's section ``audio``.
 
     Returns:
-        The configuration, whether its pre-training target is one of this project's, and the differences.
+        The configuration, whether this project has the same pre-training target, and the differences.
 
     Raises:
-        CheckpointError: features of another kind, with every reason.
+        CheckpointError: the features are of another kind; the message lists every reason.
     """
     if not isinstance(audio, Mapping):
-        raise CheckpointError(f"{path}: was trained on features extracted beforehand; there is nothing to extract here")
+        raise CheckpointError(f"{path}: was trained on features extracted beforehand; it has no front end")
     if "kaldi" in audio:
         raise CheckpointError(f"{path}: uses Kaldi's features (audio.kaldi), which this project does not compute")
     feature, target = _section(audio, "input", path), audio.get("target", audio.get("input"))
@@ -213,7 +213,7 @@ def s3prl_audio(audio: Any, path: Path) -> tuple[AudioConfig, bool, list[str]]:
         target_level_db=None if audio.get("target_level") is None else float(audio["target_level"]),
     )
     ours = {"feat_type": "linear", "log": True, "delta": 0, "cmvn": True}
-    differences = ["S3PRL's features change with the padding of a batch; here an utterance's are those it has alone"]
+    differences = ["S3PRL's features change with the padding of a batch; here padding changes nothing"]
     return config, all(target.get(key, 0) == value for key, value in ours.items()), differences
 
 
@@ -237,7 +237,7 @@ def _model_config(
 def _with_delta(
     audio: AudioConfig, weights: Mapping[str, Tensor], inputs: str, transformer: Mapping[str, Any], path: Path
 ) -> AudioConfig:
-    """Tell by the input's width whether deltas were appended."""
+    """Set ``audio.delta`` by the width of the input."""
     name = f"{inputs}.spec_transform.weight"
     if name not in weights:
         raise CheckpointError(f"{path}: lacks {name}")
@@ -258,16 +258,16 @@ def _encoder_state(theirs: Mapping[str, Tensor], layout: Layout, config: ModelCo
     """Rename the encoder's tensors by the table.
 
     Raises:
-        CheckpointError: tensors missing or left over, or layers that should share weights differ.
+        CheckpointError: tensors are missing or unknown, or layers that should share weights differ.
     """
-    # LayerNorms of the first checkpoints are named as TensorFlow does.
+    # The first checkpoints name their LayerNorms as TensorFlow does.
     theirs = {name.replace(".gamma", ".weight").replace(".beta", ".bias"): tensor for name, tensor in theirs.items()}
     table = encoder_table(layout, config.transformer)
     missing = [name for name, _ in table if name not in theirs]
     extra = sorted(theirs.keys() - {name for name, _ in table})
     if missing or extra:
         problem = f"lacks {missing[0]}" if missing else f"has {extra[0]}, which this project's encoder does not"
-        raise CheckpointError(f"{path}: {problem} ({len(missing)} missing, {len(extra)} left over)")
+        raise CheckpointError(f"{path}: {problem} ({len(missing)} missing, {len(extra)} unknown)")
     state: dict[str, Tensor] = {}
     for name, ours in table:
         known = state.setdefault(MODEL + ours, theirs[name].detach().clone())
@@ -279,14 +279,14 @@ def _encoder_state(theirs: Mapping[str, Tensor], layout: Layout, config: ModelCo
 def _head_state(
     theirs: Mapping[str, Tensor] | None, config: ModelConfig, predicts_ours: bool, differences: list[str], path: Path
 ) -> dict[str, Tensor]:
-    """Rename the pre-training head, or note in ``differences`` that it is left out."""
+    """Rename the pre-training head, or add to ``differences`` that it is not converted."""
     if not theirs:
         return {}
     names = with_kinds(list(HEAD_NAMES.items()))
     outputs = config.audio.target_dim * config.transformer.downsample_rate
     fits = {name for name, _ in names} == set(theirs) and theirs["output.bias"].numel() == outputs
     if not (predicts_ours and fits):
-        differences.append("its pre-training head predicts another target than the ones here and is left out")
+        differences.append("its pre-training head predicts a target that this project lacks, and is not converted")
         return {}
     state = {ours: theirs[name].detach().clone() for name, ours in names}
     load_weights(SpectrogramHead(config), state, path)

@@ -1,6 +1,6 @@
-"""How the programs name their weights and settings, as tables.
+"""Tables of the names that each program gives to its weights and settings.
 
-All of them name a layer's weights as BERT does, so that one table serves every program in both directions.
+All programs name a layer's weights as BERT does, so that one table serves all of them in both directions.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ MODEL, HEAD = "model.", "head."
 
 @dataclass(frozen=True)
 class Layout:
-    """How a program names what holds those weights."""
+    """The names of the modules that hold those weights."""
 
     inputs: str
     """The input block."""
     layer: str
-    """A layer, ``{}`` standing for its number; without, all layers are one."""
+    """A layer, with ``{}`` for its number; without it, all layers are one module."""
 
 
 S3PRL = Layout("input_representations", "encoder.layer.{}")
@@ -68,7 +68,7 @@ def with_kinds(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def encoder_table(layout: Layout, transformer: TransformerConfig) -> list[tuple[str, str]]:
-    """Return (theirs, ours) for every tensor of the encoder; ours repeat where layers share weights."""
+    """Return (theirs, ours) for every tensor of the encoder; our names repeat where layers share weights."""
     pairs = [(f"{layout.inputs}.{theirs}", f"embedding.{ours}") for theirs, ours in INPUT_NAMES.items()]
     for layer, group in enumerate(transformer.group_of_layer):
         where = layout.layer.format(layer)

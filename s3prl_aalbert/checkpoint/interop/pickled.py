@@ -1,4 +1,4 @@
-"""Checkpoints that other programs wrote with torch.save: read safely, or on trust."""
+"""Reads checkpoints that other programs wrote with torch.save, safely or on trust."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_foreign(path: Path, trust: bool) -> dict[str, Any]:
         trust: also read objects of other classes than tensors and plain values, which can run any program.
 
     Raises:
-        CheckpointError: missing, damaged, or it holds such objects and is not trusted.
+        CheckpointError: the file is missing or damaged, or holds such objects and is not trusted.
     """
     check_regular(path)
     if not looks_pickled(path):
@@ -67,15 +67,15 @@ class _LenientUnpickler(pickle.Unpickler):
         try:
             return super().find_class(module, name)
         except (ImportError, AttributeError):
-            logger.info("no %s.%s here: that object is left out", module, name)
+            logger.info("%s.%s is not installed: that object is skipped", module, name)
             return _Absent
 
 
 class _Absent(dict):
-    """Stands for an object of a program that is not installed."""
+    """Replaces an object of a program that is not installed."""
 
     def __init__(self, *_: Any, **__: Any):
         super().__init__()
 
     def __setstate__(self, state: Any) -> None:
-        """Forget what it held."""
+        """Ignore the object's state."""

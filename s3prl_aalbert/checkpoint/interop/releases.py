@@ -1,4 +1,4 @@
-"""Releases made of other checkpoints: of other programs' models, and of our own in a smaller form."""
+"""Writes releases from other checkpoints: other programs' models, and smaller forms of our own."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ def write_smaller(
     """Write a model as a release with weights of another type, or without its pre-training head.
 
     Args:
-        checkpoint: of this project.
-        folder: of the release.
-        dtype: of the weights; None keeps theirs.
+        checkpoint: a model of this project.
+        folder: where the release is written.
+        dtype: type of the weights; None keeps it.
         head: whether the pre-training head is kept.
 
     Returns:
-        The bytes of the weights and their type.
+        The size of the weights in bytes, and their type.
 
     Raises:
         AalbertError: a weight is too large for ``dtype``, or the card beside the model cannot be read.
     """
-    # Not the projections to a teacher, which a training state of a distillation has.
+    # A distillation's training state also holds projections to the teacher, which are not released.
     state = {n: t for n, t in checkpoint.state.items() if not n.startswith(PROJECTIONS)}
     if not head:
         state = {n: t for n, t in state.items() if n.startswith(MODEL_PREFIX)}
-    if dtype:  # a corpus's statistics are few, and as exact as the features
+    if dtype:  # the statistics of the corpus are few, and stay as exact as the features
         cast = {n for n, t in state.items() if t.is_floating_point() and ".acoustics." not in n}
         state = {n: t.to(getattr(torch, dtype)) if n in cast else t for n, t in state.items()}
     kept = str(state[max(state, key=lambda name: state[name].numel())].dtype).removeprefix("torch.")
@@ -68,12 +68,12 @@ def write_smaller(
 
 
 def write_untrained(checkpoint: Checkpoint, folder: Path, seed: int) -> None:
-    """Write the release of the same model with random weights, the control of a comparison.
+    """Write a release of the same model with random weights, as the control of a comparison.
 
     Args:
-        checkpoint: of this project; the statistics of its corpus are kept.
-        folder: of the release.
-        seed: of the weights.
+        checkpoint: a model of this project; the statistics of its corpus are kept.
+        folder: where the release is written.
+        seed: draws the weights.
     """
     model = AalbertModel(checkpoint.config)
     load_weights(model, checkpoint.model_state, checkpoint.path)
@@ -84,7 +84,7 @@ def write_untrained(checkpoint: Checkpoint, folder: Path, seed: int) -> None:
 
 
 def keep_training_list(checkpoint: Checkpoint, folder: Path) -> None:
-    """Copy the list of the training speech, by which tasks see that they test on it, where the model has one."""
+    """Copy the list of the training speech, if there is one: with it tasks notice that they test on that speech."""
     trained_on = checkpoint.path.parent / TRAINING_LIST_FILE
     if trained_on.is_file():
         write_text(folder / TRAINING_LIST_FILE, trained_on.read_text(encoding="utf-8"))
@@ -114,7 +114,7 @@ def _card(imported: Imported, path: Path) -> str:
 | training | {"unknown" if step is None else f"{step} steps"} |
 | licence | that of the original |
 
-The encoder's weights are unchanged. What {imported.program} does otherwise than this project:
+The encoder's weights are unchanged. What {imported.program} computes differently from this project:
 
 {differences}
 """

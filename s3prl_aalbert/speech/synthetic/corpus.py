@@ -1,8 +1,8 @@
-"""A small multi-speaker corpus the project makes itself: synthetic voices, known phone boundaries, no download.
+"""Generates a small corpus of several synthetic speakers with known phone boundaries, without any download.
 
-It is for trying the software out, not for conclusions about speech. Layout:
+The corpus is for trying the software out, not for conclusions about speech. Its layout:
 
-    ROOT/corpus.json             what was asked for and what came out
+    ROOT/corpus.json             the arguments, and the files that were written
     ROOT/utt2spk                 one "UTTERANCE SPEAKER" line each
     ROOT/SPEAKER/UTTERANCE.wav   16 kHz mono, 16-bit PCM
     ROOT/SPEAKER/UTTERANCE.phn   TIMIT style: "START END PHONE" in samples, contiguous, covering the file
@@ -24,11 +24,11 @@ import soundfile
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.speech.synthetic.source_filter import PHONES, SAMPLE_RATE, Generator, Voice, fft_length, render
 
-GENERATOR_VERSION = 2  # raise it with every change that alters a byte of the corpus
+GENERATOR_VERSION = 2  # increase with every change that alters a byte of the corpus
 _WAV_HEADER_BYTES = 44
 _OWN_FILE = re.compile(r"corpus\.json|utt2spk|spk\d+/spk\d+_utt\d+\.(wav|phn)")
 
-# Frequencies are uneven, as in any language.
+# The frequencies are uneven, as in any language.
 _ONSETS = {"t": 9, "s": 8, "n": 7, "d": 7, "k": 6, "m": 6, "r": 6, "l": 6, "w": 5, "b": 5, "p": 5, "f": 4}
 _ONSETS |= {"z": 3, "sh": 3, "g": 3, "y": 2}
 _VOWELS = {"ah": 9, "iy": 7, "eh": 6, "ae": 5, "aa": 5, "er": 4, "uw": 4}
@@ -44,23 +44,23 @@ def synthesise_corpus(
     seconds: tuple[float, float] = (2.0, 4.0),
     seed: int = 1337,
 ) -> Path:
-    """Write the corpus, or keep the one that is there if it is complete and was made with the same arguments.
+    """Write the corpus, or keep an existing one that is complete and has the same arguments.
 
-    An utterance depends on the seed, its speaker's number and its own number only, so a larger corpus contains the
-    smaller one. The folder appears under its name only when it is complete.
+    An utterance depends only on the seed, its speaker's number and its own number, so that a larger corpus contains the
+    smaller one. The folder gets its name when it is complete.
 
     Args:
         root: the corpus folder; an incomplete or different synthetic corpus there is replaced.
-        num_speakers: how many voices.
-        utterances_per_speaker: how many files each.
-        seconds: shortest and longest utterance.
-        seed: start of all random numbers.
+        num_speakers: number of voices.
+        utterances_per_speaker: number of files of each.
+        seconds: length of the shortest and the longest utterance.
+        seed: seed of all random numbers.
 
     Returns:
         The corpus folder.
 
     Raises:
-        AalbertError: an argument out of range, or ``root`` holds files that are not a synthetic corpus.
+        AalbertError: an argument is out of range, or ``root`` holds files that are not of a synthetic corpus.
     """
     _check_arguments(num_speakers, utterances_per_speaker, seconds, seed)
     root = Path(root).expanduser()
@@ -88,7 +88,7 @@ def synthesise_corpus(
             shutil.rmtree(target)
         partial.replace(target)
     except OSError as error:
-        if _is_complete(root, request):  # another process was faster
+        if _is_complete(root, request):  # another process wrote it meanwhile
             return root
         raise AalbertError(f"{root}: the synthetic corpus cannot be written ({error})") from error
     finally:
@@ -97,7 +97,7 @@ def synthesise_corpus(
 
 
 def make_voice(seed: int, speaker: int) -> Voice:
-    """Draw speaker number ``speaker``; the first ones are spread evenly over pitch and vocal-tract length.
+    """Draw speaker number ``speaker``; speakers are spread evenly over pitch and vocal-tract length.
 
     A Kronecker sequence (multiples, modulo 1, of the golden ratio and of the square root of 2) keeps any number of
     speakers apart, which independent draws would not.
@@ -122,8 +122,8 @@ def draw_phones(target_seconds: float, rate: float, generator: Generator) -> tup
 
     Args:
         target_seconds: length of the utterance.
-        rate: speaking rate, 1 = the table's durations.
-        generator: source of the choices and durations.
+        rate: speaking rate; 1 gives the durations of the table.
+        generator: draws the choices and durations.
 
     Returns:
         P phones, and their boundaries in samples, (P + 1,) int64 from 0.
@@ -147,7 +147,7 @@ def draw_phones(target_seconds: float, rate: float, generator: Generator) -> tup
 
 
 def _draw_syllable(previous: list[str], generator: Generator) -> list[str]:
-    """Draw CV or CVC; the onset differs from the consonant before it, so that every boundary can be heard."""
+    """Draw CV or CVC; the onset differs from the consonant before it, so that every boundary is audible."""
     onset = _draw({phone: weight for phone, weight in _ONSETS.items() if phone not in previous}, generator)
     coda = [_draw(_CODAS, generator)] if generator.random() < 0.35 else []
     return [onset, _draw(_VOWELS, generator), *coda]
@@ -159,7 +159,7 @@ def _draw(weights: dict[str, int], generator: Generator) -> str:
 
 
 def _record(speech: np.ndarray, generator: Generator) -> np.ndarray:
-    """Put clean speech, (S,), through a random room tone: channel colour, background noise and level."""
+    """Add a random recording condition to clean speech (S,): channel colour, background noise and level."""
     num_samples, padded = len(speech), fft_length(len(speech))
     frequency = np.fft.rfftfreq(padded, 1 / SAMPLE_RATE)
     octave = np.log2(np.maximum(frequency, 60) / 60) / np.log2(8000 / 60)  # 0 at 60 Hz .. 1 at 8 kHz
@@ -207,7 +207,7 @@ def _write_corpus(folder: Path, request: dict) -> None:
 
 
 def _is_complete(root: Path, request: dict) -> bool:
-    """Tell whether ``root`` holds the asked corpus with every file at its full length."""
+    """Return whether ``root`` holds the requested corpus with every file at its full length."""
     try:
         summary = json.loads((root / "corpus.json").read_text(encoding="ascii"))
         if {key: summary.get(key) for key in request} != request:
@@ -228,7 +228,7 @@ def _is_complete(root: Path, request: dict) -> bool:
 
 
 def _check_replaceable(root: Path) -> None:
-    """Refuse to replace anything but a synthetic corpus: the folder named may be the user's own."""
+    """Refuse to replace anything but a synthetic corpus: the folder may hold the user's own files."""
     if root.exists() and not root.is_dir():
         raise AalbertError(f"{root}: is a file, expected a folder for the synthetic corpus")
     for path in sorted(root.rglob("*")) if root.exists() else []:
@@ -240,7 +240,7 @@ def _check_replaceable(root: Path) -> None:
 
 
 def _check_arguments(num_speakers: int, utterances_per_speaker: int, seconds: tuple[float, float], seed: int) -> None:
-    """Raise for the first argument out of range."""
+    """Raise AalbertError for the first argument that is out of range."""
     counts = {
         "num_speakers": (num_speakers, 1),
         "utterances_per_speaker": (utterances_per_speaker, 1),

@@ -1,4 +1,4 @@
-"""A source-filter synthesiser: a phone sequence with boundaries and a voice in, a waveform out.
+"""A source-filter synthesiser: it turns a phone sequence with boundaries and a voice into a waveform.
 
 A glottal pulse train and aspiration noise pass through a cascade of formant resonators, frication noise through a
 shape of its own; all filters move from frame to frame. Vowel formants are the male averages of Peterson & Barney
@@ -6,7 +6,7 @@ shape of its own; all filters move from frame to frame. Vowel formants are the m
 cascade/parallel formant synthesizer".
 
 Phones are TIMIT symbols, so that the usual folding to 39 classes applies. One symbol covers a stop's closure and
-release together: which stop a closure belongs to can only be told from its context.
+release together, since only the context shows which stop a closure belongs to.
 
 Dimensions: S samples, T filter frames, P phones, N frequency bins.
 """
@@ -36,7 +36,7 @@ Generator = np.random.Generator
 
 @dataclass(frozen=True)
 class Phone:
-    """What the synthesiser needs to know of one phone; amplitudes are linear, before the filters."""
+    """The parameters of one phone; amplitudes are linear, before the filters."""
 
     kind: str
     duration_ms: float

@@ -282,7 +282,7 @@ def test_the_exit_codes_are_those_of_the_documentation(repository: Path, capsys:
         (errno.ENOSPC, "the disk is full (No space left on device)"),
         (errno.EACCES, "Permission denied"),
         (errno.EROFS, "Read-only file system"),
-        (errno.EFBIG, "the file would be larger than files may be here (File too large)"),
+        (errno.EFBIG, "the file would be larger than the limit on file sizes allows (File too large)"),
     ],
 )
 def test_what_the_disk_does_is_told_in_a_sentence(code: int, told: str, monkeypatch, capsys) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from naming import mentions
 from torch import Tensor
 
 from s3prl_aalbert import parcels
@@ -107,7 +108,7 @@ def test_a_killed_process_ends_the_run_with_a_sentence() -> None:
     # torch raises where the signal of the system meets the program: in the loader, or outside of it.
     fault = str(caught.value) if isinstance(caught.value, AalbertError) else environment_fault(caught.value)
     assert fault is not None
-    assert "a process that loads audio was killed: out of memory, most likely" in fault
+    assert mentions(fault, "killed", "memory", "num_workers", "-a")
 
 
 def test_an_error_inside_a_loader_process_is_not_taken_for_its_end() -> None:
@@ -137,5 +138,5 @@ def test_open_files(
     too_few = hard == 100 and workers
     assert parcels.workers_within_limits(workers) == (0 if too_few else workers)
     assert limits == ([(raised_to, hard)] if raised_to else [])
-    expected = ["ulimit -n allows 100 open files, 8 loader processes need 320: going on with none of them"]
-    assert [record.getMessage() for record in caplog.records] == (expected if too_few else [])
+    assert len(caplog.records) == bool(too_few)
+    assert not too_few or mentions(caplog.text, "ulimit -n", 100, 8, 320)

@@ -242,7 +242,7 @@ def test_a_link_to_itself_hides_nothing_beside_it(speech: Path, manifest: Path) 
         (speech / "a" / name).symlink_to(name)
     corpus = load(speech, manifest=manifest)
     assert len(corpus.utterances) == 12
-    assert set(reasons(corpus)) == {"0", "loop", "z"} and "cannot be looked at" in reasons(corpus)["loop"]
+    assert set(reasons(corpus)) == {"0", "loop", "z"} and "not accessible" in reasons(corpus)["loop"]
 
 
 def test_linked_folders_are_followed_once(speech: Path, tmp_path: Path, manifest: Path) -> None:
@@ -581,7 +581,7 @@ def test_a_users_manifest_is_the_corpus(speech: Path, tmp_path: Path, manifest: 
         ("a", "Ann", "train"), ("b", "Bob", "dev"), ("d", "Di", "train")
     ]  # fmt: skip
     assert reasons(corpus) == {
-        "gone.wav": "cannot be looked at (No such file or directory)", "1.wav": 'split is "test"'
+        "gone.wav": "is not accessible (No such file or directory)", "1.wav": 'split is "test"'
     }  # fmt: skip
     assert file.read_bytes() == before and manifest.is_file()
     decoded.clear()

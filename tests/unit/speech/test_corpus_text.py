@@ -76,16 +76,16 @@ def test_numbers(text: str, value: float) -> None:
 
 @pytest.mark.parametrize("text", ["1_0.3", "nan", "inf", "", "\u0661", "0x10", "1,5", "1 2", "--1"])
 def test_what_is_no_number(text: str) -> None:
-    with pytest.raises(ValueError, match="is no number"):
+    with pytest.raises(ValueError, match="not a number"):
         number(text)
-    with pytest.raises(ValueError, match="is no whole number"):
+    with pytest.raises(ValueError, match="not a whole number"):
         whole_number(text)
 
 
 def test_whole_numbers() -> None:
     assert whole_number(" 160 ") == 160
     for text in ("1.0", "1_000", "9" * 19):
-        with pytest.raises(ValueError, match="is no whole number"):
+        with pytest.raises(ValueError, match="not a whole number"):
             whole_number(text)
 
 
