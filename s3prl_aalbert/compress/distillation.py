@@ -42,13 +42,13 @@ def check_layers(side: str, layers: Iterable[int], num_hidden_states: int, owner
     """Refuse layers that ``owner`` does not have.
 
     Args:
-        side: student or teacher, of distill.SIDE_layers.
-        layers: which hidden states; 0 is the input embedding, negative ones count from the end.
-        num_hidden_states: how many there are, the input embedding among them.
-        owner: whose they are, for the message.
+        side: student or teacher, for the key distill.SIDE_layers.
+        layers: numbers of hidden states; 0 is the input embedding, negative ones count from the end.
+        num_hidden_states: number of hidden states with the input embedding.
+        owner: the model, for the message.
 
     Raises:
-        AalbertError: one of them is not there.
+        AalbertError: a layer does not exist.
     """
     for layer in layers:
         if not -num_hidden_states <= layer < num_hidden_states:
@@ -58,7 +58,7 @@ def check_layers(side: str, layers: Iterable[int], num_hidden_states: int, owner
 
 
 class MaskedDistillation(nn.Module):
-    """A student and the projections that are dropped after training; the teacher is used, not held as a part."""
+    """A student, and projections that are dropped after training; the teacher is used but not part of the module."""
 
     def __init__(self, config: ModelConfig, distill: DistillConfig, teacher: Teacher):
         """Build the student.
@@ -68,7 +68,7 @@ class MaskedDistillation(nn.Module):
         """
         super().__init__()
         self.config, self.distill = config, distill
-        self._teacher = [teacher]  # in a list, nn.Module neither trains nor saves it
+        self._teacher = [teacher]  # inside a list nn.Module neither trains nor saves it
         self.teacher_rate = teacher.get_downsample_rates("hidden_states")
         self.model = AalbertModel(config)
         states = self._teacher_states([torch.zeros(16000)], torch.device("cpu"))
@@ -84,22 +84,22 @@ class MaskedDistillation(nn.Module):
         check_layers("teacher", (-1 if n is None else n for n in teacher), teacher_states, "teacher")
 
     def _top_k(self, teacher_states: int) -> int:
-        """Return how many of the teacher's last layers are averaged: no more than it has."""
-        layers = max(teacher_states - 1, 1)  # hidden states begin with the input embedding; features are one state
-        wanted = self.distill.average_top_k or 1
-        if wanted > layers:
-            logger.warning("distill.average_top_k is %d; the teacher has %d layers, all are averaged", wanted, layers)
-        return min(wanted, layers)
+        """Return how many of the teacher's last layers are averaged, at most all."""
+        layers = max(teacher_states - 1, 1)  # hidden states include the input embedding; features are one state
+        top_k = self.distill.average_top_k or 1
+        if top_k > layers:
+            logger.warning("distill.average_top_k is %d; the teacher has %d layers, all are averaged", top_k, layers)
+        return min(top_k, layers)
 
     def weight(self, num_samples: Tensor, selected_frames: float) -> float:
-        """Return what the loss of a batch is divided by: its real tokens."""
+        """Return the divisor of a batch's loss: its real tokens."""
         return float(self.config.num_tokens(num_samples).sum())
 
     def forward(self, speech: Speech, arch: Architecture | None = None) -> Loss:
-        """Compute the distillation loss of a padded batch; the teacher is always given the clean speech.
+        """Compute the distillation loss of a padded batch; the teacher's input is always the clean speech.
 
         Args:
-            speech: the batch; its plan says what is hidden from the student.
+            speech: the batch; its plan masks the student's input.
             arch: a sub-network of the student.
         """
         wavs, num_samples, plan, noisy_wavs, _, warp = speech
@@ -112,7 +112,7 @@ class MaskedDistillation(nn.Module):
             (self.distill.masked_weight, real & selected, "clean"),
             (self.distill.unmasked_weight, real & ~selected, self.distill.unmasked_teacher),
         )
-        states: dict[str, Sequence[Tensor]] = {}  # of the teacher, by what it is given
+        states: dict[str, Sequence[Tensor]] = {}  # of the teacher, by its input
         total = hidden[-1].new_zeros((), dtype=torch.float32)
         for region_weight, region, teacher_input in regions:
             if region_weight and region.any():
@@ -126,7 +126,7 @@ class MaskedDistillation(nn.Module):
     def _region_loss(
         self, hidden: list[Tensor], states: Sequence[Tensor], num_samples: Tensor, region: Tensor
     ) -> Tensor:
-        """Return the weighted distances of a region's tokens to the teacher's ``states``, summed."""
+        """Return the sum of the weighted distances of a region's tokens to the teacher's ``states``."""
         total = torch.zeros((), device=region.device)
         pairs = zip(self.distill.pairs, self.distill.weights, self.projections, strict=True)
         for (student, teacher), weight, projection in pairs:
@@ -150,31 +150,31 @@ class MaskedDistillation(nn.Module):
         return states if isinstance(states, (list, tuple)) else [states]
 
     def _mask_speech(self, wavs: Tensor, plan: MaskPlan) -> Tensor:
-        """Silence the samples of selected tokens: any teacher can be asked, none needs a way to mask its features."""
+        """Silence the samples of selected tokens, which works with any teacher: none must mask its own features."""
         hidden = plan.selected.repeat_interleave(self.config.samples_per_token, dim=1)[:, : wavs.size(1)]
         return wavs.masked_fill(F.pad(hidden, (0, wavs.size(1) - hidden.size(1))), 0)
 
     def picture(self, speech: Speech) -> None:
-        """Return None: a student rebuilds no spectrogram."""
+        """Return None: a student reconstructs no spectrogram."""
 
     def count_units(self, speech: Speech) -> None:
         """Return None: a student predicts no units."""
 
 
 def align(states: Tensor, teacher_rate: int, student_rate: int, num_tokens: int, num_samples: Tensor) -> Tensor:
-    """Read a teacher's states at the centres of the student's tokens, linearly between its own centres.
+    """Interpolate a teacher's states linearly at the centres of the student's tokens.
 
     Args:
         states: (B, teacher tokens, E); token i is centred at (i + 1/2) teacher_rate samples.
         teacher_rate: samples per teacher token.
         student_rate: samples per student token.
         num_tokens: T.
-        num_samples: (B,) of each row, the longest of which filled the teacher's tokens.
+        num_samples: (B,) samples of each row; the longest row fills the teacher's tokens.
 
     Returns:
-        (B, T, E); before the teacher's first and after its last centre its first and last state.
+        (B, T, E); the teacher's first state before its first centre, and its last state after its last centre.
     """
-    # Rows shorter by so many teacher tokens have at most as many of padding, whatever edges the teacher leaves out.
+    # A row that is n teacher tokens shorter has at most n tokens of padding, however the teacher treats edges.
     padding = (num_samples.max() - num_samples + teacher_rate - 1) // teacher_rate
     last = (states.size(1) - 1 - padding).clamp(min=0).unsqueeze(1).to(states.device)  # (B, 1)
     centre = (torch.arange(num_tokens, device=states.device) + 0.5) * student_rate

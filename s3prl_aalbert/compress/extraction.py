@@ -1,4 +1,4 @@
-"""Cutting a sub-network out of a model: a smaller checkpoint whose outputs are exactly those of the slice."""
+"""Extracts a sub-network of a model as a smaller checkpoint with exactly the same outputs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def extracted_config(config: ModelConfig, arch: Architecture) -> ModelConfig:
     """Return the configuration of a sub-network as a model of its own.
 
     Raises:
-        CheckpointError: ``arch`` is no sub-network of a model with ``config``.
+        CheckpointError: ``arch`` is not a sub-network of a model with ``config``.
     """
     transformer = config.transformer
     problems = arch.problems(transformer)
     if problems:
-        raise CheckpointError("this is no sub-network of the model: " + "; ".join(problems))
+        raise CheckpointError("not a sub-network of the model: " + "; ".join(problems))
     depth, heads, inner = arch.num_hidden_layers, arch.num_attention_heads, arch.intermediate_size
     groups = transformer.group_of_layer[:depth]
     names = {group: number for number, group in enumerate(dict.fromkeys(groups))}
@@ -41,7 +41,7 @@ def extracted_config(config: ModelConfig, arch: Architecture) -> ModelConfig:
             num_hidden_layers=depth,
             num_attention_heads=max(heads),
             intermediate_size=max(inner),
-            # Written out: what follows from sizes in the supernet would follow differently from the smaller ones.
+            # Explicit values: the defaults would follow from the smaller sizes, and differ from the supernet's.
             num_hidden_groups=None,
             layer_groups=tuple(names[group] for group in groups),
             reuse_pattern=None if reuse is None else reuse[:depth],
@@ -54,15 +54,15 @@ def extracted_config(config: ModelConfig, arch: Architecture) -> ModelConfig:
 
 
 def extract(state: Mapping[str, Tensor], config: ModelConfig, arch: Architecture) -> dict[str, Tensor]:
-    """Cut the weights of a sub-network out of those of its model.
+    """Extract the weights of a sub-network from those of its model.
 
     Args:
-        state: weights by name, as ``objective.MaskedPrediction`` or ``model.AalbertModel`` has them.
-        config: of the model.
+        state: weights by name, of ``objective.MaskedPrediction`` or ``model.AalbertModel``.
+        config: the model's configuration.
         arch: the sub-network.
 
     Returns:
-        contiguous copies, which load into a model of ``extracted_config(config, arch)``.
+        Contiguous copies, which load into a model of ``extracted_config(config, arch)``.
     """
     small = extracted_config(config, arch).transformer
     groups = list(dict.fromkeys(config.transformer.group_of_layer[: arch.num_hidden_layers]))
@@ -79,7 +79,7 @@ def extract(state: Mapping[str, Tensor], config: ModelConfig, arch: Architecture
             result[name] = _cut(tensor, _sizes_outside_layers(name, tensor, small))
             continue
         if int(match["group"]) not in groups:
-            continue  # of a layer that is not kept
+            continue  # the layer is not kept
         group = groups.index(int(match["group"]))
         if match["part"] in ("query", "key") and group not in computing:
             continue  # the layers that computed attention with it are not kept
@@ -99,7 +99,7 @@ def _layer_sizes(part: str, config: TransformerConfig) -> tuple[int, int]:
         return attention, hidden
     sizes = {"attention_output": (hidden, attention), "intermediate": (config.intermediate_size, hidden)}
     sizes["output"] = (hidden, config.intermediate_size)
-    return sizes.get(part, (hidden, hidden))  # what is left are LayerNorms
+    return sizes.get(part, (hidden, hidden))  # LayerNorms
 
 
 def _sizes_outside_layers(name: str, tensor: Tensor, config: TransformerConfig) -> tuple[int, ...]:
@@ -108,7 +108,7 @@ def _sizes_outside_layers(name: str, tensor: Tensor, config: TransformerConfig) 
     hidden, narrow = config.hidden_size, config.embedding_size
     module, part, _ = name.rsplit(".", 2)
     if (module.endswith("embedding"), part) == (True, "projection"):
-        sizes = (rows if narrow else hidden, columns)  # what the input has is kept
+        sizes = (rows if narrow else hidden, columns)  # the input keeps its size
     elif part == "position_convolution":
         sizes = (hidden, *tensor.shape[1:])
     elif part == "expansion":
@@ -126,10 +126,10 @@ def write_sub_network(checkpoint: Checkpoint, arch: Architecture, folder: Path) 
     """Write a sub-network of a model as a release of its own.
 
     Returns:
-        The parameters of encoder and input block: of the sub-network, and of the model.
+        The parameters of encoder and input block, in the sub-network and in the model.
 
     Raises:
-        CheckpointError: ``arch`` is no sub-network of the model.
+        CheckpointError: ``arch`` is not a sub-network of the model.
     """
     config = extracted_config(checkpoint.config, arch)
     kept = {name: tensor for name, tensor in checkpoint.state.items() if not name.startswith(PROJECTIONS)}
@@ -143,7 +143,7 @@ def write_sub_network(checkpoint: Checkpoint, arch: Architecture, folder: Path) 
 
 
 def _front_matter(card: Path) -> str:
-    """Return the fields of the whole model's card for the Hugging Face Hub, its licence among them."""
+    """Return the fields of the whole model's card for the Hugging Face Hub, with its licence."""
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     found = re.match(r"---\n.*?\n---\n", text, flags=re.DOTALL)
     return f"{found.group()}\n" if found else ""
@@ -153,8 +153,8 @@ def _card(path: Path, own: int, whole: int) -> str:
     name = path.name if path.suffix == ".ckpt" else path.parent.name
     return f"""# Sub-network of {name}
 
-{own:,} of {whole:,} parameters (encoder and input block), cut out with `aalbert convert --arch`; its outputs are
-exactly those of the supernet run with these sizes.
+{own:,} of {whole:,} parameters (encoder and input block), extracted with `aalbert convert --arch`.
+Its outputs are exactly those of the supernet run with these sizes.
 
 Use it with S3PRL: `aalbert downstream -m train -u aalbert_local -k THIS_FOLDER -d aalbert_phone -n NAME`.
 """

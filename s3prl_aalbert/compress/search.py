@@ -1,6 +1,6 @@
-"""Looking for the best sub-network under a budget: at random, or by evolution (LightHuBERT, arXiv 2203.15610).
+"""Searches the best sub-network within a budget, at random or by evolution (LightHuBERT, arXiv 2203.15610).
 
-Costs are cheap and decide first: a candidate over budget is never evaluated.
+The cost is cheap to compute, so a candidate over the budget is never evaluated.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from s3prl_aalbert.model.config import TransformerConfig
 from s3prl_aalbert.model.sub_network import Architecture, full_architecture
 
 PARENTS = 8
-"""Best candidates that the next generation descends from."""
+"""Number of best candidates that are the parents of the next generation."""
 MUTATION = 0.2
-"""Chance of each size to be drawn anew."""
+"""Probability that a size mutates: it is drawn anew."""
 PATIENCE = 200
-"""Draws without a new candidate within the budget before giving up."""
+"""Number of draws without a new candidate within the budget after which the search ends."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is searched."""
+    """A search: its space, its budget, and how cost and loss are computed."""
 
     space: SearchSpace
     config: TransformerConfig
@@ -43,7 +43,7 @@ class Problem:
 
 
 def random_search(problem: Problem, evaluations: int, dice: random.Random) -> list[Candidate]:
-    """Evaluate different sub-networks within the budget, drawn at random; fewer where there are no more.
+    """Evaluate different random sub-networks within the budget, or all of them if there are fewer.
 
     Raises:
         AalbertError: not even the smallest is within the budget.
@@ -52,7 +52,7 @@ def random_search(problem: Problem, evaluations: int, dice: random.Random) -> li
 
 
 def evolutionary_search(problem: Problem, evaluations: int, dice: random.Random) -> list[Candidate]:
-    """Evaluate a random quarter, then children of the best, each a crossing of two with mutations.
+    """Evaluate a random quarter, then children of the best: crossings of two parents with mutations.
 
     Raises:
         AalbertError: not even the smallest is within the budget.
@@ -92,7 +92,7 @@ def _evaluate_new(
 
 
 def _smallest(problem: Problem) -> Candidate:
-    """Evaluate the smallest sub-network, which chance rarely meets: the start under a narrow budget."""
+    """Evaluate the smallest sub-network, which is rarely drawn: the start of a search with a narrow budget."""
     arch = extreme(problem.space, problem.config, min)
     cost = problem.cost(arch)
     if cost > problem.budget:
@@ -135,7 +135,7 @@ def _within_sources(heads: list[int], config: TransformerConfig) -> tuple[int, .
 
 
 def pareto(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Return those that no other beats in cost and loss at once, cheapest first."""
+    """Return the candidates that no other one beats in both cost and loss, cheapest first."""
     front: list[Candidate] = []
     for candidate in sorted(candidates, key=lambda c: (c.cost, c.loss)):
         if not front or candidate.loss < front[-1].loss:

@@ -1,4 +1,4 @@
-"""Which sub-networks a supernet has, and drawing them (LightHuBERT, arXiv 2203.15610, section 3.1)."""
+"""The sub-networks of a supernet, and how they are drawn (LightHuBERT, arXiv 2203.15610, section 3.1)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from s3prl_aalbert.model.sub_network import Architecture, full_architecture
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The choices for each size; none leaves the model's own. Heads and inner sizes are drawn layer by layer."""
+    """The choices for each size; without choices it is the model's own. Heads and inner sizes vary by layer."""
 
     hidden_size: tuple[int, ...] = ()
     """Widths of the tokens."""
@@ -24,7 +24,7 @@ class SearchSpace:
     intermediate_size: tuple[int, ...] = ()
     """Widths inside a feed-forward block."""
     sampling: Literal["random", "sandwich"] = "random"
-    """Sub-networks of a training step: "random" is one, "sandwich" the largest, the smallest and one at random."""
+    """Sub-networks per training step: "random" is one, "sandwich" the largest, the smallest and a random one."""
 
     def problems(self) -> list[str]:
         """Return what makes these values unusable."""
@@ -35,11 +35,11 @@ class SearchSpace:
         return found
 
     def fit_problems(self, config: TransformerConfig) -> list[str]:
-        """Return why these are no sub-networks of a model with ``config``."""
+        """Return why some of these are not sub-networks of a model with ``config``."""
         largest, smallest = extreme(self, config, max), extreme(self, config, min)
         found = [*largest.problems(config), *smallest.problems(config)]
         if not found and largest != full_architecture(config):
-            found.append(f"the largest choice, {largest}, is not the whole model: weights would stay untrained")
+            found.append(f"the largest choice, {largest}, is not the whole model: some weights would stay untrained")
         return [f"supernet: {problem}" for problem in dict.fromkeys(found)]
 
 
@@ -82,7 +82,7 @@ def architectures_of_step(
 
 
 def count_architectures(space: SearchSpace, config: TransformerConfig) -> int:
-    """Return how many sub-networks there are, attention reuse left aside."""
+    """Return the number of sub-networks, without regard to attention reuse."""
     per_layer = max(1, len(set(space.num_attention_heads))) * max(1, len(set(space.intermediate_size)))
     depths = set(space.num_hidden_layers) or {config.num_hidden_layers}
     return max(1, len(set(space.hidden_size))) * sum(per_layer**depth for depth in depths)

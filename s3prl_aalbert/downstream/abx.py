@@ -1,7 +1,7 @@
-"""ABX: how often a segment X lies nearer to one of another phone (B) than to one of its own (A). Nothing is trained.
+"""ABX error: how often a segment X is nearer to a segment of another phone (B) than to one of its own (A).
 
-Segments are means over time, compared by cosine. A and B have one speaker; X is of the same speaker (within) or of
-another one (across). Legend: N segments, S speakers, P phones, D dimensions.
+Nothing is trained. Segments are means over time, compared by cosine. A and B have the same speaker; X has that speaker
+(within) or another one (across). Legend: N segments, S speakers, P phones, D dimensions.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.config import SAMPLE_RATE
 
 MIN_SECONDS = 0.03
-"""Shorter segments are left out: one token of ours would be mostly their neighbours."""
+"""Shorter segments are skipped: one of our tokens would consist mostly of their neighbours."""
 
 
 class Spoken(NamedTuple):
-    """One utterance and its segments."""
+    """An utterance and its segments."""
 
     path: str
     speaker: str
@@ -33,24 +33,24 @@ class Spoken(NamedTuple):
 
 
 class AbxErrors(NamedTuple):
-    """Errors of one representation, as shares of all triples; NaN where there is no triple."""
+    """Errors of one representation as shares of all triples; NaN without a triple."""
 
     speakers: Sequence[str]
     matrix: np.ndarray
     """(S, S): A and B of the row's speaker, X of the column's."""
 
     def within(self) -> dict[str, float]:
-        """Return the error by speaker."""
+        """Return the error of each speaker."""
         return {name: self.matrix[i, i] for i, name in enumerate(self.speakers) if not np.isnan(self.matrix[i, i])}
 
     def across(self) -> dict[str, float]:
-        """Return the error by the speaker of A and B, the mean over the other speakers."""
+        """Return the error of each speaker of A and B, averaged over the other speakers."""
         others = np.where(np.eye(len(self.matrix), dtype=bool), np.nan, self.matrix)
         return {name: np.nanmean(others[i]) for i, name in enumerate(self.speakers) if not np.isnan(others[i]).all()}
 
 
 def load_segments(config: PhoneDataConfig) -> list[Spoken]:
-    """Return the utterances of at least two speakers with their phones, without silence and short segments.
+    """Return the utterances of all speakers with their phones, without silence and short segments.
 
     Raises:
         AalbertError: no audio, no labels, or fewer than two speakers or phones.
@@ -74,14 +74,14 @@ def load_segments(config: PhoneDataConfig) -> list[Spoken]:
 
 
 def pool_segments(states: np.ndarray, rate: int, segments: Sequence[Segment]) -> np.ndarray:
-    """Return the mean (N, D) of each segment over the 10 ms frames whose centres it holds.
+    """Return the mean (N, D) of each segment over the 10 ms frames whose centres lie in it.
 
-    Every frame stands for the token that covers it, so that upstreams of all rates are pooled over the same time.
+    Each frame has the state of the token that covers it, so that upstreams of all rates are pooled over the same time.
 
     Args:
         states: (tokens, D).
-        rate: samples a token.
-        segments: of at least ``MIN_SECONDS`` each.
+        rate: samples per token.
+        segments: each at least ``MIN_SECONDS`` long.
     """
     last = max((segment.end for segment in segments), default=0.0)
     token = token_of_grid_frame(int(np.ceil(last / GRID_SECONDS)) + 1, rate, len(states))
@@ -91,15 +91,16 @@ def pool_segments(states: np.ndarray, rate: int, segments: Sequence[Segment]) ->
 
 
 def _first_frame(seconds: float) -> int:
-    """Return the first 10 ms frame whose centre is not before a time."""
+    """Return the first 10 ms frame whose centre is not before ``seconds``."""
     return int(np.ceil(round(seconds * SAMPLE_RATE) / (GRID_SECONDS * SAMPLE_RATE) - 0.5))
 
 
 def abx_errors(vectors: np.ndarray, phones: Sequence[str], speakers: Sequence[str]) -> AbxErrors:
     """Return the ABX error of every pair of speakers.
 
-    In each ordered pair of phones the error is the mean over all triples (A, B, X) with A and X different segments of
-    the first phone and B of the second, a tie counting one half; a pair of speakers has the mean over its phone pairs.
+    For an ordered pair of phones, A and X are different segments of the first phone and B is one of the second. The
+    error is the mean over all such triples, and a tie counts one half. A pair of speakers has the mean over its phone
+    pairs.
 
     Args:
         vectors: (N, D).
@@ -127,7 +128,7 @@ def _pair_error(near: np.ndarray, phone_x: np.ndarray, phone_ab: np.ndarray, num
         phone_x: (X,).
         phone_ab: (AB,).
         num_phones: P.
-        same: whether X and AB are the same segments; then no segment is its own A.
+        same: whether X and AB are the same segments, where no segment may be its own A.
     """
     member = np.eye(num_phones, dtype=np.float32)[phone_ab]  # (AB, P)
     count = member.sum(0)

@@ -1,6 +1,6 @@
-"""Phone alignments: who said which phone when, from four file formats, and the labels of frames and tokens.
+"""Reads phone alignments from four file formats, and derives the labels of frames and tokens from them.
 
-An alignment is a list of segments in seconds; everything else follows from it for any frame rate.
+An alignment is a list of segments in seconds. Labels follow from it for any frame rate.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from s3prl_aalbert.speech.text import number, read_lines, read_text, whole_numbe
 logger = logging.getLogger(__name__)
 
 GRID_SECONDS = 0.01
-"""All upstreams are scored on frames of this length."""
+"""Length of the frames on which all upstreams are scored."""
 IGNORED = -100
 """Label of frames without a phone; cross_entropy's own ignore_index."""
 SILENCES = frozenset({"", "sil", "sp", "spn", "<eps>", "h#", "#h", "pau", "epi"})
@@ -68,7 +68,7 @@ Alignment = list[Segment]
 
 
 def fold_timit(phone: str, size: int) -> str | None:
-    """Return a TIMIT symbol in the set of 61, 48 or 39 phones; None where it is deleted (q)."""
+    """Map a TIMIT symbol to the set of 61, 48 or 39 phones; None if it is deleted (q)."""
     if size == 61:
         return phone
     if phone == "q":
@@ -83,7 +83,7 @@ def fold_stress(phone: str) -> str:
 
 
 def phn_beside(audio: Path) -> Path | None:
-    """Return TIMIT's labels of an audio file, SA1.PHN or sa1.phn beside it; None without."""
+    """Return the TIMIT label file beside an audio file, SA1.PHN or sa1.phn; None if there is none."""
     found = (path for suffix in (".phn", ".PHN") if (path := audio.with_suffix(suffix)).is_file())
     return next(found, None)
 
@@ -104,10 +104,10 @@ def read_phn(path: Path, rate: int = SAMPLE_RATE) -> Alignment:
 
 
 def read_textgrid(path: Path, tier: str = "phones") -> Alignment:
-    """Read one tier of a Praat TextGrid, in its long or short text form, as Montreal Forced Aligner writes it.
+    """Read one tier of a Praat TextGrid, in its long or short text form, as the Montreal Forced Aligner writes it.
 
     Raises:
-        AalbertError: there is no such tier, or an interval of it is incomplete or missing.
+        AalbertError: the tier does not exist, or an interval of it is incomplete or missing.
     """
     try:
         chosen = choose_tier(read_tiers(read_text(path)), tier)
@@ -115,7 +115,7 @@ def read_textgrid(path: Path, tier: str = "phones") -> Alignment:
     except TextGridError as error:
         raise AalbertError(f"{path}: {error}") from error
     if chosen.name != tier:
-        _log_once(f'tier "{chosen.name}" is taken for "{tier}"', path)
+        _log_once(f'tier "{chosen.name}" is read as "{tier}"', path)
     return _checked(f'{path}: tier "{chosen.name}"', [(None, segment) for segment in segments])
 
 
@@ -125,11 +125,11 @@ class LabelTable(NamedTuple):
     alignments: dict[str, Alignment]
     """By utterance."""
     faults: dict[str, str]
-    """Why an utterance's labels cannot be used."""
+    """The reason why an utterance's labels cannot be used, by utterance."""
 
 
 def read_tsv(path: Path) -> LabelTable:
-    """Read ``UTTERANCE START END PHONE`` (seconds, tab-separated); a wrong row loses its utterance alone.
+    """Read ``UTTERANCE START END PHONE`` (seconds, tab-separated); a wrong row invalidates only its utterance.
 
     Raises:
         AalbertError: the file cannot be read, or no utterance in it can.
@@ -146,13 +146,13 @@ def read_tsv(path: Path) -> LabelTable:
                 raise ValueError("no utterance")
             rows.setdefault(utterance, []).append((place, Segment(number(start), number(end), phone)))
         except ValueError:
-            expected = "UTTERANCE START END PHONE by tabs"
+            expected = "UTTERANCE START END PHONE with tabs between"
             faults.setdefault(row[0], f'{path}: line {place} is "{" | ".join(row)}", expected {expected}')
     return _table(path, rows, faults)
 
 
 def read_converted(path: Path) -> LabelTable:
-    """Read S3PRL's converted_aligned_phones.txt: an utterance and one phone number per 10 ms frame on each line.
+    """Read S3PRL's converted_aligned_phones.txt: each line has an utterance and one phone number per 10 ms frame.
 
     Raises:
         AalbertError: the file cannot be read, or no utterance in it can.
@@ -164,7 +164,7 @@ def read_converted(path: Path) -> LabelTable:
             continue
         utterance, *phones = line.split()
         if utterance in rows:
-            faults[utterance] = f'{path}: line {place} labels "{utterance}" once more'
+            faults[utterance] = f'{path}: line {place} labels "{utterance}" a second time'
         elif not phones:
             faults[utterance] = f'{path}: line {place} gives "{utterance}" no phones'
         rows.setdefault(utterance, [(place, segment) for segment in _runs(phones)])
@@ -193,7 +193,7 @@ def _runs(phones: Sequence[str]) -> Alignment:
 
 
 def _checked(where: str, rows: Iterable[tuple[int | None, Segment]]) -> Alignment:
-    """Return segments in their order; each comes with its line, if that is known."""
+    """Check segments, each with its line if known, and return them in order of time."""
     ordered = sorted(rows, key=lambda row: row[1].start)
     last: Segment | None = None
     for place, segment in ordered:
@@ -222,15 +222,15 @@ _LOGGED: set[str] = set()
 def frame_labels(
     alignment: Alignment, ids: dict[str, int], num_samples: int, rate: int, rest: bool = False
 ) -> np.ndarray:
-    """Label frames by the phone at their centre.
+    """Label each frame with the phone at its centre.
 
     Args:
         alignment: segments.
         ids: class of each phone; others are IGNORED.
         num_samples: length of the audio at 16 kHz.
-        rate: samples a frame; frame i covers [rate * i, rate * (i + 1)) and is centred on rate * (i + 1/2).
-        rest: label the last frame by the centre of what the audio fills of it; else one whose centre lies past the
-            end of the audio has no phone.
+        rate: samples per frame; frame i covers [rate * i, rate * (i + 1)) and is centred on rate * (i + 1/2).
+        rest: label a partly filled last frame at the centre of the filled part; without it, a frame whose centre lies
+            past the end of the audio has no phone.
 
     Returns:
         (ceil(num_samples / rate),) int64.
@@ -250,7 +250,7 @@ def frame_labels(
 
 
 def majority_labels(alignment: Alignment, ids: dict[str, int], num_samples: int, rate: int) -> np.ndarray:
-    """Label frames by the phone that fills most of each. Arguments and result as for ``frame_labels``."""
+    """Label each frame with the phone that fills most of it. Arguments and result are as in ``frame_labels``."""
     num_frames = -(-num_samples // rate)
     overlap = np.zeros((num_frames, max(ids.values(), default=0) + 2))  # the last column is time without a phone
     for segment in alignment:
@@ -265,40 +265,40 @@ def majority_labels(alignment: Alignment, ids: dict[str, int], num_samples: int,
 
 
 def token_of_grid_frame(num_grid_frames: int, rate: int, num_tokens: int) -> np.ndarray:
-    """Return for each 10 ms frame the token that covers its centre, clamped to the tokens there are.
+    """Return for each 10 ms frame the token that covers its centre, clamped to the existing tokens.
 
     Args:
         num_grid_frames: frames of the common grid.
-        rate: samples a token; token t covers [rate * t, rate * (t + 1)).
-        num_tokens: tokens the upstream gave, at least 1.
+        rate: samples per token; token t covers [rate * t, rate * (t + 1)).
+        num_tokens: number of the upstream's tokens, at least 1.
     """
     centres = (np.arange(num_grid_frames) + 0.5) * GRID_SECONDS * SAMPLE_RATE
     return np.minimum(centres // rate, num_tokens - 1).astype(np.int64)
 
 
 def outputs_per_token(rate: int) -> int:
-    """Return how many 10 ms frames a token of ``rate`` samples can cover."""
+    """Return the largest number of 10 ms frames that a token of ``rate`` samples can cover."""
     return -(-rate // round(GRID_SECONDS * SAMPLE_RATE))
 
 
 def answers_on_grid(answers: np.ndarray, num_grid_frames: int, rate: int) -> np.ndarray:
-    """Return the answer (frames,) for each 10 ms frame.
+    """Return the prediction (frames,) for each 10 ms frame.
 
     Args:
-        answers: (tokens, outputs), with an output for each frame of a token, or (tokens, 1) with one for all.
+        answers: (tokens, outputs) with an output for each frame of a token, or (tokens, 1) with one for all.
         num_grid_frames: frames of the common grid.
-        rate: samples a token.
+        rate: samples per token.
     """
     token, output, _ = outputs_of_grid_frames(num_grid_frames, rate, len(answers))
     return answers[token, np.minimum(output, answers.shape[1] - 1)]
 
 
 def labels_of_outputs(grid: np.ndarray, rate: int, num_tokens: int) -> np.ndarray:
-    """Return what each output of each token is to say (tokens, outputs), IGNORED where there is no frame for it.
+    """Return the target of each output of each token (tokens, outputs); IGNORED where an output has no frame.
 
     Args:
         grid: (frames,) labels of the 10 ms grid.
-        rate: samples a token.
+        rate: samples per token.
         num_tokens: at least 1.
     """
     token, output, outputs = outputs_of_grid_frames(len(grid), rate, num_tokens)
@@ -312,13 +312,13 @@ def outputs_of_grid_frames(num_grid_frames: int, rate: int, num_tokens: int) -> 
 
     Args:
         num_grid_frames: frames of the common grid.
-        rate: samples a token.
-        num_tokens: tokens the upstream gave, at least 1.
+        rate: samples per token.
+        num_tokens: number of the upstream's tokens, at least 1.
 
     Returns:
-        token (frames,), output (frames,), and how many outputs a token has: one a 10 ms frame that it can cover.
+        token (frames,), output (frames,), and the number of outputs per token: one per 10 ms frame that it can cover.
     """
     outputs = outputs_per_token(rate)
     token = token_of_grid_frame(num_grid_frames, rate, num_tokens)
-    first = np.searchsorted(token, token, side="left")  # of the frames of the same token
+    first = np.searchsorted(token, token, side="left")  # the first frame of the same token
     return token, np.minimum(np.arange(num_grid_frames) - first, outputs - 1), outputs

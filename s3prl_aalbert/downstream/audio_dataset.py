@@ -1,4 +1,4 @@
-"""Audio of the downstream tasks: found once, checked by decoding, kept as 16-bit samples, batched by seed and epoch."""
+"""Audio of the downstream tasks: found once, checked by decoding, stored in 16 bits, batched by seed and epoch."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from s3prl_aalbert.speech.speakers import folder_of
 logger = logging.getLogger(__name__)
 
 MAX_CACHED_SAMPLES = 16000 * 3600 * 24
-"""Corpora up to 24 hours stay decoded in memory (115 MB an hour)."""
+"""Corpora of up to 24 hours stay decoded in memory (115 MB per hour)."""
 
 
 def loading_problems(config: Any) -> list[str]:
-    """Return what keeps a task's datarc from being loaded: batch sizes and number of workers."""
+    """Return the problems of a task's datarc with batch sizes and the number of workers."""
     names = ("train_batch_size", "eval_batch_size")
     found = [
         f"datarc.{name} is {shown(getattr(config, name))}, expected 1 to {LARGEST_SIZE}"
@@ -43,20 +43,20 @@ def loading_problems(config: Any) -> list[str]:
 
 
 PATH_KEYS = ("audio", "test_audio", "alignments", "speakers_file", "train_list", "dev_list", "test_list")
-"""Of a task's datarc: what names files or folders."""
+"""Keys of a task's datarc that name files or folders."""
 LIST_KEYS = ("train_list", "dev_list", "test_list")
-"""Read with ``split: lists`` alone, where a task has the key ``split``."""
+"""Keys that are read only with ``split: lists``, where a task has the key ``split``."""
 
 
 def check_paths(config: Any, where: str) -> None:
-    """Check that what a task's configuration names is there, before anything is read.
+    """Check that the files and folders of a task's configuration exist, before anything is read.
 
     Args:
         config: a task's datarc.
         where: its dotted key, e.g. downstream_expert.datarc.
 
     Raises:
-        AalbertError: something is not; names the key, and the nearest neighbour.
+        AalbertError: one does not exist; the message names the key and the most similar name.
     """
     unused = () if getattr(config, "split", "lists") == "lists" else LIST_KEYS
     for key in PATH_KEYS:
@@ -75,32 +75,32 @@ def check_paths(config: Any, where: str) -> None:
 
 
 def find_audio(folders: Sequence[str], skipped: Skipped | None = None) -> list[Path]:
-    """Return the audio files below some folders, those of linked folders under the link's name.
+    """Return the audio files below some folders; files of a linked folder have the link's name.
 
     Args:
         folders: where to search.
-        skipped: gets the files that look like audio and are not read; None logs them.
+        skipped: collects files that look like audio but are not read; None logs them.
 
     Raises:
         AalbertError: a folder is missing or holds no audio.
     """
-    existing_folders(folders)  # the paths that it returns are without links, whose names may be the speakers'
+    existing_folders(folders)  # its result resolves links, whose names may be the speakers'
     found = find_files([str(Path(folder).expanduser()) for folder in folders], links_keep_their_name=True)
     not_read = {"/".join(Path(path).parts[-2:]): f"{path} {reason}" for path, reason in found.missing}
     if skipped is not None:
         skipped.add("not_read", not_read)
     elif not_read:
-        logger.warning("left out %d audio files: %s", len(not_read), first_names(not_read.values()))
+        logger.warning("skipped %d audio files: %s", len(not_read), first_names(not_read.values()))
     return sorted(Path(file.path) for file in found.files)
 
 
 def folder_and_stem(path: Path) -> str:
-    """Name a file where stems recur, as TIMIT's sa1 does in every speaker's folder: SPEAKER/sa1."""
+    """Return SPEAKER/sa1, the name of a file whose stem recurs, as TIMIT's sa1 does in every speaker's folder."""
     return f"{folder_of(path)}/{path.stem}"
 
 
 def stem(path: Path) -> str:
-    """Name a file by its stem."""
+    """Return the stem of a file as its name."""
     return path.stem
 
 
@@ -121,18 +121,18 @@ def by_name(paths: Iterable[Path], name_of: Callable[[Path], str]) -> dict[str, 
 
 @dataclass(frozen=True)
 class Matched:
-    """Audio files and the names of a table, brought together."""
+    """Audio files matched to the names of a table."""
 
     audio: dict[str, Path]
     """By utterance."""
     utterances: dict[str, str]
-    """Utterance by the table's name, of those that have audio."""
+    """The utterance of each name in the table that has audio."""
     missing: dict[str, str]
-    """The table's other names, each with a hint at how the audio is called."""
+    """The other names of the table, each with a hint at the names of the audio."""
 
 
 def match_audio(paths: Sequence[Path], listed: Sequence[str]) -> Matched:
-    """Name audio as a table does, STEM or FOLDER/STEM, and find the table's names among it; see ``NameMatcher``.
+    """Name audio files in the form of a table, STEM or FOLDER/STEM, and match its names to them; see ``NameMatcher``.
 
     Raises:
         AalbertError: two files have one name.
@@ -140,7 +140,7 @@ def match_audio(paths: Sequence[Path], listed: Sequence[str]) -> Matched:
     with_folder = [name for name in listed if "/" in plain(name)]
     matched = _match(paths, listed, folder_and_stem if with_folder else stem)
     if with_folder and set(with_folder) <= set(matched.missing) and len({path.stem for path in paths}) == len(paths):
-        matched = _match(paths, listed, stem)  # the folders in the table are those of another machine
+        matched = _match(paths, listed, stem)  # the table may have the folders of another machine
     return matched
 
 
@@ -157,7 +157,7 @@ class AudioStore:
     def __init__(self, paths: Mapping[str, Path]):
         self.paths = paths
         self.notes: dict[str, list[str]] = {}
-        """What reading an utterance found worth telling."""
+        """Remarks on an utterance from reading it."""
         self._samples: dict[str, np.ndarray] = {}
         self._total = 0
 
@@ -177,7 +177,7 @@ class AudioStore:
         return wav
 
     def usable(self, names: Sequence[str], skipped: Skipped) -> dict[str, int]:
-        """Decode utterances and return the number of samples by name of the good ones; ``left_out`` gets the others."""
+        """Decode utterances; return the number of samples of each good one, and add the others to ``skipped``."""
         lengths = {}
         for name in names:
             try:
@@ -196,7 +196,7 @@ class AudioStore:
 
 
 class ItemDataset(Dataset):
-    """(waveform, label, name) of a list of utterances; ``crop`` limits a training utterance's samples."""
+    """A list of utterances as (waveform, label, name); ``crop`` limits the samples of a training utterance."""
 
     def __init__(
         self, names: Sequence[str], store: AudioStore, label_of: Callable[[str], Any], crop: int | None, seed: int
@@ -219,7 +219,7 @@ class ItemDataset(Dataset):
 
 
 class EpochSampler(Sampler[int]):
-    """A permutation that depends on seed and epoch alone, so that a resumed run continues the same order."""
+    """A permutation that depends only on seed and epoch, so that a resumed run continues in the same order."""
 
     def __init__(self, size: int, seed: int, epoch: int):
         self.order = np.random.default_rng([seed, epoch]).permutation(size)
@@ -240,7 +240,7 @@ def collate(items: Sequence[tuple[np.ndarray, Any, str]]) -> tuple[list[np.ndarr
 
 
 def make_loader(dataset: ItemDataset, batch_size: int, num_workers: int, train: bool, epoch: int) -> DataLoader:
-    """Return a loader: shuffled by (seed, epoch) for training, in order otherwise."""
+    """Return a loader, shuffled by seed and epoch for training and in order otherwise."""
     dataset.epoch = epoch
     sampler = EpochSampler(len(dataset), dataset.seed, epoch) if train else None
     if torch.distributed.is_available() and torch.distributed.is_initialized() and train:

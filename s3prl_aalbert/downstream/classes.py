@@ -1,4 +1,4 @@
-"""Names of the classes, kept in a task's checkpoints: weights that were trained for others are refused."""
+"""Stores the names of the classes in a task's checkpoints, and refuses weights that were trained for other classes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import nn
 
 from s3prl_aalbert.errors import AalbertError
 
-STATE = "_extra_state"  # torch's name of what get_extra_state returns
+STATE = "_extra_state"  # the key that torch gives to the result of get_extra_state
 SHOWN = 5
-"""Most names in a message."""
+"""Largest number of names in a message."""
 
 
 class KnowsClasses(nn.Module):
-    """A downstream expert with classes by task."""
+    """A downstream expert that knows the classes of its tasks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,17 +25,17 @@ class KnowsClasses(nn.Module):
 
     @abstractmethod
     def classes(self) -> dict[str, list[str]]:
-        """Return the names by task, in the order of the classifier's outputs."""
+        """Return the names of each task's classes, in the order of the classifier's outputs."""
 
     def get_extra_state(self) -> dict[str, list[str]]:
-        """Return what ``state_dict`` keeps beside the weights."""
+        """Return what ``state_dict`` stores beside the weights."""
         return self.classes()
 
     def set_extra_state(self, state: Mapping[str, Sequence[str]]) -> None:
         """Compare the names of a checkpoint with those of the data.
 
         Raises:
-            AalbertError: they differ; the weights would be of other classes, or of another size.
+            AalbertError: they differ, so that the weights belong to other classes or have another size.
         """
         for task, names in self.classes().items():
             trained = list(state.get(task, names))
@@ -53,18 +53,18 @@ def _only(where: str, names: Sequence[str], others: Sequence[str]) -> str:
 
 
 def _without_names(module: KnowsClasses, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Let a checkpoint that names no classes pass, as those before this check did."""
+    """Accept a checkpoint without names, as the first versions wrote it."""
     state_dict.setdefault(prefix + STATE, module.classes())
 
 
 def _with_other_outputs(module: KnowsClasses, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
     """Refuse a classifier of the same classes that was trained with another ``datarc.token_label``."""
     if state_dict[prefix + STATE] != module.classes():
-        return  # told by set_extra_state
+        return  # set_extra_state reports it
     for name, own in module.named_parameters():
         found = state_dict.get(prefix + name)
         if found is not None and found.shape[1:] == own.shape[1:] and len(found) != len(own):
             raise AalbertError(
-                f"the checkpoint's classifier has {len(found)} outputs a token, the task's {len(own)}: "
+                f"the checkpoint's classifier has {len(found)} outputs per token, and the task's has {len(own)}: "
                 "set datarc.token_label as it was in training (each, or centre before there was a choice)"
             )

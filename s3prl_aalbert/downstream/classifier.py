@@ -11,7 +11,7 @@ from s3prl_aalbert.errors import did_you_mean
 from s3prl_aalbert.model.config import LARGEST_SIZE, shown
 
 CLASSIFIERS = {"linear": 0, "1-hidden": 1, "2-hidden": 2}
-"""Hidden layers by name."""
+"""Number of hidden layers of each classifier."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class ClassifierConfig:
     hidden_size: int = 768
     """Width of the hidden layers."""
     batch_norm: bool = False
-    """Standardise the classifier's input by running statistics. The paper does not; a linear classifier stays linear,
-    but learns in a tenth of the steps where the input varies little, as means over time do."""
+    """Standardise the classifier's input by running statistics, which the paper does not. A linear classifier stays
+    linear, but learns in a tenth of the steps where the input varies little, as means over time do."""
     dropout: float = 0.0
-    """Probability of zeroing, in training, each of the classifier's inputs and hidden units. The paper does not; few
-    labels are learned by heart without it."""
+    """Probability of zeroing each input and hidden unit of the classifier in training. The paper has none, but without
+    it a classifier memorises a small number of labels."""
 
     def problems(self) -> list[str]:
         """Return what makes these values unusable."""
@@ -43,7 +43,7 @@ class ClassifierConfig:
 
 
 class Standardise(nn.BatchNorm1d):
-    """Batch normalisation without scale and shift; a batch of one is normalised by the running statistics."""
+    """Batch normalisation without scale and shift; a batch of one uses the running statistics."""
 
     def __init__(self, dim: int):
         super().__init__(dim, affine=False)

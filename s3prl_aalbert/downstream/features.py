@@ -1,4 +1,4 @@
-"""Features of many files, written to disk one file an utterance, so that a stopped run goes on where it was."""
+"""Writes the features of many files to disk, one file per utterance, so that a stopped run can continue."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ FORMATS = ("npy", "safetensors")
 ALL_LAYERS = "all"
 RECORD, LIST, LEFT_OUT = "features.json", "feats.scp", "left_out.tsv"
 READ_AHEAD = 4
-"""Files that a thread reads while the upstream computes."""
+"""Number of files that a thread reads ahead while the upstream computes."""
 TENSOR = "features"
-"""Its name in a safetensors file."""
+"""Name of the features in a safetensors file."""
 
 
 @dataclass(frozen=True)
 class FeatureOptions:
-    """What of an upstream is written, and how."""
+    """Which features of an upstream are written, and how."""
 
     layer: int | str = -1
-    """A hidden state, 0 is the first and negative ones count from the end; or ``all`` of them."""
+    """Number of a hidden state (0 is the first, negative ones count from the end), or ``all``."""
     selection: str = "hidden_states"
     """Key of the upstream's outputs."""
     format: str = "npy"
@@ -51,25 +51,25 @@ class FeatureOptions:
 
 @dataclass(frozen=True)
 class Written:
-    """What ``write_features`` did."""
+    """The result of ``write_features``."""
 
     written: int
-    """Utterances of this run."""
+    """Utterances written by this run."""
     kept: int
-    """Utterances that an earlier run had written."""
+    """Utterances written by an earlier run."""
     skipped: Mapping[str, str]
-    """Reasons by path."""
+    """Reason of each skipped file, by path."""
 
 
 def name_utterances(inputs: Sequence[Path]) -> dict[str, Path]:
-    """Return the audio files by the names of their features.
+    """Return the name of the features of each audio file, with the file.
 
     Args:
-        inputs: files, named by their stem, and folders, whose files keep their path below the folder, without suffix;
-            of several folders, below the folder's name.
+        inputs: files and folders. A file is named by its stem. A file of a folder is named by its path below the folder
+            without suffix, and with several folders the folder's name comes first.
 
     Raises:
-        AalbertError: one is missing or holds no audio, or two files would have one name.
+        AalbertError: an input is missing or holds no audio, or two files would get the same name.
     """
     several = sum(path.is_dir() for path in inputs) > 1
     named: dict[str, Path] = {}
@@ -83,7 +83,7 @@ def name_utterances(inputs: Sequence[Path]) -> dict[str, Path]:
             found = {path: f"{root.name}/{name}" for path, name in found.items()} if root else found
         for path, name in found.items():
             if name in named:
-                raise AalbertError(f"{named[name]} and {path} would both become {name}; write them to two folders")
+                raise AalbertError(f"{named[name]} and {path} would both be named {name}; write them to two folders")
             named[name] = path
     return named
 
@@ -95,26 +95,26 @@ def write_features(
     options: FeatureOptions,
     described: Mapping[str, Any],
 ) -> Written:
-    """Write ``FOLDER/NAME.FORMAT`` for each utterance: float32 (tokens, width), of all layers (layers, tokens, width).
+    """Write ``FOLDER/NAME.FORMAT`` for each utterance: float32 (tokens, width), or (layers, tokens, width) for "all".
 
-    Each utterance is computed alone, so that it does not depend on others. What is there already is kept. ``feats.scp``
-    lists all features as Kaldi does (blanks in names as %20), ``left_out.tsv`` the files that could not be used.
+    Each utterance is computed alone, so that it does not depend on others. Existing files are kept. ``feats.scp`` lists
+    all features as Kaldi does (with %20 for blanks), and ``left_out.tsv`` lists the files that could not be used.
 
     Args:
-        upstream: as S3PRL has them, in evaluation mode.
+        upstream: an upstream of S3PRL's form, in evaluation mode.
         utterances: audio files by name.
-        folder: of the results.
-        options: what is written.
-        described: what the upstream is, for the record in ``features.json``.
+        folder: where the features are written.
+        options: which features are written.
+        described: description of the upstream for ``features.json``.
 
     Raises:
-        AalbertError: the folder holds features of something else, no such layer, or no file could be used.
+        AalbertError: the folder holds other features, the layer does not exist, or no file could be used.
     """
     _check_record(folder, options, {**described, "weights": _fingerprint(upstream)}, upstream)
     paths = {name: folder / f"{name}.{options.format}" for name in utterances}
     missing = {name: path for name, path in utterances.items() if not paths[name].is_file()}
     skipped: dict[str, str] = {}
-    hidden = "TQDM_DISABLE" in os.environ or None  # None: shown on a terminal
+    hidden = "TQDM_DISABLE" in os.environ or None  # None: shown only on a terminal
     audio = prefetch(_read(missing), READ_AHEAD)
     for name, wav in tqdm(audio, total=len(missing), desc="features", unit="file", disable=hidden):
         path = missing[name]
@@ -123,9 +123,9 @@ def write_features(
                 raise wav
             features = represent(upstream, wav, options)
         except (AudioError, RuntimeError, ValueError, AssertionError) as error:
-            # What S3PRL's upstreams make of too short a waveform, or torch of too long a one.
+            # S3PRL's upstreams raise these on a waveform that is too short, and torch on one that is too long.
             skipped[str(path)] = " ".join(str(error).removeprefix(f"{path}: ").split()) or type(error).__name__
-            logger.warning("left out: %s: %s", path, skipped[str(path)])
+            logger.warning("skipped: %s: %s", path, skipped[str(path)])
             continue
         _write(paths[name], features)
     present = {name: path for name, path in paths.items() if str(utterances[name]) not in skipped}
@@ -147,12 +147,12 @@ def represent(upstream: nn.Module, wav: np.ndarray, options: FeatureOptions) -> 
     """Return the features of one utterance (num_samples,): (tokens, width), or (layers, tokens, width) of all layers.
 
     Raises:
-        AalbertError: the upstream has no such layer or key, or layers that differ in size and cannot be stacked.
+        AalbertError: the layer or key does not exist, or layers of different sizes cannot be stacked.
     """
     states = hidden_states(upstream, wav, options.selection)
     if options.layer == ALL_LAYERS:
         if len({state.shape for state in states}) > 1:
-            raise AalbertError(f"-l {ALL_LAYERS}: the layers of this upstream differ in size; choose one of them")
+            raise AalbertError(f"-l {ALL_LAYERS}: the layers of this upstream have different sizes; choose one of them")
         return np.stack(states)
     layer = int(options.layer)
     if not -len(states) <= layer < len(states):
@@ -180,7 +180,7 @@ def _write(path: Path, features: np.ndarray) -> None:
 
 
 def _check_record(folder: Path, options: FeatureOptions, described: Mapping[str, Any], upstream: nn.Module) -> None:
-    """Refuse to mix the features of two upstreams, and record those of a new folder."""
+    """Refuse to mix the features of two upstreams in a folder; record the upstream of a new folder."""
     record = {
         **described,
         "selection": options.selection,
@@ -191,7 +191,7 @@ def _check_record(folder: Path, options: FeatureOptions, described: Mapping[str,
     }
     path = folder / RECORD
     if not path.is_file():
-        represent(upstream, np.zeros(16000, np.float32), options)  # a layer that is not there leaves nothing behind
+        represent(upstream, np.zeros(16000, np.float32), options)  # a missing layer fails here
         write_text(path, json.dumps(record, indent=1) + "\n")
         return
     try:

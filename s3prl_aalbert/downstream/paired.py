@@ -1,4 +1,4 @@
-"""Means with their standard errors, over speakers, folds or splits that every model was scored on alike."""
+"""Means with standard errors over the speakers, folds or splits on which every model was scored."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Hashable, Mapping
 import numpy as np
 
 Values = Mapping[Hashable, float]
-"""A score by speaker, fold or split."""
+"""Scores by speaker, fold or split."""
 
 
 def mean_and_error(values: Values) -> tuple[float, float]:
-    """Return the mean and its standard error, the latter NaN for a single value."""
+    """Return the mean and its standard error, which is NaN for a single value."""
     found = np.array(list(values.values()), dtype=np.float64)
     error = found.std(ddof=1) / np.sqrt(len(found)) if len(found) > 1 else float("nan")
     return float(found.mean()), float(error)
 
 
 def differences(values: Values, baseline: Values) -> dict[Hashable, float]:
-    """Return value less baseline wherever both are known."""
+    """Return value minus baseline wherever both are known."""
     return {key: value - baseline[key] for key, value in values.items() if key in baseline}
 
 
 def percent(values: Values, sign: bool = False) -> str:
-    """Return e.g. ``16.6 ± 0.5``: mean and standard error in per cent; ``sign`` shows + as well."""
+    """Return e.g. ``16.6 ± 0.5``: mean and standard error in per cent; ``sign`` also shows +."""
     mean, error = mean_and_error(values)
     shown = f"{100 * mean:+.1f}" if sign else f"{100 * mean:.1f}"
     return shown if np.isnan(error) else f"{shown} ± {100 * error:.1f}"

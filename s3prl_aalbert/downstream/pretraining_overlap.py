@@ -1,4 +1,4 @@
-"""Whether a task tests on what its upstream was pre-trained on: refused, or marked in results.json."""
+"""Detects that a task tests on speech of its upstream's pre-training, and refuses or marks it."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from s3prl_aalbert.speech.training_list import overlap
 logger = logging.getLogger(__name__)
 
 CHOICES = ("refuse", "mark")
-"""Values of ``datarc.pretraining_overlap``."""
+"""Possible values of ``datarc.pretraining_overlap``."""
 UNKNOWN = "not known"
 
 
 def overlap_problems(value: str) -> list[str]:
-    """Return what makes ``datarc.pretraining_overlap`` unusable."""
+    """Return the problem of ``datarc.pretraining_overlap``, if there is one."""
     return [] if value in CHOICES else [f'datarc.pretraining_overlap is "{value}", expected {" or ".join(CHOICES)}']
 
 
 def check_overlap(
     args: Mapping[str, Any], names: Sequence[str], speakers: Mapping[str, str], choice: str
 ) -> str | dict[str, int] | None:
-    """Return for results.json how much of the test the upstream was pre-trained on; None without pre-training.
+    """Return how much of the test the upstream was pre-trained on, for results.json; None without pre-training.
 
     Args:
-        args: S3PRL's options, of which ``upstream`` and ``upstream_ckpt`` count.
+        args: S3PRL's options, of which ``upstream`` and ``upstream_ckpt`` are read.
         names: utterances of the test.
-        speakers: speaker by utterance.
+        speakers: speaker of each utterance.
         choice: "refuse" an overlap, or "mark" it.
 
     Raises:
-        AalbertError: there is an overlap, and it is to be refused.
+        AalbertError: there is an overlap, and ``choice`` is "refuse".
     """
     name, ckpt = str(args.get("upstream") or ""), args.get("upstream_ckpt")
     if name == "aalbert_local" and ckpt:
@@ -46,7 +46,7 @@ def check_overlap(
         return None
     found = overlap(release, names, speakers)
     if found is None:
-        logger.info("%s keeps no list of its training speech: an overlap with the test is not known", release)
+        logger.info("%s has no list of its training speech: an overlap with the test cannot be detected", release)
         return UNKNOWN
     if not found.utterances and not found.speakers:
         return {"utterances": 0, "speakers": 0}
@@ -56,5 +56,5 @@ def check_overlap(
             f"{release}: was pre-trained on {what}, e.g. {first_names(found.utterances or found.speakers)}; "
             "test on other speech, or set datarc.pretraining_overlap to mark"
         )
-    logger.warning("%s: was pre-trained on %s; results.json says so", release, what)
+    logger.warning("%s: was pre-trained on %s; results.json records it", release, what)
     return {"utterances": len(found.utterances), "speakers": len(found.speakers)}

@@ -1,4 +1,4 @@
-"""Records a run's evaluations in results.json while it runs, and knows the best step by dev accuracy alone."""
+"""Records a run's evaluations in results.json, and chooses the best step by dev accuracy alone."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Recorder:
 
     Args:
         expdir: experiment folder.
-        results: the record of a run that begins.
-        args: everything S3PRL hands to the expert; with ``mode: evaluate`` the history stays as it is, and evaluations
-            are listed beside it with the checkpoint that they measured.
-        resume: continue the history that is there.
+        results: the record of a new run.
+        args: everything that S3PRL passes to the expert. With ``mode: evaluate`` the history stays unchanged, and
+            evaluations are listed beside it with the checkpoint that they measured.
+        resume: whether to continue an existing history.
 
     Raises:
-        AalbertError: the history that is there is damaged; overwriting it could lose it.
+        AalbertError: the existing history is damaged, and overwriting it would lose it.
     """
 
     def __init__(self, expdir: Path, results: RunResults, args: Mapping[str, Any], resume: bool):
@@ -47,15 +47,15 @@ class Recorder:
             except ResultsError as error:
                 raise AalbertError(f"{self.expdir}: {error}; restore or remove it") from error
             if self.evaluated:
-                self.results = old  # as trained, whatever this evaluation overrides
+                self.results = old  # the settings of the training, whatever this evaluation overrides
             self.results.history, self.results.best = old.history, old.best
             self.results.evaluations = old.evaluations
 
     def add(self, split: str, step: int, metrics: Mapping[str, float]) -> bool:
         """Record an evaluation and return whether it is the best dev accuracy so far.
 
-        Entries of the same or a later step, left by a run that was resumed from an earlier checkpoint, are dropped. If
-        the best was among them, dev-best.ckpt may hold weights that are lost: the next dev evaluation is then the best.
+        Entries of the same or a later step are dropped: the run was resumed from an earlier checkpoint. If the best
+        step was among them, its weights may be lost, so that the next dev evaluation becomes the best.
         """
         if self.evaluated is not None:
             self._add_evaluation(self.evaluated, split, dict(metrics))
@@ -76,14 +76,14 @@ class Recorder:
         return improved
 
     def _add_evaluation(self, checkpoint: str, split: str, metrics: Metrics) -> None:
-        """Record ``-m evaluate`` of a checkpoint, in place of an earlier one of the same checkpoint and split."""
+        """Record ``-m evaluate`` of a checkpoint; it replaces an earlier record of the same checkpoint and split."""
         entry = CheckpointEvaluation(checkpoint, self.evaluated_step, split, metrics)
         others = [e for e in self.results.evaluations if (e.checkpoint, e.split) != (checkpoint, split)]
         self.results.evaluations = [*others, entry]
         self.results.write(self.expdir)
 
     def place(self, step: int) -> str:
-        """Describe which weights an evaluation measured: of ``step``, or with ``-m evaluate`` the checkpoint's."""
+        """Describe which weights an evaluation measured: of ``step``, or with ``-m evaluate`` of the checkpoint."""
         if self.evaluated is None:
             return f"at step {step}"
         return f"of {printable(self.evaluated)}" + (
@@ -97,7 +97,7 @@ class Recorder:
 
 
 def _step_of(checkpoint: Path) -> int | None:
-    """Return the step at which S3PRL wrote a checkpoint, None where it does not say."""
+    """Return the step at which S3PRL wrote a checkpoint; None if it does not record one."""
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             step = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get("Step")

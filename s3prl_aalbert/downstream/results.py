@@ -1,4 +1,4 @@
-"""What a run folder holds: results.json, probes.csv and confusion.csv. They are written and read here alone."""
+"""Writes and reads the result files of a run folder: results.json, probes.csv and confusion.csv."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from s3prl_aalbert.model.config import ConfigError, from_dict
 RESULTS_FILE, PROBES_FILE, CONFUSION_FILE = "results.json", "probes.csv", "confusion.csv"
 RESULTS_FORMAT = 1
 TRAINING_SECTIONS = ("runner", "optimizer", "scheduler", "specaug")
-"""Of S3PRL's configuration."""
+"""Sections of S3PRL's configuration that are recorded."""
 
 KINDS: dict[type, str] = {str: "text", dict: "a mapping", list: "a list"}
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class ResultsError(AalbertError):
 
 @dataclass(frozen=True)
 class RunnerOptions:
-    """The options of S3PRL's runner that tell one run from another."""
+    """The options of S3PRL's runner that distinguish runs."""
 
     upstream: str | None = None
     upstream_ckpt: str | None = None
@@ -51,25 +51,25 @@ class RunnerOptions:
 
     @classmethod
     def of(cls, args: Mapping[str, Any]) -> RunnerOptions:
-        """Pick the options out of everything that S3PRL hands to an expert."""
+        """Select these options from everything that S3PRL passes to an expert."""
         return cls(**{option.name: args.get(option.name) for option in fields(cls)})
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """Sizes of what was trained."""
+    """Sizes of the trained model."""
 
     upstream_dim: int | None = None
     upstream_rate: int | None = None
-    """Samples a token."""
+    """Samples per token."""
     classifier_params: int | None = None
     layer_dims: list[int] | None = None
-    """Widths of the layers that a probing run looks at."""
+    """Widths of the layers in a probing run."""
 
 
 @dataclass(frozen=True)
 class DataFacts:
-    """The data of a task, after what could not be used."""
+    """The data of a task, without what could not be used."""
 
     train: int = 0
     """Utterances."""
@@ -79,9 +79,9 @@ class DataFacts:
     speakers: int | None = None
     hours: float | None = None
     left_out: dict[str, Any] = field(default_factory=dict)
-    """What was skipped: count and first names by reason."""
+    """Count and first names of what was skipped, by reason."""
     pretraining_overlap: dict[str, int] | str | None = None
-    """How much of the test was in the upstream's pre-training, or that it is not known; None without pre-training."""
+    """How much of the test was in the upstream's pre-training, or that this is unknown; None without pre-training."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class BestStep:
     step: int
     dev: Metrics
     test: Metrics | None = None
-    """At the same step; None until it is evaluated."""
+    """Metrics of the same step on test; None until it is evaluated."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class CheckpointEvaluation:
 
     checkpoint: str
     step: int | None
-    """The step at which S3PRL wrote the checkpoint; None where it does not say."""
+    """The step at which S3PRL wrote the checkpoint; None if it is not recorded."""
     split: str
     metrics: Metrics
 
@@ -119,24 +119,24 @@ class RunResults:
     """results.json: the whole record of a downstream or probing run."""
 
     task: str
-    """S3PRL's name, ``-d``."""
+    """The task's name, ``-d``."""
     args: RunnerOptions = field(default_factory=RunnerOptions)
     training: dict[str, Any] = field(default_factory=dict)
-    """Sections of S3PRL's configuration that say how it was trained."""
+    """The sections of S3PRL's configuration that describe the training."""
     config: dict[str, Any] = field(default_factory=dict)
     """The ``downstream_expert`` section: datarc and modelrc."""
     data: DataFacts | dict[str, DataFacts] = field(default_factory=DataFacts)
-    """Of a probing run by task."""
+    """Facts of the data; in a probing run by task."""
     model: ModelFacts = field(default_factory=ModelFacts)
     majority: dict[str, float | Metrics] = field(default_factory=dict)
-    """Accuracy of always answering the most frequent training class, by split; of a probing run by task."""
+    """Accuracy of always predicting the most frequent training class, by split; in a probing run by task."""
     history: list[Evaluation] = field(default_factory=list)
     best: BestStep | None = None
     evaluations: list[CheckpointEvaluation] = field(default_factory=list)
 
     @classmethod
     def started(cls, task: str, args: Mapping[str, Any], **facts: Any) -> RunResults:
-        """Return the record of a run that begins; ``args`` is everything that S3PRL hands to the expert."""
+        """Return the record of a new run; ``args`` is everything that S3PRL passes to the expert."""
         training = {section: args[section] for section in TRAINING_SECTIONS if args.get(section)}
         return cls(task, RunnerOptions.of(args), training, **facts)
 
@@ -148,7 +148,7 @@ class RunResults:
     def write(self, folder: Path) -> None:
         """Write results.json atomically."""
         content: dict[str, Any] = {"format": RESULTS_FORMAT, **asdict(self)}
-        # Who looks up the settings of a run finds all of them in one place, those of the training as well.
+        # Users find all settings of a run in one place, with those of the training.
         content["config"] |= content["training"]
         if not self.evaluations:
             del content["evaluations"]
@@ -159,7 +159,7 @@ class RunResults:
         """Read results.json.
 
         Raises:
-            ResultsError: it is missing, damaged or of another format.
+            ResultsError: the file is missing, damaged or of another format.
         """
         content = _read_json(folder / RESULTS_FILE)
         best = content.get("best")
@@ -193,7 +193,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
 
 
 def _field(content: Mapping[str, Any], name: str, kind: type[T]) -> T:
-    """Return a value after checking its kind; a mapping or list that is not there is empty."""
+    """Return a value after checking its type; a missing mapping or list is empty."""
     value = content.get(name)
     if value is None and kind is not str:
         value = kind()
@@ -203,7 +203,7 @@ def _field(content: Mapping[str, Any], name: str, kind: type[T]) -> T:
 
 
 def _data(content: Mapping[str, Any]) -> DataFacts | dict[str, DataFacts]:
-    """Return the facts of one task's data, or by task."""
+    """Return the facts of the data of one task, or of several by task."""
     found = _field(content, "data", dict)
     if set(found) <= {fact.name for fact in fields(DataFacts)}:
         return _section(DataFacts, content, "data")
@@ -224,16 +224,16 @@ def _metrics(values: Any, where: str, needs_accuracy: bool = True) -> Metrics:
     try:
         metrics = {name: float(value) for name, value in values.items()}
     except (TypeError, ValueError, OverflowError) as error:
-        raise ResultsError(f'{RESULTS_FILE}: "{where}" holds no number ({error})') from error
+        raise ResultsError(f'{RESULTS_FILE}: "{where}" is not a mapping of numbers ({error})') from error
     if "acc" not in metrics and needs_accuracy:
         raise ResultsError(f'{RESULTS_FILE}: "{where}" has no "acc"')
-    if not 0 <= metrics.get("acc", 0) <= 1:  # false for NaN, too
+    if not 0 <= metrics.get("acc", 0) <= 1:  # also refuses NaN
         raise ResultsError(f'{RESULTS_FILE}: "{where}.acc" is {metrics["acc"]}, expected within [0, 1]')
     return metrics
 
 
 def _majority(content: Mapping[str, Any]) -> dict[str, float | Metrics]:
-    """Return rates by split, or by task and split."""
+    """Return majority rates by split, or by task and split."""
     found = _field(content, "majority", dict)
     nested = {name: rates for name, rates in found.items() if isinstance(rates, dict)}
     flat = _metrics({name: rate for name, rate in found.items() if name not in nested}, "majority", False)
@@ -280,7 +280,7 @@ class ProbeResult:
     """None until the best step is evaluated on test."""
     best_step: int
     params: int
-    """Of the classifier."""
+    """Number of the classifier's parameters."""
 
 
 def write_probes(folder: Path, probes: Sequence[ProbeResult]) -> None:
@@ -297,7 +297,7 @@ def read_probes(folder: Path) -> list[ProbeResult]:
     """Read probes.csv.
 
     Raises:
-        ResultsError: it is missing or damaged.
+        ResultsError: the file is missing or damaged.
     """
     path = folder / PROBES_FILE
     try:
@@ -327,7 +327,7 @@ def _probe(line: int, row: Mapping[str, str | None]) -> ProbeResult:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How often each class was taken for each other."""
+    """How often each class was predicted for each true class."""
 
     labels: tuple[str, ...]
     counts: np.ndarray
@@ -343,7 +343,7 @@ class Confusion:
         """Read confusion.csv.
 
         Raises:
-            ResultsError: it is no square table of counts with the same labels on both sides.
+            ResultsError: the file is not a square table of counts with the same labels on both sides.
         """
         path = folder / CONFUSION_FILE
         try:

@@ -1,4 +1,4 @@
-"""What a task could not use: named and counted, in the log once, in results.json, and in full beside the run."""
+"""Records what a task could not use: once in the log, counted in results.json, and in full in left_out.tsv."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ REASONS = {
     "no_labels": "utterances without labels",
     "no_audio": "utterances with labels but no audio",
     "no_speaker": "utterances without a speaker",
-    "not_read": "files of a kind that is not read, or of the same recording in another format",
-    "silent": "utterances silent from beginning to end",
+    "not_read": "files of a format that is not read, or of the same recording in another format",
+    "silent": "utterances that are silent from beginning to end",
     "undecodable": "utterances whose audio cannot be decoded",
     "labels_unreadable": "utterances whose label file cannot be read",
     "labels_past_end": "utterances with labels past the end of the audio",
@@ -30,9 +30,9 @@ REASONS = {
     "not_in_training": "speakers without a training utterance",
 }
 ASKED_FOR = frozenset({"excluded", "in_no_list"})
-"""By the user: no cause for a warning."""
+"""Reasons that the user chose, which need no warning."""
 UNMATCHED = frozenset({"no_audio", "listed_but_unusable"})
-"""Names of lists and tables; their detail is a hint at those of the audio."""
+"""Reasons with names of lists or tables, whose detail hints at the names of the audio."""
 MAX_RECORDED = 100
 
 
@@ -43,18 +43,18 @@ class Skipped:
         self.found: dict[str, dict[str, str]] = {}
 
     def add(self, reason: str, names: Mapping[str, str] | Iterable[str]) -> None:
-        """Note utterances or speakers, each with a detail if there is one; ``reason`` is a key of REASONS."""
+        """Add utterances or speakers, with a detail of each if known; ``reason`` is a key of REASONS."""
         details = dict(names) if isinstance(names, Mapping) else dict.fromkeys(names, "")
         assert reason in REASONS, reason
         if details:
             self.found.setdefault(reason, {}).update(details)
 
     def log(self, task: str) -> None:
-        """Say how many were left out for each reason and name the first few."""
+        """Log for each reason how many were skipped, with the first few names."""
         for reason, details in self.found.items():
             level = logging.INFO if reason in ASKED_FOR else logging.WARNING
             what = _count(reason, len(details))
-            logger.log(level, "%s task: left out %s: %s%s", task, what, first_names(details), _hint(reason, details))
+            logger.log(level, "%s task: skipped %s: %s%s", task, what, first_names(details), _hint(reason, details))
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """Return count and first names by reason, for results.json."""
@@ -71,12 +71,12 @@ class Skipped:
             write_text(folder / SKIPPED_FILE, "\n".join(lines) + "\n")
 
     def summary(self) -> str:
-        """Return all counts in words, e.g. for an error that nothing is left."""
+        """Describe all counts, for example in an error because nothing is left."""
         return "; ".join(_count(reason, len(d)) + _hint(reason, d) for reason, d in self.found.items())
 
 
 def _hint(reason: str, details: Mapping[str, str]) -> str:
-    """Return how listed names differ from those of the audio, where names fit nothing."""
+    """Return a hint at how listed names differ from the names of the audio."""
     hints = [hint for hint in details.values() if hint] if reason in UNMATCHED else []
     return f" ({hints[0]})" if hints else ""
 

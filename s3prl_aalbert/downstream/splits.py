@@ -1,4 +1,4 @@
-"""Train, dev and test: disjoint, deterministic by seed, saved beside the run."""
+"""Splits utterances into train, dev and test: disjoint, determined by the seed, and saved beside the run."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def split_within_speakers(speakers: Mapping[str, str], seed: int) -> tuple[dict[
     """Divide each speaker's utterances 8:1:1 (paper section 4.2).
 
     Args:
-        speakers: speaker by utterance.
-        seed: decides which utterance goes where.
+        speakers: speaker of each utterance.
+        seed: determines which utterance goes where.
 
     Returns:
-        split by utterance, and the speakers left out because they have too few utterances for one in each split.
+        The split of each utterance, and the speakers with too few utterances for one in each split.
     """
     by_speaker: dict[str, list[str]] = {}
     for utterance in sorted(speakers):
@@ -45,16 +45,16 @@ def split_within_speakers(speakers: Mapping[str, str], seed: int) -> tuple[dict[
 
 
 def split_by_speaker(speakers: Mapping[str, str], seed: int, fold: int, num_folds: int) -> dict[str, str]:
-    """Give whole speakers to train, dev and test, for cross-validation.
+    """Assign whole speakers to train, dev and test, for cross-validation.
 
-    Speakers are shuffled by seed and dealt into ``num_folds`` parts; part ``fold`` is the test, the next one the dev.
+    Speakers are shuffled by seed and dealt into ``num_folds`` parts. Part ``fold`` is the test, the next one is dev.
 
     Raises:
-        AalbertError: fewer speakers than folds, or fewer than 3 folds.
+        AalbertError: there are fewer speakers than folds, or fewer than 3 folds.
     """
     names = sorted(set(speakers.values()))
     if not 0 <= fold < num_folds or num_folds < 3:
-        raise AalbertError(f"split: fold {fold} of {num_folds}; expected at least 3 folds, counted from 0")
+        raise AalbertError(f"split: found fold {fold} of {num_folds}, expected at least 3 folds, counted from 0")
     if len(names) < num_folds:
         raise AalbertError(f"split: {len(names)} speakers are too few for {num_folds} speaker-disjoint folds")
     order = np.random.default_rng(seed).permutation(len(names))
@@ -64,7 +64,7 @@ def split_by_speaker(speakers: Mapping[str, str], seed: int, fold: int, num_fold
 
 
 def hold_out(utterances: Sequence[str], fraction: float, seed: int) -> tuple[list[str], list[str]]:
-    """Divide utterances into (kept, held out): dev drawn from train and removed from it."""
+    """Divide utterances into (kept, held out), as dev is drawn from train and removed from it."""
     names = sorted(utterances)
     order = np.random.default_rng(seed).permutation(len(names))
     count = max(1, round(fraction * len(names)))
@@ -73,7 +73,7 @@ def hold_out(utterances: Sequence[str], fraction: float, seed: int) -> tuple[lis
 
 
 def nested_subset(utterances: Sequence[str], fraction: float, seed: int) -> list[str]:
-    """Return a share of the utterances; a smaller share is contained in every larger one of the same seed."""
+    """Return a share of the utterances; every larger share of the same seed contains it."""
     names = sorted(utterances)
     count = max(1, round(fraction * len(names)))
     order = np.random.default_rng(seed).permutation(len(names))
@@ -81,7 +81,7 @@ def nested_subset(utterances: Sequence[str], fraction: float, seed: int) -> list
 
 
 def read_list(path: Path) -> list[str]:
-    """Read utterance names, one a line, up to a tab if there is one (CPC's split files, S3PRL's lists)."""
+    """Read utterance names, one per line up to a tab, if there is one (CPC's split files, S3PRL's lists)."""
     cells = (line.split("\t")[0].strip() for line in read_lines(path))
     names = [name for name in cells if name]
     if not names:
@@ -93,7 +93,7 @@ def match_names(listed: Sequence[str], known: Iterable[str]) -> tuple[list[str],
     """Find listed utterances among the known ones; see ``NameMatcher``.
 
     Returns:
-        the names as known, in the order of the list, each once; and the listed names that fit none.
+        The known names in the order of the list, each once, and the listed names without a match.
     """
     found, missing = NameMatcher(known).find_all(listed)
     return list(dict.fromkeys(found.values())), missing
@@ -107,28 +107,29 @@ def split_by_lists(
     dev_fraction: float,
     seed: int,
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Divide utterances as lists say (CPC's train_split.txt and test_split.txt).
+    """Divide utterances by lists (such as CPC's train_split.txt and test_split.txt).
 
     Args:
         known: utterances with audio and labels.
-        train_list: file of utterance names.
-        test_list: the same.
-        dev_list: the same; None draws ``dev_fraction`` of the training list. Either way dev is removed from training.
+        train_list: file with the names of training utterances.
+        test_list: file with those of the test.
+        dev_list: file with those of dev, which are removed from training; None draws ``dev_fraction`` of the training
+            list.
         dev_fraction: share of the training list.
-        seed: decides which utterances are drawn.
+        seed: determines which utterances are drawn.
 
     Returns:
-        split by utterance, and the listed utterances that are not known, each with a hint at the names that are.
+        The split of each utterance, and the listed utterances that are not known, each with a hint at known names.
 
     Raises:
-        AalbertError: a list cannot be read, or utterances of the test are in another list, too.
+        AalbertError: a list cannot be read, or utterances of the test are also in another list.
     """
     known = list(known)
     files = {"train": train_list, "test": test_list, **({"dev": dev_list} if dev_list else {})}
     listed = {part: read_list(Path(file).expanduser()) for part, file in files.items()}
     found = {part: match_names(names, known) for part, names in listed.items()}
     for part in ("train", "dev"):
-        # By the names of the lists, and by what they mean: "u1" and "wav/u1.wav" may be one.
+        # Compare both the listed names and the matched ones: "u1" and "wav/u1.wav" may be the same utterance.
         both = sorted(set(listed.get(part, ())) & set(listed["test"]))
         both = both or sorted(set(found.get(part, ((),))[0]) & set(found["test"][0]))
         if both:
@@ -144,7 +145,7 @@ def split_by_lists(
 
 
 def split_by_folder(known: Iterable[str], test: Collection[str], dev_fraction: float, seed: int) -> dict[str, str]:
-    """Give utterances to the test, and draw ``dev_fraction`` of the others as dev, which leaves training."""
+    """Assign ``test`` to the test, draw ``dev_fraction`` of the others as dev, and the rest as training."""
     others = [name for name in known if name not in test]
     train, dev = hold_out(others, dev_fraction, seed) if others else ([], [])
     return {**dict.fromkeys(train, "train"), **dict.fromkeys(dev, "dev"), **dict.fromkeys(test, "test")}
@@ -161,30 +162,30 @@ def keep_fraction(split: Mapping[str, str], fraction: float, seed: int) -> dict[
 
 
 def exclude(names: Iterable[str], excluded: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    """Divide names into (kept, excluded) by datarc.exclude: whole names, or what follows the folder (sa1, also SA1)."""
+    """Divide names into (kept, excluded) by datarc.exclude: whole names, or names without folder (sa1, also SA1)."""
     entries = {plain(entry).casefold(): entry for entry in excluded or ()}
     names = list(names)
     spelt = {name: plain(name).casefold() for name in names}
     hit = {name: entries.keys() & {spelt[name], spelt[name].split("/")[-1]} for name in names}
     unused = sorted(entries[entry] for entry in entries.keys() - set().union(*hit.values()))
     if unused:
-        logger.warning("datarc.exclude has %s, which no utterance is called", ", ".join(unused))
+        logger.warning("datarc.exclude has %s, which is not the name of any utterance", ", ".join(unused))
     return [name for name in names if not hit[name]], [name for name in names if hit[name]]
 
 
 def check_split(split: Mapping[str, str], where: str, skipped: str = "") -> None:
-    """Raise AalbertError unless every split has an utterance; ``left_out`` says what became of the others."""
+    """Raise AalbertError unless every split has an utterance; ``skipped`` describes what was skipped."""
     counts = {name: sum(value == name for value in split.values()) for name in SPLITS}
     empty = [name for name, count in counts.items() if not count]
     if empty:
         verb = "split is" if len(empty) == 1 else "splits are"
         found = ", ".join(f"{name} {count}" for name, count in counts.items())
-        reason = f"; left out: {skipped}" if skipped else ""
+        reason = f"; skipped: {skipped}" if skipped else ""
         raise AalbertError(f"{where}: the {' and '.join(empty)} {verb} empty (utterances: {found}{reason})")
 
 
 def save_split(path: Path, split: Mapping[str, str], speakers: Mapping[str, str]) -> None:
-    """Write utterance, speaker and split as a TSV beside the run."""
+    """Write utterance, speaker and split as a TSV file beside the run."""
     rows = ["utterance\tspeaker\tsplit"]
     rows += [f"{name}\t{speakers.get(name, '')}\t{split[name]}" for name in sorted(split)]
     text = "\n".join(rows) + "\n"

@@ -1,4 +1,4 @@
-"""Hidden states of whole utterances, of any upstream."""
+"""Computes hidden states of whole utterances with any upstream."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ HIDDEN_STATES = "hidden_states"
 
 
 def hidden_states(upstream: nn.Module, wav: np.ndarray, selection: str = HIDDEN_STATES) -> list[np.ndarray]:
-    """Return the layers (tokens, D) of one utterance, alone so that no padding can have a part in them.
+    """Return the layers (tokens, D) of one utterance, computed alone so that padding cannot influence them.
 
     Args:
-        upstream: an upstream as S3PRL has them.
+        upstream: an upstream of S3PRL's form.
         wav: (num_samples,) float32 at 16 kHz.
         selection: the key of the upstream's outputs, as ``-s`` of S3PRL's runner.
 
@@ -34,11 +34,11 @@ def hidden_states(upstream: nn.Module, wav: np.ndarray, selection: str = HIDDEN_
 
 
 def device_of(upstream: nn.Module) -> torch.device:
-    """Return where an upstream computes: features have buffers alone, or nothing at all."""
+    """Return the device of an upstream; upstreams of features have only buffers, or not even those."""
     tensors = chain(upstream.parameters(), upstream.buffers())
     return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
 def samples_per_token(upstream: nn.Module, selection: str = HIDDEN_STATES) -> int:
-    """Return the samples a token at 16 kHz."""
+    """Return the samples per token at 16 kHz."""
     return int(upstream.get_downsample_rates(selection))  # type: ignore[operator]

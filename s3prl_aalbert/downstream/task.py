@@ -1,4 +1,4 @@
-"""What the phone and speaker experts share: S3PRL's downstream interface around a dataset, a classifier and results."""
+"""The base of the phone and speaker experts: S3PRL's downstream interface with a dataset, a classifier and results."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class TaskData:
     num_samples: Mapping[str, int]
     """Length of each utterance."""
     facts: DataFacts
-    """What was used and left out, for results.json."""
+    """What was used and skipped, for results.json."""
     speakers: Mapping[str, str] = field(default_factory=dict)
-    """Speaker by utterance."""
+    """Speaker of each utterance."""
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -49,16 +49,16 @@ class TaskData:
 
 
 class TaskExpert(KnowsClasses):
-    """A downstream expert as S3PRL's runner uses it; subclasses say how to score a batch.
+    """A downstream expert as S3PRL's runner uses it; subclasses define how a batch is scored.
 
     Args:
         upstream_dim: width of the representation.
-        upstream_rate: samples a token.
+        upstream_rate: samples per token.
         data: the task's data.
-        classifier: its kind and sizes.
-        expdir: where results go.
-        kwargs: everything else S3PRL hands over (its arguments and the configuration).
-        outputs: answers of the classifier for each input.
+        classifier: kind and sizes of the classifier.
+        expdir: folder of the results.
+        kwargs: everything else that S3PRL passes (its options and the configuration).
+        outputs: number of predictions for each input.
     """
 
     task = ""
@@ -102,7 +102,7 @@ class TaskExpert(KnowsClasses):
         self.recorder = Recorder(self.expdir, results, kwargs, resume=bool(kwargs.get("init_ckpt")))
 
     def classes(self) -> dict[str, list[str]]:
-        """Return the names of the classes, which the checkpoint keeps."""
+        """Return the names of the classes, which the checkpoint stores."""
         return {self.task: list(self.data.classes)}
 
     # ------------------------------------------------------------------------------- S3PRL's interface
@@ -132,14 +132,14 @@ class TaskExpert(KnowsClasses):
         Args:
             split: "train", "dev" or "test".
             features: list of (tokens, upstream_dim), unpadded.
-            labels: one entry an utterance.
+            labels: one entry per utterance.
             names: utterance names.
             records: S3PRL's defaultdict(list).
         """
         raise NotImplementedError
 
     def log_records(self, split: str, records: Any, logger: Any, global_step: int, **_: Any) -> list[str]:
-        """Average the records, log and record them; return the checkpoint names to save under."""
+        """Average the records, log and store them; return the names of the checkpoints to save."""
         metrics = self.metrics(records)
         for key, value in metrics.items():
             logger.add_scalar(f"{self.task}/{split}-{key}", value, global_step=global_step)
@@ -155,7 +155,7 @@ class TaskExpert(KnowsClasses):
 
     @abstractmethod
     def majority(self) -> dict[str, float]:
-        """Return the accuracy of always answering the most frequent training class, by split."""
+        """Return the accuracy of always predicting the most frequent training class, by split."""
 
     @abstractmethod
     def metrics(self, records: Any) -> dict[str, float]:
@@ -166,10 +166,10 @@ class TaskExpert(KnowsClasses):
 
 
 def with_overlap(args: Mapping[str, Any], data: TaskData, datarc: Mapping[str, Any] | None) -> DataFacts:
-    """Return the facts of the data with what of the test the upstream was pre-trained on.
+    """Return the facts of the data, with the overlap of the test and the upstream's pre-training.
 
     Raises:
-        AalbertError: there is such an overlap, and the configuration refuses it.
+        AalbertError: there is an overlap, and the configuration refuses it.
     """
     choice = (datarc or {}).get("pretraining_overlap", "refuse")
     found = check_overlap(args, data.names.get("test", ()), data.speakers, choice)
@@ -177,12 +177,12 @@ def with_overlap(args: Mapping[str, Any], data: TaskData, datarc: Mapping[str, A
 
 
 def data_folder(expdir: str | Path, kwargs: Mapping[str, Any]) -> Path | None:
-    """Return where the split is written; None with ``-m evaluate``, which may have data that were not trained on."""
+    """Return where the split is written; None with ``-m evaluate``, whose data may differ from the training."""
     return None if kwargs.get("mode") == "evaluate" else Path(expdir)
 
 
 def check_order(runner: Mapping[str, Any]) -> None:
-    """Raise AalbertError where test would be evaluated before dev has said which step is best."""
+    """Raise AalbertError where test would be evaluated before dev, which chooses the best step."""
     order = list(runner.get("eval_dataloaders") or ())
     if "test" in order and "dev" not in order[: order.index("test")]:
         raise AalbertError(f"runner.eval_dataloaders is {order}, expected dev before test: dev chooses the best step")
@@ -194,21 +194,21 @@ def as_paths(value: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
 
 
 def check_classes(found: int, expected: int | None, what: str, audio: str | Sequence[str]) -> None:
-    """Raise AalbertError where the data has another number of classes than ``datarc.expected_classes`` says."""
+    """Raise AalbertError where the number of classes is not ``datarc.expected_classes``."""
     if expected is not None and found != expected:
         where = ", ".join(as_paths(audio))  # type: ignore[arg-type]
         raise AalbertError(
             f"{where}: has {found} {what} with audio and labels, expected {expected}; is some of the corpus missing? "
-            "Without the check: datarc.expected_classes=None"
+            "To switch the check off: datarc.expected_classes=None"
         )
 
 
 def majority_of(data: TaskData, classes_of: Callable[[str], Tensor]) -> dict[str, float]:
-    """Return by split the accuracy of always answering the most frequent training class.
+    """Return the accuracy of always predicting the most frequent training class, by split.
 
     Args:
         data: the task's data.
-        classes_of: gives the class of everything that is scored in an utterance, negative where nothing is.
+        classes_of: returns the class of every scored item in an utterance; negative ones are not scored.
     """
     size = len(data.classes)
     counts = {split: class_counts([classes_of(name) for name in names], size) for split, names in data.names.items()}
@@ -222,6 +222,6 @@ def class_counts(labels: Sequence[Tensor], num_classes: int) -> Tensor:
 
 
 def majority_rates(counts: Mapping[str, Tensor]) -> dict[str, float]:
-    """Return by split the share of the class that is most frequent in training."""
+    """Return the share of the most frequent training class, by split."""
     best = int(counts["train"].argmax())
     return {name: float(c[best] / c.sum().clamp_min(1)) for name, c in counts.items() if name != "train"}

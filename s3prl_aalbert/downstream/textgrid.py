@@ -1,6 +1,6 @@
-"""Praat's TextGrids in text form, long or short: tiers of labelled intervals, and none of them lost without a word.
+"""Reads the tiers of Praat's TextGrids in text form, long or short; a missing interval is always an error.
 
-As Praat reads them: numbers and "strings" count, in their order; all other words are comments for people, and ! begins
+The text is read as Praat does: numbers and "strings" count, in their order. All other words are comments, and ! begins
 a comment up to the end of its line.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 INTERVALS, POINTS = "IntervalTier", "TextTier"
 TILING = 0.01
-"""Seconds of a tier that no interval covers and that are not a gap."""
+"""Seconds between intervals that do not yet count as a gap."""
 _TOKEN = re.compile(
     r"""
     "(?P<string>(?:[^"]|"")*)"
@@ -26,7 +26,7 @@ _TOKEN = re.compile(
 
 
 class TextGridError(ValueError):
-    """A tier that cannot be read; the message says why and where."""
+    """A tier that cannot be read; the message names the reason and the place."""
 
 
 _Token = tuple[str, str, int]
@@ -35,14 +35,14 @@ _Token = tuple[str, str, int]
 
 @dataclass(frozen=True)
 class Tier:
-    """A tier of intervals, not yet read."""
+    """A tier of intervals, before these are read."""
 
     name: str
     start: float
     """Seconds."""
     end: float
     size: float
-    """Number of intervals as the header has it; one release of Montreal Forced Aligner wrote another number."""
+    """Number of intervals in the header, which one release of the Montreal Forced Aligner wrote wrongly."""
     tokens: Sequence[_Token]
     text: str
     """The whole file."""
@@ -60,14 +60,14 @@ class Tier:
             if [kind for kind, _, _ in triple] != ["number", "number", "string"]:
                 line = self.text.count("\n", 0, triple[0][2]) + 1
                 seen = " ".join(text for _, text, _ in triple)
-                raise TextGridError(f"line {line} begins no interval of START, END and TEXT ({seen[:80]})")
+                raise TextGridError(f"line {line} does not begin an interval of START, END and TEXT ({seen[:80]})")
             (_, start, _), (_, end, _), (_, label, _) = triple
             found.append((float(start), float(end), label.replace('""', '"').strip()))
         headers = len(self.tokens) - len(tokens)
         if headers not in (0, len(found)):
-            raise TextGridError(f"{headers} intervals begin, {len(found)} are complete")
+            raise TextGridError(f"{headers} intervals begin, but {len(found)} are complete")
         if len(found) != self.size and not self._is_tiled(found):
-            raise TextGridError(f"{len(found)} of {self.size:g} intervals are there, and leave gaps")
+            raise TextGridError(f"only {len(found)} of {self.size:g} intervals exist, with gaps between them")
         return found
 
     def _is_tiled(self, intervals: Sequence[tuple[float, float, str]]) -> bool:
@@ -76,7 +76,7 @@ class Tier:
 
 
 def read_tiers(text: str) -> list[Tier]:
-    """Return the interval tiers of a TextGrid; those of points are passed over."""
+    """Return the interval tiers of a TextGrid; point tiers are skipped."""
     tokens = [(kind, match[kind], match.start()) for match in _TOKEN.finditer(text) if (kind := match.lastgroup)]
     starts = [place for place, (_, word, _) in enumerate(tokens) if word in (INTERVALS, POINTS)]
     starts = [place for place in starts if _begins_tier(tokens[place : place + 5])]
@@ -89,20 +89,20 @@ def read_tiers(text: str) -> list[Tier]:
     return tiers
 
 
-def choose_tier(tiers: Sequence[Tier], wanted: str) -> Tier:
-    """Return the tier of a name: exactly, else in other case, in the singular, or after "SPEAKER - ".
+def choose_tier(tiers: Sequence[Tier], name: str) -> Tier:
+    """Return the tier with a name: an exact match, else in other case, in the singular, or after "SPEAKER - ".
 
     Raises:
-        TextGridError: none fits, or several do; says which there are.
+        TextGridError: no tier matches, or several do; the message lists them.
     """
-    fitting = [tier for tier in tiers if tier.name == wanted]
-    fitting = fitting or [tier for tier in tiers if _folded(tier.name) == _folded(wanted)]
+    fitting = [tier for tier in tiers if tier.name == name]
+    fitting = fitting or [tier for tier in tiers if _folded(tier.name) == _folded(name)]
     if len(fitting) == 1:
         return fitting[0]
     names = ", ".join(f'"{tier.name}"' for tier in fitting or tiers)
     if fitting:
-        raise TextGridError(f'several tiers could be "{wanted}": {names}')
-    raise TextGridError(f'no interval tier "{wanted}", found {names or "none"}')
+        raise TextGridError(f'several tiers could be "{name}": {names}')
+    raise TextGridError(f'no interval tier "{name}", found {names or "none"}')
 
 
 def _folded(name: str) -> str:

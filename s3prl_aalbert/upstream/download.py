@@ -1,6 +1,6 @@
-"""Checkpoints from a URL: kept in torch.hub's folder, checked against their hash, whole or absent.
+"""Downloads checkpoints to torch.hub's folder and checks their hash; a file is there whole or not at all.
 
-Needs the standard library and torch alone, as torch.hub's users have them.
+The module needs only the standard library and torch, which torch.hub's users have.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from s3prl_aalbert.errors import AalbertError
 
 try:
     import fcntl
-except ImportError:  # no POSIX: two processes may then fetch the same file, and the last one wins
+except ImportError:  # without POSIX two processes may fetch the same file, and the last one wins
     fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
@@ -38,14 +38,14 @@ TIMEOUT_SECONDS = 30
 CHUNK_BYTES = 1 << 20
 LARGEST_BYTES = 8 << 30
 LONGEST_SECONDS = 6 * 3600
-"""All attempts of one download together, so that a server that sends a byte now and then ends as well."""
+"""Limit of all attempts of one download together, so that a very slow server does not keep it alive for ever."""
 
 
 def fetch_published(name: str, progress: bool = True, refresh: bool = False) -> Path:
     """Return the local file of a published name's weights, after checking its hash.
 
     Raises:
-        CheckpointError: see ``fetch``; or the packaged file was altered.
+        CheckpointError: see ``fetch``; also if the packaged file was changed.
     """
     published = PUBLISHED[name]
     if name not in packaged_names():
@@ -66,33 +66,33 @@ def fetch(
     refresh: bool = False,
     check: Callable[[Path], object] | None = None,
 ) -> Path:
-    """Return the local copy of a checkpoint, downloading it unless it is there already.
+    """Return the local copy of a checkpoint; download it unless it exists.
 
-    An interrupted download is taken up where it stopped if the hash is known, and started again otherwise.
+    An interrupted download continues where it stopped if the hash is known, and starts again otherwise.
 
     Args:
         url: http, https or file; may end in ``#sha256=HEX``, which is checked as ``sha256`` is.
         sha256: the expected SHA-256 of the file, 64 hexadecimal digits.
-        progress: show on stderr how far it is.
-        refresh: download again even if it is there.
-        check: raises AalbertError for a file that is of no use, which is then not kept.
+        progress: show the progress on stderr.
+        refresh: download again even if a copy exists.
+        check: raises AalbertError for an unusable file, which is then not kept.
 
     Raises:
-        CheckpointError: not a URL, not reachable, cut off repeatedly, larger than ``LARGEST_BYTES``, not the file that
-            the hash promises, or not one that ``check`` takes.
+        CheckpointError: the URL is invalid or not reachable, the connection broke repeatedly, or the file is larger
+            than ``LARGEST_BYTES``, has another hash, or is refused by ``check``.
     """
     try:
         url, expected = _split_hash(url, sha256)
         path = _cached_path(url)
-    except ValueError as error:  # of urllib.parse
+    except ValueError as error:  # urllib.parse raises it
         raise CheckpointError(f"{url}: is not a URL ({error})") from error
-    if not refresh and _is_there(path, expected, check):  # files appear whole, so that looking needs no lock
+    if not refresh and _is_there(path, expected, check):  # files appear whole, so that this check needs no lock
         return path
     with _locked(path):
         if not refresh and _is_there(path, expected, check):
             return path
         if path.is_file():
-            why = "as asked" if refresh else "hash differs, or no checkpoint"
+            why = "refresh was requested" if refresh else "hash differs, or no checkpoint"
             logger.warning("%s: replacing the copy of %s (%s)", path, url, why)
         if expected is None:
             logger.warning("%s: downloaded without a hash to check; append #sha256=HEX to the URL", url)
@@ -101,7 +101,7 @@ def fetch(
             _download(url, partial, resume=expected is not None, progress=progress)
             _check_content(url, partial, expected, check)
         except _Incomplete as error:
-            if expected is None:  # without a hash there is no telling whether the rest would be of the same file
+            if expected is None:  # without a hash the rest might belong to another file
                 partial.unlink(missing_ok=True)
             raise CheckpointError(str(error)) from error
         except BaseException as error:
@@ -113,10 +113,10 @@ def fetch(
 
 
 class _Incomplete(Exception):
-    """A download that broke off, and may go on later."""
+    """A download that broke off and may continue later."""
 
 
-# How what is often sent in place of a file begins.
+# First bytes of what servers often send in place of a file.
 _NO_CHECKPOINT = {
     rb"\s*<": "a web page",
     rb"\x1f\x8b": "a gzip archive",
@@ -127,7 +127,7 @@ _NO_CHECKPOINT = {
 
 
 def _what_else(path: Path) -> str | None:
-    """Say what a file is that is clearly no checkpoint."""
+    """Describe a file that is clearly not a checkpoint; None if it may be one."""
     with path.open("rb") as file:
         start = file.read(64)
     found = (what for pattern, what in _NO_CHECKPOINT.items() if re.match(pattern, start))
@@ -154,7 +154,7 @@ def _split_hash(url: str, sha256: str | None) -> tuple[str, str | None]:
     address, _, fragment = url.partition("#")
     if "%00" in address:
         raise ValueError("a zero byte")
-    # As browsers do: what a URL cannot hold is escaped, what is escaped already stays.
+    # As in browsers: invalid characters of a URL are escaped, and existing escapes stay.
     address = urllib.parse.quote(address, safe="%:/?#[]@!$&'()*+,;=~")
     if urllib.parse.urlsplit(address).scheme not in SCHEMES:
         raise CheckpointError(f"{url}: is not a URL; expected http://, https:// or file:// (aalbert_local takes paths)")
@@ -168,7 +168,7 @@ def _split_hash(url: str, sha256: str | None) -> tuple[str, str | None]:
 
 
 def _cached_path(url: str) -> Path:
-    """Return where the file of ``url`` is kept: its own name, made unique by the whole URL."""
+    """Return where the file of ``url`` is kept; the whole URL makes the path unique."""
     name = Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path)).name or "model.safetensors"
     unique = hashlib.sha256(url.encode()).hexdigest()[:16]
     return Path(torch.hub.get_dir()) / CACHE_FOLDER / unique / name
@@ -176,7 +176,7 @@ def _cached_path(url: str) -> Path:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Let one process at a time fetch ``path``; the others find it when their turn comes."""
+    """Let one process at a time fetch ``path``; the others wait and then find the file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.with_name(path.name + ".lock").open("wb") as lock:
@@ -188,7 +188,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _is_there(path: Path, expected: str | None, check: Callable[[Path], object] | None) -> bool:
-    """Tell whether the copy is good; earlier versions kept web pages and archives as well."""
+    """Return whether the copy is usable; earlier versions also kept web pages and archives."""
     if not path.is_file() or (check is not None and _what_else(path)):
         return False
     return expected is None or _digest(path) == expected
@@ -203,7 +203,7 @@ def _digest(path: Path) -> str:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects among http and https alone, and from https to https alone."""
+    """Follows redirects only among http and https, and from https only to https."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         scheme = urllib.parse.urlsplit(newurl).scheme
@@ -216,8 +216,8 @@ def _download(url: str, partial: Path, resume: bool, progress: bool) -> None:
     """Fill ``partial``, in several attempts if the connection breaks.
 
     Raises:
-        _Incomplete: it broke off each time, or it took too long.
-        CheckpointError: another attempt would do no better.
+        _Incomplete: every attempt broke off, or the download took too long.
+        CheckpointError: another attempt would not help.
     """
     deadline = time.monotonic() + LONGEST_SECONDS
     problem: Exception | None = None
@@ -227,7 +227,7 @@ def _download(url: str, partial: Path, resume: bool, progress: bool) -> None:
             _attempt(url, partial, start, progress, deadline)
             return
         except urllib.error.HTTPError as error:
-            if error.code == 416 and partial.is_file():  # the part is as long as the file or longer: start again
+            if error.code == 416 and partial.is_file():  # the part is at least as long as the file: start again
                 partial.unlink()
             elif error.code < 500:
                 raise CheckpointError(f"{url}: the server answers {error.code} {error.reason}") from error
@@ -239,7 +239,7 @@ def _download(url: str, partial: Path, resume: bool, progress: bool) -> None:
 
 
 def _attempt(url: str, partial: Path, start: int, progress: bool, deadline: float) -> None:
-    """Write what follows byte ``start`` behind it, or the whole file where the server cannot start there."""
+    """Append the bytes from ``start`` on, or write the whole file if the server cannot start there."""
     with _open(url, start) as response:
         if start and response.status != http.HTTPStatus.PARTIAL_CONTENT:
             start = 0
@@ -250,22 +250,22 @@ def _attempt(url: str, partial: Path, start: int, progress: bool, deadline: floa
                 written += file.write(chunk)
                 show(written)
                 if written > LARGEST_BYTES:
-                    raise CheckpointError(f"{url}: sends more than {LARGEST_BYTES} bytes, more than a checkpoint has")
+                    raise CheckpointError(f"{url}: sends more than {LARGEST_BYTES} bytes, expected a checkpoint")
                 if time.monotonic() > deadline:
-                    raise _Incomplete(f"{url}: not there after {LONGEST_SECONDS} seconds ({written} bytes came)")
-    if total is not None and written < total:  # urllib takes a broken connection for the end of the file
+                    raise _Incomplete(f"{url}: incomplete after {LONGEST_SECONDS} seconds ({written} bytes received)")
+    if total is not None and written < total:  # to urllib a broken connection is the end of the file
         raise http.client.IncompleteRead(b"", total - written)
 
 
 def _open(url: str, start: int) -> Any:
     scheme, _, path, *_ = urllib.parse.urlsplit(url)
     if scheme == "file" and not (local := Path(urllib.request.url2pathname(path))).is_file():
-        raise CheckpointError(f"{url}: {'is no file' if local.exists() else 'no such file'}")
+        raise CheckpointError(f"{url}: {'is not a file' if local.exists() else 'no such file'}")
     try:
         request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
         return urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT_SECONDS)
-    except ValueError as error:  # of a host's name, or of what a redirect leads to
-        raise CheckpointError(f"{url}: is not a URL, or leads to none ({error})") from error
+    except ValueError as error:  # of a host name, or of a redirect's target
+        raise CheckpointError(f"{url}: is not a URL, or redirects to something else ({error})") from error
     except urllib.error.URLError:
         raise
     except OSError as error:  # while the server answers
@@ -273,23 +273,23 @@ def _open(url: str, start: int) -> Any:
 
 
 def _total_bytes(url: str, length: str | None, start: int) -> int | None:
-    """Return the size of the whole file by the header Content-Length, None without one."""
+    """Return the size of the whole file from the header Content-Length; None without one."""
     if length is None:
         return None
     if not re.fullmatch("[0-9]{1,18}", length.strip()):
         raise CheckpointError(f"{url}: the server gives {length[:40]!r} as Content-Length, expected a number of bytes")
     total = start + int(length)
     if total > LARGEST_BYTES:
-        raise CheckpointError(f"{url}: has {total} bytes; a checkpoint may have {LARGEST_BYTES}")
+        raise CheckpointError(f"{url}: has {total} bytes, expected at most {LARGEST_BYTES}")
     return total
 
 
 def _chunks(response: BinaryIO) -> Iterator[bytes]:
-    """Yield what has come, as it comes."""
+    """Yield the received bytes as they arrive."""
     while True:
         try:
             chunk = response.read1(CHUNK_BYTES)  # type: ignore[attr-defined]
-        except (OSError, ValueError) as error:  # the connection's, in contrast to the disk's
+        except (OSError, ValueError) as error:  # errors of the connection, not of the disk
             raise urllib.error.URLError(error) from error
         if not chunk:
             return
@@ -298,7 +298,7 @@ def _chunks(response: BinaryIO) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def _progress(start: int, total: int | None, shown: bool) -> Iterator[Callable[[int], None]]:
-    """Give a function that shows on stderr how many bytes are there."""
+    """Give a function that shows the number of received bytes on stderr."""
     reached = start
     of = "" if total is None else f" of {total / 1e6:.1f}"
 

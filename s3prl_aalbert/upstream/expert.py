@@ -25,15 +25,15 @@ from s3prl_aalbert.model.sub_network import Architecture, load_architecture
 logger = logging.getLogger(__name__)
 
 LONG_SECONDS = 600
-"""From here on attention takes some four fifths of the time at full width, and ever more: a warning says so, once."""
+"""Above this length attention takes most of the time (four fifths at full width), which one warning explains."""
 LARGEST_SAMPLE = 1e9
-"""Beyond it the power spectrum leaves float32's range. Full scale is 1; samples on the scale of 16 bits still pass."""
+"""Larger samples make the power spectrum overflow float32. Full scale is 1; samples on the 16-bit scale still pass."""
 
 
 def pad_wavs(wavs: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """Pad a list of (num_samples,) waveforms to (batch, longest) and return it with their lengths (batch,).
 
-    Their values are checked once a batch: a GPU is waited for once.
+    Values are checked once per batch, so that the program waits for a GPU only once.
 
     Raises:
         AalbertError: the list is empty, or a waveform is empty, not one-dimensional, not of a floating-point type, or
@@ -45,7 +45,7 @@ def pad_wavs(wavs: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> tupl
         raise AalbertError("the upstream was given no waveforms")
     for index, wav in enumerate(wavs):
         _check_wav(index, wav)
-    # From a list straight to a GPU, torch would wait for it.
+    # A tensor built from a list directly on a GPU would make torch wait for it.
     lengths = torch.tensor([wav.numel() for wav in wavs]).to(wavs[0].device, non_blocking=True)
     padded = pad_sequence([wav.to(dtype) for wav in wavs], batch_first=True)
     if torch.compiler.is_compiling():
@@ -76,7 +76,7 @@ def _check_samples(padded: Tensor) -> None:
 
 
 def _check_in_graph(padded: Tensor, lengths: Tensor) -> Tensor:
-    """Check the samples, and return the lengths so that no compiler leaves the check out."""
+    """Check the samples; the lengths are returned so that no compiler removes the check."""
     _check_samples(padded)
     return lengths.clone()
 
@@ -87,7 +87,7 @@ _checked_lengths = torch.library.custom_op(
     mutates_args=(),
     schema="(Tensor padded, Tensor lengths) -> Tensor",
 )
-"""``_check_in_graph`` as one operation, which torch.compile takes into its graph."""
+"""``_check_in_graph`` as one operation, which torch.compile keeps in its graph."""
 _checked_lengths.register_fake(lambda _, lengths: torch.empty_like(lengths))
 
 
@@ -95,9 +95,9 @@ def represent(model: AalbertModel, wavs: Sequence[Tensor], arch: Architecture | 
     """Return the L + 1 hidden states (batch, tokens, hidden) of unpadded waveforms; padded tokens are zero.
 
     Args:
-        model: on the waveforms' device.
+        model: the model, on the waveforms' device.
         wavs: list of (num_samples,) float tensors at 16 kHz.
-        arch: sub-network to use, or None for the whole model.
+        arch: a sub-network; None is the whole model.
 
     Raises:
         AalbertError: see ``pad_wavs``.
@@ -106,7 +106,7 @@ def represent(model: AalbertModel, wavs: Sequence[Tensor], arch: Architecture | 
     tokens = {model.config.num_tokens(wav.numel()) for wav in wavs}
     if not torch.compiler.is_compiling() and padded.size(1) > LONG_SECONDS * SAMPLE_RATE:
         _warn_of_length()
-    # A compiled graph is for batches of any lengths.
+    # A compiled graph serves batches of any length.
     representation = model(padded, lengths, arch, torch.compiler.is_compiling() or len(tokens) > 1)
     padding = ~length_mask(representation.lengths, representation.hidden_states[0].size(1)).unsqueeze(-1)
     precise = torch.promote_types(representation.hidden_states[0].dtype, torch.float32)
@@ -118,11 +118,11 @@ class UpstreamExpert(nn.Module):
 
     Args:
         ckpt: ``-k``: a release folder or file, a pre-training folder or state. None builds an untrained model.
-        model_config: ``-g``: without ``ckpt`` a model YAML, a path or a packaged name; with one, which carries its own
-            configuration, the YAML of a sub-network to use of it (``arch.yaml``).
+        model_config: ``-g``: without ``ckpt``, a model YAML (a path or a packaged name). With ``ckpt``, which carries
+            its own configuration, the YAML of a sub-network of it (``arch.yaml``).
 
     Raises:
-        AalbertError: what these name is missing, damaged or does not fit.
+        AalbertError: a file is missing or damaged, or does not fit.
     """
 
     def __init__(self, ckpt: str | None = None, model_config: str | None = None, **_: Any):
@@ -167,8 +167,8 @@ class UpstreamExpert(nn.Module):
 @functools.cache
 def _warn_of_length() -> None:
     logger.warning(
-        "audio of more than %d minutes: every token attends to every other, so that time grows with the square of the "
-        "length; cut it at pauses, e.g. to 30 s",
+        "audio of more than %d minutes: time grows with the square of the length, since every token attends to every "
+        "other; cut the audio at pauses, e.g. to 30 s",
         LONG_SECONDS // 60,
     )
 
@@ -190,7 +190,7 @@ class FeaturesExpert(nn.Module):
     """The paper's input acoustic features as an upstream: the baseline of every table.
 
     Args:
-        model_config: ``-g``: takes its ``audio`` and stacking; the default model's without.
+        model_config: ``-g``: supplies ``audio`` and the stacking of frames; the default is the default model.
 
     ``hidden_states`` holds the features that the model sees (with CMVN); select ``-s no_cmvn`` for those without: their
     mean over an utterance is not zero, so that utterance-level tasks can learn from them.

@@ -1,7 +1,7 @@
 """The upstream entries, for S3PRL's hub and for torch.hub.
 
-Both call them by name. S3PRL always passes ``refresh`` and knows no ``pretrained``: there, a name without published
-weights gives its untrained architecture, the control of every comparison. torch.hub gets an error instead.
+Both call an entry by its name. S3PRL always passes ``refresh`` and does not know ``pretrained``. There a name without
+published weights builds its architecture untrained, as the control of a comparison. In torch.hub it is an error.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def aalbert_local(
 
     Args:
         ckpt: release folder or file, pre-training folder, or training state.
-        model_config: the YAML of a sub-network (arch.yaml) to use of a supernet; a checkpoint carries its own model.
-        pretrained: false gives the same architecture untrained, as a control.
-        refresh: S3PRL's argument, of no effect here.
+        model_config: the YAML of a sub-network of a supernet (arch.yaml); the model itself is in the checkpoint.
+        pretrained: false builds the same architecture untrained, as a control.
+        refresh: S3PRL's argument, without effect here.
     """
     if not ckpt:
         raise AalbertError("aalbert_local needs a checkpoint (-k CKPT); for an untrained model use e.g. aalbert_6l")
@@ -65,12 +65,12 @@ def aalbert_url(
     """Load AALBERT or Mockingjay from the URL of a release's model.safetensors (or of a training state).
 
     Args:
-        ckpt: http, https or file URL; ``#sha256=HEX`` at its end is checked. Kept in torch.hub's folder.
-        model_config: the YAML of a sub-network (arch.yaml) to use of a supernet; a checkpoint carries its own model.
-        pretrained: false gives the same architecture untrained, as a control.
+        ckpt: http, https or file URL; ``#sha256=HEX`` at its end is checked. The copy is kept in torch.hub's folder.
+        model_config: the YAML of a sub-network of a supernet (arch.yaml); the model itself is in the checkpoint.
+        pretrained: false builds the same architecture untrained, as a control.
         progress: show the download on stderr.
         sha256: the expected hash of the file, in place of the one in the URL.
-        refresh: download again even if it is there.
+        refresh: download again even if a copy exists.
     """
     if not ckpt:
         raise AalbertError("aalbert_url needs the URL of a checkpoint (-k URL)")
@@ -81,7 +81,7 @@ def aalbert_url(
 def aalbert_features(
     ckpt: str | None = None, model_config: str | None = None, refresh: bool | None = None
 ) -> FeaturesExpert:
-    """Give the model's input acoustic features as an upstream; ``-s no_cmvn`` selects those without CMVN."""
+    """Build an upstream of the model's input acoustic features; ``-s no_cmvn`` selects those without CMVN."""
     if ckpt:
         raise AalbertError(f"aalbert_features has no weights, but a checkpoint was given (-k {ckpt}); leave it out")
     return FeaturesExpert(model_config=model_config)
@@ -90,15 +90,15 @@ def aalbert_features(
 def _named(
     name: str, pretrained: bool, progress: bool, ckpt: str | None, model_config: str | None, refresh: bool | None
 ) -> UpstreamExpert:
-    """Build what a name stands for: its published weights, or its packaged architecture untrained.
+    """Build the upstream of a name: with its published weights, or with its packaged architecture untrained.
 
     Args:
         name: the entry.
-        pretrained: whether weights are wanted; a model YAML asks for an untrained model by itself.
+        pretrained: whether to load weights; with a model YAML the model is untrained anyway.
         progress: show a download on stderr.
-        ckpt: refused, as it would go unused.
+        ckpt: refused, since it would not be used.
         model_config: a model YAML in place of the packaged one.
-        refresh: download again; not None tells S3PRL's call from torch.hub's.
+        refresh: download again; S3PRL always passes it, torch.hub does not.
     """
     if ckpt:
         raise AalbertError(f"{name} takes no checkpoint, but one was given (-k {ckpt}); use -u aalbert_local")
@@ -107,7 +107,7 @@ def _named(
             raise AalbertError(f"{name} has its own configuration, but one was given (-g {model_config}); leave it out")
         return UpstreamExpert(ckpt=str(fetch_published(name, progress, bool(refresh))))
     if name in packaged_names() and not model_config:
-        return aalbert_local(str(packaged_folder(name)), pretrained=False)  # which keeps the statistics of the corpus
+        return aalbert_local(str(packaged_folder(name)), pretrained=False)  # this keeps the statistics of the corpus
     if pretrained and not model_config:
         missing = f"{name} has no published weights; names that have: {', '.join(sorted(PUBLISHED)) or 'none yet'}"
         if refresh is None:
@@ -117,7 +117,7 @@ def _named(
 
 
 def _entry(name: str, description: str) -> Callable[..., UpstreamExpert]:
-    """Return the entry of a name; a function of its own for each, as torch.hub lists and documents functions."""
+    """Return the entry of a name. Each is a function of its own, since torch.hub lists and documents functions."""
 
     def entry(
         pretrained: bool = True,
@@ -130,7 +130,7 @@ def _entry(name: str, description: str) -> Callable[..., UpstreamExpert]:
         return _named(name, pretrained, progress, ckpt, model_config, refresh)
 
     entry.__name__ = entry.__qualname__ = name
-    entry.__doc__ = f"{description}\n\n``pretrained=False`` builds it untrained; ``progress`` shows a download."
+    entry.__doc__ = f"{description}\n\n``pretrained=False`` builds it untrained; ``progress`` shows the download."
     return entry
 
 

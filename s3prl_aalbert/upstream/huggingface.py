@@ -1,6 +1,6 @@
-"""Releases on the Hugging Face Hub, through huggingface_hub's own mixin; the files are those of any release.
+"""Loads and saves releases on the Hugging Face Hub with huggingface_hub's own mixin; the files are a normal release.
 
-Kept out of the hub entries: torch.hub's users need no huggingface_hub.
+The module is separate from the hub entries, since users of torch.hub need no huggingface_hub.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class PretrainedAalbert(
         self._source = load_checkpoint(ckpt)
         card = self._source.path.parent / CARD_FILE
         self._card = card.read_text(encoding="utf-8") if card.is_file() else DEFAULT_CARD
-        # The mixin would record the argument ckpt, a path of this machine, in config.json.
+        # Otherwise the mixin would write the argument ckpt, a path of this machine, into config.json.
         self._hub_mixin_config = {"model_type": "aalbert", **to_dict(self._source.config)}
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The checkpoint as it was read: configuration, facts, and the weights of the pre-training head too."""
+        """The checkpoint as it was read: configuration, recorded facts, and all weights with the pre-training head."""
         return self._source
 
     def _save_pretrained(self, save_directory: Path) -> None:
@@ -71,8 +71,8 @@ class PretrainedAalbert(
         """Load a release folder, a model that comes with the package, or a repository of the Hub.
 
         Args:
-            pretrained_model_name_or_path: a folder goes first, then a packaged name such as ``aalbert``;
-                neither of them touches the network.
+            pretrained_model_name_or_path: a folder, a packaged name such as ``aalbert`` (both without network), or a
+                repository.
             options: of huggingface_hub's mixin, such as ``revision`` and ``cache_dir``.
         """
         path = located(pretrained_model_name_or_path)
@@ -80,7 +80,7 @@ class PretrainedAalbert(
         return super().from_pretrained(found, **options)
 
     @classmethod
-    def _from_pretrained(  # the mixin's further arguments are left to the hub's defaults
+    def _from_pretrained(  # other arguments of the mixin keep the hub's defaults
         cls,
         *,
         model_id: str,
@@ -110,7 +110,7 @@ class PretrainedAalbert(
 
 
 def _with_metadata(text: str) -> str:
-    """Return a model card with the fields by which the Hub finds models, those already there kept."""
+    """Return a model card with the fields by which the Hub finds models; existing fields are kept."""
     card = ModelCard(text, ignore_metadata_errors=True)
     data: Any = card.data
     data.library_name = data.library_name or LIBRARY

@@ -1,4 +1,4 @@
-"""Which model the options -u, -k and -g stand for: its configuration, its name in the paper, its parameters."""
+"""The model that the options -u, -k and -g name: its configuration, its name in the paper, its parameters."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ OWN_CHECKPOINT = ("aalbert_local", "aalbert_url")
 
 
 def upstream_config(upstream: str, checkpoint: str | None, config: str | None) -> ModelConfig | None:
-    """Return the configuration of what ``-u UPSTREAM -k CHECKPOINT -g CONFIG`` means; None if it is none of our models.
+    """Return the configuration of ``-u UPSTREAM -k CHECKPOINT -g CONFIG``; None if it is not one of our models.
 
     Raises:
-        AalbertError: a file is gone or damaged.
+        AalbertError: a file is missing or damaged.
     """
     if upstream in OWN_CHECKPOINT and checkpoint:
         whole = checkpoint_config(Path(checkpoint))
@@ -43,7 +43,7 @@ def checkpoint_config(path: Path) -> ModelConfig:
 def count_of(config: ModelConfig) -> int:
     """Return the parameters of encoder and input block (SPEC: what the paper's Table 1 counts)."""
     transformer = config.transformer
-    with torch.device("meta"):  # shapes alone: no memory, no random numbers drawn
+    with torch.device("meta"):  # only shapes: no memory, no random numbers
         return count_parameters(nn.ModuleList([InputEmbedding(config.input_dim, transformer), Encoder(transformer)]))
 
 

@@ -22,7 +22,7 @@ from s3prl_aalbert.upstream.expert import represent
 
 
 class AalbertConfig(PretrainedConfig):
-    """The configuration of a model: this project's sections as plain mappings, those left out by their defaults."""
+    """The configuration of a model: this project's sections as plain mappings; a missing section has its defaults."""
 
     model_type = "aalbert"
 
@@ -45,7 +45,7 @@ class AalbertConfig(PretrainedConfig):
 
     @property
     def num_hidden_layers(self) -> int:
-        """The layers, which come after the input embedding in ``hidden_states``."""
+        """Number of layers; ``hidden_states`` holds the input embedding before them."""
         return self.transformer["num_hidden_layers"]
 
     def model_config(self) -> ModelConfig:
@@ -68,7 +68,7 @@ class AalbertModel(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Compute the constants that no file keeps, which transformers 5 throws away; the weights are initialised."""
+        """Compute the constants that no file holds, since transformers 5 discards them; weights exist already."""
         if isinstance(module, Acoustics):
             fresh = Acoustics(module.config, module.stack)
             for name in ("window", "filters"):
@@ -84,16 +84,16 @@ class AalbertModel(PreTrainedModel):
         """Represent a padded batch of waveforms.
 
         Args:
-            input_values: (B, S) float waveforms at 16 kHz; what the mask hides is ignored.
-            attention_mask: (B, S) 1 for samples and, behind them, 0 for padding; None where nothing is padded.
-            output_hidden_states: whether to return every hidden state; None asks the configuration.
-            return_dict: False returns a tuple; None asks the configuration.
+            input_values: (B, S) float waveforms at 16 kHz; masked samples are ignored.
+            attention_mask: (B, S) 1 for samples, then 0 for padding; None if nothing is padded.
+            output_hidden_states: whether to return every hidden state; default: as the configuration.
+            return_dict: False returns a tuple; default: as the configuration.
 
         Returns:
             ``last_hidden_state`` (B, T, D), zero where padded; ``hidden_states``: the input embedding and every layer.
 
         Raises:
-            AalbertError: the mask has another shape, or hides samples before or between others; unusable samples.
+            AalbertError: the mask has another shape, or padding before or between samples; or samples are unusable.
         """
         if input_values.dim() != 2:
             raise AalbertError(f"input_values has shape {tuple(input_values.shape)}, expected (batch, samples)")
@@ -105,17 +105,17 @@ class AalbertModel(PreTrainedModel):
 
 
 def _built(config: ModelConfig) -> Encoder:
-    """Build the model, its constants in 32 bits whatever type transformers has made the default.
+    """Build the model with constants in 32 bits, whatever default type transformers has set.
 
-    On the CPU: on the device "meta", where transformers 5 builds what it loads afterwards, torchaudio's filters fail.
+    It is built on the CPU: torchaudio's filters fail on the device "meta", where transformers 5 builds models.
     """
-    wanted = torch.get_default_dtype()
+    default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
         with torch.device("cpu"):
-            return Encoder(config).to(wanted)
+            return Encoder(config).to(default)
     finally:
-        torch.set_default_dtype(wanted)
+        torch.set_default_dtype(default)
 
 
 def _unpadded(wavs: Tensor, mask: Tensor | None) -> list[Tensor]:
@@ -125,5 +125,5 @@ def _unpadded(wavs: Tensor, mask: Tensor | None) -> list[Tensor]:
         raise AalbertError(f"attention_mask has shape {tuple(mask.shape)}, expected {tuple(wavs.shape)}")
     real = mask.bool()
     if (real[:, 1:] & ~real[:, :-1]).any():
-        raise AalbertError("attention_mask hides samples before or between others, expected the padding at the end")
+        raise AalbertError("attention_mask has padding before or between samples, expected padding only at the end")
     return [wav[:length] for wav, length in zip(wavs, real.sum(dim=1).tolist(), strict=True)]

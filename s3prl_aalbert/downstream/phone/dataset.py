@@ -43,9 +43,9 @@ logger = logging.getLogger(__name__)
 
 GRID_SAMPLES = 160
 PAST_END_TOLERANCE = 0.05
-"""Seconds a label may reach past the audio before the utterance is left out as mismatched."""
+"""Seconds that a label may reach past the audio before the utterance is skipped."""
 EARLY_END = 0.6
-"""Share of the audio before whose end labels are suspected of another unit, such as samples of twice the rate."""
+"""Labels that end before this share of the audio may be in another unit, such as samples of twice the rate."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,18 @@ class PhoneLabels:
     """Labels of one utterance."""
 
     token: np.ndarray
-    """What training tells a token of the upstream: (tokens,), or (tokens, outputs) with one for each 10 ms frame."""
+    """Targets of the upstream's tokens: (tokens,), or (tokens, outputs) with one for each 10 ms frame."""
     grid: np.ndarray
-    """(frames,) of 10 ms."""
+    """Targets of the 10 ms frames, (frames,)."""
 
 
 def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path | None) -> TaskData:
-    """Find audio and alignments, leave out what does not fit (named and counted), split.
+    """Find audio and alignments, skip what does not match (with a record of it), and split the rest.
 
-    ``expdir`` gets the split and what was left out; None writes neither.
+    The split and the record are written to ``expdir``, unless it is None.
 
     Raises:
-        AalbertError: no audio, no labels, an empty split, a single class: wherever a result would be wrong.
+        AalbertError: there is no audio, there are no labels, a split is empty, or there is only one class.
     """
     skipped = Skipped()
     sources = read_sources(config, skipped)
@@ -83,11 +83,11 @@ def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path 
         skipped.save(expdir)
     used = keep_fraction(usable, config.train_fraction, seed)
     check_split(used, "the phone task", skipped.summary())
-    _say_shared_speakers(used, sources.speakers)
+    _log_shared_speakers(used, sources.speakers)
     classes = tuple(sorted({segment.phone for name in usable for segment in folded[name]}))
     check_classes(len(classes), config.expected_classes, "phones", config.audio)
     if len(classes) < 2:
-        raise AalbertError(f"the phone task needs two phones at least, found {list(classes)} in {config.audio}")
+        raise AalbertError(f"the phone task needs at least two phones, found {list(classes)} in {config.audio}")
     ids = {phone: index for index, phone in enumerate(classes)}
     labels = {name: _labels(folded[name], ids, lengths[name], rate, config) for name in used}
     if expdir:
@@ -131,13 +131,13 @@ def _past_end(alignments: Mapping[str, Alignment], lengths: Mapping[str, int]) -
     for name, samples in lengths.items():
         end, seconds = max((s.end for s in alignments[name]), default=0.0), samples / SAMPLE_RATE
         if end > seconds + PAST_END_TOLERANCE:
-            unit = ", if their times are seconds" if end > 50 * seconds else ""  # not milliseconds, or samples
-            late[name] = f"labels end at {end:.2f} s, the audio at {seconds:.2f} s{unit}"
+            unit = ", if their times are seconds" if end > 50 * seconds else ""  # they may be milliseconds or samples
+            late[name] = f"the labels end at {end:.2f} s and the audio at {seconds:.2f} s{unit}"
     return late
 
 
 def _warn_of_early_ends(alignments: Mapping[str, Alignment], lengths: Mapping[str, int]) -> None:
-    """Say once where labels cover little of the audio, as those in another unit or of another recording do."""
+    """Warn once of labels that cover little of the audio, as labels in another unit or of another recording do."""
     early = [
         name
         for name, samples in lengths.items()
@@ -150,16 +150,16 @@ def _warn_of_early_ends(alignments: Mapping[str, Alignment], lengths: Mapping[st
         logger.warning(message, len(early), len(lengths), round(100 * EARLY_END), first_names(early))
 
 
-def _say_shared_speakers(used: Mapping[str, str], speakers: Mapping[str, str]) -> None:
-    """Say once where speakers of the test are in training, as LibriSpeech's official phone split has it."""
+def _log_shared_speakers(used: Mapping[str, str], speakers: Mapping[str, str]) -> None:
+    """Log once that speakers of the test are in training, as in LibriSpeech's official phone split."""
     train = {speakers[name] for name, part in used.items() if part == "train"}
     test = {speakers[name] for name, part in used.items() if part == "test"}
     if train & test:
-        logger.info("phone task: %d of %d test speakers are in training, too", len(train & test), len(test))
+        logger.info("phone task: %d of %d test speakers are also in training", len(train & test), len(test))
 
 
 def fold_alignment(alignment: Alignment, config: PhoneDataConfig) -> Alignment:
-    """Return the segments in the task's phone set, without those that it drops."""
+    """Return the segments with the phones of the task's set, without phones that the set drops."""
     folded = []
     for segment in alignment:
         phone: str | None = segment.phone

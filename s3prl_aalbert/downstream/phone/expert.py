@@ -1,4 +1,4 @@
-"""The phoneme task as an S3PRL downstream: trained on tokens, scored on one 10 ms grid whatever the upstream's rate."""
+"""The phoneme task as an S3PRL downstream: trained on tokens, scored on a 10 ms grid for upstreams of any rate."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class DownstreamExpert(TaskExpert):
         """Classify every token of a batch; see ``TaskExpert.forward``."""
         lengths = [min(len(feature), len(label.token)) for feature, label in zip(features, labels, strict=True)]
         tokens = torch.cat([feature[:n] for feature, n in zip(features, lengths, strict=True)])  # (tokens, dim)
-        wanted = [torch.from_numpy(label.token[:n]).reshape(-1) for label, n in zip(labels, lengths, strict=True)]
-        target = torch.cat(wanted)  # (tokens * outputs,)
+        targets = [torch.from_numpy(label.token[:n]).reshape(-1) for label, n in zip(labels, lengths, strict=True)]
+        target = torch.cat(targets)  # (tokens * outputs,)
         logits = self.model(tokens).view(len(target), len(self.data.classes))
         target = target.to(logits.device)
         labelled = int((target >= 0).sum())
@@ -78,10 +78,10 @@ class DownstreamExpert(TaskExpert):
         return total / max(1, labelled)
 
     def _score_on_grid(self, predicted: np.ndarray, grid: np.ndarray, records: Any) -> None:
-        """Let the token that covers each 10 ms frame's centre answer for it; ``predicted`` is (tokens, outputs)."""
+        """Score each 10 ms frame with the token that covers its centre; ``predicted`` is (tokens, outputs)."""
         size = len(self.data.classes)
         valid = grid >= 0
-        if not len(predicted):  # too short for one token of S3PRL's Featurizer: every frame and phone is missed
+        if not len(predicted):  # too short for one token of S3PRL's Featurizer: every frame and phone counts as wrong
             missed = len(collapse(grid[valid]))
             records["grid_frames"].append(int(valid.sum()))
             records["phone_errors"].append(missed)

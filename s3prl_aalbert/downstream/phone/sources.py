@@ -1,4 +1,4 @@
-"""Finds the audio and the alignments of the phoneme task and gives both the same utterance names."""
+"""Finds the audio and the alignments of the phoneme task, and matches them by utterance name."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Sources:
 
 
 def read_sources(config: PhoneDataConfig, skipped: Skipped) -> Sources:
-    """Return what has audio and labels, and add the rest to ``left_out``.
+    """Return the utterances with audio and labels, and add the others to ``skipped``.
 
-    Names are file stems; FOLDER/STEM where stems recur (TIMIT's sa1) or the label file writes them so.
+    A name is the stem of a file, or FOLDER/STEM where stems recur (TIMIT's sa1) or where the label file uses that form.
 
     Raises:
-        AalbertError: no audio, no labels, or none that belong together.
+        AalbertError: there is no audio, there are no labels, or none of them match.
     """
     paths = find_audio(as_paths(config.audio) + as_paths(config.test_audio or ()), skipped)
     kind = format_of(config)
@@ -62,16 +62,14 @@ def read_sources(config: PhoneDataConfig, skipped: Skipped) -> Sources:
     if not names:
         first = f"; {next(iter(unreadable.values()))}" if unreadable else ""
         hint = "".join(f"; {hint}" for hint in sorted(set(skipped.found.get("no_audio", {}).values()))[:1])
-        labels = (
-            f"labels are sought in {config.alignments}" if config.alignments else "labels are sought in .phn beside it"
-        )
+        labels = f"expected labels in {config.alignments}" if config.alignments else "expected labels in .phn beside it"
         raise AalbertError(f"{config.audio}: none of {len(audio)} audio files has labels ({labels}){hint}{first}")
     speakers = {name: speaker_of(audio[name]) for name in names}
     return Sources({n: audio[n] for n in names}, {n: alignments[n] for n in names}, speakers)
 
 
 def format_of(config: PhoneDataConfig) -> str:
-    """Return the format of the labels, guessed from ``datarc.alignments`` where it is "auto"."""
+    """Return the format of the labels; "auto" recognises it by ``datarc.alignments``."""
     if config.alignment_format != "auto":
         return config.alignment_format
     if config.alignments is None:
@@ -85,7 +83,7 @@ def format_of(config: PhoneDataConfig) -> str:
 def _labels_by_file(
     config: PhoneDataConfig, kind: str, paths: list[Path], skipped: Skipped
 ) -> tuple[dict[str, Path], dict[str, Alignment]]:
-    """Read one label file an utterance: ``.phn`` beside the audio, or TextGrids below ``datarc.alignments``."""
+    """Read one label file per utterance: ``.phn`` beside the audio, or TextGrids below ``datarc.alignments``."""
     if kind == "phn":
         audio = by_name(paths, folder_and_stem)
         return audio, _phns_beside(audio, skipped)
@@ -117,9 +115,9 @@ def _labels_by_table(
 
 
 def _phns_beside(audio: Mapping[str, Path], skipped: Skipped) -> dict[str, Alignment]:
-    """Read the ``.phn`` beside each file: offsets in samples of the audio or, where they fit better, of 16 kHz.
+    """Read the ``.phn`` beside each file, with offsets in samples of the audio or of 16 kHz, whichever fits better.
 
-    TIMIT's are of 16 kHz also beside audio that was resampled. All files of one rate are read the same way.
+    TIMIT's labels count samples of 16 kHz even beside resampled audio. All files of one rate are read the same way.
     """
     labels = {name: label for name, path in audio.items() if (label := phn_beside(path))}
     headers = {name: header_of(audio[name]) or (SAMPLE_RATE, 0) for name in labels}
@@ -127,7 +125,7 @@ def _phns_beside(audio: Mapping[str, Path], skipped: Skipped) -> dict[str, Align
     for rate in sorted({rate for rate, _ in headers.values()}):
         files = {name: label for name, label in labels.items() if headers[name][0] == rate}
         found = _read_each(files, partial(read_phn, rate=rate), skipped)
-        # Seconds between the ends of labels and audio, if the offsets count samples of either rate.
+        # Seconds between the ends of labels and audio, for offsets in samples of either rate.
         pairs = [(found[name][-1].end * rate, headers[name][1] / rate) for name in found if found[name]]
         own, usual = (sum(abs(end / unit - seconds) for end, seconds in pairs) for unit in (rate, SAMPLE_RATE))
         if usual < own:

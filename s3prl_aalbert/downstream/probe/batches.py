@@ -1,4 +1,4 @@
-"""One stream of batches for several tasks, in which each task sees exactly what it would see alone."""
+"""One stream of batches for several tasks, in which each task gets exactly the batches that it would get alone."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from s3prl_aalbert.downstream.audio_dataset import ItemDataset, make_loader
 from s3prl_aalbert.downstream.task import TaskData
 
 Batch = tuple[list[Any], list[Any], list[str], list[str]]
-"""Waveforms, labels, utterance names, tasks: one entry an utterance."""
+"""Waveforms, labels, utterance names, tasks: one entry per utterance."""
 
 
 class JointTrainingBatches:
     """Joins one training batch of every task; a task with fewer batches starts its next epoch meanwhile.
 
-    Step s of the run shows a task of n batches an epoch the batch s % n of its epoch s // n, whatever the other tasks
-    are, so that probes of one task do not depend on another being there.
+    At step s, a task with n batches per epoch gets batch s % n of its epoch s // n, whatever the other tasks are. The
+    probes of a task therefore do not depend on the other tasks.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class JointTrainingBatches:
         self.sizes = {task: -(-len(d.names["train"]) // batch_sizes[task]) for task, d in data.items()}
 
     def __len__(self) -> int:
-        """Return the steps of an epoch: those of the task with most batches."""
+        """Return the steps of an epoch: the number of batches of the longest task."""
         return max(self.sizes.values())
 
     def __iter__(self) -> Iterator[Batch]:

@@ -1,8 +1,7 @@
 """The probing task as an S3PRL downstream: layers x classifiers x tasks, each probe trained as if it were alone.
 
-The losses of all probes are summed, their optimiser (AdamW) works element by element and the configuration does not
-clip gradients, so that no probe influences another. The representation holds all layers side by side, see
-toolkit.probing.
+No probe influences another: the losses of all probes are summed, the optimiser (AdamW) works element by element, and
+gradients are not clipped. The representation holds all layers side by side, see toolkit.probing.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ from s3prl_aalbert.model.config import LARGEST_SIZE, from_dict, shown
 
 TASKS = ("phone", "speaker")
 NOT_BY_TASK = {"train_batch_size", "eval_batch_size", "num_workers", "max_seconds"}
-"""Keys of the tasks that would have no effect on probes."""
+"""Keys of a task that have no effect on probes."""
 NO_CLIPPING = 1e6
-"""Gradient norms stay far below this; anything smaller would couple the probes."""
+"""Gradient norms stay far below this bound; a smaller bound would couple the probes."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +46,15 @@ class ProbeConfig:
     """``downstream_expert.modelrc``."""
 
     tasks: list[str] = field(default_factory=lambda: list(TASKS))
-    """What is read from the layers: "phone", "speaker" or both."""
+    """Tasks of the probes: "phone", "speaker" or both."""
     classifiers: list[str] = field(default_factory=lambda: list(CLASSIFIERS))
-    """With which classifiers, each trained by itself."""
+    """Classifiers, each trained by itself."""
     hidden_size: int = 768
-    """Width of their hidden layers."""
+    """Width of the classifiers' hidden layers."""
     layer_dims: list[int] | None = None
-    """Widths of the layers that lie side by side in the representation; null: those that the upstream gives."""
+    """Widths of the layers that lie side by side in the representation; null: the widths of the upstream's layers."""
     only: list[str] | None = None
-    """Train these probes alone, e.g. ["phone/layer2/linear"]; null: all."""
+    """Train only these probes, e.g. ["phone/layer2/linear"]; null: all."""
 
     def problems(self) -> list[str]:
         """Return what makes these values unusable."""
@@ -107,7 +106,7 @@ class DownstreamExpert(KnowsClasses):
         self.layer_dims = config.layer_dims or [upstream_dim]
         if sum(self.layer_dims) != upstream_dim:
             raise AalbertError(
-                f"modelrc.layer_dims sum to {sum(self.layer_dims)}, the representation is {upstream_dim} wide"
+                f"modelrc.layer_dims sum to {sum(self.layer_dims)}, but the representation is {upstream_dim} wide"
             )
         datarc = downstream_expert.get("datarc") or {}
         if not isinstance(datarc, dict):
@@ -139,8 +138,8 @@ class DownstreamExpert(KnowsClasses):
         ignored = sorted(NOT_BY_TASK & set(values if isinstance(values, dict) else ()))
         if ignored:
             raise AalbertError(
-                f"{where} has {', '.join(ignored)}: all tasks have the batches of downstream_expert.datarc, "
-                "of whole utterances"
+                f"{where} has {', '.join(ignored)}, which has no effect: all tasks share the batches of "
+                "downstream_expert.datarc, with whole utterances"
             )
         folder = data_folder(self.expdir / task, kwargs)
         if task == "phone":
@@ -163,13 +162,13 @@ class DownstreamExpert(KnowsClasses):
             return build_classifier(self.layer_dims[probe.layer], answers, CLASSIFIERS[probe.classifier], hidden_size)
 
     def classes(self) -> dict[str, list[str]]:
-        """Return the names of the classes by task, which the checkpoint keeps."""
+        """Return the names of the classes by task, which the checkpoint stores."""
         return {task: list(data.classes) for task, data in self.data.items()}
 
     # ------------------------------------------------------------------------------- S3PRL's interface
 
     def get_dataloader(self, split: str, epoch: int = 0) -> Any:
-        """Return the batches of a split: joined over tasks for training, task after task otherwise."""
+        """Return the batches of a split: joined over tasks for training, one task after the other for evaluation."""
         workers = self.options.num_workers
         if split == "train":
             sizes = dict.fromkeys(self.data, self.options.train_batch_size)
@@ -191,12 +190,12 @@ class DownstreamExpert(KnowsClasses):
         Args:
             split: "train", "dev" or "test".
             features: list of (tokens, sum of layer_dims), unpadded.
-            labels: PhoneLabels or a speaker's class, one an utterance.
+            labels: PhoneLabels or a speaker's class, one per utterance.
             names: utterance names.
             tasks: task of each utterance.
             records: S3PRL's defaultdict(list).
         """
-        total = features[0].new_zeros((), requires_grad=True)  # even a batch without a single token can go backward
+        total = features[0].new_zeros((), requires_grad=True)  # so that a batch without any token still has a gradient
         for task in self.data:
             chosen = [i for i, name in enumerate(tasks) if name == task and len(features[i])]
             if chosen:
@@ -278,14 +277,14 @@ class DownstreamExpert(KnowsClasses):
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """What is left of ``datarc`` beside the tasks."""
+    """The keys of ``datarc`` that all tasks share."""
 
     train_batch_size: int = 16
-    """Utterances of a training batch."""
+    """Utterances per training batch."""
     eval_batch_size: int = 16
-    """Utterances of an evaluation batch."""
+    """Utterances per evaluation batch."""
     num_workers: int = 0
-    """Processes that load them; 0: the training process."""
+    """Number of processes that load audio; 0: the training process loads it."""
 
     def problems(self) -> list[str]:
         """Return what makes these values unusable."""
@@ -293,7 +292,7 @@ class BatchConfig:
 
 
 def best_of_probe(history: Sequence[Evaluation], name: str) -> tuple[int, float, float | None] | None:
-    """Return (step, dev accuracy, test accuracy there) of a probe's best dev accuracy; the earliest of equals."""
+    """Return (step, dev accuracy, test accuracy there) of a probe's best dev accuracy; of equal ones the earliest."""
     key = f"{name}/acc"
     devs = [(h.step, h.metrics[key]) for h in history if h.split == "dev" and key in h.metrics]
     if not devs:
@@ -305,8 +304,8 @@ def best_of_probe(history: Sequence[Evaluation], name: str) -> tuple[int, float,
 
 def _token_targets(task: str, labels: Sequence[Any], lengths: Sequence[int]) -> Tensor:
     if task == "phone":
-        wanted = [torch.from_numpy(label.token[:n]).reshape(-1) for label, n in zip(labels, lengths, strict=True)]
-        return torch.cat(wanted)
+        targets = [torch.from_numpy(label.token[:n]).reshape(-1) for label, n in zip(labels, lengths, strict=True)]
+        return torch.cat(targets)
     return torch.repeat_interleave(torch.tensor(list(labels)), torch.tensor(list(lengths)))
 
 

@@ -44,33 +44,33 @@ class SpeakerDataConfig:
     audio: str | list[str]
     """Folders of speech."""
     speaker_from: Literal["folder", "librispeech", "utt2spk", "tsv"] = "folder"
-    """The folder of a file, the first part of a LibriSpeech name, or ``speakers_file`` in either form."""
+    """Where the speaker comes from: a file's folder, the first part of a LibriSpeech name, or ``speakers_file``."""
     speakers_file: str | None = None
     """Kaldi's utt2spk, or a TSV of utterance and speaker."""
     split_seed: int = 0
-    """Deals each speaker's utterances 8:1:1 into train, dev and test."""
+    """Seed that deals each speaker's utterances 8:1:1 into train, dev and test."""
     train_list: str | None = None
-    """Names of the training utterances, one a line; with ``test_list``, instead of that."""
+    """File with the names of the training utterances, one per line; with ``test_list`` it replaces the 8:1:1 split."""
     test_list: str | None = None
-    """Of the test."""
+    """File with the names of the test."""
     dev_fraction: float = 0.1
     """Share of the training list that becomes dev."""
     max_speakers: int | None = None
-    """Only so many speakers, those with the most utterances; null: all."""
+    """Largest number of speakers; those with the most utterances are kept. null: all."""
     exclude: list[str] | None = None
-    """Utterances that take no part, by name or by what follows the folder in it."""
+    """Names of utterances that are not used, with or without folder."""
     train_fraction: float = 1.0
     """Share of the training utterances that is used."""
     max_seconds: float | None = None
-    """Longer training utterances are cropped at random, anew each epoch; null: none is."""
+    """Longer training utterances are cropped at random, anew in each epoch; null: no cropping."""
     train_batch_size: int = 48
-    """Utterances of a training batch."""
+    """Utterances per training batch."""
     eval_batch_size: int = 32
-    """Utterances of an evaluation batch."""
+    """Utterances per evaluation batch."""
     num_workers: int = 0
-    """Processes that load them; 0: the training process."""
+    """Number of processes that load audio; 0: the training process loads it."""
     expected_classes: int | None = None
-    """How many speakers there should be; others are an error. null: any number."""
+    """Expected number of speakers; another number is an error. null: any number."""
     pretraining_overlap: str = "refuse"
     """"refuse" a test on speakers or utterances that the upstream was pre-trained on, or "mark" its results."""
 
@@ -78,7 +78,7 @@ class SpeakerDataConfig:
         """Return what makes these values unusable."""
         found = []
         if self.speaker_from in ("utt2spk", "tsv") and not self.speakers_file:
-            found.append(f"datarc.speaker_from is {self.speaker_from}: datarc.speakers_file is needed")
+            found.append(f"datarc.speaker_from is {self.speaker_from}, which needs datarc.speakers_file")
         if self.max_seconds is not None and not 0 < self.max_seconds < math.inf:
             found.append(f"datarc.max_seconds is {self.max_seconds}, expected more than 0 and finite")
         if self.max_speakers is not None and self.max_speakers < 2:
@@ -86,7 +86,7 @@ class SpeakerDataConfig:
         if self.split_seed < 0:
             found.append(f"datarc.split_seed is {self.split_seed}, expected at least 0")
         if bool(self.train_list) != bool(self.test_list):
-            found.append("datarc.train_list and datarc.test_list go together")
+            found.append("datarc.train_list and datarc.test_list must be set together")
         if not 0 < self.train_fraction <= 1:
             found.append(f"datarc.train_fraction is {self.train_fraction}, expected within (0, 1]")
         if not 0 < self.dev_fraction < 1:
@@ -95,12 +95,12 @@ class SpeakerDataConfig:
 
 
 def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path | None) -> TaskData:
-    """Find audio and speakers, leave out what does not fit (named and counted), split 8:1:1 or by lists.
+    """Find audio and speakers, skip what does not match (with a record of it), and split the rest 8:1:1 or by lists.
 
-    ``expdir`` gets the split and what was left out; None writes neither.
+    The split and the record are written to ``expdir``, unless it is None.
 
     Raises:
-        AalbertError: no audio, fewer than two speakers, an empty split: wherever a result would be wrong.
+        AalbertError: there is no audio, there are fewer than two speakers, or a split is empty.
     """
     skipped = Skipped()
     audio, speakers = _read_sources(config, skipped)
@@ -115,14 +115,14 @@ def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path | None)
     skipped.log("speaker")
     if expdir:
         skipped.save(expdir)
-    # The classes are those of all training utterances, so that every share of them answers the same question.
+    # Classes come from all training utterances, so that the task is the same for every share of them.
     split = keep_fraction(split, config.train_fraction, seed)
     check_split(split, "the speaker task", skipped.summary())
     check_classes(len(classes), config.expected_classes, "speakers", config.audio)
     if len(classes) < 2:
         hint = speakers_in_names(audio.values()) if config.speaker_from == "folder" else ""
         found = f"found {len(classes)} in {config.audio} by speaker_from {config.speaker_from}"
-        raise AalbertError(f"the speaker task needs two speakers at least, {found}{hint}")
+        raise AalbertError(f"the speaker task needs at least two speakers, {found}{hint}")
     ids = {speaker: index for index, speaker in enumerate(classes)}
     if expdir:
         save_split(expdir / "split.tsv", split, good)
@@ -139,7 +139,7 @@ def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path | None)
 
 
 def _read_sources(config: SpeakerDataConfig, skipped: Skipped) -> tuple[dict[str, Path], dict[str, str]]:
-    """Return audio and speaker by utterance name; the speakers are those of utterances with audio."""
+    """Return the audio and the speaker of each utterance that has both."""
     paths = find_audio(as_paths(config.audio), skipped)
     if config.speaker_from == "folder":
         audio = by_name(paths, folder_and_stem)
@@ -167,22 +167,22 @@ def _read_speakers(path: Path, tabs: bool, faults: dict[str, str] | None = None)
     Args:
         path: the file.
         tabs: whether it is a TSV.
-        faults: gets why a name has no speaker; a wrong line loses its utterance alone.
+        faults: collects why a name has no speaker; a wrong line invalidates only its utterance.
 
     Raises:
-        AalbertError: it cannot be read, or no line of it can.
+        AalbertError: the file cannot be read, or no line of it can.
     """
     faults = {} if faults is None else faults
     speakers: dict[str, str] = {}
     for number, line in enumerate(read_lines(path), 1):
-        # Names may hold blanks; Kaldi's speakers hold none.
+        # Names may contain blanks; Kaldi's speakers do not.
         cells = line.split("\t") if tabs or "\t" in line else line.rsplit(maxsplit=1)
         fields = [cell.strip() for cell in cells]
         if not line.strip() or (tabs and number == 1 and fields[0].lower() in ("utterance", "utt")):
             continue
         name = fields[0]
         if len(fields) < 2 or not all(fields[:2]):
-            expected = "UTTERANCE SPEAKER" + (" by a tab" if tabs else "")
+            expected = "UTTERANCE SPEAKER" + (" with a tab between" if tabs else "")
             faults.setdefault(name, f'{path}: line {number} is "{line.strip()}", expected {expected}')
         elif speakers.setdefault(name, fields[1]) != fields[1]:
             earlier = speakers[name]
@@ -194,7 +194,7 @@ def _read_speakers(path: Path, tabs: bool, faults: dict[str, str] | None = None)
 
 
 def _speakers_of(matched: Matched, listed: Mapping[str, str], table: Path, faults: dict[str, str]) -> dict[str, str]:
-    """Return the speaker by utterance; ``faults`` gets those to whom a table gives two under two names."""
+    """Return the speaker of each utterance; ``faults`` collects utterances with two names and two speakers."""
     speakers: dict[str, str] = {}
     for name, utterance in matched.utterances.items():
         if name in listed and speakers.setdefault(utterance, listed[name]) != listed[name]:
@@ -210,7 +210,7 @@ def _speakers_of(matched: Matched, listed: Mapping[str, str], table: Path, fault
 
 
 def _limit(speakers: dict[str, str], most: int | None) -> dict[str, str]:
-    """Keep the ``most`` speakers with most utterances."""
+    """Keep the ``most`` speakers that have the most utterances."""
     if most is None:
         return speakers
     counts: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""What both speaker tasks share: data, counting, metrics."""
+"""The base of both speaker tasks: data, counting, metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from s3prl_aalbert.model.config import SAMPLE_RATE, from_dict
 
 
 class SpeakerExpert(TaskExpert):
-    """A speaker task; subclasses say what is classified."""
+    """A speaker task; subclasses define what is classified."""
 
     def __init__(self, upstream_dim: int, upstream_rate: int, downstream_expert: dict, expdir: str, **kwargs: Any):
         config = from_dict(SpeakerDataConfig, downstream_expert.get("datarc"), "downstream_expert.datarc")
@@ -35,17 +35,17 @@ class SpeakerExpert(TaskExpert):
         )
 
     def majority(self) -> dict[str, float]:
-        """Return the rate of the speaker with most training utterances, by split."""
+        """Return the rate of the speaker with the most training utterances, by split."""
         return majority_of(self.data, lambda name: torch.tensor([self.data.label_of(name)]))
 
     def metrics(self, records: Any) -> dict[str, float]:
-        """Return mean loss and accuracy over what was classified (utterances or frames)."""
+        """Return mean loss and accuracy over the classified items (utterances or frames)."""
         count = max(1, sum(records["count"]))
         return {"loss": sum(records["loss_sum"]) / count, "acc": sum(records["correct"]) / count}
 
 
 def frame_majority(data: TaskData, upstream_rate: int) -> dict[str, float]:
-    """Return the rate of the speaker with most training tokens, by split."""
+    """Return the rate of the speaker with the most training tokens, by split."""
 
     def classes_of(name: str) -> torch.Tensor:
         return torch.full((round(data.num_samples[name] / upstream_rate),), data.label_of(name))

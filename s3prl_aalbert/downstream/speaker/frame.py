@@ -13,12 +13,12 @@ from s3prl_aalbert.downstream.speaker.expert import SpeakerExpert, frame_majorit
 
 
 class DownstreamExpert(SpeakerExpert):
-    """One answer a token; padding never counts: the features come unpadded."""
+    """One prediction per token; padding never counts, since the features are unpadded."""
 
     task = "aalbert_speaker_frame"
 
     def majority(self) -> dict[str, float]:
-        """Return the rate of the speaker with most training tokens, by split."""
+        """Return the rate of the speaker with the most training tokens, by split."""
         return frame_majority(self.data, self.upstream_rate)
 
     def forward(
@@ -38,4 +38,4 @@ class DownstreamExpert(SpeakerExpert):
         records["loss_sum"].append(total.item())
         records["correct"].append(int((logits.argmax(-1) == target).sum()))
         records["count"].append(len(target))
-        return total / max(1, len(target))  # no token at all: audio too short for S3PRL's Featurizer
+        return total / max(1, len(target))  # audio that is too short for S3PRL's Featurizer has no token

@@ -13,7 +13,7 @@ from s3prl_aalbert.downstream.speaker.expert import SpeakerExpert
 
 
 class DownstreamExpert(SpeakerExpert):
-    """One answer an utterance."""
+    """One prediction per utterance."""
 
     task = "aalbert_speaker_utterance"
 
@@ -27,7 +27,7 @@ class DownstreamExpert(SpeakerExpert):
         **_: Any,
     ) -> Tensor:
         """Classify each utterance; see ``TaskExpert.forward``."""
-        # Audio too short for one token of S3PRL's Featurizer has no mean: it stands for itself as zeros.
+        # Audio that is too short for one token of S3PRL's Featurizer has no mean, so its input is zeros.
         pooled = torch.stack([f.mean(0) if len(f) else f.new_zeros(f.size(-1)) for f in features])  # (batch, dim)
         target = torch.tensor(list(labels), device=pooled.device)
         logits = self.model(pooled)  # (batch, speakers)

@@ -74,10 +74,10 @@ DAMAGES = {
     ),
     "probes alone": ("results.json is damaged", lambda folder: (folder / "probes.csv").write_text("task,layer\n")),
     "no number": (
-        '"best.test" holds no number',
+        '"best.test" is not a mapping of numbers',
         lambda folder: _edited(folder, best={"step": 5, "dev": {"acc": 0.5}, "test": {"acc": 0.5, "per": "low"}}),
     ),
-    "majority": ('"majority" holds no number', lambda folder: _edited(folder, majority={"test": [1]})),
+    "majority": ('"majority" is not a mapping of numbers', lambda folder: _edited(folder, majority={"test": [1]})),
     "an option": ('"seed" is', lambda folder: _edited(folder, args={"seed": [1]})),
     "probe": ("line 2: accuracy 0.5, 7.0", lambda folder: write_probe_run(folder, [("phone", 1, "linear", 0.5, 7.0)])),
     "probe text": ("line 2: no layer", lambda folder: write_probe_run(folder, [("phone", "", "linear", 0.5, 0.7)])),

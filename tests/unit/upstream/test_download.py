@@ -302,8 +302,8 @@ def test_a_server_that_sends_for_ever_is_left_alone_in_the_end(
     [
         ("ftp://127.0.0.1/x", "ftp://127.0.0.1/x"),
         ("file:///etc/hostname", "302"),
-        ("http://[abc/x", "leads to none"),
-        ("http://" + "a" * 70 + "/x", "leads to none|could not be downloaded"),
+        ("http://[abc/x", "not a URL"),
+        ("http://" + "a" * 70 + "/x", "not a URL|could not be downloaded"),
         ("http://host:port/x", "could not be downloaded"),
         ("/odd", "infinite loop"),
     ],

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import safetensors
 import torch
+from naming import mentions
 from torch import Tensor
 
 from s3prl_aalbert import cli
@@ -108,7 +109,7 @@ def test_automodel_gives_the_upstreams_hidden_states(
     kind, difference = found.pop("half")
     assert kind == "torch.bfloat16" and 0 < difference < 0.2, "features stay in 32 bits"
     order, shape, nothing = found.pop("errors")
-    assert order.startswith("AalbertError: attention_mask hides samples before or between others")
+    assert mentions(order, "AalbertError: ", "attention_mask", "padding")
     assert shape.startswith("AalbertError: attention_mask has shape") and "at least one sample" in nothing
     parameters = sum(
         weight.numel() for name, weight in state.items() if name.startswith("model.") and "corpus" not in name
