@@ -16,8 +16,8 @@ REASONS = {
     "s3prl_aalbert/commands/demo.py": "run whole by tests/slow/test_demo_command.py",
     "s3prl_aalbert/run_downstream.py": "its other branch is for spawned workers, run by a slow test",
     "s3prl_aalbert/submission/superb_lengths.py": SUPERB,
-    "s3prl_aalbert/toolkit/repairs/standins/catalyst_sampler.py": SUPERB,
-    "s3prl_aalbert/toolkit/repairs/standins/ctc_snips.py": SUPERB,
+    "s3prl_aalbert/toolkit/repairs/missing_modules/catalyst_sampler.py": SUPERB,
+    "s3prl_aalbert/toolkit/repairs/missing_modules/ctc_snips.py": SUPERB,
     "s3prl_aalbert/toolkit/repairs/tasks.py": SUPERB,
 }
 """File: why it may stay below the floor."""

@@ -18,7 +18,7 @@ EXAMPLES = """examples:
   aalbert profile -g my_model.yaml --measure --seconds 5 15 60 --threads 1
 """
 LENGTHS = (5.0, 15.0, 60.0)
-TOOLKIT = "s3prl_aalbert.toolkit.warm"
+TOOLKIT = "s3prl_aalbert.toolkit.preload"
 
 
 class Subject(NamedTuple):

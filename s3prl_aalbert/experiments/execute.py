@@ -158,7 +158,7 @@ def _context() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["s3prl_aalbert.toolkit.warm"])
+    context.set_forkserver_preload(["s3prl_aalbert.toolkit.preload"])
     return context
 
 

@@ -1,4 +1,4 @@
-"""The only floor that imports s3prl: compatibility, registration, running, linking.
+"""The only room that imports s3prl: compatibility, registration, running, linking.
 
 ``activate()`` makes S3PRL import under the installed torch and know the plugin's names::
 

@@ -1,7 +1,7 @@
 """Completes and checks the options of ``run_downstream.py`` before S3PRL sees them.
 
-S3PRL's own parser reads the options; this module adds the two defaults that users expect (``-c`` from
-``-d``, ``--device``), and turns what S3PRL would ignore or fail on late into one sentence at once.
+S3PRL's own parser reads the options. This module adds the two defaults that users expect (``-c`` from
+``-d``, and ``--device``). It reports early and clearly what S3PRL would ignore, or fail on later.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from s3prl_aalbert.device import check_device_name, checked_device
 from s3prl_aalbert.model.config import ConfigError, find_config, packaged_configs, read_config
-from s3prl_aalbert.toolkit import checks
+from s3prl_aalbert.toolkit import option_checks
 from s3prl_aalbert.toolkit.config_checks import check_config
 from s3prl_aalbert.toolkit.experiments import check_unused_folder, find_past_experiment, place_of
 from s3prl_aalbert.toolkit.options import check_overridden, given_options
@@ -31,8 +31,8 @@ def complete(argv: Sequence[str]) -> list[str]:
         argv: the options as typed, without the program name.
 
     Raises:
-        AalbertError: an option that S3PRL would ignore, or would fail on later.
-        SystemExit: S3PRL's own parser refused the options, or ``--help`` was asked for.
+        AalbertError: S3PRL would ignore an option, or fail on it later.
+        SystemExit: S3PRL's own parser refused the options, or ``--help`` was given.
     """
     argv = _with_launcher_rank(list(argv))
     given = given_options(argv)
@@ -41,18 +41,18 @@ def complete(argv: Sequence[str]) -> list[str]:
     check_device_name({**given, **overrides.args}.get("device"), numbered=True)
     past = find_past_experiment(given)
     if past:
-        from s3prl_aalbert.toolkit import resume  # which imports torch
+        from s3prl_aalbert.toolkit import resume  # imports torch
 
         states = resume.load_experiment(past)
         settings = resume.resumed_settings(past, vars(states["Args"]), given, overrides)
-        checks.check_settings(settings, trained=True)
+        option_checks.check_settings(settings, trained=True)
         config, added, where = states["Config"], [], past
     else:
-        checks.check_new_experiment(given)
+        option_checks.check_new_experiment(given)
         settings = {**given, **overrides.args}
         if given["mode"] == "train" and not given.get("auto_resume"):
             check_unused_folder(place_of(settings))
-        checks.check_settings(settings, trained=bool(given.get("init_ckpt")))
+        option_checks.check_settings(settings, trained=bool(given.get("init_ckpt")))
         path = _config_path(given)
         config, added, where = read_config(path, "task"), ["-c", str(path)], path
     check_new_keys(overrides, config, str(settings["downstream"]) in DOWNSTREAMS)
@@ -62,7 +62,7 @@ def complete(argv: Sequence[str]) -> list[str]:
 
 
 def training_folder(argv: Sequence[str]) -> Path | None:
-    """Return the folder that a training with these options writes to; None where it is none, or they do not say."""
+    """Return the folder of a training with these options; None if they name no training or no folder."""
     given = given_options(argv)
     if given["mode"] != "train" or not {"expname", "expdir", "past_exp"} & given.keys():
         return None
@@ -72,10 +72,10 @@ def training_folder(argv: Sequence[str]) -> Path | None:
 
 
 def _with_launcher_rank(argv: list[str]) -> list[str]:
-    """Pass a launcher's rank on in the one form S3PRL reads, ``--local_rank N``.
+    """Pass on a launcher's rank in the only form that S3PRL reads, ``--local_rank N``.
 
-    ``torch.distributed.launch`` of torch 2 writes ``--local-rank``, ``torchrun`` sets only LOCAL_RANK;
-    without the option every process would train alone and overwrite the others' files.
+    ``torch.distributed.launch`` of torch 2 writes ``--local-rank``, and ``torchrun`` sets only LOCAL_RANK.
+    Without the option every process would train alone and overwrite the files of the others.
     """
     dashed = "--local-rank"
     argv = [f"--local_rank{arg[len(dashed) :]}" if arg.startswith(dashed) else arg for arg in argv]
@@ -86,7 +86,7 @@ def _with_launcher_rank(argv: list[str]) -> list[str]:
 
 
 def _config_path(given: Mapping[str, Any]) -> Path:
-    """Return the configuration that ``-c`` names, or the one of the task where it names none."""
+    """Return the configuration of ``-c``; the default is the one of the task."""
     if "config" in given:
         return find_config(given["config"], "downstream_configs")
     path = _default_config(given["downstream"])
@@ -97,7 +97,7 @@ def _config_path(given: Mapping[str, Any]) -> Path:
 def _default_config(task: str) -> Path:
     if task in DOWNSTREAMS:
         return find_config(task, "downstream_configs")
-    folders = [Path("downstream"), *checks.downstream_folders()]  # the first is where S3PRL looks
+    folders = [Path("downstream"), *option_checks.downstream_folders()]  # S3PRL itself looks in the first
     candidates = [folder / task / "config.yaml" for folder in folders]
     candidates.append(packaged_configs("downstream_configs") / f"{task}.yaml")
     for path in candidates:
@@ -110,9 +110,9 @@ def _default_config(task: str) -> Path:
 
 
 def _device_option(given: Mapping[str, Any]) -> list[str]:
-    """Return ``--device`` where it was not typed; hide the GPUs where the user asks for the CPU.
+    """Return ``--device`` if it was not typed; hide the GPUs if the user chose the CPU.
 
-    S3PRL's ``evaluate`` empties the cache of ``--device`` as soon as any GPU is visible, which fails on
+    S3PRL's ``evaluate`` empties the GPU cache of ``--device`` if any GPU is visible, which fails with
     ``--device cpu``.
     """
     device = checked_device(given.get("device"), numbered=True)

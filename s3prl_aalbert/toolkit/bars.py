@@ -1,4 +1,4 @@
-"""Progress bars that count when they are not shown, for S3PRL's training loop."""
+"""Progress bars for S3PRL's training loop, which count even if they are not shown."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from tqdm import tqdm
 
 
 class CountingBar(tqdm):
-    """A bar that counts when it is not shown, too.
+    """A bar that counts even if it is not shown.
 
-    S3PRL's training takes its step from the bar: under ``--quiet`` or ``TQDM_DISABLE`` it would never end.
+    S3PRL's training reads its step from the bar: with ``--quiet`` or ``TQDM_DISABLE`` it would never end.
     """
 
     def update(self, n: float | None = 1) -> bool | None:

@@ -1,4 +1,4 @@
-"""What S3PRL's runner builds out of a configuration or restores from a checkpoint: a misfit is one sentence."""
+"""Reports in one sentence that S3PRL's runner cannot use a configuration or a checkpoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from s3prl_aalbert.toolkit.hub import plugin_upstreams
 from s3prl_aalbert.toolkit.names import UnknownNameError, key_of
 from s3prl_aalbert.toolkit.register import DOWNSTREAMS
 
-# What Python and torch answer a configuration with that a task of S3PRL did not expect.
+# Errors of Python and torch on a configuration that a task of S3PRL does not expect.
 MISFITS = (
     *(TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError, ImportError, OSError),
     RuntimeError,
@@ -24,12 +24,12 @@ MISFITS = (
 
 
 def checked_task(runner: Any, build: Callable[[], Any]) -> Any:
-    """Build the runner's task; of S3PRL's own a misfit is one sentence, of a configuration or a split."""
+    """Build the runner's task; if S3PRL's own task cannot use its configuration or a split, raise AalbertError."""
     task = runner.args.downstream
     try:
-        if task in DOWNSTREAMS:  # ours check their configuration; what else they raise is a bug
+        if task in DOWNSTREAMS:  # our tasks check their configuration; any other error is a bug
             return build()
-        with misfits_told(f"-d {task}: cannot work with its configuration"):
+        with misfits_reported(f"-d {task}: cannot work with its configuration"):
             entry = build()
     except UnknownNameError as error:
         key = key_of(error.text, runner.config)
@@ -39,23 +39,23 @@ def checked_task(runner: Any, build: Callable[[], Any]) -> Any:
 
 
 def check_numbers(name: str, upstream: nn.Module) -> None:
-    """Raise AalbertError where a weight of an upstream is NaN: a task would train on it to its end, at chance."""
+    """Raise AalbertError if a weight of an upstream is NaN: a task would train with it to the end, at chance."""
     bad = [key for key, weight in upstream.named_parameters() if torch.isnan(weight).any()]
     if bad:
-        raise AalbertError(f"-u {name}: its weights hold values that are no numbers (NaN), the first in {bad[0]}")
+        raise AalbertError(f"-u {name}: its weights have NaN values, the first in {bad[0]}")
 
 
 @contextmanager
-def upstream_misfits_told(name: str, ckpt: str | None) -> Iterator[None]:
-    """Say in one sentence that an upstream of S3PRL does not come out of its checkpoint; ours say it themselves.
+def upstream_misfits_reported(name: str, ckpt: str | None) -> Iterator[None]:
+    """Report that an upstream of S3PRL cannot be built from its checkpoint; ours report it themselves.
 
     Raises:
-        AalbertError: with the names of both.
+        AalbertError: the upstream cannot be built; the message names both.
     """
     if name in plugin_upstreams() or ckpt is None:
         yield
         return
-    with misfits_told(f"-u {name}: cannot be built from -k {ckpt}"):
+    with misfits_reported(f"-u {name}: cannot be built from -k {ckpt}"):
         yield
 
 
@@ -64,7 +64,7 @@ def _loading_data(get_dataloader: Callable[..., Any], task: str) -> Callable[...
         try:
             loader = get_dataloader(split, **options)
         except MISFITS as error:
-            if "unexpected keyword argument 'epoch'" in str(error):  # S3PRL asks again without
+            if "unexpected keyword argument 'epoch'" in str(error):  # S3PRL tries again without it
                 raise
             raise AalbertError(_sentence(f"-d {task}: cannot give the split {shown(split)}", error)) from error
         if loader is None:
@@ -75,8 +75,8 @@ def _loading_data(get_dataloader: Callable[..., Any], task: str) -> Callable[...
 
 
 @contextmanager
-def misfits_told(beginning: str) -> Iterator[None]:
-    """Answer what Python and torch raise with one sentence that begins so."""
+def misfits_reported(beginning: str) -> Iterator[None]:
+    """Turn errors of Python and torch into one sentence with this beginning."""
     try:
         yield
     except pickle.UnpicklingError as error:
@@ -91,7 +91,7 @@ def _sentence(beginning: str, error: Exception) -> str:
 
 
 def unpickling_sentence(error: pickle.UnpicklingError) -> str:
-    """Say what torch refused to unpickle."""
+    """Describe what torch refused to unpickle."""
     clauses = [line.strip() for line in str(error).splitlines()] or ["no reason given"]
     reason = next((line for line in clauses if "GLOBAL" in line), clauses[0])
     return (

@@ -1,4 +1,4 @@
-"""``apply`` under the name that files changed by `aalbert link` and other people's hold; see ``repairs.imports``."""
+"""The old name of ``repairs.imports.apply``, which other people's files and those of `aalbert link` import."""
 
 from s3prl_aalbert.toolkit.repairs.imports import apply
 

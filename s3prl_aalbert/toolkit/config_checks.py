@@ -1,4 +1,4 @@
-"""Checks of the configuration of ``run_downstream.py``: what S3PRL would answer with a stack trace, or not use."""
+"""Checks the configuration of ``run_downstream.py`` for values that make S3PRL fail, or that it ignores."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ RUNNER_KEYS: dict[str, tuple[Any, str]] = {
     "optimizer.name": (str, "the name of an optimiser"),
     "optimizer.lr": _AMOUNT,
 }
-"""What S3PRL's runner reads, with its type."""
+"""Keys that S3PRL's runner reads, with their types."""
 OPTIONAL_RUNNER_KEYS: dict[str, tuple[Any, str]] = {
     "runner.evaluate_ratio": _AMOUNT,
     "runner.train_dataloader": (str, "the name of a split"),
     "runner.fp16": (bool, "true or false"),
 }
-# What S3PRL's own code, torch and what we register answer a wrong value with.
+# Errors that S3PRL, torch and our own optimiser raise on a wrong value.
 _REFUSALS = (TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError, RuntimeError)
 
 
 def check_config(config: Mapping[str, Any], where: str, mode: str, settings: Mapping[str, Any]) -> None:
-    """Check what S3PRL's runner reads, which it would answer with a stack trace, perhaps hours later.
+    """Check the keys that S3PRL's runner reads, on which it would otherwise fail, perhaps hours later.
 
     Args:
-        config: with ``-o`` applied.
-        where: it comes from.
-        mode: train, or one that reads fewer keys.
+        config: the configuration with ``-o`` applied.
+        where: where it comes from, for messages.
+        mode: train, or a mode that reads fewer keys.
         settings: the options by S3PRL's names.
 
     Raises:
-        AalbertError: with every problem.
+        AalbertError: there are problems; the message lists all.
     """
     train = mode == "train"
     needed = SECTIONS if train else ("runner", "downstream_expert")
@@ -63,7 +63,7 @@ def check_config(config: Mapping[str, Any], where: str, mode: str, settings: Map
         found = config.get("runner")
         runner: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
         problems += _misspelt(runner, [key.partition(".")[2] for key in RUNNER_KEYS], "runner.") + _names(config)
-        # What imports torch and S3PRL comes last: any other mistake is named at once.
+        # Checks that import torch and S3PRL come last, so that other mistakes are reported at once.
         problems = (
             problems or _unknown_to_torch(config) or _last_steps(runner, where) or _refused(config, where, settings)
         )
@@ -72,7 +72,7 @@ def check_config(config: Mapping[str, Any], where: str, mode: str, settings: Map
 
 
 def _wrong_keys(config: Mapping[str, Any], keys: Mapping[str, tuple[Any, str]], optional: bool) -> list[str]:
-    """Return what is wrong with these keys of sections that are there."""
+    """Return the problems of these keys in the existing sections."""
     problems = []
     for name, (kind, expected) in keys.items():
         section, _, key = name.partition(".")
@@ -93,7 +93,7 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def _misspelt(values: Mapping[str, Any], known: Any, prefix: str) -> list[str]:
-    """Return a problem for each unknown key that is nearly a known one, which S3PRL would pass over."""
+    """Return a problem for each unknown key that resembles a known one, since S3PRL would ignore it."""
     near = {
         str(key): did_you_mean(str(key), [name for name in known if name not in values])
         for key in values
@@ -128,7 +128,7 @@ def _unknown_to_torch(config: Mapping[str, Any]) -> list[str]:
 
 
 def _known(section: str) -> list[str]:
-    """Return NAME of each get_NAME that builds one optimiser or scheduler."""
+    """Return NAME of each get_NAME that builds an optimiser or a scheduler."""
     names = [name.removeprefix("get_") for name in functions_of(f"s3prl.{section}s") if name.startswith("get_")]
     ours = OPTIMIZERS if section == "optimizer" else ()
     return [*(name for name in names if name not in ("optimizer", "scheduler", "grouped_parameters")), *ours]
@@ -144,7 +144,7 @@ def _torch_optimizers() -> list[str]:
 
 
 def _refused(config: Mapping[str, Any], where: str, settings: Mapping[str, Any]) -> list[str]:
-    """Build optimiser, scheduler and SpecAugment for a toy model, take a step, and return what they refuse."""
+    """Build optimiser, scheduler and SpecAugment for a toy model, take a step, and return their errors."""
     toolkit.activate()
     import_compiler_when_used()
     import torch
@@ -178,7 +178,7 @@ def _refused(config: Mapping[str, Any], where: str, settings: Mapping[str, Any])
 
 
 def _warn_of_unused(section: Mapping[str, Any], optimizer: Any, where: str) -> None:
-    """Warn of each setting that S3PRL's own optimisers take and drop: its AdamW has no weight_decay."""
+    """Warn of settings that S3PRL's own optimisers accept but ignore, such as weight_decay of its AdamW."""
     from s3prl import optimizers
 
     named = inspect.signature(getattr(optimizers, f"get_{section['name']}")).parameters
@@ -189,13 +189,13 @@ def _warn_of_unused(section: Mapping[str, Any], optimizer: Any, where: str) -> N
 
 
 def _last_steps(runner: Mapping[str, Any], where: str) -> list[str]:
-    """Return the problem that no step at all is kept, and warn of those after the last that is."""
+    """Return the problem that no step would be saved; warn of steps after the last saved one."""
     total, each = runner.get("total_steps"), {name: runner.get(name) for name in ("eval_step", "save_step")}
     if total is None or None in each.values():
         return []
     late = [f'"runner.{name}" is {step}' for name, step in each.items() if step > total]
     if late:
-        return [f'{" and ".join(late)}, expected at most "runner.total_steps", {total}: nothing would be left']
+        return [f'{" and ".join(late)}, expected at most "runner.total_steps", {total}: nothing would be saved']
     for (name, step), effect in zip(each.items(), ("end unused", "are not saved: -a would repeat them"), strict=True):
         if total % step:
             logger.warning(

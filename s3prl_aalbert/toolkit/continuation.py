@@ -1,7 +1,7 @@
-"""A run of S3PRL's runner that goes on: with the settings it has now, at the batch where it stopped, bit for bit.
+"""Continues a run of S3PRL's runner with its present configuration, at the batch where it stopped, bit for bit.
 
-On its own S3PRL's runner restores the optimiser with its old settings, whatever the configuration says by then, starts
-an epoch again that was interrupted (or complete), and takes its first step at the scheduler's first rate.
+S3PRL's runner itself restores the optimiser with its old settings, whatever the configuration is now. It starts an
+interrupted (or complete) epoch again, and takes its first step at the scheduler's first rate.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.config import shown
-from s3prl_aalbert.toolkit.building import misfits_told
+from s3prl_aalbert.toolkit.building import misfits_reported
 from s3prl_aalbert.toolkit.positions import POSITION, SCALER, random_states, set_random_states
 from s3prl_aalbert.toolkit.writing import Checkpoints
 
@@ -24,14 +24,14 @@ logger = logging.getLogger(__name__)
 
 
 class Stopped(Exception):
-    """A signal ended the training; its state is saved."""
+    """A signal ended the training after its state was saved."""
 
 
 # ------------------------------------------------------------------------------ settings of the optimiser
 
 
 def restored_optimizer(runner: Any, build: Callable[[Any], Any], parts: Any) -> Any:
-    """Restore momenta from a checkpoint, but rates and the like from the configuration where it has changed."""
+    """Restore momenta from a checkpoint, and settings such as rates from the configuration where it has changed."""
     config, past = runner.config, runner.init_ckpt.get("Config")
     before = past.get("optimizer") if isinstance(past, Mapping) else None
     if before is None or "Optimizer" not in runner.init_ckpt:
@@ -40,7 +40,7 @@ def restored_optimizer(runner: Any, build: Callable[[Any], Any], parts: Any) -> 
     dropped = before.keys() - config["optimizer"].keys()
     if {"name", "torch_optim_name"} & (changed.keys() | dropped):
         raise AalbertError(
-            f"optimizer: {shown(config['optimizer'])} cannot go on from the state of {shown(before)}; "
+            f"optimizer: {shown(config['optimizer'])} cannot continue from the state of {shown(before)}; "
             "keep the optimiser, or start a new run"
         )
     optimizer = build(parts)
@@ -51,13 +51,13 @@ def restored_optimizer(runner: Any, build: Callable[[Any], Any], parts: Any) -> 
 
     fresh = get_optimizer(parts, config["runner"]["total_steps"], config["optimizer"])
     for group, settings in zip(optimizer.param_groups, fresh.param_groups, strict=True):
-        group.pop("initial_lr", None)  # what a scheduler starts from; set anew by the next one
+        group.pop("initial_lr", None)  # the initial rate of a scheduler; the next one sets it
         group.update({key: value for key, value in settings.items() if key != "params"})
     return optimizer
 
 
 def restored_scheduler(runner: Any, scheduler: Any) -> Any:
-    """Set the rate of the step that comes: of the configuration's schedule, from the optimiser's initial rates."""
+    """Set the rate of the next step: that of the configured schedule with the optimiser's initial rates."""
     step = runner.init_ckpt.get("Step")
     if not step or not isinstance(scheduler, LambdaLR):
         return scheduler
@@ -76,7 +76,7 @@ def restored_scheduler(runner: Any, scheduler: Any) -> Any:
 
 
 class Training:
-    """One call of ``Runner.train``: counts its batches, and knows what a checkpoint must hold."""
+    """One call of ``Runner.train``: it counts batches, and adds to checkpoints what S3PRL does not save."""
 
     def __init__(self, runner: Any, files: Checkpoints):
         self.runner, self.files = runner, files
@@ -93,28 +93,28 @@ class Training:
         self.load, model.get_dataloader = model.get_dataloader, self._loader
 
     def new_scaler(self, *args: Any, **options: Any) -> Any:
-        """Build the loss scale of ``runner.fp16`` as the checkpoint has it."""
+        """Build the loss scale of ``runner.fp16`` with the state in the checkpoint."""
         self.scaler, past = torch.cuda.amp.GradScaler(*args, **options), self.runner.init_ckpt
         if past.get(SCALER):
-            with misfits_told(f"{self.runner.args.init_ckpt}: its {SCALER} does not fit this run"):
+            with misfits_reported(f"{self.runner.args.init_ckpt}: its {SCALER} does not fit this run"):
                 self.scaler.load_state_dict(past[SCALER])
         elif past.get("Step"):
-            logger.warning("runner.fp16: %s holds no loss scale, it begins anew", self.runner.args.init_ckpt)
+            logger.warning("runner.fp16: %s holds no loss scale, so it starts anew", self.runner.args.init_ckpt)
         return self.scaler
 
     def save(self, content: dict[str, Any], path: str) -> None:
-        """Write a checkpoint of S3PRL's with what it lacks; ``CheckpointError`` if that cannot be done."""
+        """Write S3PRL's checkpoint with the states that it lacks; raises ``CheckpointError`` where that fails."""
         scaler = {} if self.scaler is None else {SCALER: self.scaler.state_dict()}
         self.files.save({**content, **scaler, POSITION: self.position()}, path)
 
     def _loader(self, split: str, **options: Any) -> Any:
-        """Return a loader; one of training counts, and leaves out what an interrupted epoch has had."""
+        """Return a loader; that of training counts its batches and skips those that an interrupted epoch has used."""
         if self.evaluating:
             return self.load(split, **options)
         past = self.past
         if past is not None:
             if torch.distributed.is_initialized():
-                logger.warning("each of several processes draws its dropout anew: the run is not bit for bit the same")
+                logger.warning("with several processes, dropout is drawn anew: the run is not the same bit for bit")
             set_random_states(past["start"], self.runner.args.init_ckpt)
         self.at_start = random_states()
         loader = self.load(split, **options)
@@ -130,11 +130,11 @@ class Training:
         return self.bar is not None and int(self.bar.n) > int(self.runner.init_ckpt.get("Step", 0))
 
     def position(self) -> dict[str, Any]:
-        """Return what a checkpoint holds of the place in the data."""
+        """Return the position in the data, for a checkpoint."""
         return {"batches": self.drawn, "length": self.length, "start": self.at_start, "now": random_states()}
 
     def between_batches(self) -> None:
-        """Save and end where a signal asked for it and the last batch has completed a step."""
+        """Save and raise ``Stopped`` if a signal arrived and the last batch has completed a step."""
         step, before = int(self.bar.n), self.step_before
         self.step_before = step
         if self.runner.stop.received is None or step == before or step >= self.bar.total:
@@ -143,10 +143,10 @@ class Training:
         if not path.exists() and before is not None and _is_first_process():
             self._make_room()
             self.save(self._states(step), str(path))
-        raise Stopped(f"stopped by a signal at step {step}; the same command with -a goes on")
+        raise Stopped(f"stopped by a signal at step {step}; the same command with -a continues")
 
     def _states(self, step: int) -> dict[str, Any]:
-        """Return what S3PRL's runner saves."""
+        """Return the states that S3PRL's runner saves."""
         from s3prl.utility.helper import get_model_state
 
         runner = self.runner
@@ -158,7 +158,7 @@ class Training:
         return {**states, **trained}
 
     def _make_room(self) -> None:
-        """Let no more than ``runner.max_keep`` states be there once the next is written."""
+        """Remove old states, so that ``runner.max_keep`` remain once the next is written."""
         states = sorted(
             Path(self.runner.args.expdir).glob("states-*.ckpt"), key=lambda path: int(path.stem.split("-")[-1])
         )
@@ -171,13 +171,13 @@ def _is_first_process() -> bool:
 
 
 class _Batches:
-    """A loader that counts what is drawn, and begins after what an interrupted epoch has had."""
+    """A loader that counts its batches, and begins after those that an interrupted epoch has used."""
 
     def __init__(self, training: Training, loader: Any, past: Mapping[str, Any] | None):
         self.training, self.loader, self.past = training, loader, past
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the loader has of that name."""
+        """Return the loader's own attribute."""
         return getattr(self.loader, name)
 
     def __len__(self) -> int:
@@ -185,7 +185,7 @@ class _Batches:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield the batches that are left."""
+        """Yield the remaining batches."""
         skipped = self.past["batches"] if self.past is not None else 0
         if skipped < len(self):
             batches = iter(self.loader)

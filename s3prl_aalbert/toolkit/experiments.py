@@ -1,4 +1,4 @@
-"""Folders of experiments: where one is written, and the checkpoint that ``-e`` or ``-a`` continues."""
+"""Finds the folder of an experiment, and the checkpoint that ``-e`` or ``-a`` continues."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from s3prl_aalbert.errors import AalbertError, is_url
 
 
 def place_of(given: Mapping[str, Any]) -> Path:
-    """Return the folder of an experiment, by -p or -n."""
+    """Return the folder of an experiment from -p or -n."""
     return Path(given.get("expdir") or f"result/downstream/{given.get('expname')}")
 
 
 def check_unused_folder(expdir: Path) -> None:
-    """Refuse to train a new experiment over another one, whose checkpoints S3PRL would replace one by one.
+    """Refuse to train a new experiment in the folder of another, whose checkpoints S3PRL would replace.
 
     Raises:
-        AalbertError: it holds checkpoints.
+        AalbertError: the folder holds checkpoints.
     """
     held = sorted(expdir.glob("*.ckpt"))
     if held:
-        raise AalbertError(f"{expdir}: holds {held[0].name} already; go on with -a, or choose another -n")
+        raise AalbertError(f"{expdir}: holds {held[0].name} already; continue it with -a, or choose another -n")
 
 
 def find_past_experiment(given: Mapping[str, Any]) -> Path | None:
@@ -50,12 +50,12 @@ def _states(expdir: Path) -> list[Path]:
     """Return the checkpoints of training in ``expdir``, oldest step first, as S3PRL sorts them.
 
     Raises:
-        AalbertError: the name of one ends in no step, which S3PRL would stumble over.
+        AalbertError: a name does not end in a step, on which S3PRL would fail.
     """
     found = list(expdir.glob("states-*.ckpt"))
     for path in found:
         if not path.stem.split("-")[-1].isdecimal():
-            raise AalbertError(f"{path}: S3PRL expects states-STEP.ckpt; give it a name that begins otherwise")
+            raise AalbertError(f"{path}: S3PRL expects states-STEP.ckpt; give it another beginning")
     return sorted(found, key=lambda path: int(path.stem.split("-")[-1]))
 
 

@@ -1,4 +1,4 @@
-"""``runner.feature_cache: DIR`` for S3PRL's runner: a frozen upstream hears each utterance once in all runs."""
+"""``runner.feature_cache: DIR`` for S3PRL's runner: a frozen upstream computes each utterance once for all runs."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from s3prl_aalbert.model.config import shown
 logger = logging.getLogger(__name__)
 
 MORE_TOKENS = 4
-"""Tokens kept beyond the number that S3PRL's Featurizer expects of an utterance: it refuses more than these."""
+"""Tokens kept beyond the number that S3PRL's Featurizer expects of an utterance; it refuses more."""
 LONGEST_TO_SHORTEST = 1.3
-"""Ratio of the lengths of utterances that the upstream hears together."""
+"""Largest ratio of the lengths of utterances in one batch."""
 PSEUDO_WAVS = "_pseudo_wavs"
-"""Buffer of S3PRL's OnlinePreprocessor: noise, another with every seed, that no utterance's hidden states depend on."""
+"""Buffer of S3PRL's OnlinePreprocessor: random noise that no hidden state depends on."""
 ALL, LAST = "hidden_states", "last_hidden_state"
 
 
 def cache_features(runner: Any) -> None:
-    """Let the runner read the hidden states of utterances that its upstream has seen from ``runner.feature_cache``.
+    """Let the runner read hidden states that its upstream has computed before from ``runner.feature_cache``.
 
-    On its own it computes them anew at every step of every run. Hidden states are kept in float16, and padded with
-    zeros instead of what the upstream made of padding, which S3PRL's Featurizer cuts off. Called after the featurizer
-    is built, which has the upstream compute noise.
+    S3PRL itself computes them anew at every step of every run. Hidden states are stored in float16. They are padded
+    with zeros in place of the upstream's values at padding, which S3PRL's Featurizer cuts off. Call this after the
+    featurizer is built, since that lets the upstream compute noise.
     """
     folder = runner.config["runner"].get("feature_cache")
     if folder is None:
@@ -44,10 +44,10 @@ def cache_features(runner: Any) -> None:
     if not isinstance(folder, str) or not folder:
         raise AalbertError(f"runner.feature_cache is {shown(folder)}, expected a folder or null")
     if runner.upstream.trainable:
-        raise AalbertError("runner.feature_cache is for frozen upstreams: leave it out with -f")
+        raise AalbertError("runner.feature_cache is for frozen upstreams: remove it, or -f")
     if runner.config["runner"].get("fp16"):
-        # Under S3PRL's autocast the hidden states of training differ from those of its evaluations.
-        raise AalbertError("runner.feature_cache cannot keep what runner.fp16 computes; use runner.precision: bf16")
+        # With S3PRL's autocast the hidden states of training and evaluation differ.
+        raise AalbertError("runner.feature_cache does not work with runner.fp16; use runner.precision: bf16")
     selected = runner.args.upstream_feature_selection
     key = ALL if selected == LAST else selected
     cache = Path(folder).expanduser() / fingerprint(runner, key)
@@ -56,7 +56,7 @@ def cache_features(runner: Any) -> None:
 
 
 def fingerprint(runner: Any, key: str) -> str:
-    """Return a name for what the runner's upstream computes: its options, precision and weights, and the key of it."""
+    """Return a name for the features of the runner's upstream: a digest of its options, precision, weights and key."""
     args, model = runner.args, runner.upstream.model
     config = args.upstream_model_config
     options = {
@@ -66,7 +66,7 @@ def fingerprint(runner: Any, key: str) -> str:
         "key": key,
         "precision": runner.config["runner"].get("precision", "fp32"),
     }
-    # Buffers that no state_dict has count too: filters and windows of features.
+    # Buffers outside the state_dict count too, such as filters and windows of features.
     tensors = {
         name: value.detach().cpu()
         for name, value in chain(model.named_parameters(), model.named_buffers())
@@ -76,13 +76,13 @@ def fingerprint(runner: Any, key: str) -> str:
 
 
 class CachedUpstream(nn.Module):
-    """A frozen upstream whose hidden states are on disk, one file an utterance.
+    """A frozen upstream whose hidden states are on disk, one file per utterance.
 
     Args:
-        upstream: gives a dictionary for a list of (num_samples,) waveforms.
-        folder: of the files; made when the first is written.
-        key: what of the dictionary is kept: (batch, tokens, width), or a list of such.
-        last_alone: whether the last of them is all that is asked for, so that no other is read.
+        upstream: returns a dictionary for a list of (num_samples,) waveforms.
+        folder: where the files are; created with the first file.
+        key: the stored entry of the dictionary: (batch, tokens, width), or a list of such tensors.
+        last_alone: whether only the last tensor is needed, so that no other is read.
     """
 
     def __init__(self, upstream: nn.Module, folder: Path, key: str, last_alone: bool = False):
@@ -95,10 +95,10 @@ class CachedUpstream(nn.Module):
         return inner.get_downsample_rates(key)
 
     def forward(self, wavs: Sequence[Tensor]) -> dict[str, Any]:
-        """Return what ``key`` names, or its last alone as ``last_hidden_state``.
+        """Return the entry of ``key``, or only its last tensor as ``last_hidden_state``.
 
         Raises:
-            AalbertError: the upstream's last_hidden_state is another, or does not fit float16.
+            AalbertError: the upstream's last_hidden_state is another tensor, or does not fit float16.
             CheckpointError: a file cannot be written.
         """
         paths = [self.folder / f"{_digest(wav)}.safetensors" for wav in wavs]
@@ -133,7 +133,7 @@ class CachedUpstream(nn.Module):
 
 
 def _of_like_length(indices: Sequence[int], wavs: Sequence[Tensor]) -> list[list[int]]:
-    """Divide utterances into groups of which none is much longer than another: padding costs as much as speech."""
+    """Divide utterances into groups of similar length, since padding costs as much as speech."""
     groups: list[list[int]] = []
     for index in sorted(indices, key=lambda index: len(wavs[index])):
         if not groups or len(wavs[index]) > LONGEST_TO_SHORTEST * len(wavs[groups[-1][0]]):
@@ -154,7 +154,7 @@ def _digest(wav: Tensor) -> str:
 
 
 def _read(path: Path, last_alone: bool) -> list[Tensor] | None:
-    """Return what is kept of an utterance, if anything readable is."""
+    """Return the stored layers of an utterance; None if there are none that can be read."""
     try:
         with safe_open(path, "pt") as file:
             count = len(file.keys())
@@ -162,7 +162,7 @@ def _read(path: Path, last_alone: bool) -> list[Tensor] | None:
     except FileNotFoundError:
         return None
     except SafetensorError as error:
-        logger.warning("%s: damaged (%s), computed again", path, error)
+        logger.warning("%s: is damaged (%s) and computed again", path, error)
         return None
 
 

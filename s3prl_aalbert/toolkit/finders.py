@@ -1,6 +1,6 @@
-"""The import hooks: what is found under a name of S3PRL's, and what is done before and after a module of it runs.
+"""Import hooks that add modules to S3PRL, and run code before and after one of its modules is imported.
 
-S3PRL has no mechanism for plugins, and its files stay as they are.
+They are needed since S3PRL has no mechanism for plugins, and its files stay unchanged.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _AFTER: dict[str, list[Callable[[ModuleType], None]]] = {}
 
 
 def alias(modules: Mapping[str, str | None], over_installed: bool = True) -> None:
-    """Let names be imported that are no files: each is the module named, or an empty package where that is None.
+    """Make names importable that are not files: each is an existing module, or an empty package for None.
 
-    The module keeps its identity, so that its classes pickle to worker processes that do not know the second name.
+    The module keeps its identity, so that its classes can be pickled to processes that do not know the second name.
 
     Args:
-        modules: by the name that is imported.
-        over_installed: False where an installed module of that name is to be preferred.
+        modules: the existing module of each imported name.
+        over_installed: False if an installed module of that name takes precedence.
     """
-    kind = _Aliases if over_installed else _StandIns
+    kind = _Aliases if over_installed else _Replacements
     for finder in sys.meta_path:
         if type(finder) is kind:
             finder.modules.update(modules)
@@ -37,12 +37,12 @@ def alias(modules: Mapping[str, str | None], over_installed: bool = True) -> Non
 
 
 def before_import(name: str, prepare: Callable[[], None]) -> None:
-    """Call ``prepare`` when a module of S3PRL is about to be imported; again at the next try where it raises."""
+    """Call ``prepare`` before a module of S3PRL is imported; again at the next attempt if it raises."""
     _BEFORE.setdefault(name, []).append(prepare)
 
 
 def after_import(name: str, change: Callable[[ModuleType], None]) -> None:
-    """Call ``change`` with a module of S3PRL once it has run, now if it has already."""
+    """Call ``change`` with a module of S3PRL after it has run, or now if it already has."""
     if name in sys.modules:
         change(sys.modules[name])
     else:
@@ -50,7 +50,7 @@ def after_import(name: str, change: Callable[[ModuleType], None]) -> None:
 
 
 def watch() -> None:
-    """Guard S3PRL's modules (see ``names``), those imported already and those to come; once is enough."""
+    """Guard S3PRL's modules (see ``names``), both imported and future ones; a second call changes nothing."""
     if any(isinstance(finder, _Watcher) for finder in sys.meta_path):
         return
     for name, module in list(sys.modules.items()):
@@ -74,20 +74,20 @@ class _Aliases(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return ModuleSpec(fullname, self, is_package=self.modules[fullname] is None)
 
     def create_module(self, spec: ModuleSpec) -> None:
-        """Ask the import system for a fresh module; ``exec_module`` replaces it where needed."""
+        """Let the import system create a module; ``exec_module`` replaces it where needed."""
 
     def exec_module(self, module: ModuleType) -> None:
         source = self.modules[module.__name__]
-        if source:  # the import system returns what stands in sys.modules afterwards
+        if source:  # the import system returns the entry of sys.modules
             sys.modules[module.__name__] = importlib.import_module(source)
 
 
-class _StandIns(_Aliases):
-    """The same at the end of the finders: what is installed wins."""
+class _Replacements(_Aliases):
+    """The same as the last finder, so that an installed module takes precedence."""
 
 
 class _Watcher(importlib.abc.MetaPathFinder):
-    """Finds S3PRL's modules where they are."""
+    """Finds S3PRL's modules in their files, with a loader that guards them."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -107,7 +107,7 @@ class WatchedLoader(importlib.machinery.SourceFileLoader):
     """Runs a module of S3PRL, guarded."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run it, the hub without what it imports, and change what is to be changed."""
+        """Run the module (the hub without its imports), then call what ``after_import`` registered."""
         names.guard(module, self)
         if module.__name__ == "s3prl.hub":
             hub.run_lazily(module, self)

@@ -1,7 +1,7 @@
-"""Names of upstreams, read from source files; and S3PRL's hub, which imports an upstream when it is asked for.
+"""Reads the names of upstreams from source files, and lets S3PRL's hub import an upstream only when it is used.
 
-On its own ``s3prl.hub`` imports all of S3PRL's upstreams, and with them transformers, scikit-learn and torch._dynamo:
-twice the time of torch itself. Nothing heavy is imported here.
+``s3prl.hub`` itself imports all of S3PRL's upstreams, and with them transformers, scikit-learn and torch._dynamo, which
+takes twice the time of importing torch. This module imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ S3PRL = "s3prl."
 
 
 def s3prl_folder() -> Path | None:
-    """Return the folder of the installed S3PRL; None where there is none."""
+    """Return the folder of the installed S3PRL; None if it is not installed."""
     spec = importlib.util.find_spec("s3prl")
     return Path(spec.origin).parent if spec and spec.origin else None
 
@@ -35,7 +35,7 @@ def plugin_upstreams() -> tuple[str, ...]:
 
 @functools.cache
 def s3prl_upstreams() -> tuple[str, ...]:
-    """Return the names of S3PRL's upstreams: what its hub has of the functions of hubconf modules."""
+    """Return the names of S3PRL's upstreams: the functions of hubconf modules in its hub."""
     folder = s3prl_folder()
     if folder is None:
         return ()
@@ -51,7 +51,7 @@ def functions_of(module: str) -> tuple[str, ...]:
 
 
 def run_lazily(module: ModuleType, loader: SourceFileLoader) -> None:
-    """Run ``s3prl.hub`` without its imports from S3PRL; each name is imported when it is asked for."""
+    """Run ``s3prl.hub`` without its imports from S3PRL; each name is imported when it is first used."""
     path = Path(loader.get_filename())
     tree = _parsed(path)
     vars(module)["_sources"] = _sources(tree)
@@ -72,7 +72,7 @@ def run_lazily(module: ModuleType, loader: SourceFileLoader) -> None:
 class _LazyHub(ModuleType):
     def __getattr__(self, name: str) -> Any:
         sources = self.__dict__.get("_sources", {})
-        if name == "__all__":  # what a star takes
+        if name == "__all__":  # read by ``import *``
             return [each for each in dir(self) if not each.startswith("_")]
         if name not in sources:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
@@ -89,7 +89,7 @@ def _imports_s3prl(node: ast.stmt) -> bool:
 
 
 def _sources(tree: ast.Module) -> dict[str, str]:
-    """Return the module of S3PRL that each name of its hub comes from; of several the last, as in Python."""
+    """Return the module of S3PRL from which each name of its hub comes; of several the last, as in Python."""
     folder = s3prl_folder()
     sources: dict[str, str] = {}
     for node in tree.body:
@@ -132,7 +132,7 @@ def _names(tree: ast.Module) -> Iterator[str]:
 
 
 def _functions(tree: ast.Module) -> Iterator[str]:
-    """Yield the functions that a hubconf defines or takes from another one; what else it imports is no upstream."""
+    """Yield the functions that a hubconf defines or imports from another hubconf; other imports are not upstreams."""
     for node in tree.body:
         match node:
             case ast.FunctionDef(name=name):

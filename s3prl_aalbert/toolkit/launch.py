@@ -36,11 +36,11 @@ def run(argv: Sequence[str]) -> int:
         argv: the options of ``run_downstream.py``, without the program name.
 
     Returns:
-        0, or EXIT_STOPPED where a signal of a batch system ended a training, which has saved.
+        0, or EXIT_STOPPED if a signal ended a training after it saved its state.
 
     Raises:
-        AalbertError: a mistake in the options, or one that a task reported.
-        SystemExit: the option parser refused the options, or ``--help`` was asked for.
+        AalbertError: the options have a mistake, or a task reported one.
+        SystemExit: the parser refused the options, or ``--help`` was given.
     """
     logging.basicConfig(level=logging.INFO)  # as S3PRL's main() does a moment later
     with StopSignal(OF_BATCH_SYSTEMS if "train" in argv else ()) as stop, stop.deferred():
@@ -74,7 +74,7 @@ def _run(typed: Sequence[str], stop: StopSignal, folder: Path | None) -> int:
         with (
             no_leftovers(folder, lambda: any(runner.stepped for runner in runners)),
             replaced(sys, argv=typed),
-            # main() replaces the builtin isinstance, for torch before 1.8; it is put back afterwards.
+            # main() replaces the builtin isinstance, for torch before 1.8; it is restored afterwards.
             replaced(builtins, isinstance=isinstance),
             replaced(run_downstream, **parts),
         ):
@@ -97,8 +97,8 @@ def _run_main(main: Callable[[], None]) -> None:
 
 
 def _sentence(error: AalbertError) -> str:
-    """Return the message, freed of the traceback that a DataLoader worker wraps around it."""
-    message = str(error.args[0]) if error.args else ""  # str(error) makes one line of the traceback
+    """Return the message without the traceback that a DataLoader worker adds."""
+    message = str(error.args[0]) if error.args else ""  # str(error) would join the traceback to one line
     if not message.startswith("Caught "):
         return message
     return message.rpartition("Error: ")[2].strip()

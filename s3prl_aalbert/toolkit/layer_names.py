@@ -1,6 +1,6 @@
-"""``python -m s3prl_aalbert.toolkit.layer_names -u NAME -k CKPT``: the layers that ``-l`` can select.
+"""``python -m s3prl_aalbert.toolkit.layer_names -u NAME -k CKPT`` prints the layers that ``-l`` can select.
 
-Prints their numbers, 0 being what comes before the first layer, or ``single`` for an upstream that has one.
+It prints their numbers, where 0 is the input of the first layer, or ``single`` for an upstream with one layer.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ SINGLE = "single"
 
 
 def name_layers(upstream: str, ckpt: str | None, model_config: str | None, selection: str = HIDDEN_STATES) -> list[str]:
-    """Return what ``-l`` of S3PRL's runner takes, from what the upstream makes of a second of noise.
+    """Return the possible values of ``-l``, from the upstream's output for one second of noise.
 
     Raises:
-        AalbertError: the upstream or its checkpoint is wrong, or it gives nothing under the key ``selection``.
+        AalbertError: the upstream or its checkpoint is wrong, or its output has no key ``selection``.
     """
     noise = np.random.default_rng(0).standard_normal(SAMPLE_RATE).astype(np.float32)
     built = build_upstream(upstream, ckpt, model_config).eval()
@@ -39,7 +39,7 @@ def main() -> int:
     parser.add_argument("-k", "--upstream_ckpt", metavar="CKPT")
     parser.add_argument("-g", "--upstream_model_config", metavar="YAML")
     parser.add_argument("-s", "--upstream_feature_selection", metavar="KEY", default=HIDDEN_STATES)
-    args, _ = parser.parse_known_args()  # the rest, e.g. --device, is for `aalbert downstream`
+    args, _ = parser.parse_known_args()  # the rest, such as --device, is for `aalbert downstream`
     chosen = (args.upstream, args.upstream_ckpt, args.upstream_model_config, args.upstream_feature_selection)
     try:
         with redirect_stdout(sys.stderr):  # some upstreams print

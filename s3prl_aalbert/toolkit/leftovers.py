@@ -1,4 +1,4 @@
-"""A start that fails, or is interrupted, before its first step leaves nothing in the experiment's folder."""
+"""Cleans the experiment's folder after a start that failed or was interrupted before its first step."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 WRITTEN_AT_START = ("args_*.yaml", "config_*.yaml", "events.out.tfevents.*", "split.tsv")
-"""What S3PRL and our tasks write before they train."""
+"""Files that S3PRL and our tasks write before they train."""
 
 
 @contextmanager
 def no_leftovers(folder: Path | None, has_trained: Callable[[], bool]) -> Iterator[None]:
-    """Remove what a start wrote that ended in an error before it trained; what was there before stays.
+    """Remove the files of a start that fails before its first step; older files stay.
 
     Args:
-        folder: the experiment's; None where nothing trains.
-        has_trained: tells whether a step was taken.
+        folder: the experiment's folder; None if nothing is trained.
+        has_trained: returns whether a step was taken.
     """
     before = _written(folder)
     try:

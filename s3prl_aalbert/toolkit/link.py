@@ -1,4 +1,4 @@
-"""Makes the plugin known to an S3PRL checkout or installation, and undoes it byte for byte.
+"""Adds the plugin to an S3PRL checkout or installation, and can undo it byte for byte.
 
 Three S3PRL files get a marked block at their end: ``__init__.py`` (the compatibility workarounds and the
 tasks, before anything else of S3PRL is imported), ``hub.py`` (the upstreams) and ``optimizers.py`` (the
@@ -75,17 +75,17 @@ class Change:
 
 
 def link(path: Path, dry_run: bool = False) -> list[str]:
-    """Make the plugin known to the S3PRL at ``path``.
+    """Add the plugin to the S3PRL at ``path``.
 
     Args:
         path: a checkout, the ``s3prl`` package in it, or the ``s3prl`` folder of an installation.
-        dry_run: say what would change, and change nothing.
+        dry_run: return what would change without changing it.
 
     Returns:
-        One line for each change; none if it is linked already.
+        One line for each change; none if already linked.
 
     Raises:
-        AalbertError: ``path`` is not S3PRL, cannot be written, or its linked files were edited.
+        AalbertError: ``path`` is not S3PRL or not writable, or its linked files were edited.
     """
     package = find_package(path)
     _warn_of_other_version(package)
@@ -151,7 +151,7 @@ def _warn_of_other_version(package: Path) -> None:
 
 
 def _linked_contents(package: Path) -> dict[str, bytes]:
-    """Return what each file must contain, by its path in the package."""
+    """Return the linked content of each file, by its path in the package."""
     originals = {change.file: change for change in _read_record(package)}
     contents = {}
     for name, block in _BLOCKS.items():
@@ -190,7 +190,7 @@ def _write_all(package: Path, contents: Mapping[str, bytes]) -> None:
         "plugin": __version__,
         "changes": [asdict(change) for change in changes],
     }
-    # The record goes first: whatever interrupts the rest, `--undo` knows the original bytes.
+    # The record is written first, so that `--undo` has the original bytes whatever interrupts the rest.
     _write(package / RECORD, json.dumps(record, indent=1).encode())
     for name, data in contents.items():
         _write(package / name, data)
@@ -207,10 +207,10 @@ def _read_record(package: Path) -> list[Change]:
 
 
 def _is_linked(package: Path, change: Change) -> bool:
-    """Tell whether the file is as linking left it (True) or as it was before (False).
+    """Return whether the file is as linking wrote it (True) or as it was before (False).
 
     Raises:
-        AalbertError: it is neither.
+        AalbertError: the file is neither.
     """
     now = _read(package / change.file)
     if now == _decode_optional(change.before):
@@ -238,7 +238,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file at once or not at all, with the permissions that it has."""
+    """Write a file whole or not at all, and keep its permissions."""
     path.parent.mkdir(exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(data)

@@ -1,7 +1,7 @@
-"""Holds S3PRL's ``eval`` to what it is meant for: names that exist, and plain values.
+"""Restricts S3PRL's ``eval`` to its purpose: existing names and plain values.
 
-S3PRL evaluates the names of optimisers, schedulers, models and metrics, and some sizes, as they stand in a
-configuration or in a checkpoint: any text there would be a program.
+S3PRL evaluates names of optimisers, schedulers, models and metrics, and some sizes, as text of a configuration or a
+checkpoint. Without the restriction any such text could be a program.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from s3prl_aalbert.toolkit.replace import Changed
 
 LONGEST_TEXT = 2000
 LONGEST_LIST = 10_000
-"""Entries of a list that an expression may give: ``[0] * 10**12`` is none."""
+"""Largest number of entries in a list that an expression returns, so that ``[0] * 10**12`` is refused."""
 _KALDI = "torchaudio.compliance.kaldi"
 _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -36,27 +36,27 @@ _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
 
 
 class UnknownNameError(AalbertError):
-    """A text that S3PRL would evaluate and that names nothing there."""
+    """A text that S3PRL would evaluate, but that names nothing in its module."""
 
     def __init__(self, text: str, module: str, known: Sequence[str]):
         names = did_you_mean(text, known) or (f", such as {', '.join(sorted(known)[:5])}" if known else "")
         super().__init__(
-            f"{shown(text)} is no name that {module} knows{names}; S3PRL would run any other text as a program"
+            f"{shown(text)} is not a name that {module} knows{names}; S3PRL would run any other text as a program"
         )
         self.text = text
 
 
 def literal(text: str) -> Any:
-    """Return the plain value that a text stands for: numbers, texts, lists, dictionaries and arithmetic with numbers.
+    """Return the plain value of a text: numbers, strings, lists, dictionaries and arithmetic with numbers.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the text is something else.
     """
     return _evaluated(text, None)
 
 
 def evaluate(text: Any, *_scopes: Any) -> Any:
-    """Stand in for ``eval`` in S3PRL's modules: return what ``text`` names there, or the plain value that it is.
+    """Replace ``eval`` in S3PRL's modules: return what ``text`` names there, or its plain value.
 
     A name is one of the module's models, losses or own functions, or a method or part of the caller's ``self``.
 
@@ -73,11 +73,11 @@ def evaluate(text: Any, *_scopes: Any) -> Any:
 
 def _evaluated(text: Any, frame: FrameType | None) -> Any:
     if not isinstance(text, str) or len(text) > LONGEST_TEXT:
-        raise ValueError("no short text")
+        raise ValueError("not a short text")
     try:
         return _value(ast.parse(text.strip(), mode="eval").body, frame)
     except (SyntaxError, MemoryError, RecursionError, ArithmeticError, TypeError, LookupError) as error:
-        raise ValueError(f"no plain value ({type(error).__name__})") from error
+        raise ValueError(f"not a plain value ({type(error).__name__})") from error
 
 
 def _value(node: ast.expr, frame: FrameType | None) -> Any:
@@ -98,7 +98,7 @@ def _value(node: ast.expr, frame: FrameType | None) -> Any:
             return _combined(op, _value(left, frame), _value(right, frame))
         case ast.Name() | ast.Attribute() | ast.Subscript() if frame is not None:
             return _named(node, frame)
-    raise ValueError(f"{type(node).__name__} is no plain value")
+    raise ValueError(f"{type(node).__name__} is not a plain value")
 
 
 def _combined(op: ast.operator, left: Any, right: Any) -> Any:
@@ -110,7 +110,7 @@ def _combined(op: ast.operator, left: Any, right: Any) -> Any:
     length = sum(map(len, lists)) if isinstance(op, ast.Add) else math.prod(map(len, lists)) * _factor(left, right)
     if isinstance(op, (ast.Add, ast.Mult)) and lists and length <= LONGEST_LIST:
         return _OPERATORS[type(op)](left, right)
-    raise ValueError("no arithmetic with numbers or short lists")
+    raise ValueError("not arithmetic with numbers or short lists")
 
 
 def _factor(left: Any, right: Any) -> int:
@@ -118,7 +118,7 @@ def _factor(left: Any, right: Any) -> int:
 
 
 def _named(node: ast.expr, frame: FrameType) -> Any:
-    """Return what a dotted name stands for in the frame that evaluates it."""
+    """Return the object of a dotted name in the frame that evaluates it."""
     if isinstance(node, ast.Name):
         found = frame.f_globals.get(node.id)
         if _is_usable(found) and not node.id.startswith("_"):
@@ -149,11 +149,11 @@ def _steps(node: ast.expr) -> list[str]:
             return [*_steps(owner), name]
         case ast.Subscript(value=owner, slice=ast.Constant(value=int() as index)):
             return [*_steps(owner), str(index)]
-    raise ValueError("no dotted name")
+    raise ValueError("not a dotted name")
 
 
 def _part(owner: Any, steps: Sequence[str]) -> Any:
-    """Return a part or a method of S3PRL's own of an object; what lies between is a module of torch."""
+    """Return a part of an object, or a method that S3PRL defines; the parts in between must be torch modules."""
     from torch import nn
 
     for position, step in enumerate(steps):
@@ -167,7 +167,7 @@ def _part(owner: Any, steps: Sequence[str]) -> Any:
 
 
 def _is_usable(value: Any) -> bool:
-    """Tell whether S3PRL means such a thing where it evaluates a name: a model or loss, or a function of its own."""
+    """Return whether S3PRL may evaluate a name to this: a model or loss, or a function of its own."""
     if inspect.isclass(value):
         from torch import nn
 
@@ -180,7 +180,7 @@ def _is_of_s3prl(module: str) -> bool:
 
 
 def guard(module: ModuleType, loader: Any) -> None:
-    """Give a module of S3PRL that evaluates texts ``evaluate`` for it, before it runs."""
+    """Replace ``eval`` by ``evaluate`` in a module of S3PRL that uses it, before the module runs."""
     code = loader.get_code(module.__name__) if hasattr(loader, "get_code") else None
     if code is not None and _mentions_eval(code):
         vars(module)["eval"] = evaluate
@@ -192,13 +192,13 @@ def _mentions_eval(code: CodeType) -> bool:
 
 
 def guard_pickle(module: ModuleType) -> None:
-    """Give a module of S3PRL that unpickles files ``load_plain`` for it, after it has run."""
+    """Replace ``pickle.load`` by ``load_plain`` in a module of S3PRL that uses it, after the module has run."""
     if vars(module).get("pickle") is pickle:
         vars(module)["pickle"] = Changed(pickle, load=load_plain)
 
 
 def load_plain(file: Any) -> Any:
-    """Stand in for ``pickle.load`` in S3PRL's tasks, whose configuration may name the file: plain values and paths."""
+    """Replace ``pickle.load`` in S3PRL's tasks, whose configuration names the file: load plain values and paths."""
     return _PlainUnpickler(file).load()
 
 
@@ -210,7 +210,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def key_of(text: str, values: Any, prefix: str = "") -> str:
-    """Return the dotted key under which ``text``, or a part of it, stands in a configuration; "" where it does not."""
+    """Return the dotted key of the configuration that holds ``text`` or a part of it; "" if there is none."""
     items = values.items() if isinstance(values, Mapping) else enumerate(values) if isinstance(values, list) else ()
     for key, value in items:
         name = f"{prefix}.{key}" if prefix else str(key)

@@ -1,4 +1,4 @@
-"""An optimiser for S3PRL's runner: a fine-tuned upstream learns at its own, smaller rate (S3PRL pull request 525)."""
+"""An optimiser for S3PRL's runner that gives a fine-tuned upstream its own learning rate (S3PRL pull request 525)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from s3prl_aalbert.model.config import shown
 
 
 def register_optimizers() -> None:
-    """Let the YAML name ``optimizer: {name: AalbertAdamW, lr: ..., upstream_lr: ...}``: S3PRL looks up ``get_NAME``."""
+    """Register AalbertAdamW for ``optimizer.name``: S3PRL looks up ``get_NAME``."""
     from s3prl import optimizers
 
     optimizers.get_AalbertAdamW = get_aalbert_adamw
@@ -33,12 +33,12 @@ def get_aalbert_adamw(
     Args:
         model_params: the modules, in that order.
         total_steps: unused; S3PRL passes it to every optimiser.
-        lr: of featurizer and downstream.
-        upstream_lr: of the upstream; None is ``lr``.
-        weight_decay: of every parameter.
+        lr: learning rate of featurizer and downstream.
+        upstream_lr: learning rate of the upstream; None is ``lr``.
+        weight_decay: weight decay of every parameter.
 
     Raises:
-        AalbertError: an unknown key, a value that is no number, or an ``upstream_lr`` that nothing would use.
+        AalbertError: a key is unknown, a value is not a number, or ``upstream_lr`` has no use.
     """
     if unknown:
         raise AalbertError(

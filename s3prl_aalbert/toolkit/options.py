@@ -1,4 +1,4 @@
-"""The options of S3PRL's ``run_downstream.py``, which parses them again: typed, overridden, or from a checkpoint."""
+"""Reads and checks options of S3PRL's ``run_downstream.py``: typed, overridden with -o, or from a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from s3prl_aalbert.model.config import shown
 from s3prl_aalbert.toolkit.parser import options_parser
 
 Options = dict[str, Any]
-# S3PRL has read these before it applies -o.
+# Options that S3PRL reads before it applies -o.
 _TOO_LATE = {
     "config": "-c",
     "override": "-o",
@@ -25,7 +25,7 @@ _TOO_LATE = {
 
 
 def given_options(argv: Sequence[str]) -> Options:
-    """Return the options that ``argv`` really names, by S3PRL's own names for them, without defaults."""
+    """Return the options in ``argv`` by S3PRL's own names, without defaults."""
     parser = options_parser()
     absent = object()
     for action in parser._actions:
@@ -44,7 +44,7 @@ def _actions() -> dict[str, argparse.Action]:
 
 
 def kind_of(name: str) -> str:
-    """Return what option ``name`` of S3PRL expects, in words; "" where it has none of that name."""
+    """Describe the value that option ``name`` of S3PRL expects; "" if there is no such option."""
     action = _actions().get(name)
     if action is None:
         return ""
@@ -54,7 +54,7 @@ def kind_of(name: str) -> str:
 
 
 def problem_of(name: str, value: Any) -> str:
-    """Return what option ``name`` expects where ``value`` is something else, "" where it fits."""
+    """Describe what option ``name`` expects if ``value`` does not fit; "" if it fits."""
     action, expected = _actions()[name], kind_of(name)
     if action.choices:
         fits = value in action.choices
@@ -62,16 +62,16 @@ def problem_of(name: str, value: Any) -> str:
         fits = isinstance(value, bool)
     elif action.type is int:
         fits = value is None or (isinstance(value, int) and not isinstance(value, bool))
-    else:  # no path holds a zero
+    else:  # a path cannot contain a zero byte
         fits = value is None or isinstance(value, (bool, int, float)) or (isinstance(value, str) and "\0" not in value)
     return "" if fits else expected
 
 
 def check_overridden(options: Mapping[str, Any]) -> None:
-    """Check what ``-o args.NAME=VALUE`` sets.
+    """Check the options that ``-o args.NAME=VALUE`` sets.
 
     Raises:
-        AalbertError: S3PRL has no such option, has used it by then, or expects something else.
+        AalbertError: S3PRL has no such option, reads it earlier, or expects another value.
     """
     for name, value in options.items():
         if not kind_of(name):

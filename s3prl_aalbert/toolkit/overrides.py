@@ -20,15 +20,15 @@ OPTIONAL_KEYS = (
     *("runner.precision", "runner.feature_cache", "runner.fp16", "runner.evaluate_ratio", "runner.train_dataloader"),
     "downstream_expert.modelrc.tasks",  # set by `aalbert probe`
 )
-"""What is read where it stands: a configuration may lack them."""
+"""Keys that are read although a configuration may lack them."""
 
 OPTIONAL_SECTIONS = ("scheduler", "specaug", "optimizer")
-"""What S3PRL's runner reads where a configuration has it."""
+"""Sections that S3PRL's runner reads if a configuration has them."""
 
 
 @dataclass
 class Overrides:
-    """What ``-o`` sets: command-line options by name, and configuration values by dotted key."""
+    """The assignments of ``-o``: command-line options by name, and configuration values by dotted key."""
 
     args: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
@@ -37,17 +37,17 @@ class Overrides:
 def parse_override(text: str | None) -> Overrides:
     """Read ``-o``: assignments separated by ``,,``, each ``args.X=V`` or ``config.X.Y=V``.
 
-    A value is a number, a list and the like as Python writes it, or else a text; one that holds ``,,`` is quoted.
+    A value is a Python literal such as a number or a list, or else a text. A value that contains ``,,`` must be quoted.
 
     Raises:
-        AalbertError: an assignment is none.
+        AalbertError: a part is not an assignment.
     """
     overrides = Overrides()
     if text is None or text.lower() == "none":
         return overrides
     for section, name, value in assignments(text, ("args", "config")):
         if section == "args" and "." in name:
-            raise AalbertError(f"-o args.{name}: expected args.NAME=VALUE, an option has no parts")
+            raise AalbertError(f"-o args.{name}: expected args.NAME=VALUE, since an option has no parts")
         getattr(overrides, section)[name] = _value(value)
     return overrides
 
@@ -60,10 +60,10 @@ def _value(text: str) -> Any:
 
 
 def apply_override(text: str, args: argparse.Namespace, config: dict[str, Any]) -> None:
-    """Stand in for S3PRL's ``override``, which evaluates each value as a program and splits it at every ``=``.
+    """Replace S3PRL's ``override``, which evaluates each value as a program and splits it at every ``=``.
 
     Raises:
-        AalbertError: it sets a key below a value that is no section.
+        AalbertError: an assignment sets a key below a value that is not a section.
     """
     overrides = parse_override(text)
     for name, value in overrides.args.items():
@@ -71,14 +71,14 @@ def apply_override(text: str, args: argparse.Namespace, config: dict[str, Any]) 
     _set_all(config, overrides)
     for where in ("args", "config"):
         for name, value in getattr(overrides, where).items():
-            print(f"[Override] - {where}.{name} = {value}", file=sys.stderr)  # as S3PRL says it
+            print(f"[Override] - {where}.{name} = {value}", file=sys.stderr)  # the form of S3PRL's message
 
 
 def overridden(config: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
-    """Return a configuration with ``-o``.
+    """Return a configuration with ``-o`` applied.
 
     Raises:
-        AalbertError: it sets a key below a value that is no section.
+        AalbertError: an assignment sets a key below a value that is not a section.
     """
     changed = copy.deepcopy(dict(config))
     _set_all(changed, overrides)
@@ -92,20 +92,20 @@ def _set_all(config: dict[str, Any], overrides: Overrides) -> None:
         for name in path:
             section = section.setdefault(name, {}) if isinstance(section, dict) else None
         if not isinstance(section, dict):
-            raise AalbertError(f"-o config.{key}: sets a key below a value of the configuration that is no section")
+            raise AalbertError(f"-o config.{key}: sets a key below a value of the configuration that is not a section")
         section[last] = value
 
 
 def check_new_keys(overrides: Overrides, config: Mapping[str, Any], own_task: bool = False) -> None:
-    """Check each key that ``-o`` adds to the configuration: it may be a misspelt one.
+    """Check each key that ``-o`` adds to the configuration, since it may be misspelt.
 
     Args:
-        overrides: what ``-o`` sets.
-        config: without it.
-        own_task: whether the task is one of this plugin's, which knows its keys and refuses others.
+        overrides: the assignments of ``-o``.
+        config: the configuration without them.
+        own_task: whether the task is one of this plugin's, which refuse unknown keys themselves.
 
     Raises:
-        AalbertError: the section is none that anything reads, or the key is nearly one that is there.
+        AalbertError: nothing reads the section, or the key resembles an existing one.
     """
     for key in overrides.config:
         names = key.split(".")

@@ -1,4 +1,4 @@
-"""The options of S3PRL's ``run_downstream.py``, declared here so that they can be read without importing it."""
+"""Declares the options of S3PRL's ``run_downstream.py``, so that they can be parsed without importing it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("machine and Hugging Face Hub").add_argument
     add("--seed", type=int, default=1337, help="default: %(default)s")
     add("--device", help="cuda or cpu; default: cuda if there is one")
-    add("--backend", default="nccl", help="of torch.distributed; default: %(default)s")
+    add("--backend", default="nccl", help="backend of torch.distributed; default: %(default)s")
     add("--local_rank", type=int, metavar="N", help="set by torchrun")
-    add("--disable_cudnn", action="store_true", help="do without cuDNN")
+    add("--disable_cudnn", action="store_true", help="do not use cuDNN")
     add("--cache_dir", metavar="DIR", help="where S3PRL keeps downloaded checkpoints")
-    add("--verbose", action="store_true", help="print the model; notes with time and origin; the trace of an error")
-    add("--push_to_hf_hub", metavar="BOOL", help="upload the experiment folder when done")
-    add("--hf_hub_org", metavar="NAME", help="to this organisation")
+    add("--verbose", action="store_true", help="print the model, notes with time and origin, the trace of an error")
+    add("--push_to_hf_hub", metavar="BOOL", help="upload the experiment folder at the end")
+    add("--hf_hub_org", metavar="NAME", help="organisation to upload to")
 
 
 def _add_experiment(parser: argparse.ArgumentParser) -> None:
@@ -43,12 +43,12 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
 def _add_upstream(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("upstream").add_argument
     add("-u", "--upstream", metavar="NAME", help="aalbert_local, aalbert_features, ... or any of S3PRL")
-    add("-k", "--upstream_ckpt", metavar="CKPT", help="its checkpoint, where it takes one")
-    add("-g", "--upstream_model_config", metavar="YAML", help="its configuration, where it takes one")
+    add("-k", "--upstream_ckpt", metavar="CKPT", help="checkpoint of the upstream, if it reads one")
+    add("-g", "--upstream_model_config", metavar="YAML", help="configuration of the upstream, if it reads one")
     add("-s", "--upstream_feature_selection", metavar="KEY", default="hidden_states", help="default: %(default)s")
     add("-l", "--upstream_layer_selection", type=int, metavar="N", help="one layer instead of the weighted sum")
     add("-f", "--upstream_trainable", action="store_true", help="fine-tune the upstream")
-    add("-r", "--upstream_refresh", action="store_true", help="download its checkpoint again")
+    add("-r", "--upstream_refresh", action="store_true", help="download the upstream's checkpoint again")
     add("--upstream_feature_normalize", action="store_true", help="layer-normalise before the weighted sum")
     add("--hub", choices=("torch", "huggingface"), default="torch", help="default: %(default)s")
     add("--upstream_model_name", metavar="FILE", default="model.pt", help="with --hub huggingface")

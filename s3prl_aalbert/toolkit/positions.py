@@ -1,4 +1,4 @@
-"""What a checkpoint of a task holds beside S3PRL's own states: the place in its data, and the random generators."""
+"""The states that a task's checkpoint holds beside S3PRL's own: position in the data, and random generators."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import torch
 from s3prl_aalbert.errors import AalbertError
 
 POSITION = "Position"
-"""Key of a checkpoint: where in an epoch it was written, and the states of the random generators."""
+"""Key of a checkpoint for the position in an epoch and the states of the random generators."""
 SCALER = "Scaler"
-"""Key of a checkpoint: the state of the loss scale of ``runner.fp16``, of which S3PRL keeps none."""
+"""Key of a checkpoint for the loss scale of ``runner.fp16``, which S3PRL does not save."""
 
 
 def checked_position(position: Any) -> bool:
-    """Tell whether this is the place in an epoch that a checkpoint holds."""
+    """Return whether a value of a checkpoint is a valid position in an epoch."""
     counts = [position.get(name) for name in ("batches", "length")] if isinstance(position, dict) else [None]
     states = [position.get(name) for name in ("start", "now")] if isinstance(position, dict) else [None]
     return all(isinstance(count, int) and count >= 0 for count in counts) and all(isinstance(s, dict) for s in states)
 
 
 def random_states() -> dict[str, Any]:
-    """Return the states of all generators of random numbers as plain values."""
+    """Return the states of all random generators as plain values."""
     version, numbers, gauss = random.getstate()
     kind, keys, *rest = np.random.get_state()
     on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
@@ -38,10 +38,10 @@ def random_states() -> dict[str, Any]:
 
 
 def set_random_states(states: Mapping[str, Any], path: str) -> None:
-    """Set the generators as they were; each process of several keeps its own.
+    """Restore the states of the random generators; with several processes each keeps its own.
 
     Raises:
-        AalbertError: the checkpoint at ``path`` holds no such states.
+        AalbertError: the checkpoint at ``path`` has no such states.
     """
     if torch.distributed.is_initialized():
         return

@@ -13,10 +13,10 @@ from s3prl_aalbert.model.config import shown
 
 
 def checked_precision(config: Mapping[str, Any]) -> str:
-    """Return the configuration's ``runner.precision``, fp32 where it has none.
+    """Return ``runner.precision`` of the configuration; the default is fp32.
 
     Raises:
-        AalbertError: it is another than fp32 and bf16.
+        AalbertError: the value is not fp32 or bf16.
     """
     precision = config["runner"].get("precision", "fp32")
     if precision not in ("fp32", "bf16"):
@@ -25,9 +25,9 @@ def checked_precision(config: Mapping[str, Any]) -> str:
 
 
 def autocast(model: nn.Module, device_type: str) -> None:
-    """Run ``model`` in bfloat16 where torch holds that safe, and return its results in float32.
+    """Run ``model`` in bfloat16 where torch considers that safe, and return its results in float32.
 
-    S3PRL's own ``runner.fp16`` works on GPUs alone. Weights, hidden states, classifier and optimizer stay in float32.
+    S3PRL's own ``runner.fp16`` works only on GPUs. Weights, hidden states, classifier and optimizer stay in float32.
     """
     compute, postprocess = model.forward, getattr(model, "hook_postprocess", None)
 
@@ -40,7 +40,7 @@ def autocast(model: nn.Module, device_type: str) -> None:
         return _in_float32(postprocess(hidden) if callable(postprocess) else hidden)
 
     model.forward = forward
-    if hasattr(model, "hook_postprocess"):  # S3PRL's UpstreamBase adds what hooks saw to the results of forward
+    if hasattr(model, "hook_postprocess"):  # S3PRL's UpstreamBase adds the results of its hooks to those of forward
         model.hook_postprocess = postprocess_hooked  # type: ignore[assignment]
 
 

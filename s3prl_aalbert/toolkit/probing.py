@@ -1,4 +1,4 @@
-"""The featurizer of ``aalbert probe``: the layers of any upstream side by side, where S3PRL's own sums them."""
+"""The featurizer of ``aalbert probe``, which joins the layers of any upstream where S3PRL's own sums them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from s3prl.upstream.interfaces import Featurizer  # noqa: E402
 
 
 class JoinedLayers(Featurizer):
-    """S3PRL's featurizer, whose result has all layers joined: (tokens, sum of widths), one for each waveform."""
+    """S3PRL's featurizer with all layers joined: (tokens, sum of widths) for each waveform."""
 
     weights: nn.Parameter
 
     def __init__(self, upstream: nn.Module, feature_selection: str = "hidden_states", **options: Any):
         self.layer_dims: list[int] = []
-        with contextlib.redirect_stderr(io.StringIO()):  # it tells of a weighted sum
+        with contextlib.redirect_stderr(io.StringIO()):  # it announces a weighted sum
             super().__init__(upstream, feature_selection, **options)
         if self.layer_dims:
             del self.weights
@@ -45,7 +45,7 @@ class JoinedLayers(Featurizer):
 
 
 def record_layers(config: dict[str, Any], featurizer: Any) -> None:
-    """Tell the task which layers lie side by side, where the configuration does not say so."""
+    """Set ``modelrc.layer_dims`` of the task to the widths of the joined layers, unless it is configured."""
     widths = getattr(featurizer, "layer_dims", None)
     section = config.get("downstream_expert")
     if widths is None or not isinstance(section, dict):

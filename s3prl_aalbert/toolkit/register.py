@@ -1,4 +1,4 @@
-"""Makes the plugin's names known to S3PRL, which has no mechanism for plugins of its own.
+"""Registers the plugin's names in S3PRL, which has no mechanism for plugins.
 
 S3PRL finds an upstream as an attribute of ``s3prl.hub`` and a downstream task as the module
 ``s3prl.downstream.NAME.expert``.
@@ -22,14 +22,14 @@ DOWNSTREAMS = {
 }
 
 OPTIMIZERS = ("AalbertAdamW",)
-"""Names that ``optimizer.name`` may have beside S3PRL's."""
+"""Names for ``optimizer.name`` that the plugin adds to S3PRL's."""
 
 
 def register() -> None:
     """Add the plugin's upstreams to ``s3prl.hub`` and its tasks to ``s3prl.downstream``.
 
     Raises:
-        AalbertError: S3PRL already has something else of that name.
+        AalbertError: S3PRL already has another upstream or task of that name.
     """
     from s3prl import hub
 
@@ -61,7 +61,7 @@ def register_upstreams(hub: ModuleType, entries: Mapping[str, Callable[..., obje
 
 
 def register_downstreams(modules: Mapping[str, str]) -> None:
-    """Let ``s3prl.downstream.NAME.expert`` import the module named for NAME, when it is asked for.
+    """Let the import of ``s3prl.downstream.NAME.expert`` return the plugin's module for NAME.
 
     Raises:
         AalbertError: S3PRL already has a task of that name.

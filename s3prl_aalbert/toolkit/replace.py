@@ -1,4 +1,4 @@
-"""Replaces attributes for the length of a ``with`` block, or parts of a module for those who hold it."""
+"""Replaces attributes within a ``with`` block, or parts of a module for its users."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @contextmanager
 def replaced(owner: Any, **values: Any) -> Iterator[None]:
-    """Set attributes of ``owner``, and put back afterwards what stood there before."""
+    """Set attributes of ``owner``, and restore the previous ones afterwards."""
     originals = {name: getattr(owner, name) for name in values}
     for name, value in values.items():
         setattr(owner, name, value)
@@ -22,12 +22,12 @@ def replaced(owner: Any, **values: Any) -> Iterator[None]:
 
 
 class Changed:
-    """A module of which a few parts are others."""
+    """A module with a few parts replaced."""
 
     def __init__(self, module: ModuleType, **parts: Any):
         self._module = module
         self.__dict__.update(parts)
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the module has of that name."""
+        """Return the module's own attribute."""
         return getattr(self._module, name)

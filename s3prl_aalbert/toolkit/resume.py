@@ -1,7 +1,7 @@
 """Reads and checks the experiment that ``-e`` or ``-a`` continues.
 
-S3PRL takes nearly every option from the checkpoint and drops what was typed; a typed option that
-contradicts the checkpoint is therefore an error where it changes what is measured, else a warning.
+S3PRL takes nearly every option from the checkpoint and ignores what was typed. A typed option that
+contradicts the checkpoint is therefore an error if it changes what is measured, and else a warning.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ logger = logging.getLogger(__name__)
 # S3PRL keeps these as typed; they cannot contradict the checkpoint.
 _AS_TYPED = {"mode", "evaluate_split", "override", "backend", "local_rank", "past_exp", "device"}
 _AS_TYPED |= {"auto_resume", "init_ckpt"}
-# What a checkpoint records and nobody takes from it: where it writes, what it uploads, whose code it fetches and runs.
+# Recorded options that are never taken from a checkpoint: where to write, what to upload, whose code to run.
 _NOT_TAKEN = {"cache_dir", "push_to_hf_hub", "hf_hub_org", "from_hf_hub"}
 _AS_TYPED |= _NOT_TAKEN
-# Compared as files; a packaged configuration is recorded with its whole path.
+# Options that are compared as files; a packaged configuration is recorded with its whole path.
 _PATHS = {"config", "expdir", "upstream_ckpt", "upstream_model_config"}
-# A run with another of these would be another experiment.
+# Options that define the experiment, with their flags.
 _IDENTITY = {
     "upstream": "-u",
     "upstream_ckpt": "-k",
@@ -50,11 +50,11 @@ _IDENTITY = {
 def resumed_settings(
     past: Path, recorded: Mapping[str, Any], given: Mapping[str, Any], overrides: Overrides
 ) -> dict[str, Any]:
-    """Return the options that S3PRL will run with when it resumes from ``past``.
+    """Return the options with which S3PRL will resume from ``past``.
 
     Args:
         recorded: the options in the checkpoint.
-        given: the options typed now.
+        given: the typed options.
 
     Raises:
         AalbertError: a typed option contradicts the checkpoint.
@@ -75,10 +75,10 @@ def resumed_settings(
 def load_experiment(path: Path) -> dict[str, Any]:
     """Load a checkpoint of S3PRL's downstream runner onto the CPU, without running code from it.
 
-    Its options are those that S3PRL has, each of the right kind; ``expdir`` is where the checkpoint lies.
+    Only options that S3PRL has are kept, after a check of their types; ``expdir`` is the checkpoint's folder.
 
     Raises:
-        AalbertError: the file is not one.
+        AalbertError: the file is not such a checkpoint.
     """
     states = load_states(path, "-e")
     if not {"Args", "Config"} <= states.keys():
@@ -96,10 +96,10 @@ def load_experiment(path: Path) -> dict[str, Any]:
 
 
 def load_states(path: Path, flag: str) -> dict[str, Any]:
-    """Load what S3PRL's runner saved: weights and states by name.
+    """Load the weights and states that S3PRL's runner saved, by name.
 
     Raises:
-        AalbertError: the file is none, or holds something that S3PRL does not save there.
+        AalbertError: the file is not a checkpoint, or holds something that S3PRL does not save there.
     """
     allow_s3prl_checkpoints()
     try:
@@ -127,7 +127,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _recorded_options(path: Path, args: Any) -> dict[str, Any]:
-    """Return the options that a checkpoint records, of those that S3PRL has and that are taken from it."""
+    """Return the recorded options of a checkpoint that S3PRL has and that resuming uses."""
     recorded = getattr(args, "__dict__", {})
     kept = {name: value for name, value in recorded.items() if kind_of(name) and name not in _NOT_TAKEN}
     wrong = [name for name in ("upstream", "downstream", "expdir") if not isinstance(recorded.get(name), str)]
@@ -144,17 +144,17 @@ def _recorded_options(path: Path, args: Any) -> dict[str, Any]:
 
 
 class Reader:
-    """Reads the checkpoints of ``-e``, ``-a`` and ``-i`` for S3PRL in the place of ``torch.load``, each once."""
+    """Reads the checkpoints of ``-e``, ``-a`` and ``-i`` once each, in place of S3PRL's ``torch.load``."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, dict[str, Any]] = {}
 
     def past(self, path: str, **_: Any) -> dict[str, Any]:
-        """Return an experiment, as ``load_experiment`` gives it."""
+        """Return an experiment as ``load_experiment`` does."""
         return self._read(path, load_experiment)
 
     def initial(self, path: str, **_: Any) -> dict[str, Any]:
-        """Return what the runner begins with: the same, or the weights of ``-i``."""
+        """Return the states with which the runner starts: of the experiment, or of ``-i``."""
         return self._read(path, lambda file: load_states(file, "-i"))
 
     def _read(self, path: str, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
@@ -167,13 +167,13 @@ class Reader:
 
 
 def _compare(past: Path, name: str, typed: Any, recorded: Any) -> None:
-    """Raise or warn where S3PRL will drop a typed option for another, recorded value."""
+    """Raise or warn if S3PRL will ignore a typed option for another, recorded value."""
     if typed == recorded or (name in _PATHS and recorded and _same_file(typed, recorded)):
         return
     if name in _IDENTITY:
         raise AalbertError(
             f"{_IDENTITY[name]} {typed} would be ignored: {past} was trained with {recorded}, which "
-            f"is kept on resuming; leave it out, or set it with -o args.{name}=VALUE"
+            f"is kept on resuming; remove the option, or set it with -o args.{name}=VALUE"
         )
     logger.warning("%s: %s is ignored, %s keeps %s", name, typed, past, recorded)
 

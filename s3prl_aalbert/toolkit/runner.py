@@ -1,6 +1,6 @@
-"""S3PRL's runner with what this package adds to it; ``run_downstream.main()`` is given it in the place of its own.
+"""S3PRL's runner with the additions of this package; ``run_downstream.main()`` uses it in place of its own.
 
-S3PRL's code does the training. Around it: mistakes in one sentence, whole checkpoints, a run that goes on exactly,
+S3PRL's code does the training. The additions are clear errors, whole checkpoints, exact resumption,
 ``runner.precision`` and ``runner.feature_cache``, and for probing a featurizer that keeps the layers apart.
 """
 
@@ -24,10 +24,10 @@ from s3prl_aalbert.pretrain.signals import StopSignal  # noqa: E402
 from s3prl_aalbert.toolkit import building, continuation  # noqa: E402
 from s3prl_aalbert.toolkit.bars import CountingBar  # noqa: E402
 from s3prl_aalbert.toolkit.feature_cache import cache_features  # noqa: E402
+from s3prl_aalbert.toolkit.feature_selection import checked_featurizer  # noqa: E402
 from s3prl_aalbert.toolkit.precision import autocast, checked_precision  # noqa: E402
 from s3prl_aalbert.toolkit.probing import JoinedLayers, record_layers  # noqa: E402
 from s3prl_aalbert.toolkit.replace import Changed, replaced  # noqa: E402
-from s3prl_aalbert.toolkit.selection import checked_featurizer  # noqa: E402
 from s3prl_aalbert.toolkit.writing import Checkpoints, Writers  # noqa: E402
 
 logger = logging.getLogger(__name__)
@@ -40,9 +40,9 @@ class Runner(s3prl_runner.Runner):
 
     Args:
         args: options by S3PRL's names.
-        config: of the task.
-        stop: has received a signal that asks for an end, or not.
-        load: reads the checkpoint that the run begins with.
+        config: the task's configuration.
+        stop: records whether a signal asked the run to stop.
+        load: reads the checkpoint from which the run starts.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class Runner(s3prl_runner.Runner):
     # ------------------------------------------------------------------------------------- what it builds
 
     def _load_weight(self, model: Any, name: str) -> None:
-        with building.misfits_told(f"{self.args.init_ckpt}: its {name} does not fit this run"):
+        with building.misfits_reported(f"{self.args.init_ckpt}: its {name} does not fit this run"):
             super()._load_weight(model, name)
 
     def _get_upstream(self) -> Any:
         name, precision = self.args.upstream, checked_precision(self.config)
-        with building.upstream_misfits_told(name, self.args.upstream_ckpt):
+        with building.upstream_misfits_reported(name, self.args.upstream_ckpt):
             entry = super()._get_upstream()
         building.check_numbers(name, entry.model)
         if precision == "bf16":
@@ -105,7 +105,7 @@ class Runner(s3prl_runner.Runner):
         return self.training is not None and self.training.stepped
 
     def train(self) -> None:
-        """Train, and save and end (``Stopped``) where a signal asks for it."""
+        """Train; if a signal arrives, save the state and raise ``Stopped``."""
         files = Checkpoints()
         training = self.training = continuation.Training(self, files)
 
@@ -125,7 +125,7 @@ class Runner(s3prl_runner.Runner):
             super().train()
 
     def evaluate(self, split: str | None = None, logger: Any = None, global_step: int = 0) -> Any:
-        """Evaluate a split; without arguments the one of the options."""
+        """Evaluate a split; the default is the split in the options."""
         if self.training is None:
             with _written():
                 return super().evaluate(split, logger, global_step)

@@ -1,4 +1,4 @@
-"""What S3PRL's runner writes: whole checkpoints, and TensorBoard's events."""
+"""Writes checkpoints and TensorBoard events for S3PRL's runner."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from s3prl_aalbert.pretrain.monitor import pass_over_unwritten
 
 
 class Checkpoints:
-    """Writes checkpoints whole, then removes those that they replace.
+    """Writes each checkpoint whole or not at all, and only then removes the one that it replaces.
 
-    On its own S3PRL writes them in place, and removes the oldest ``states-*.ckpt`` before it writes the next: a kill
-    or a full disk at that moment leaves half a file, or none.
+    S3PRL itself writes in place, and removes the oldest ``states-*.ckpt`` before it writes the next. A kill or a full
+    disk at that moment leaves half a file, or none.
     """
 
     def __init__(self) -> None:
         self._replaced: list[str] = []
 
     def save(self, content: Any, path: str) -> None:
-        """Write ``content`` to ``path``; ``CheckpointError`` if that cannot be done."""
+        """Write ``content`` to ``path``; raises ``CheckpointError`` where that fails."""
         written = Path(path)
         write_atomically(written, lambda temporary: torch.save(content, temporary))
-        if written.name.startswith("states-"):  # what takes the place of those removed; dev-best.ckpt does not
+        if written.name.startswith("states-"):  # a new state replaces removed ones; dev-best.ckpt does not
             for old in {Path(name) for name in self._replaced} - {written}:
                 old.unlink(missing_ok=True)
             self._replaced.clear()
@@ -37,10 +37,10 @@ class Checkpoints:
 
 
 class Writers:
-    """TensorBoard writers that are closed at the end, also where training is interrupted or fails.
+    """Closes the TensorBoard writers at the end, also if training is interrupted or fails.
 
-    An open one loses its last events, and from Python 3.12 on prints a stack trace at exit: ``can't create new thread
-    at interpreter shutdown``.
+    A writer that stays open loses its last events. From Python 3.12 on it also prints a stack trace at exit: ``can't
+    create new thread at interpreter shutdown``.
     """
 
     def __init__(self) -> None:

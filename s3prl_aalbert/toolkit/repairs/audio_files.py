@@ -1,6 +1,6 @@
-"""``load``, ``save`` and ``info`` as torchaudio 2.8 had them, through soundfile (see ``imports``).
+"""``load``, ``save`` and ``info`` of torchaudio 2.8, implemented with soundfile (see ``imports``).
 
-C is channels, S samples.
+Legend: C channels, S samples.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from s3prl_aalbert.speech.reading import length_of, sound_streams
 
 Uri = str | PathLike[str] | BinaryIO
 
-# soundfile subtype -> (bits per sample, encoding) in torchaudio's words; 0 bits where it has no meaning.
+# soundfile subtype -> (bits per sample, encoding) in torchaudio's terms; 0 bits where the number has no meaning.
 _ENCODINGS = {
     "PCM_S8": (8, "PCM_S"),
     "PCM_16": (16, "PCM_S"),
@@ -61,7 +61,7 @@ def load(
     buffer_size: int = 4096,
     backend: str | None = None,
 ) -> tuple[torch.Tensor, int]:
-    """Read an audio file; ``format``, ``buffer_size`` and ``backend`` are accepted and not needed.
+    """Read an audio file; ``format``, ``buffer_size`` and ``backend`` are accepted but not used.
 
     Args:
         uri: a path or an open binary file.

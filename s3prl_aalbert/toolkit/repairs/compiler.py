@@ -1,4 +1,4 @@
-"""torch's compiler is imported when something is compiled, and not by every optimiser."""
+"""Delays the import of torch's compiler until something is compiled."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ NAME = "torch._dynamo"
 
 
 def import_compiler_when_used() -> None:
-    """Put a stand-in for ``torch._dynamo`` that is replaced by it at the first use of the compiler.
+    """Replace ``torch._dynamo`` by a small module until the compiler is first used.
 
-    Reason: torch's optimisers import it for two marks, ``disable`` and ``graph_break``, which mean something to code
-    that is being compiled and nothing to any other.
-    Symptom: a task starts a second later, which sympy and triton take to be imported.
+    Reason: torch's optimisers import it for two marks, ``disable`` and ``graph_break``, which only matter to code that
+    is being compiled.
+    Symptom: a task starts a second later, since sympy and triton are imported.
     Remove when: torch's optimisers no longer import it.
     """
     import torch  # noqa: F401 - whole, before anything stands in for a part of it
@@ -26,10 +26,10 @@ def import_compiler_when_used() -> None:
 
 
 class _Compiler(ModuleType):
-    """The two marks; whatever else is asked for comes from the compiler itself."""
+    """Offers the two marks; every other attribute comes from the compiler itself."""
 
     def disable(self, function: Callable[..., Any], recursive: bool = True, **options: Any) -> Callable[..., Any]:
-        """Return the function, marked as not to be compiled once there is a compiler."""
+        """Return the function; once the compiler is loaded, it is marked as not to be compiled."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
             real = sys.modules[NAME]
@@ -39,13 +39,13 @@ class _Compiler(ModuleType):
         return call
 
     def graph_break(self, *args: Any, **options: Any) -> None:
-        """End a compiled part here; nothing is compiled yet."""
+        """Do nothing: no code is being compiled yet."""
         real = sys.modules[NAME]
         if real is not self:
             real.graph_break(*args, **options)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name != "__path__":  # asked of every module, e.g. by ``inspect``
+        if name.startswith("__") and name != "__path__":  # ``inspect`` and others ask every module for these
             raise AttributeError(name)
         if sys.modules.get(NAME) is self:
             del sys.modules[NAME]

@@ -1,8 +1,8 @@
-"""What S3PRL 0.4.18 needs to run under the torch and torchaudio of today.
+"""Repairs that let S3PRL 0.4.18 run with current versions of torch and torchaudio.
 
-S3PRL 0.4.18 was tested up to torch 2.4. Each function below mends one break, says what the user
-would see without it and when it can go. A function changes nothing where the installed versions
-still offer what S3PRL uses, and calling it twice changes nothing more.
+S3PRL 0.4.18 was tested up to torch 2.4. Each function below repairs one break. Its docstring states
+what the user would see without it, and when it can go. A function changes nothing if the installed
+versions still offer what S3PRL uses, or if it was called before.
 """
 
 from __future__ import annotations
@@ -34,12 +34,11 @@ def apply() -> None:
 
 
 def keep_espnet_unmentioned() -> None:
-    """Keep S3PRL from telling every user that ESPnet is not installed.
+    """Suppress S3PRL's message that ESPnet is not installed, unless its upstream is used.
 
-    Reason: ``hub`` imports all upstreams, and one of them, espnet_hubert, says so when it is imported.
-    Symptom: ``ESPnet is not installed, cannot use espnet_hubert upstream``, whatever upstream is used. Using that
-    one still says it.
-    Remove when: S3PRL says it where the upstream is built.
+    Reason: ``hub`` imports all upstreams, and one of them, espnet_hubert, prints the message when it is imported.
+    Symptom: ``ESPnet is not installed, cannot use espnet_hubert upstream``, whatever upstream is used.
+    Remove when: S3PRL prints it where the upstream is built.
     """
     logging.getLogger("s3prl.upstream.espnet_hubert.expert").setLevel(logging.ERROR)
 
@@ -81,15 +80,15 @@ def provide_audio_files() -> None:
 
 
 def _needs_torchcodec() -> bool:
-    """Tell whether torchaudio dropped its own readers (2.9), seen by the backend list it lost."""
+    """Return whether torchaudio dropped its own readers (2.9), which shows in its missing list of backends."""
     return not hasattr(torchaudio, "list_audio_backends")
 
 
 def provide_sox_effects() -> None:
     """Offer ``torchaudio.sox_effects`` with the effects that S3PRL's tasks use, computed by torch.
 
-    Reason: torchaudio 2.9 removed the module; before, it needs the system library libsox. S3PRL's
-    ``hub`` imports it for one upstream (``mos_prediction``), many of its tasks to read audio.
+    Reason: torchaudio 2.9 removed the module; earlier versions need the system library libsox. S3PRL's
+    ``hub`` imports it for one upstream (``mos_prediction``), and many tasks import it to read audio.
     Symptom: ``ModuleNotFoundError: No module named 'torchaudio.sox_effects'`` from ``import s3prl.hub``;
     with torchaudio 2.8 ``OSError: libsox.so: cannot open shared object file`` when a task starts.
     Remove when: S3PRL's tasks stop using SoX.
@@ -114,23 +113,23 @@ def _has_working_sox() -> bool:
 
 
 def allow_s3prl_checkpoints() -> None:
-    """Let ``torch.load`` read the experiments that S3PRL saves, still without running their code.
+    """Let ``torch.load`` read the experiments that S3PRL saves, without running code from them.
 
     Reason: torch 2.6 made ``weights_only=True`` the default; S3PRL saves its ``argparse.Namespace``
-    beside the weights, and numpy numbers may stand in the configuration or the optimizer state.
+    beside the weights, and the configuration or the optimizer state may contain numpy numbers.
     Symptom: ``_pickle.UnpicklingError: Weights only load failed ... Unsupported global: GLOBAL
     argparse.Namespace`` on ``-e`` and ``-a``.
-    Remove when: S3PRL saves ``vars(args)``. These types only hold data, so ``weights_only`` keeps its worth.
+    Remove when: S3PRL saves ``vars(args)``. These types only hold data, so that ``weights_only`` stays safe.
     """
     torch.serialization.add_safe_globals([argparse.Namespace, *_numpy_number_globals()])
 
 
 def keep_checkpoints_from_running_code() -> None:
-    """Let S3PRL's mockingjay, audio_albert, tera and distiller read tensors and plain values alone.
+    """Let S3PRL's mockingjay, audio_albert, tera and distiller read only tensors and plain values.
 
     Reason: their builders ask ``torch.load`` for ``weights_only=False``, with which a file given to ``-k`` can run
     any program.
-    Symptom: none, until the file is not what it seems. A refused file that you trust: ``aalbert convert --trust``.
+    Symptom: none, until a file is malicious. For a refused file that you trust: ``aalbert convert --trust``.
     Remove when: S3PRL leaves ``weights_only`` at its default.
     """
     for name in ("mockingjay", "distiller"):
@@ -146,18 +145,18 @@ _CAREFULLY = {"weights_only": True}
 
 
 def keep_names_from_running_code() -> None:
-    """Let S3PRL evaluate names that exist and plain values alone.
+    """Let S3PRL evaluate only existing names and plain values.
 
-    Reason: it calls ``eval`` on names of optimisers, models and metrics, and on sizes of convolutions, that stand in a
-    configuration or in a checkpoint, and its speaker tasks unpickle files that a configuration may name.
-    Symptom: none, until a file is not what it seems; a misspelt name is ``NameError: name 'get_adm' is not defined``.
+    Reason: S3PRL calls ``eval`` on text from a configuration or checkpoint: names of optimisers, models and metrics,
+    and sizes of convolutions. Its speaker tasks unpickle files that a configuration names.
+    Symptom: none, until a file is malicious; a misspelt name is ``NameError: name 'get_adm' is not defined``.
     Remove when: S3PRL looks names up.
     """
     finders.watch()
 
 
 def _numpy_number_globals() -> list[Any]:
-    """Return what unpickling a numpy number needs, under the names of numpy 1 and numpy 2."""
+    """Return the globals for unpickling a numpy number, under the names of numpy 1 and numpy 2."""
     rebuild = np.float64(0).__reduce__()[0]  # numpy's own `scalar(dtype, bytes)`
     dtypes = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")]
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")

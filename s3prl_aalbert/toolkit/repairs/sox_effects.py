@@ -1,9 +1,9 @@
-"""Stands in for ``torchaudio.sox_effects`` where SoX is not there (see ``imports``).
+"""Replaces ``torchaudio.sox_effects`` where SoX is not installed (see ``imports``).
 
-The effects that S3PRL's tasks use are computed with torchaudio's own signal processing. SoX saturates
-at full scale after each effect, and so does this. Resampling uses another filter than SoX, so samples
-agree closely but not bit for bit. ``silence`` (the voice-activity cut of the SUPERB speaker
-verification task) is in ``sox_silence``. C is channels, S samples.
+The effects that S3PRL's tasks use are computed with torchaudio's own signal processing. Like SoX, this clips
+at full scale after each effect. Resampling uses another filter than SoX, so that samples agree closely
+but not bit for bit. ``silence`` (the voice-activity cut of the SUPERB speaker verification task) is in
+``sox_silence``. Legend: C channels, S samples.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def apply_effects_tensor(
 
 
 def effect_names() -> dict[str, str]:
-    """Return the effects offered here, with their one-line descriptions."""
+    """Return the available effects with a one-line description of each."""
     return {name: (effect.__doc__ or "").strip() for name, effect in EFFECTS.items()}
 
 
@@ -81,26 +81,26 @@ def _find_effect(name: str) -> Effect:
 def _unsupported(effect: str) -> AalbertError:
     return AalbertError(
         f'the SoX effect "{effect}" is not available without SoX (offered here: {", ".join(EFFECTS)}); '
-        "torch and torchaudio 2.8 with the system library libsox have it"
+        "torch and torchaudio 2.8 offer it with the system library libsox"
     )
 
 
 def _channels(wav: torch.Tensor, rate: int, arguments: list[str]) -> tuple[torch.Tensor, int]:
     """Mix down to one channel, or copy one channel to several."""
-    wanted = int(arguments[0])
-    if wanted == wav.size(0):
+    channels = int(arguments[0])
+    if channels == wav.size(0):
         return wav, rate
-    if wanted == 1:
+    if channels == 1:
         return wav.mean(dim=0, keepdim=True), rate
     if wav.size(0) == 1:
-        return wav.expand(wanted, -1), rate
+        return wav.expand(channels, -1), rate
     raise ValueError("no such mix")
 
 
 def _rate(wav: torch.Tensor, rate: int, arguments: list[str]) -> tuple[torch.Tensor, int]:
     """Resample to a rate in Hz."""
-    wanted = int(float(arguments[0]))
-    return functional.resample(wav, rate, wanted), wanted
+    new_rate = int(float(arguments[0]))
+    return functional.resample(wav, rate, new_rate), new_rate
 
 
 def _gain(wav: torch.Tensor, rate: int, arguments: list[str]) -> tuple[torch.Tensor, int]:

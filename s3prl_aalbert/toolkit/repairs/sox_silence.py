@@ -1,7 +1,7 @@
 """SoX's effect ``silence``: cuts silence from the beginning, and from the middle or the end (see ``sox_effects``).
 
-Held against SoX's program in the tests, after ``gain`` as S3PRL has it; straight from a 16-bit file SoX rounds the
-loudness to 16 bits. C is channels, S samples.
+Tests compare it with the program SoX after ``gain``, as in S3PRL. Directly on a 16-bit file SoX rounds the loudness to
+16 bits. Legend: C channels, S samples.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ class Silence:
     """``silence 1 DURATION THRESHOLD% [-1 DURATION THRESHOLD%]``; durations in samples."""
 
     start_samples: int
-    """Sound must last this long for the recording to begin."""
+    """The recording begins at the first sound of at least this length."""
     start_threshold: float
     """Fraction of full scale above which there is sound."""
     stop_samples: int | None = None
-    """Silence that lasts this long is cut; None keeps all that follows the beginning."""
+    """Silence of at least this length is cut; None keeps everything after the beginning."""
     stop_threshold: float = 0.0
 
 
@@ -32,7 +32,7 @@ def parse(arguments: list[str], rate: int) -> Silence:
     """Read the effect's arguments.
 
     Raises:
-        ValueError, IndexError: another form than the two above.
+        ValueError, IndexError: the arguments have another form than these two.
     """
     start_periods, start_seconds, start_threshold, *stop = arguments
     if start_periods != "1" or (stop and (stop[0] != "-1" or len(stop) != 3)):
@@ -65,7 +65,7 @@ def kept(wav: np.ndarray, rate: int, silence: Silence) -> np.ndarray:
     keep = np.zeros(wav.shape[1], dtype=bool)
     position = 0
     while position < wav.shape[1]:
-        loud = _loudness(wav[:, position:], rate)  # forgets what came before the cut
+        loud = _loudness(wav[:, position:], rate)  # loudness starts anew after a cut
         begin = _first_run(loud > silence.start_threshold, silence.start_samples)
         if begin is None:
             break
@@ -74,10 +74,10 @@ def kept(wav: np.ndarray, rate: int, silence: Silence) -> np.ndarray:
             keep[position:] = True
             break
         quiet = loud[begin:] <= silence.stop_threshold
-        # What was heard to make sure of the beginning is kept without another look.
+        # The sound that marked the beginning is kept without another check.
         quiet[: silence.start_samples] = False
         end = _first_run(quiet, silence.stop_samples)
-        if end is None:  # a silence that the end interrupts may still have become sound: it stays
+        if end is None:  # a silence that the end cuts short stays, since sound might have followed
             keep[position:] = True
             break
         keep[position : position + end] = True

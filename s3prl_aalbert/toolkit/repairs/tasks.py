@@ -1,6 +1,6 @@
-"""What single tasks of S3PRL 0.4.18 need to run: applied when a task's expert is imported, to that task alone.
+"""Repairs of single tasks of S3PRL 0.4.18, applied when a task's expert is imported.
 
-As in ``imports``, each function mends one break, says what the user would see without it and when it can go.
+As in ``imports``, each function repairs one break, and its docstring states the symptom and when it can go.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from s3prl_aalbert.toolkit.replace import replaced
 
 logger = logging.getLogger(__name__)
 
-STANDINS = "s3prl_aalbert.toolkit.repairs.standins"
-# Task -> packages by the name that is imported; S3PRL declares none of them for a plain installation.
+MISSING_MODULES = "s3prl_aalbert.toolkit.repairs.missing_modules"
+# Task -> {imported name: package}; S3PRL does not declare these packages for a plain installation.
 PACKAGES: dict[str, dict[str, str]] = {
     "asr": {"editdistance": "editdistance", "pandas": "pandas"},
     "ctc": {"editdistance": "editdistance", "pandas": "pandas"},  # pandas for slot filling's SpecAugment
@@ -39,11 +39,11 @@ PACKAGES: dict[str, dict[str, str]] = {
 }
 
 TRUST_WAV_SCP = "AALBERT_TRUST_WAV_SCP"
-"""Variable of the environment: 1 runs the commands that a ``wav.scp`` holds."""
+"""Environment variable: with 1, commands in a ``wav.scp`` are run."""
 
 
 def install() -> None:
-    """Prepare each task of S3PRL when its expert is asked for; calling it twice changes nothing more."""
+    """Repair each task of S3PRL when its expert is imported; a second call changes nothing."""
     for task in {*PACKAGES, *_MENDS} - _installed:
         finders.before_import(f"s3prl.downstream.{task}.expert", functools.partial(prepare, task))
         _installed.add(task)
@@ -53,7 +53,7 @@ _installed: set[str] = set()
 
 
 def prepare(task: str) -> None:
-    """Apply what the task needs.
+    """Apply the repairs of a task.
 
     Raises:
         AalbertError: a package is not installed.
@@ -76,18 +76,18 @@ def provide_ctc_corpora() -> None:
     Remove when: a wheel contains it.
     """
     package = "s3prl.downstream.ctc.corpus"
-    names = {f"{package}.{name}": f"{STANDINS}.ctc_{name}" for name in ("libriphone", "snips")}
+    names = {f"{package}.{name}": f"{MISSING_MODULES}.ctc_{name}" for name in ("libriphone", "snips")}
     finders.alias({package: None, **names}, over_installed=False)
 
 
 def provide_catalyst_sampler() -> None:
     """Offer ``catalyst.data.sampler.DistributedSamplerWrapper``.
 
-    Reason: keyword spotting imports it, for training on several GPUs; catalyst has not been released since 2022.
+    Reason: keyword spotting imports it for training on several GPUs; catalyst has had no release since 2022.
     Symptom: ``ModuleNotFoundError: No module named 'catalyst'`` from ``-d speech_commands``.
-    Remove when: S3PRL does without catalyst.
+    Remove when: S3PRL no longer uses catalyst.
     """
-    sampler = {"catalyst.data.sampler": f"{STANDINS}.catalyst_sampler"}
+    sampler = {"catalyst.data.sampler": f"{MISSING_MODULES}.catalyst_sampler"}
     finders.alias({"catalyst": None, "catalyst.data": None, **sampler}, over_installed=False)
 
 
@@ -98,13 +98,13 @@ def provide_sox_package() -> None:
     Symptom: ``ModuleNotFoundError: No module named 'sox'`` from ``-d sv_voxceleb1``.
     Remove when: S3PRL drops the import.
     """
-    finders.alias({"sox": f"{STANDINS}.sox_package"}, over_installed=False)
+    finders.alias({"sox": f"{MISSING_MODULES}.sox_package"}, over_installed=False)
 
 
 def keep_tensors_on_the_cpu() -> None:
-    """Let ``Tensor.cuda`` do nothing where there is no GPU in use.
+    """Let ``Tensor.cuda`` do nothing if no GPU is in use.
 
-    Reason: speaker verification calls it whatever ``--device`` says.
+    Reason: speaker verification calls it whatever ``--device`` is.
     Symptom: ``RuntimeError: No CUDA GPUs are available`` from ``-d sv_voxceleb1 --device cpu``.
     Remove when: S3PRL uses the features' device.
     """
@@ -113,11 +113,11 @@ def keep_tensors_on_the_cpu() -> None:
 
 
 def keep_data_from_running_commands() -> None:
-    """Let diarization read recordings that are files alone.
+    """Let diarization read only recordings that are files.
 
     Reason: an entry of a Kaldi folder's ``wav.scp`` that ends in ``|`` is a command, which S3PRL gives to a shell.
-    Symptom: none, until the folder is not what it seems. TRUST_WAV_SCP=1 in the environment runs them.
-    Remove when: S3PRL reads files alone.
+    Symptom: none, until a folder is malicious. TRUST_WAV_SCP=1 in the environment allows the commands.
+    Remove when: S3PRL reads only files.
     """
     kaldi: Any = importlib.import_module("s3prl.downstream.diarization.dataset").KaldiData
     load = kaldi._load_wav_scp
@@ -138,7 +138,7 @@ def keep_data_from_running_commands() -> None:
 def find_packaged_vocabularies() -> None:
     """Let ``text.vocab_file`` of the task ctc name a vocabulary of this package.
 
-    Reason: S3PRL's own are not in its wheel.
+    Reason: S3PRL's own vocabularies are not in its wheel.
     Symptom: ``FileNotFoundError: downstream/ctc/vocab/phoneme.txt``.
     Remove when: a wheel contains them.
     """
@@ -152,16 +152,16 @@ def find_packaged_vocabularies() -> None:
 
 
 def find_packaged_dictionary() -> None:
-    """Let ``datarc.dict_path`` of the task asr name a dictionary of this package; see the function above."""
+    """Let ``datarc.dict_path`` of the task asr name a dictionary of this package (as above)."""
     dictionary = importlib.import_module("s3prl.downstream.asr.dictionary").Dictionary
     load = dictionary.load
     dictionary.load = lambda path, **options: load(_vocabulary(path), **options)
 
 
-def say_what_a_language_model_needs() -> None:
-    """Let the task asr's ``decoder_type=kenlm`` name the package that it lacks.
+def name_package_of_language_model() -> None:
+    """Let ``decoder_type=kenlm`` of the task asr name its missing package.
 
-    Reason: S3PRL catches the failed import and goes on.
+    Reason: S3PRL catches the failed import and continues.
     Symptom: ``NameError: name 'CriterionType' is not defined``.
     Remove when: S3PRL raises the import error.
     """
@@ -186,8 +186,8 @@ def _vocabulary(name: str) -> str:
 def keep_num_workers() -> None:
     """Let the task ctc read its number of worker processes for every split.
 
-    Reason: it takes the key out of the configuration for the first one.
-    Symptom: 12 processes on ``dev`` and ``test`` whatever ``corpus.num_workers`` says.
+    Reason: the task removes the key from the configuration at the first split.
+    Symptom: 12 processes on ``dev`` and ``test`` whatever ``corpus.num_workers`` is.
     Remove when: S3PRL copies the configuration.
     """
     data: Any = importlib.import_module("s3prl.downstream.ctc.data")
@@ -196,9 +196,9 @@ def keep_num_workers() -> None:
 
 
 def cache_file_lists_by_corpus() -> None:
-    """Keep the speaker tasks' lists of files apart by corpus, in the user's cache folder.
+    """Store the speaker tasks' list of files for each corpus separately, in the user's cache folder.
 
-    Reason: S3PRL keeps one list in its own folder, whichever corpus the configuration names.
+    Reason: S3PRL stores one list in its own folder, whichever corpus the configuration names.
     Symptom: a second corpus trains on the files of the first one; ``PermissionError`` in a read-only installation.
     Remove when: S3PRL names the list after the corpus.
     """
@@ -208,7 +208,7 @@ def cache_file_lists_by_corpus() -> None:
 
 
 def cache_lengths_by_corpus() -> None:
-    """The same for speaker verification, which keeps the utterances' lengths; as many processes as there are cores."""
+    """Store the utterances' lengths of speaker verification likewise, computed by one process per core."""
     verification = importlib.import_module("s3prl.downstream.sv_voxceleb1.dataset")
     dataset = verification.SpeakerVerifi_train
     construct = dataset.__init__
@@ -220,19 +220,19 @@ def cache_lengths_by_corpus() -> None:
 
 
 def _with_cache(construct: Callable[..., None], module: ModuleType, name: str, suffix: str) -> Callable[..., None]:
-    """Wrap a data set's constructor: meanwhile ``module.name`` points into the cache folder of its corpus."""
+    """Wrap a data set's constructor: while it runs, ``module.name`` is a path in the cache folder of its corpus."""
 
     @functools.wraps(construct)
     def constructor(self: Any, *args: Any, **options: Any) -> None:
         folder = _cache_folder(module.__name__.split(".")[2], [*args, *options.values()])
-        with replaced(module, **{name: os.path.join(folder, suffix)}):  # noqa: PTH118 (S3PRL wants the last slash)
+        with replaced(module, **{name: os.path.join(folder, suffix)}):  # noqa: PTH118 (S3PRL needs the last slash)
             construct(self, *args, **options)
 
     return constructor
 
 
 def _cache_folder(task: str, arguments: Sequence[Any]) -> Path:
-    """Return the folder for a data set made with these arguments; lists of files count by their content."""
+    """Return the cache folder of a data set with these arguments; lists of files count by their content."""
     digest = hashlib.sha256(str(Path.cwd()).encode())
     for argument in arguments:
         is_list = isinstance(argument, (str, Path)) and Path(argument).is_file()
@@ -240,12 +240,12 @@ def _cache_folder(task: str, arguments: Sequence[Any]) -> Path:
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = base / "s3prl_aalbert" / task / digest.hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    logger.info("S3PRL's lists of files are kept in %s; delete it when the corpus changes", folder)
+    logger.info("S3PRL's lists of files are stored in %s; delete it when the corpus changes", folder)
     return folder
 
 
 _MENDS: dict[str, tuple[Callable[[], None], ...]] = {
-    "asr": (find_packaged_dictionary, say_what_a_language_model_needs),
+    "asr": (find_packaged_dictionary, name_package_of_language_model),
     "ctc": (provide_ctc_corpora, find_packaged_vocabularies, keep_num_workers),
     "diarization": (keep_data_from_running_commands,),
     "speech_commands": (provide_catalyst_sampler,),

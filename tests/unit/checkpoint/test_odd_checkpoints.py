@@ -26,7 +26,7 @@ from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.config import AudioConfig, ConfigError, ModelConfig, TransformerConfig, read_yaml, to_dict
 from s3prl_aalbert.model.objective import MaskedPrediction
 from s3prl_aalbert.toolkit.arguments import complete
-from s3prl_aalbert.toolkit.checks import check_upstream
+from s3prl_aalbert.toolkit.option_checks import check_upstream
 from s3prl_aalbert.toolkit.resume import load_experiment, load_states
 from s3prl_aalbert.toolkit.upstreams import build_upstream
 

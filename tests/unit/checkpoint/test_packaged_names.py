@@ -19,7 +19,7 @@ from s3prl_aalbert.commands.pretrain import load_teacher
 from s3prl_aalbert.compress.distill_config import DistillConfig
 from s3prl_aalbert.downstream.pretraining_overlap import check_overlap
 from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
-from s3prl_aalbert.toolkit.checks import check_upstream
+from s3prl_aalbert.toolkit.option_checks import check_upstream
 from s3prl_aalbert.toolkit.upstreams import build_upstream
 from s3prl_aalbert.upstream import hubconf
 

@@ -110,6 +110,6 @@ def test_decoding_with_a_language_model_names_its_package(monkeypatch):
     monkeypatch.setattr(decoder, "W2lKenLMDecoder", decoder.W2lKenLMDecoder)  # put back afterwards
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: name != "flashlight" and find(name, *more))
-    tasks.say_what_a_language_model_needs()
+    tasks.name_package_of_language_model()
     with pytest.raises(AalbertError, match=naming("decoder_type=kenlm", "pip install flashlight-text")):
         decoder.W2lKenLMDecoder(None, None)

@@ -9,7 +9,7 @@ from s3prl_aalbert.errors import AalbertError
 
 
 def test_lines_become_texts_by_utterance(tmp_path: Path) -> None:
-    from s3prl_aalbert.toolkit.repairs.standins.ctc_batches import read_transcripts
+    from s3prl_aalbert.toolkit.repairs.missing_modules.ctc_batches import read_transcripts
 
     path = tmp_path / "1-2.trans.txt"
     path.write_text("1-2-0000 A WORD\n\n1-2-0001 ANOTHER\n")
@@ -20,8 +20,8 @@ def test_lines_become_texts_by_utterance(tmp_path: Path) -> None:
 
 
 def test_an_utterance_without_a_line_and_a_split_without_speakers(tmp_path: Path) -> None:
-    from s3prl_aalbert.toolkit.repairs.standins.ctc_libriphone import _utterances
-    from s3prl_aalbert.toolkit.repairs.standins.ctc_snips import SnipsDataset
+    from s3prl_aalbert.toolkit.repairs.missing_modules.ctc_libriphone import _utterances
+    from s3prl_aalbert.toolkit.repairs.missing_modules.ctc_snips import SnipsDataset
 
     folder = tmp_path / "dev-clean" / "1" / "2"
     folder.mkdir(parents=True)

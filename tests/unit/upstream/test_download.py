@@ -329,7 +329,7 @@ def test_a_file_url_of_no_file(tmp_path: Path, cache: Path, kind: str) -> None:
     path = tmp_path / "x"
     if kind != "nothing":
         path.mkdir() if kind == "folder" else os.mkfifo(path)
-    with pytest.raises(CheckpointError, match="no such file" if kind == "nothing" else "is no file"):
+    with pytest.raises(CheckpointError, match="no such file" if kind == "nothing" else "not a file"):
         fetch(path.as_uri(), progress=False)
     assert kept(cache) == []
 

@@ -1,4 +1,4 @@
-"""Stands in for ``catalyst.data.sampler``: deals the draws of a sampler out to the processes of a distributed run."""
+"""Replaces ``catalyst.data.sampler``: divides the draws of a sampler among the processes of a distributed run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.utils.data import DistributedSampler, Sampler
 
 
 class DistributedSamplerWrapper(DistributedSampler):
-    """Draws with ``sampler`` once an epoch; each process gets its share of the draws."""
+    """Draws with ``sampler`` once per epoch; each process gets its share of the draws."""
 
     def __init__(self, sampler: Sampler, **options: Any) -> None:
         super().__init__(list(range(len(sampler))), **options)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""LibriSpeech with the phonemes of a pronunciation lexicon, for S3PRL's task ``ctc`` (SUPERB's PR)."""
+"""LibriSpeech with phonemes from a pronunciation lexicon, for S3PRL's task ``ctc`` (SUPERB's PR)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.speech.text import read_lines
-from s3prl_aalbert.toolkit.repairs.standins.ctc_batches import TranscribedFiles, read_transcripts
+from s3prl_aalbert.toolkit.repairs.missing_modules.ctc_batches import TranscribedFiles, read_transcripts
 
 
 class LibriPhoneDataset(TranscribedFiles):
@@ -19,12 +19,12 @@ class LibriPhoneDataset(TranscribedFiles):
         tokenizer: S3PRL's word encoder over the phonemes.
         bucket_size: see TranscribedFiles.
         path: LibriSpeech's root.
-        lexicon: files of lines "WORD PHONEME ..."; the first pronunciation of a word counts.
+        lexicon: files with lines "WORD PHONEME ..."; the first pronunciation of a word counts.
         ascending: see TranscribedFiles.
 
     Raises:
-        AalbertError: no audio in a split, an utterance without a transcript, a word without a pronunciation, a phoneme
-            outside the vocabulary.
+        AalbertError: a split has no audio, an utterance no transcript, or a word no pronunciation; or a phoneme is not
+            in the vocabulary.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the corpora of S3PRL's task ``ctc`` have in common: transcribed files, the longest text first, in buckets."""
+"""The base of the corpora of S3PRL's task ``ctc``: transcribed files in buckets, the longest text first."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Example = tuple[Path, list[int]]
 
 
 def read_transcripts(path: Path) -> dict[str, str]:
-    """Return the text of each utterance of a file of lines "UTTERANCE TEXT"; empty lines are passed over.
+    """Return the text of each utterance in a file of lines "UTTERANCE TEXT"; empty lines are skipped.
 
     Raises:
-        AalbertError: a line without a text; names it.
+        AalbertError: a line has no text; the message names the line.
     """
     transcripts = {}
     for number, line in enumerate(read_lines(path), start=1):
@@ -34,9 +34,9 @@ class TranscribedFiles(Dataset):
     """Item i is the example at i, or with ``bucket_size`` B > 1 the list of B examples from i on.
 
     Args:
-        examples: any order.
+        examples: files and tokens in any order.
         bucket_size: the training batch.
-        ascending: the shortest text first.
+        ascending: whether the shortest text comes first.
     """
 
     def __init__(self, examples: Sequence[Example], bucket_size: int, ascending: bool = False) -> None:
@@ -51,7 +51,7 @@ class TranscribedFiles(Dataset):
     def __getitem__(self, index: int) -> Example | list[Example]:
         if self.bucket_size <= 1:
             return self.file_list[index], self.text[index]
-        # The last buckets are moved forward to be full.
+        # The last bucket begins earlier, so that it is full.
         start = max(0, min(len(self) - self.bucket_size, index))
         stop = start + self.bucket_size
         return list(zip(self.file_list[start:stop], self.text[start:stop], strict=True))

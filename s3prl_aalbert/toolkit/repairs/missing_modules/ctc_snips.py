@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.toolkit.repairs.standins.ctc_batches import TranscribedFiles, read_transcripts
+from s3prl_aalbert.toolkit.repairs.missing_modules.ctc_batches import TranscribedFiles, read_transcripts
 
 logger = logging.getLogger(__name__)
 
@@ -18,14 +18,14 @@ class SnipsDataset(TranscribedFiles):
 
     Args:
         split: folders of ``path``, e.g. ["valid"].
-        tokenizer: S3PRL's encoder; one with slots reads all.iob.snips.txt, another all-trans.txt.
+        tokenizer: S3PRL's encoder; with slots it reads all.iob.snips.txt, else all-trans.txt.
         bucket_size: see TranscribedFiles.
         path: the corpus' root.
         ascending: see TranscribedFiles.
-        others: among them ``SPLIT_speakers``, the names that file names begin with.
+        others: has ``SPLIT_speakers``, the names with which file names begin.
 
     Raises:
-        AalbertError: no audio of these speakers in a split, or no speakers named for it.
+        AalbertError: a split has no audio of these speakers, or no speakers are named for it.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ def _files(folder: Path, speakers: tuple[str, ...], transcripts: dict[str, str])
     found = [file for file in folder.rglob("*.wav") if file.name.startswith(speakers)]
     files = [file for file in found if file.stem in transcripts]
     if len(files) < len(found):
-        logger.warning("%s: %d files have no transcript and are left out", folder, len(found) - len(files))
+        logger.warning("%s: %d files have no transcript and are skipped", folder, len(found) - len(files))
     if not files:
         raise AalbertError(f"{folder}: no transcribed .wav files of the speakers {', '.join(speakers)}")
     return files

@@ -1,4 +1,4 @@
-"""Checks of the options of ``run_downstream.py``, each naming the option and what was expected."""
+"""Checks the options of ``run_downstream.py``; each message names the option and the expected value."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from s3prl_aalbert.toolkit.experiments import place_of
 from s3prl_aalbert.toolkit.hub import plugin_upstreams, s3prl_folder, s3prl_upstreams
 from s3prl_aalbert.toolkit.register import DOWNSTREAMS
 
-# S3PRL names its upstreams so; all others bring their own weights and drop -k without a word.
+# Endings of S3PRL's upstreams that read -k; all others have their own weights and ignore -k silently.
 _READS_CKPT = ("_local", "_url", "_gdriveid", "_custom")
 _READS_CKPT_TOO = {"customized_upstream"}  # the template that users fill in
-LARGEST_SEED = 2**32 - 1  # of numpy
+LARGEST_SEED = 2**32 - 1  # numpy's limit
 _NEEDS_MODEL_CONFIG = "baseline_local"  # features: reads -g and ignores -k
 
 
 def check_new_experiment(given: Mapping[str, Any]) -> None:
-    """Check what only a new experiment needs: a place, an upstream, a task.
+    """Check the options that only a new experiment needs: folder, upstream, task.
 
     Raises:
         AalbertError: one of them is missing.
     """
     if given.get("auto_resume") and "upstream" not in given:
         folder = place_of(given)
-        raise AalbertError(f"{folder}: nothing to resume there{near_folder(folder)}; a new experiment needs -u and -d")
+        raise AalbertError(f"{folder}: found nothing to resume{near_folder(folder)}; a new experiment needs -u and -d")
     if "expname" not in given and "expdir" not in given:
         raise AalbertError("-n NAME (writes to result/downstream/NAME) or -p EXPDIR is missing")
     for name, flag, example in (("upstream", "-u", "aalbert_local"), ("downstream", "-d", "aalbert_phone")):
@@ -38,14 +38,14 @@ def check_new_experiment(given: Mapping[str, Any]) -> None:
 
 
 def check_settings(settings: Mapping[str, Any], trained: bool) -> None:
-    """Check the settings that the run will use, typed or from the experiment that it resumes.
+    """Check the options of the run, whether typed or from the experiment that it resumes.
 
     Args:
         settings: the options by S3PRL's names.
         trained: whether the weights of a finished experiment will be loaded.
 
     Raises:
-        AalbertError: a name that does not exist, a wrong or unused ``-k``, a missing file.
+        AalbertError: a name does not exist, ``-k`` is wrong or unused, or a file is missing.
     """
     check_downstream(settings["downstream"])
     if settings.get("hub") != "huggingface":  # there -u is a repository, not a name
@@ -65,7 +65,7 @@ def check_downstream(name: str) -> None:
     """Check that S3PRL or the plugin has the task ``name``.
 
     Raises:
-        AalbertError: neither has.
+        AalbertError: neither has it.
     """
     known = {path.parent.name for folder in downstream_folders() for path in folder.glob("*/expert.py")}
     known |= set(DOWNSTREAMS)
@@ -83,10 +83,10 @@ def downstream_folders() -> list[Path]:
 
 
 def check_upstream(name: str, ckpt: str | None, model_config: str | None = None) -> None:
-    """Check that S3PRL or the plugin has the upstream ``name``, and that it reads what ``-k`` and ``-g`` name.
+    """Check that S3PRL or the plugin has the upstream ``name``, and that it reads ``-k`` and ``-g`` if given.
 
     Raises:
-        AalbertError: it does not exist, or ``-k`` or ``-g`` is missing, unused, or names nothing.
+        AalbertError: the upstream does not exist, or ``-k`` or ``-g`` is missing, unused or not found.
     """
     known = [*plugin_upstreams(), *s3prl_upstreams()]
     if name not in known:
@@ -98,7 +98,7 @@ def check_upstream(name: str, ckpt: str | None, model_config: str | None = None)
     if reads_ckpt and not ckpt:
         raise AalbertError(f"-u {name} needs a checkpoint: -k is missing")
     if ckpt and not reads_ckpt and name not in _READS_CKPT_TOO:
-        raise AalbertError(f"-u {name} would ignore -k {ckpt}; leave -k out, or use -u aalbert_local")
+        raise AalbertError(f"-u {name} would ignore -k {ckpt}; remove -k, or use -u aalbert_local")
     if reads_ckpt and name.endswith("_local"):
         _check_local_ckpt(name, str(ckpt))
     _check_model_config(name, model_config)

@@ -1,4 +1,4 @@
-"""``-s`` and ``-l`` of S3PRL's runner: features or a layer that the upstream does not have are an error."""
+"""Checks ``-s`` and ``-l`` of S3PRL's runner: unknown features or layers are an error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from s3prl_aalbert.errors import AalbertError
 
 
 def checked_featurizer(runner: Any, build: Callable[[], Any]) -> Any:
-    """Build the runner's featurizer, and refuse what S3PRL would replace by ``hidden_states`` or stumble over."""
+    """Build the runner's featurizer; refuse features that S3PRL would replace by ``hidden_states`` or fail on."""
     upstream, features = runner.args.upstream, runner.args.upstream_feature_selection
     layer = runner.args.upstream_layer_selection
     try:
@@ -26,7 +26,7 @@ def checked_featurizer(runner: Any, build: Callable[[], Any]) -> Any:
     if layer is not None and not _is_list(runner, instead):
         raise AalbertError(f"-l {layer} would be ignored: {instead} of -u {upstream} is a single layer; leave -l out")
     if instead != features:
-        raise AalbertError(f"-s {features}: -u {upstream} has no such features, but e.g. {instead}")
+        raise AalbertError(f"-s {features}: -u {upstream} has no such features, but for example {instead}")
     return entry
 
 
