@@ -145,7 +145,7 @@ def test_the_size_of_convolutions_in_a_checkpoint_runs_nothing(tmp_path: Path) -
     from s3prl.upstream.distiller.model import DistillerConfig, DistillerModel
 
     config = DistillerConfig({"extractor_conv_feature_layers": f"__import__('os').mkdir('{tmp_path}/ran')"})
-    with pytest.raises(AalbertError, match="get_Adm|is not a name"):
+    with pytest.raises(AalbertError, match="is not a name"):
         DistillerModel(config)
     assert not list(tmp_path.iterdir())
 
