@@ -49,7 +49,7 @@ def main() -> None:
     args = parser.parse_args()
     if not args.speech:
         parser.error("--speech is missing")
-    files = find_speech(args.speech)[0].paths
+    files = [file.path for file in find_speech(args.speech) if not file.fault]
     chosen = [str(path) for path in files[:: max(1, len(files) // args.utterances)]][: args.utterances]
     if args.worker:
         serve(args.worker, [torch.from_numpy(read_audio(path, SAMPLE_RATE)) for path in chosen])

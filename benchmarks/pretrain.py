@@ -143,7 +143,7 @@ def make_clips(folders: list[Path], seconds: int, count: int, output: Path) -> N
     from s3prl_aalbert.pretrain.corpus import find_speech
 
     output.mkdir(parents=True)
-    files = itertools.cycle(find_speech([str(folder) for folder in folders])[0].paths)
+    files = itertools.cycle(file.path for file in find_speech([str(folder) for folder in folders]) if not file.fault)
     joined = np.zeros(0, np.float32)
     for number in range(count):
         while len(joined) < seconds * SAMPLE_RATE:

@@ -113,8 +113,8 @@ class CacheBuilder:
                 paths = stored["paths"].tobytes().decode("utf-8", ERRORS).split("\n")
             data = self.index.with_name(Path(name).name)
             end = data.stat().st_size // SAMPLE_BYTES
-            if head[0] != FORMAT or len(table) != head[1]:
-                raise ValueError(f"format {head[0]}, expected {FORMAT}")
+            if head[0] != FORMAT or table.shape != (head[1], 4):
+                raise ValueError(f"format {head[0]} with a table of {table.shape}, expected {FORMAT}")
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             logger.warning("%s: cannot be used and is built anew (%s)", self.index, error)
             return
@@ -184,12 +184,14 @@ class CacheBuilder:
         with self.data.open("rb+") as file:
             os.fsync(file.fileno())
         rows = np.flatnonzero(self.offsets != ABSENT)
-        paths = "\n".join(self.utterances.select(rows).paths).encode("utf-8", ERRORS)
+        cached = list(zip(self.offsets[rows].tolist(), self.utterances.select(rows), strict=True))
+        table = [(offset, file.samples, file.size, file.mtime) for offset, file in cached]
+        paths = "\n".join(file.path for _, file in cached).encode("utf-8", ERRORS)
         columns: dict[str, Any] = {
             "head": np.array([FORMAT, len(rows)]),
             "data": np.array(self.data.name),
             "paths": np.frombuffer(paths, np.uint8),
-            "table": np.column_stack([self.offsets[rows], self.utterances.states[rows]]),
+            "table": np.array(table, dtype=np.int64).reshape(-1, 4),
         }
 
         def write(temporary: Path) -> None:

@@ -7,11 +7,12 @@ manifest file without folders is the corpus itself: it is read and never written
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,6 @@ from s3prl_aalbert.pretrain.audio_cache import CacheBuilder
 from s3prl_aalbert.pretrain.config import DataConfig
 from s3prl_aalbert.pretrain.decoding import decode_all
 from s3prl_aalbert.pretrain.manifest import (
-    Skipped,
     apply_manifest,
     locked,
     read_listed,
@@ -75,7 +75,12 @@ def speech_folders(config: DataConfig) -> list[str]:
 
 def manifest_path(config: DataConfig, expdir: Path) -> Path:
     """Return where the manifest is kept: a given one that is the corpus itself is read, never written."""
-    return _given(config) if config.manifest and speech_folders(config) else expdir / "manifest.tsv"
+    manifest = expdir / "manifest.tsv"
+    if config.manifest and speech_folders(config):
+        return _given(config)
+    if config.manifest and not config.trust_manifest and _given(config).resolve() == manifest.resolve():
+        return expdir / "manifest.checked.tsv"
+    return manifest
 
 
 def load_corpus(config: DataConfig, manifest: Path, seed: int, strict: bool = False, save: bool = True) -> Corpus:
@@ -97,25 +102,25 @@ def load_corpus(config: DataConfig, manifest: Path, seed: int, strict: bool = Fa
     save = save and not config.trust_manifest
     with locked(manifest) if save else contextlib.nullcontext():
         # What is known of the files, then what decoding them tells.
-        utterances, missing = _all_files(config, folders, manifest, save)
+        utterances = _all_files(config, folders, manifest, save)
         cache = CacheBuilder(_given(config) if config.trust_manifest else manifest, utterances, config.cache_hours)
         if not config.trust_manifest:
-            _check(utterances, cache, config, (lambda: _save(utterances, cache, manifest, missing)) if save else None)
+            _check(utterances, cache, config, manifest if save else None)
 
         # Which of them are used.
         reasons = _reasons_to_skip(utterances, config)
-        skipped = [*missing, *((utterances.path(row), reason) for row, reason in sorted(reasons.items()))]
+        skipped = [(utterances.path(row), reason) for row, reason in sorted(reasons.items())]
         _report_skipped(skipped, strict, skipped_path(manifest) if save else None)
         usable = np.delete(np.arange(len(utterances)), list(reasons))
         if not len(usable):
-            name, why = ", ".join(folders) or config.manifest, commonest(reason for _, reason in skipped)
-            raise AalbertError(f"{name}: none of {len(utterances)} audio files is usable{why}")
+            name = ", ".join(folders) or config.manifest
+            raise AalbertError(f"{name}: none of {len(utterances)} files is usable{commonest(reasons.values())}")
 
         # Who is held out; the manifest keeps it.
         _draw_dev(utterances, usable, config.dev_fraction, seed, manifest if folders else None)
         if save:
-            unwanted = [(utterances.path(row), why) for row, why in reasons.items() if row not in utterances.faults]
-            _save(utterances, cache, manifest, [*missing, *unwanted])
+            cache.save()
+            write_manifest(utterances, manifest, reasons)
         utterances.cache = cache.reader()
     return Corpus(utterances.select(usable), tuple(skipped))
 
@@ -127,8 +132,8 @@ def _given(config: DataConfig) -> Path:
     return Path(str(config.manifest)).expanduser()
 
 
-def find_speech(folders: Sequence[str]) -> tuple[Utterances, Skipped]:
-    """Return every audio file below some folders, ordered by path components, and those that cannot be used.
+def find_speech(folders: Sequence[str]) -> Utterances:
+    """Return every audio file below some folders, ordered by path components; then those with a fault.
 
     Linked folders are followed, under the path they lead to, and never twice.
 
@@ -137,17 +142,20 @@ def find_speech(folders: Sequence[str]) -> tuple[Utterances, Skipped]:
     """
     found = find_files(folders, links_keep_their_name=False)
     files = sorted(found.files, key=lambda file: file.path.replace(os.sep, "\0"))
-    return Utterances(Utterance(file.path, size=file.size, mtime=file.mtime) for file in files), found.missing
+    usable = (Utterance(file.path, size=file.size, mtime=file.mtime) for file in files)
+    return Utterances(itertools.chain(usable, (Utterance(path, fault=reason) for path, reason in found.missing)))
 
 
-def _all_files(config: DataConfig, folders: Sequence[str], manifest: Path, save: bool) -> tuple[Utterances, Skipped]:
-    """Return the corpus's files with all that is known of them, and those that are not accessible."""
-    given = None if folders and not config.trust_manifest else _given(config)
-    utterances, missing = read_listed(given, config.trust_manifest) if given else find_speech(folders)
+def _all_files(config: DataConfig, folders: Sequence[str], manifest: Path, save: bool) -> Utterances:
+    """Return the corpus's files with all that is known of them."""
+    if folders and not config.trust_manifest:
+        utterances = find_speech(folders)
+    else:
+        utterances = Utterances(read_listed(_given(config), config.trust_manifest))
     if config.trust_manifest and folders:
         below = tuple(folder.rstrip(os.sep) + os.sep for folder in folders)
         utterances = utterances.select(np.flatnonzero([path.startswith(below) for path in utterances.paths]))
-    elif not config.trust_manifest and manifest != given:
+    elif not config.trust_manifest:
         others = apply_manifest(utterances, manifest)
         if others and save:
             message = "%s: %d files are not in this corpus; their rows and their cached audio are dropped"
@@ -155,30 +163,38 @@ def _all_files(config: DataConfig, folders: Sequence[str], manifest: Path, save:
     for row, utterance in enumerate(utterances):
         if not utterance.speaker:
             utterances.set_speaker(row, speaker_of(Path(utterance.path)))
-    return utterances, missing
+    return utterances
 
 
 # --------------------------------------------------------------------------------------------- checking
 
 
-def _check(utterances: Utterances, cache: CacheBuilder, config: DataConfig, save: Callable[[], None] | None) -> None:
+def _check(utterances: Utterances, cache: CacheBuilder, config: DataConfig, manifest: Path | None) -> None:
     """Decode what is not known or not cached yet.
 
     Args:
         utterances: the corpus; gets lengths and faults.
         cache: gets the audio.
         config: length limits and processes.
-        save: is called every now and then; without it, nothing is added to the cache.
+        manifest: is written every now and then, and so is the cache; None: neither is.
     """
     rows = set(np.flatnonzero(utterances.samples == UNKNOWN).tolist()) - set(utterances.faults)
-    if save:
+    if manifest:
         cache.drop_unused()
         rows.update(cache.missing_rows(_reasons_to_skip(utterances, config)))
     order = sorted(rows)
     paths = [utterances.path(row) for row in order]
-    decoded = decode_all(paths, config.prepare_workers, lambda: save is not None and not cache.full)
+    decoded = decode_all(paths, config.prepare_workers, lambda: manifest is not None and not cache.full)
     shortest, longest = _limits(config)
     notes: dict[str, list[str]] = {}
+
+    def save(path: Path) -> float:
+        """Save, and return when to save next: a large manifest, which takes seconds, less often than a small one."""
+        start = time.monotonic()
+        cache.save()
+        write_manifest(utterances, path, utterances.faults)
+        return time.monotonic() + max(SAVE_SECONDS, SAVE_PAUSE * (time.monotonic() - start))
+
     due = time.monotonic() + SAVE_SECONDS
     try:
         for row, path, (samples, audio, fault, remarks) in zip(order, paths, decoded, strict=True):
@@ -189,20 +205,13 @@ def _check(utterances: Utterances, cache: CacheBuilder, config: DataConfig, save
                 cache.add(row, audio)
             for remark in remarks:
                 notes.setdefault(remark, []).append(path)
-            # Saving a large manifest takes seconds, so it is saved less often than a small one.
-            if save and (start := time.monotonic()) > due:
-                save()
-                due = time.monotonic() + max(SAVE_SECONDS, SAVE_PAUSE * (time.monotonic() - start))
+            if manifest and time.monotonic() > due:
+                due = save(manifest)
     finally:  # an interruption keeps what was done
-        if save and rows:
-            save()
+        if manifest and rows:
+            save(manifest)
         for note, noted in notes.items():
             logger.warning("%d audio files: %s: %s", len(noted), note, first_names(noted))
-
-
-def _save(utterances: Utterances, cache: CacheBuilder, manifest: Path, unwanted: Skipped) -> None:
-    cache.save()
-    write_manifest(utterances, manifest, unwanted)
 
 
 def _limits(config: DataConfig) -> tuple[float, float]:
@@ -232,7 +241,7 @@ def _report_skipped(skipped: Sequence[tuple[str, str]], strict: bool, listed_in:
     more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
     if strict:
         raise AalbertError(f"{len(skipped)} audio files cannot be used (--strict): {shown}{more}")
-    where = f"; listed in {listed_in}, without which they are tried again" if listed_in else ""
+    where = f"; listed in {listed_in} (remove it to try them again)" if listed_in else ""
     logger.warning("skipped %d audio files: %s%s%s", len(skipped), shown, more, where)
 
 

@@ -30,10 +30,8 @@ logger = logging.getLogger(__name__)
 
 COLUMNS = ("path", "samples", "speaker", "split", "bytes", "mtime_ns")
 SKIPPED_COLUMNS = ("path", "reason", "bytes", "mtime_ns")
-MAX_DIGITS = 19
-"""Of sizes, times and lengths, which must fit 64 bits."""
-Skipped = list[tuple[str, str]]
-"""(path, reason) of files that are not used."""
+BOUND = 1 << 63
+"""Sizes, times and lengths are below it: they fit 64 bits."""
 
 
 def read_manifest(manifest: Path, required: Sequence[str] = ("path",)) -> Iterator[Utterance]:
@@ -47,50 +45,38 @@ def read_manifest(manifest: Path, required: Sequence[str] = ("path",)) -> Iterat
         yield Utterance(row["path"], samples, row.get("speaker", ""), _split(manifest, row), size, mtime)
 
 
-def read_listed(manifest: Path, trust: bool) -> tuple[Utterances, Skipped]:
-    """Return the files that a user's manifest lists, in its order, and those that are not accessible.
+def read_listed(manifest: Path, trust: bool) -> Iterator[Utterance]:
+    """Yield the files that a user's manifest lists; one that cannot be looked at has a fault.
 
     Args:
         manifest: TSV with a column path and optionally those of COLUMNS; relative paths start at its folder.
         trust: take its sizes, times and lengths as they are; otherwise a length holds where the disk agrees.
 
     Raises:
-        AalbertError: the manifest is missing or damaged, lists a file twice or no file that exists.
+        AalbertError: the manifest is missing or damaged, lists a file twice or, to be trusted, lacks a length.
     """
-    folder, seen, missing = str(manifest.parent.absolute()), set(), Skipped()
-
-    def rows() -> Iterator[Utterance]:
-        for row in read_manifest(manifest):
-            path = os.path.normpath(os.path.join(folder, os.path.expanduser(row.path)))  # noqa: PTH111, PTH118 - Paths are slow
-            if path in seen:
-                raise AalbertError(f"{manifest}: lists {path} twice")
-            seen.add(path)
-            if trust and row.samples == UNKNOWN:
-                raise AalbertError(f"{manifest}: has no samples of {path}, which trust_manifest: true needs")
-            row = row._replace(path=path, speaker=row.speaker.strip())
-            found = row if trust else _look_at(row)
-            if isinstance(found, Utterance):
-                yield found
-            else:
-                missing.append((path, found))
-
-    utterances = Utterances(rows())
-    if not len(utterances):
-        raise AalbertError(f"{manifest}: lists no file that exists")
-    return utterances, missing
+    folder, seen = str(manifest.parent.absolute()), set()
+    for row in read_manifest(manifest):
+        path = os.path.normpath(os.path.join(folder, os.path.expanduser(row.path)))  # noqa: PTH111, PTH118 - Paths are slow
+        if path in seen:
+            raise AalbertError(f"{manifest}: lists {path} twice")
+        seen.add(path)
+        if trust and row.samples == UNKNOWN:
+            raise AalbertError(f"{manifest}: has no samples of {path}, which trust_manifest: true needs")
+        row = row._replace(path=path, speaker=row.speaker.strip())
+        yield row if trust else _look_at(row)
 
 
-def _look_at(row: Utterance) -> Utterance | str:
-    """Return a row with the file's present state, and with its length if that state is the row's; or what is wrong."""
+def _look_at(row: Utterance) -> Utterance:
+    """Return a row with the file's present state; it keeps its length if that state is the same."""
     try:
         path, file = _on_disk(row.path)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        return f"is not accessible ({getattr(error, 'strerror', error)})"
-    if not stat.S_ISREG(file.st_mode):  # opening a pipe would wait for ever
-        return "is no regular file"
+        return row._replace(fault=f"cannot be looked at ({getattr(error, 'strerror', error)})", size=UNKNOWN)
+    fault = "" if stat.S_ISREG(file.st_mode) else "is no regular file"  # opening a pipe would wait for ever
     same = (row.size, row.mtime) == (file.st_size, file.st_mtime_ns)
     samples = row.samples if same else UNKNOWN
-    return row._replace(path=path, samples=samples, size=file.st_size, mtime=file.st_mtime_ns)
+    return Utterance(path, samples, row.speaker, row.split, file.st_size, file.st_mtime_ns, fault)
 
 
 def _on_disk(path: str) -> tuple[str, os.stat_result]:
@@ -133,31 +119,28 @@ def apply_manifest(utterances: Utterances, manifest: Path) -> int:
     return others
 
 
-def write_manifest(utterances: Utterances, manifest: Path, unwanted: Skipped) -> None:
+def write_manifest(utterances: Utterances, manifest: Path, reasons: Mapping[int, str]) -> None:
     """Write the manifest and the list of skipped files, unless they say the same already.
 
     Args:
-        utterances: what is known; rows with a fault are listed as skipped.
+        utterances: what is known.
         manifest: where to.
-        unwanted: other files to list as skipped; the next run looks at them anew.
+        reasons: why rows are skipped. Those with a fault are not looked at again until they change.
     """
-    faults = utterances.faults
 
     def manifest_rows() -> Iterator[Sequence]:
-        for row, utterance in enumerate(utterances):
-            if utterance.samples != UNKNOWN:
-                yield utterance
-            elif utterance.split and row not in faults:  # not decoded yet, but known to be held out or not
-                yield (utterance.path, "", *utterance[2:])
+        for path, samples, speaker, split, *state, fault in utterances:
+            if not fault and (samples != UNKNOWN or split):
+                yield (path, "" if samples == UNKNOWN else samples, speaker, split, *state)
 
     def skipped_rows() -> Iterator[Sequence]:
-        for row, reason in sorted(faults.items()):
-            yield (utterances[row].path, reason, utterances[row].size, utterances[row].mtime)
-        for path, reason in unwanted:
-            yield (path.translate(dict.fromkeys(map(ord, UNLISTABLE), " ")), reason, "", "")
+        for row, reason in sorted(reasons.items()):
+            path, *_, size, mtime, fault = utterances[row]
+            state = (size, mtime) if fault and size != UNKNOWN else ("", "")
+            yield (path.translate(dict.fromkeys(map(ord, UNLISTABLE), " ")), reason, *state)
 
     _write_rows(manifest, COLUMNS, manifest_rows)
-    if faults or unwanted or skipped_path(manifest).exists():
+    if reasons or skipped_path(manifest).exists():
         _write_rows(skipped_path(manifest), SKIPPED_COLUMNS, skipped_rows)
 
 
@@ -208,10 +191,13 @@ def _number(file: Path, row: Mapping[str, str], name: str) -> int:
     text = row.get(name, "")
     if not text:
         return UNKNOWN
-    digits = text.removeprefix("-") if name == "mtime_ns" else text  # some disks begin before 1970
-    if not digits.isdecimal() or len(digits) > MAX_DIGITS or abs(int(text)) >= 1 << 63:
-        raise AalbertError(f'{file}: {name} of {row["path"]} is "{text}", expected a whole number')
-    return int(text)
+    try:
+        number = int(text)
+        if (0 if name != "mtime_ns" else -BOUND) <= number < BOUND:  # some disks begin before 1970
+            return number
+    except ValueError:  # no number, or one of thousands of digits
+        pass
+    raise AalbertError(f'{file}: {name} of {row["path"]} is "{text}", expected a whole number')
 
 
 def _split(file: Path, row: Mapping[str, str]) -> str:

@@ -41,6 +41,8 @@ class Utterance(NamedTuple):
     """Bytes."""
     mtime: int = UNKNOWN
     """Nanoseconds."""
+    fault: str = ""
+    """Why the file cannot be used."""
 
 
 class UnitLabels:
@@ -73,23 +75,25 @@ class Utterances(Sequence[Utterance]):
     Assigning to an element of ``samples`` or ``splits`` changes the table.
     """
 
-    def __init__(self, rows: Iterable[Utterance] = ()):
+    def __init__(self, rows: Iterable[Utterance]):
         """Pack utterances, which may come one at a time."""
         self._names: list[str] = []
         self._codes: dict[str, int] = {}
+        self.faults: dict[int, str] = {}
+        """Why a file cannot be used, by row; empty once the usable rows are selected."""
         text = bytearray()
         self._table = np.fromiter(self._packed(rows, text), _ROW)
         self._text = bytes(text)
-        self.faults: dict[int, str] = {}
-        """Why a file cannot be used, by row; empty once the usable rows are selected."""
         self.cache: CachedAudio | None = None
         """Decoded audio, by row."""
         self.units: UnitLabels | None = None
 
     def _packed(self, rows: Iterable[Utterance], text: bytearray) -> Iterator[tuple[int, ...]]:
-        for path, samples, speaker, split, size, mtime in rows:
+        for row, (path, samples, speaker, split, size, mtime, fault) in enumerate(rows):
             start = len(text)
             text += path.encode("utf-8", ERRORS)
+            if fault:
+                self.faults[row] = fault
             yield start, len(text) - start, samples, self._code(speaker), SPLITS.index(split), size, mtime
 
     def _code(self, speaker: str) -> int:
@@ -110,14 +114,17 @@ class Utterances(Sequence[Utterance]):
         """Return one utterance, or some."""
         if isinstance(index, slice):
             return self.select(np.arange(len(self))[index])
-        _, _, samples, speaker, split, size, mtime = self._table[index].item()
-        return Utterance(self.path(index), samples, self._names[speaker], SPLITS[split], size, mtime)
+        row = range(len(self))[index]
+        _, _, samples, speaker, split, size, mtime = self._table[row].item()
+        fault = self.faults.get(row, "")
+        return Utterance(self.path(row), samples, self._names[speaker], SPLITS[split], size, mtime, fault)
 
     def __iter__(self) -> Iterator[Utterance]:
         """Yield the utterances: all columns at once, as single elements would take long."""
         numbers = (self._table[name].tolist() for name in ("samples", "split", "size", "mtime"))
-        for path, speaker, samples, split, size, mtime in zip(self.paths, self.speakers, *numbers, strict=True):
-            yield Utterance(path, samples, speaker, SPLITS[split], size, mtime)
+        columns = zip(self.paths, self.speakers, *numbers, strict=True)
+        for row, (path, speaker, samples, split, size, mtime) in enumerate(columns):
+            yield Utterance(path, samples, speaker, SPLITS[split], size, mtime, self.faults.get(row, ""))
 
     @property
     def samples(self) -> np.ndarray:
@@ -128,11 +135,6 @@ class Utterances(Sequence[Utterance]):
     def splits(self) -> np.ndarray:
         """Places in SPLITS (N,)."""
         return self._table["split"]
-
-    @property
-    def states(self) -> np.ndarray:
-        """Length in samples, bytes and modification time of each file (N, 3) int64."""
-        return np.stack([self._table[name] for name in ("samples", "size", "mtime")], axis=1)
 
     @property
     def paths(self) -> list[str]:

@@ -29,10 +29,10 @@ def touch(path: Path) -> Path:
 
 def both_ways(folder: Path) -> tuple[set[str], set[str]]:
     """Return the names found and the names skipped, the same for pre-training and tasks."""
-    utterances, unusable = find_speech([str(folder.resolve())])
+    utterances = find_speech([str(folder.resolve())])
     skipped = Skipped()
     paths = find_for_tasks([str(folder)], skipped)
-    found, missing = {Path(p).name for p in utterances.paths}, {Path(p).name for p, _ in unusable}
+    found, missing = ({Path(u.path).name for u in utterances if bool(u.fault) is skip} for skip in (False, True))
     assert {path.name for path in paths} == found
     assert {Path(name).name for name in skipped.found.get("not_read", {})} == missing
     return found, missing
@@ -74,7 +74,7 @@ def test_what_is_not_decoded_is_named_and_the_rest_counted(tmp_path: Path, caplo
     os.mkfifo(tmp_path / "s" / "pipe.wav")
     with caplog.at_level(logging.INFO):
         assert both_ways(tmp_path) == ({"good.wav"}, {"a.m4a", "b.AAC", "c.wma", "d.webm", "pipe.wav"})
-    reasons = {Path(path).name: reason for path, reason in find_speech([str(tmp_path)])[1]}
+    reasons = {Path(u.path).name: u.fault for u in find_speech([str(tmp_path)])}
     assert mentions(reasons["b.AAC"], ".aac", ".flac", ".wav")
     assert mentions(reasons["pipe.wav"], "regular file")
     for record in caplog.records[:2]:
@@ -99,7 +99,7 @@ def test_one_recording_in_several_formats_counts_once(tmp_path: Path) -> None:
     found, missing = both_ways(tmp_path)
     assert found == {"u1.wav", "u2.flac", "u3.WAV", "u4.ogg", "u5.wav", "u5.flac"}, "other folders are other recordings"
     assert missing == {"u1.opus", "u1.flac", "u2.mp3", "u3.WAV.wav", "u4.m4a"}
-    reasons = {Path(path).name: reason for path, reason in find_speech([str(tmp_path)])[1]}
+    reasons = {Path(u.path).name: u.fault for u in find_speech([str(tmp_path)])}
     assert mentions(reasons["u1.opus"], "u1.wav", "another format")
 
 
@@ -115,10 +115,10 @@ def test_folders_of_one_format_each_hold_the_same_recordings(tmp_path: Path) -> 
     ):
         touch(tmp_path / "speech" / name)
     touch(tmp_path / "speech" / "flac" / "c" / "1.flac")
-    utterances, missing = find_speech([str(tmp_path / "speech")])
-    used = {str(Path(path).relative_to(tmp_path / "speech")) for path in utterances.paths}
+    utterances = find_speech([str(tmp_path / "speech")])
+    used = {str(Path(path).relative_to(tmp_path / "speech")) for path, *_, fault in utterances if not fault}
     assert used == {"a/wav/1.wav", "a/mp3/2.mp3", "b/wav/1.wav", "wav/c/1.wav"}
-    reasons = {str(Path(path).relative_to(tmp_path / "speech")): reason for path, reason in missing}
+    reasons = {str(Path(path).relative_to(tmp_path / "speech")): fault for path, *_, fault in utterances if fault}
     assert mentions(reasons["a/mp3/1.mp3"], tmp_path / "speech/a/wav/1.wav", "another format")
     assert len(reasons) == 4, reasons
     both_ways(tmp_path / "speech")
