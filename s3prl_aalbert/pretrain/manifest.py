@@ -46,7 +46,7 @@ def read_manifest(manifest: Path, required: Sequence[str] = ("path",)) -> Iterat
 
 
 def read_listed(manifest: Path, trust: bool) -> Iterator[Utterance]:
-    """Yield the files that a user's manifest lists; one that cannot be looked at has a fault.
+    """Yield the files that a user's manifest lists; one that is not accessible has a fault.
 
     Args:
         manifest: TSV with a column path and optionally those of COLUMNS; relative paths start at its folder.
@@ -72,8 +72,8 @@ def _look_at(row: Utterance) -> Utterance:
     try:
         path, file = _on_disk(row.path)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        return row._replace(fault=f"cannot be looked at ({getattr(error, 'strerror', error)})", size=UNKNOWN)
-    fault = "" if stat.S_ISREG(file.st_mode) else "is no regular file"  # opening a pipe would wait for ever
+        return row._replace(fault=f"is not accessible ({getattr(error, 'strerror', error)})", size=UNKNOWN)
+    fault = "" if stat.S_ISREG(file.st_mode) else "is not a regular file"  # opening a pipe would wait for ever
     same = (row.size, row.mtime) == (file.st_size, file.st_mtime_ns)
     samples = row.samples if same else UNKNOWN
     return Utterance(path, samples, row.speaker, row.split, file.st_size, file.st_mtime_ns, fault)
@@ -125,7 +125,7 @@ def write_manifest(utterances: Utterances, manifest: Path, reasons: Mapping[int,
     Args:
         utterances: what is known.
         manifest: where to.
-        reasons: why rows are skipped. Those with a fault are not looked at again until they change.
+        reasons: why rows are skipped. Files with a fault are not decoded again until they change.
     """
 
     def manifest_rows() -> Iterator[Sequence]:
