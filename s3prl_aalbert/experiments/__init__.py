@@ -1,1 +1,1 @@
-"""Grids of experiments: what they measured, as rows that can be run again."""
+"""Grids of experiments, and their results as rows that can be run again."""

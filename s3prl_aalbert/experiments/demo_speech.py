@@ -1,6 +1,6 @@
-"""The speech of the demo: synthetic voices, or a user's folders laid out the same way by links.
+"""Prepares the speech of the demo: synthetic voices, or links to a user's speech in the same layout.
 
-Both end as SPEAKER/UTTERANCE.* below one folder a purpose, phone labels as TIMIT-style UTTERANCE.phn beside the audio.
+Each purpose has one folder with SPEAKER/UTTERANCE.*, and phone labels are TIMIT-style UTTERANCE.phn beside the audio.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from s3prl_aalbert.speech.speakers import speaker_of
 from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
 MIN_UTTERANCES = 10
-"""Fewest utterances of a speaker in the speaker tasks: 8:1:1 needs as many."""
+"""Smallest number of utterances of a speaker in the speaker tasks, which the split 8:1:1 needs."""
 DIALECT_STEMS = ("sa1", "sa2")
-"""TIMIT's two sentences that every speaker reads: in train and test they would measure memory."""
-NO_PHONES = "nothing has phone labels (UTTERANCE.phn beside the audio, as TIMIT has)"
+"""TIMIT's two sentences that every speaker reads: in both train and test they would reward memory."""
+NO_PHONES = "no utterance has phone labels (UTTERANCE.phn beside the audio, as in TIMIT)"
 NO_SPEAKERS = f"fewer than two speakers have {MIN_UTTERANCES} utterances (by a file's folder, or LibriSpeech's number)"
 
 
@@ -31,14 +31,14 @@ class DemoSpeech:
 
     pretraining: tuple[Path, ...]
     phones: Path | None
-    """None: nothing has phone labels."""
+    """None if no utterance has phone labels."""
     speakers: Path | None
-    """None: fewer than two speakers have enough utterances."""
+    """None if fewer than two speakers have enough utterances."""
     description: str
 
 
 def prepare_synthetic(folder: Path, seed: int) -> DemoSpeech:
-    """Synthesise the embedded corpus below ``folder``."""
+    """Synthesise the demo's corpus below ``folder``."""
     corpus = synthesise_corpus(folder / "synthetic", seed=seed)
     return DemoSpeech((corpus,), corpus, corpus, "synthetic corpus (8 source-filter voices, 30 utterances each)")
 
@@ -46,12 +46,12 @@ def prepare_synthetic(folder: Path, seed: int) -> DemoSpeech:
 def prepare_real(folders: Sequence[Path], target: Path, max_speakers: int) -> DemoSpeech:
     """Sort real speech into pre-training, phone and speaker folders (links to the original files).
 
-    Files with phone labels (UTTERANCE.phn) make the phone task and are kept out of pre-training if there is other
-    speech; the ``max_speakers`` speakers with most utterances among the rest make the speaker tasks. A task without
-    speech is left out, and the description says why.
+    Files with phone labels (UTTERANCE.phn) are for the phone task, and not for pre-training if there is other speech.
+    Among the rest, the ``max_speakers`` speakers with the most utterances are for the speaker tasks. A task without
+    speech is skipped, and the description gives the reason.
 
     Raises:
-        AalbertError: no audio, or no speech for any of the tasks.
+        AalbertError: there is no audio, or no speech for any task.
     """
     files = find_audio([str(folder) for folder in folders])
     labels = {path: label for path in files if (label := phn_beside(path))}
@@ -66,12 +66,12 @@ def prepare_real(folders: Sequence[Path], target: Path, max_speakers: int) -> De
     parts.append(
         f"phones {len(chosen)} labelled files of {len(set(map(speaker_of, chosen)))} speakers"
         if chosen
-        else f"phone task left out, {NO_PHONES}"
+        else f"phone task skipped: {NO_PHONES}"
     )
     parts.append(
         f"speaker tasks {len(speaker_files)} files of {len(speakers)} speakers"
         if speakers
-        else f"speaker tasks left out, {NO_SPEAKERS}"
+        else f"speaker tasks skipped: {NO_SPEAKERS}"
     )
     return DemoSpeech(
         (_linked(others, target / "pretraining"),),
@@ -93,9 +93,9 @@ def _largest_speakers(files: Sequence[Path], max_speakers: int) -> dict[str, lis
 
 
 def _linked(files: Sequence[Path], target: Path) -> Path:
-    """Link files as target/SPEAKER/SPEAKER_NAME, remove the links of an earlier demo to others, and return ``target``.
+    """Link files as target/SPEAKER/SPEAKER_NAME, remove links of an earlier demo, and return ``target``.
 
-    Utterances of one name in several folders are numbered; what belongs to one (audio, labels) keeps one name.
+    Utterances with the same name in several folders are numbered; audio and labels of one utterance share a name.
     """
     names: dict[Path, Path] = {}  # utterance, without suffix -> its link, without suffix
     taken: set[Path] = set()

@@ -1,4 +1,4 @@
-"""The demo's steps: commands of ``aalbert``, each a process with a log, a bar a process, all stopped by one Ctrl-C."""
+"""Runs the steps of the demo: ``aalbert`` commands in processes of their own, with logs, progress bars and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from s3prl_aalbert.pretrain.signals import Stopped, StopSignal
 from s3prl_aalbert.printable import printable_lines
 
 GRACE_SECONDS = {"pretrain": 60.0}
-"""How long a command may take to end after Ctrl-C; pre-training saves its state."""
+"""Seconds that a command may take to end after Ctrl-C, in which pre-training saves its state."""
 OTHER_GRACE_SECONDS = 3.0
 POLL_SECONDS = 0.1
 _BAR = re.compile(rb"(?:overall|pre-training):\s+\d+%\|[^|]*\|\s*(\d+)/(\d+) \[([^\]\r\n]*)")
@@ -37,12 +37,12 @@ class Step:
     argv: tuple[str, ...]
     """Arguments of `aalbert`."""
     writes: Path
-    """What is there once it is done."""
+    """File that exists once the step is done."""
 
 
 @dataclass
 class _Running:
-    """A step whose process runs."""
+    """A step with a running process."""
 
     step: Step
     title: str
@@ -52,7 +52,7 @@ class _Running:
     begun: float = field(default_factory=time.monotonic)
 
     def show(self) -> None:
-        """Bring the bar to where the log is."""
+        """Update the bar from the log."""
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
             found = _BAR.findall(file.read())
@@ -63,19 +63,19 @@ class _Running:
         self.bar.refresh()
 
     def send(self, number: int) -> None:
-        """Send a signal to the step; its processes have a session of their own, which no Ctrl-C reaches."""
+        """Send a signal to the step, whose processes have a session of their own that Ctrl-C does not reach."""
         if self.process.poll() is None:
             self.process.send_signal(number)
 
     def kill(self) -> None:
-        """End the step and the processes that it has started."""
+        """End the step and all its processes."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
 
 def log_of(step: Step, output: Path) -> Path:
-    """Return where a step's output is kept."""
+    """Return the log file of a step."""
     return output / "logs" / f"{re.sub('[^A-Za-z0-9]+', '_', step.name)}.log"
 
 
@@ -84,8 +84,8 @@ class StepRunner:
 
     Args:
         output: the demo's folder.
-        total: how many steps it has, for the count that is shown.
-        stop: remembers a signal that asks for an end.
+        total: number of steps, for the count on the screen.
+        stop: records a signal that asks the demo to stop.
     """
 
     def __init__(self, output: Path, total: int, stop: StopSignal):
@@ -98,14 +98,14 @@ class StepRunner:
         return f"[{self.number}/{self.total}] {name}"
 
     def run(self, steps: Sequence[Step], together: int = 1) -> None:
-        """Run commands that do not need each other; what an earlier demo has done is passed over.
+        """Run commands that do not depend on each other; skip what an earlier demo has done.
 
         Args:
             steps: the commands.
-            together: how many run at a time; the processor's cores are divided among them.
+            together: number of commands at a time, which share the processor's cores.
 
         Raises:
-            AalbertError: one failed; those that run already are waited for.
+            AalbertError: one failed; it is raised when the running ones have ended.
             KeyboardInterrupt: Ctrl-C, or another signal (``Stopped``); all have ended.
         """
         waiting, failed = list(steps), None
@@ -130,7 +130,7 @@ class StepRunner:
             raise failed
 
     def _begin(self, step: Step, together: int) -> list[_Running]:
-        """Start a step; nothing where it is done."""
+        """Start a step, unless it is done."""
         title, log = self.title(step.name), log_of(step, self.output)
         done = log.with_suffix(".done")
         if done.is_file() and done.read_text(encoding="utf-8") == _shown(step) and step.writes.exists():
@@ -140,7 +140,7 @@ class StepRunner:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TQDM_MININTERVAL": "0.5"}
         if together > 1:
             environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // together))
-        with log.open("ab") as file:  # after what an interrupted run has left
+        with log.open("ab") as file:  # appended to the log of an interrupted run
             file.write(f"{_shown(step)}\n".encode())
             file.flush()
             process = subprocess.Popen(
@@ -152,14 +152,14 @@ class StepRunner:
                 start_new_session=True,
             )
         form = "{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt}{postfix}"
-        hidden = True if os.environ.get("TQDM_DISABLE") else None  # None: where there is no terminal
+        hidden = True if os.environ.get("TQDM_DISABLE") else None  # None: hidden without a terminal
         bar = tqdm(total=1, desc=title, bar_format=form, dynamic_ncols=True, leave=False, disable=hidden)
         if bar.disable:
             say(f"{title} ...")
         return [_Running(step, title, log, process, bar)]
 
     def _end(self, ended: _Running) -> AalbertError | None:
-        """Say how a step ended, and return what failed."""
+        """Print how a step ended, and return its error."""
         ended.bar.close()
         if ended.process.returncode:
             if self.stop.received is not None:
@@ -174,7 +174,7 @@ class StepRunner:
         return None
 
     def _check_stopped(self, running: list[_Running]) -> None:
-        """End everything where a signal asked for it; pre-training saves first."""
+        """End all steps if a signal arrived; pre-training saves its state first."""
         if self.stop.received is None:
             return
         for each in running:

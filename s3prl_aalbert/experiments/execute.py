@@ -1,6 +1,6 @@
-"""Run the cells of a sweep, each in a process of its own that starts with S3PRL imported already.
+"""Runs the cells of a sweep, each in a process of its own that starts with S3PRL already imported.
 
-A run that is done is skipped, one that was interrupted is resumed, a failed one is reported and tried again next time.
+A finished run is skipped, an interrupted one is resumed, and a failed one is reported and repeated the next time.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ LOG = "log.txt"
 
 
 def check_data(sweep: Sweep, runs: Sequence[SweepRun], given: str | None) -> None:
-    """Refuse a missing folder of speech once, rather than let every run that is not done fail of it.
+    """Refuse a missing folder of speech once, instead of letting every remaining run fail.
 
     Args:
-        sweep: the sweep; ``runs``: those of it that were chosen.
-        given: ``--data``, if it was.
+        sweep: the sweep; ``runs`` are the chosen runs of it.
+        given: ``--data``, if given.
     """
     folder = given or sweep.data
     if folder is None or all(run.done for run in runs):
@@ -44,17 +44,17 @@ def check_data(sweep: Sweep, runs: Sequence[SweepRun], given: str | None) -> Non
     try:
         existing_folders([folder])
     except AalbertError as error:
-        told = f"--data {error}" if given else f"{error}; the sweep expects its speech there without --data"
-        raise AalbertError(told) from error
+        message = f"--data {error}" if given else f"{error}; the sweep expects its speech there without --data"
+        raise AalbertError(message) from error
 
 
 def execute(runs: Sequence[SweepRun], every: Sequence[SweepRun], jobs: int = 1) -> list[SweepRun]:
-    """Run what is not done, in order, and return those that failed; each keeps its output in a log file.
+    """Run the unfinished runs in order, and return those that failed; each has a log file.
 
     Args:
-        runs: those to run.
-        every: all of the sweep, among them what ``runs`` need.
-        jobs: how many run at a time; the processor's threads are divided among them.
+        runs: the chosen runs.
+        every: all runs of the sweep, with those that the chosen ones need.
+        jobs: number of runs at a time, which share the processor's threads.
     """
     waiting = [run for run in runs if not run.done]
     logger.info("%d runs, %d already done", len(runs), len(runs) - len(waiting))
@@ -66,9 +66,9 @@ def execute(runs: Sequence[SweepRun], every: Sequence[SweepRun], jobs: int = 1) 
         while waiting or running:
             run = _next(waiting, running) if len(running) < jobs else None
             problem = ""
-            if run is None:  # all jobs are busy, or what waits needs one of them
+            if run is None:  # all jobs are busy, or the waiting runs need one of them
                 run, problem = _one_that_ended(running)
-            elif not run.done:  # by another sweep over the same folder, meanwhile
+            elif not run.done:  # another sweep of the same folder may have done it meanwhile
                 problem = _obstacle(run, by_name)
                 if not problem:
                     running[run] = _start(run, context, threads)
@@ -82,7 +82,7 @@ def execute(runs: Sequence[SweepRun], every: Sequence[SweepRun], jobs: int = 1) 
 
 
 def _next(waiting: list[SweepRun], running: dict[SweepRun, BaseProcess]) -> SweepRun | None:
-    """Take the first run out of those that wait, unless it needs one that waits or runs; ``None`` if all do."""
+    """Remove and return the first waiting run that does not need a waiting or running one; ``None`` if all do."""
     to_come = {run.name for run in (*waiting, *running)}
     for run in waiting:
         if run.needs not in to_come:
@@ -107,7 +107,7 @@ def _obstacle(run: SweepRun, by_name: dict[str, SweepRun]) -> str:
 
 
 def _left_something(expdir: Path) -> bool:
-    """Return whether a run got as far as a checkpoint or results: else its settings may change."""
+    """Return whether a run has a checkpoint or results; without them its settings may change."""
     kinds = (".ckpt", ".safetensors", ".json", ".csv")
     return any(path.suffix in kinds and path.name != RECORD for path in expdir.iterdir())
 
@@ -122,7 +122,7 @@ def _start(run: SweepRun, context: BaseContext, threads: int) -> BaseProcess:
 
 
 def _one_that_ended(running: dict[SweepRun, BaseProcess]) -> tuple[SweepRun, str]:
-    """Wait until a run ends, note that it is done, and return it with what went wrong."""
+    """Wait until a run ends, record that it is done, and return it with its error."""
     multiprocessing.connection.wait([process.sentinel for process in running.values()])
     run = next(run for run, process in running.items() if process.exitcode is not None)
     code = running.pop(run).exitcode
@@ -134,7 +134,7 @@ def _one_that_ended(running: dict[SweepRun, BaseProcess]) -> tuple[SweepRun, str
 
 @contextmanager
 def _stopped_together(running: dict[SweepRun, BaseProcess]) -> Iterator[None]:
-    """Hand the signals of batch systems on to what runs, and when interrupted let it save before stopping."""
+    """Forward signals of batch systems to the running processes; after an interrupt, let them save their state."""
 
     def hand_on(number: int, frame: object) -> None:
         for process in running.values():
@@ -146,7 +146,7 @@ def _stopped_together(running: dict[SweepRun, BaseProcess]) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         for process in running.values():
-            process.join()  # the terminal has interrupted it as well, or it was terminated
+            process.join()  # the terminal has interrupted it too, or it was terminated
         raise
     finally:
         for number, handler in before.items():
@@ -154,7 +154,7 @@ def _stopped_together(running: dict[SweepRun, BaseProcess]) -> Iterator[None]:
 
 
 def _context() -> BaseContext:
-    """Return processes that fork from one in which S3PRL is imported, where the system can."""
+    """Return a context whose processes fork from one with S3PRL imported, if the system supports it."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -163,7 +163,7 @@ def _context() -> BaseContext:
 
 
 def _command(argv: Sequence[str], log: Path, threads: int) -> None:
-    """Be `python -m s3prl_aalbert ARGV` with its output in a file, and with so many threads if told."""
+    """Run `python -m s3prl_aalbert ARGV` in this process, with output to a file and a number of threads."""
     with log.open("a", encoding="utf-8") as file:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()

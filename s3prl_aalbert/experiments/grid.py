@@ -1,6 +1,6 @@
-"""Experiments as a grid: pre-training, then models x tasks x settings x seeds, each cell one `aalbert` command.
+"""Expands a sweep file into a grid: pre-training, then models x tasks x settings x seeds, each an `aalbert` command.
 
-Cells are expanded here and run by ``sweep_runner``.
+``execute`` runs the cells.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class SweepPretrain:
     speech: tuple[str, ...]
     config: str = "pretrain_default"
     init: str | None = None
-    """A name under ``pretrain``, above this one, whose weights it starts from."""
+    """Name of an earlier entry of ``pretrain`` whose weights it starts from."""
     override: dict[str, Any] = field(default_factory=dict)
     args: tuple[str, ...] = ()
 
@@ -40,7 +40,7 @@ class SweepModel:
     upstream: str
     ckpt: str | None = None
     pretrained: str | None = None
-    """Instead of ckpt: a name under ``pretrain``."""
+    """Name of an entry of ``pretrain``, in place of ckpt."""
     model_config: str | None = None
     args: tuple[str, ...] = ()
     """Further arguments for every run of this model, e.g. ["-s", "no_cmvn"]."""
@@ -58,12 +58,12 @@ class SweepTask:
 
 @dataclass(frozen=True)
 class SweepSetting:
-    """A way to use the model."""
+    """A way of using the model."""
 
     args: tuple[str, ...] = ()
     override: dict[str, Any] = field(default_factory=dict)
     only_models: tuple[str, ...] | None = None
-    """Null: all of them."""
+    """Names of the models of this setting; null: all."""
     only_tasks: tuple[str, ...] | None = None
 
 
@@ -75,13 +75,13 @@ class SweepConfig:
     models: dict[str, Any]
     tasks: dict[str, Any]
     data: str = "data"
-    """Stands for {data} in every text of the file, as {output} does for ``output``; `--data` goes before it.
-    {seed} is the run's own, so that e.g. each seed may have a fold of its own."""
+    """Replaces {data} in every text of the file, as ``output`` replaces {output}; `--data` overrides it. {seed} is the
+    seed of a run, so that for example each seed may have its own fold."""
     pretrain: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=lambda: {"weighted_sum": {}})
     seeds: tuple[int, ...] = (1337,)
     override: dict[str, Any] = field(default_factory=dict)
-    """S3PRL overrides (`-o`) for every task's run: key to value, e.g. config.runner.total_steps: 100."""
+    """Overrides (`-o`) for the runs of every task, as key and value, e.g. config.runner.total_steps: 100."""
     report: tuple[str, ...] = ()
     """Further options of `aalbert report`, e.g. ["--note", "..."]."""
 
@@ -94,26 +94,26 @@ class SweepRun:
     expdir: Path
     argv: tuple[str, ...]
     needs: str | None = None
-    """Name of the run that must be done before."""
+    """Name of the run that must be done first."""
 
     @property
     def done(self) -> bool:
-        """Whether this very command has been run to its end."""
+        """Whether exactly this command has been completed."""
         return self.recorded() == {"argv": list(self.argv), "done": True}
 
     def recorded(self) -> dict[str, Any] | None:
-        """Return what its folder says was run there."""
+        """Return the record in its folder of what was run there."""
         path = self.expdir / RECORD
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def record(self, done: bool) -> None:
-        """Note in its folder that this command was begun, or is done."""
+        """Record in its folder that this command was started, or is done."""
         self.expdir.mkdir(parents=True, exist_ok=True)
         write_text(self.expdir / RECORD, json.dumps({"argv": list(self.argv), "done": done}))
 
     @property
     def cell(self) -> bool:
-        """Whether it is a cell of the grid, not a pre-training."""
+        """Whether it is a cell of the grid and not a pre-training."""
         return not self.name.startswith(f"{PRETRAIN}/")
 
     @property
@@ -130,10 +130,10 @@ class Sweep:
     runs: tuple[SweepRun, ...]
     report: tuple[str, ...] = ()
     data: str | None = None
-    """Folder that stands for {data}; null: the file has no use for it."""
+    """Folder that replaces {data}; null if the file does not use it."""
 
     def with_needed(self, cells: Sequence[SweepRun]) -> list[SweepRun]:
-        """Return ``cells`` and all that they need, directly or not, in the sweep's order."""
+        """Return ``cells`` and all runs that they need, directly or indirectly, in the sweep's order."""
         by_name = {run.name: run for run in self.runs}
         names = {run.name for run in cells}
         waiting = list(cells)
@@ -149,12 +149,12 @@ def load_sweep(path: Path, data: str | None = None, output: str | None = None) -
     """Expand a sweep file into its runs, in order.
 
     Args:
-        path: the YAML.
-        data: folder for {data}, instead of the file's.
-        output: folder of the runs, instead of the file's.
+        path: the YAML file.
+        data: folder for {data} in place of the file's.
+        output: folder of the runs in place of the file's.
 
     Raises:
-        ConfigError: unknown keys, or names of models, tasks or pre-trainings that are not there.
+        ConfigError: a key is unknown, or a name is not that of a model, task or pre-training of the file.
     """
     config = from_dict(SweepConfig, read_config(path, "sweep"), str(path))
     uses_data = "{data}" in repr([getattr(config, name) for name in _FILLED])
@@ -177,7 +177,7 @@ _FILLED = ("pretrain", "models", "tasks", "settings", "override", "report")
 
 
 def _fill(value: Any, folders: Mapping[str, str]) -> Any:
-    """Put folders in the place of their names, in every text."""
+    """Replace {data} and {output} by their folders in every text."""
     if isinstance(value, str):
         for name, folder in folders.items():
             value = value.replace(name, folder)
@@ -206,7 +206,7 @@ class _Grid:
         for name, model in self.models.items():
             _check_names(path, f"models.{name}", (model.pretrained,) if model.pretrained else None, self.pretrain)
             if model.pretrained and model.ckpt:
-                raise ConfigError(f"{path}: models.{name} has both ckpt and pretrained; one of them says which weights")
+                raise ConfigError(f"{path}: models.{name} has both ckpt and pretrained, expected one of them")
 
     def pretrainings(self) -> Iterator[SweepRun]:
         for name, task in self.pretrain.items():
@@ -250,11 +250,11 @@ class _Grid:
 def _check_names(path: Path, where: str, names: tuple[str, ...] | None, known: Mapping[str, Any]) -> None:
     for name in names or ():
         if name not in known:
-            raise ConfigError(f'{path}: {where} names "{name}"{did_you_mean(name, known)}, which is not there')
+            raise ConfigError(f'{path}: {where} names "{name}"{did_you_mean(name, known)}, which does not exist')
 
 
 def _overrides(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return `-o` in S3PRL's syntax; "{seed}" stays a number."""
+    """Return `-o` in S3PRL's syntax; "{seed}" becomes a number."""
     texts = (f"{key}={value if value == '{seed}' else repr(value)}" for key, value in values.items())
     return ("-o", ",,".join(texts)) if values else ()
 

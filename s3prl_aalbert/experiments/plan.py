@@ -1,4 +1,4 @@
-"""What each run of a sweep does and what it costs, calculated from its command alone."""
+"""Calculates from the command alone what each run of a sweep does and costs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from s3prl_aalbert.toolkit.overrides import overridden, parse_override
 from s3prl_aalbert.upstream.named import upstream_config
 
 UTTERANCE_SECONDS = 12.3
-"""The mean of LibriSpeech; shorter where ``max_seconds`` crops."""
+"""Mean length of an utterance of LibriSpeech; shorter if ``max_seconds`` crops."""
 FORWARD, TRAINING = 2, 6
-"""Floating-point operations of a multiply-accumulate: forward, and forward with both gradients."""
+"""Floating-point operations per multiply-accumulate: forward, and forward with both gradients."""
 USED_SHARE = 0.4
-"""Of the rate of a large matrix product, what training is taken to use."""
+"""Assumed speed of training, as a share of the rate of a large matrix product."""
 HEADER = ("run", "model", "data", "rate", "batch", "steps", "PFLOP", "hours here")
 
 
@@ -35,15 +35,15 @@ class RunFacts(NamedTuple):
     batch: int | None
     steps: int | None
     flop: float | None
-    """Of the encoder; None where it cannot be calculated: an upstream of S3PRL."""
+    """Operations of the encoder; None for an upstream of S3PRL, where they are unknown."""
 
 
 def describe_run(run: SweepRun, runs: Sequence[SweepRun]) -> RunFacts:
-    """Return what a run does.
+    """Return the facts of a run.
 
     Args:
-        run: of the sweep.
-        runs: all of the sweep; a pre-training among them says what model its tasks use.
+        run: a run of the sweep.
+        runs: all runs of the sweep, where a pre-training defines the model of its tasks.
     """
     return _describe_pretraining(run) if run.argv[0] == "pretrain" else _describe_task(run, runs)
 
@@ -85,7 +85,7 @@ def _describe_task(run: SweepRun, runs: Sequence[SweepRun]) -> RunFacts:
 
 
 def _upstream(run: SweepRun, runs: Sequence[SweepRun]) -> tuple[str, ModelConfig | None]:
-    """Return what to call the model of a task, and its configuration if it is one of ours."""
+    """Return the name of a task's model, and its configuration if it is one of ours."""
     for other in runs:
         if other.name == run.needs:
             model = _yaml(_option(other, "-g") or "", "upstream_configs")
@@ -94,7 +94,7 @@ def _upstream(run: SweepRun, runs: Sequence[SweepRun]) -> tuple[str, ModelConfig
     name, ckpt, config = _option(run, "-u") or "", _option(run, "-k"), _option(run, "-g")
     try:
         return ckpt or name, upstream_config(name, ckpt, config)
-    except AalbertError:  # a file that is not there yet
+    except AalbertError:  # a file that does not exist yet
         return ckpt or name, None
 
 
@@ -117,7 +117,7 @@ def _yaml(name: str, folder: str) -> dict[str, Any]:
 
 
 def machine_rate() -> float:
-    """Return the floating-point operations a second of a large matrix product here, in the faster of fp32 and bf16."""
+    """Measure the floating-point operations per second of a large matrix product, in the faster of fp32 and bf16."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return max(_rate(device, torch.float32), _rate(device, torch.bfloat16))
 
@@ -133,12 +133,12 @@ def _rate(device: str, dtype: torch.dtype, size: int = 1024) -> float:
 
 
 def table(runs: Sequence[SweepRun], all_runs: Sequence[SweepRun], rate: float) -> list[tuple[str, ...]]:
-    """Return a row for each run, below the header and above the sum.
+    """Return a table: the header, a row for each run, and the sum.
 
     Args:
-        runs: to be described.
-        all_runs: of the sweep.
-        rate: operations a second, as ``machine_rate`` measures.
+        runs: the runs in the table.
+        all_runs: all runs of the sweep.
+        rate: operations per second, as measured by ``machine_rate``.
     """
     rows: list[tuple[str, ...]] = [HEADER]
     total = 0.0

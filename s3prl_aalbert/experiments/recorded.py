@@ -1,4 +1,4 @@
-"""What a sweep measured, as rows: one a task, setting, model and metric, with the value of every seed."""
+"""The results of a sweep as rows: one per task, setting, model and metric, with the value of every seed."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from s3prl_aalbert.printable import csv_cell
 logger = logging.getLogger(__name__)
 
 RECORDED = Path(__file__).parents[1] / "recorded"
-"""Rows that the documents show, one CSV a sweep."""
+"""Folder of the rows in the documents, with one CSV file per sweep."""
 COLUMNS = ("row", "metric", "mean", "error", "values", "machine", "version")
 METRICS = {"acc": "accuracy", "per": "phone error"}
-"""Of a task's run, with the words of a row for them."""
+"""Metrics of a task's run -> their names in a row."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A metric in percent, on the test part at the step that was best on dev."""
+    """A metric in per cent, on test at the step that was best on dev."""
 
     row: str
-    """TASK/SETTING/MODEL, as the sweep names its runs."""
+    """TASK/SETTING/MODEL, as in the names of the sweep's runs."""
     metric: str
     values: Mapping[str, float]
-    """By the last part of a run's name, e.g. seed1. Old rows know the lowest, middle and highest seed alone."""
+    """Values by the last part of a run's name, e.g. seed1. Old rows have only the lowest, middle and highest."""
     machine: str = ""
     version: str = ""
 
@@ -61,7 +61,7 @@ def measure(cells: Mapping[str, Path]) -> list[Row]:
     """Read finished runs.
 
     Args:
-        cells: name of a run, TASK/SETTING/MODEL/seedN -> its folder.
+        cells: folder of each run by its name, TASK/SETTING/MODEL/seedN.
     """
     values: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     for name, folder in cells.items():
@@ -69,7 +69,7 @@ def measure(cells: Mapping[str, Path]) -> list[Row]:
         try:
             found = list(_values(folder))
         except ResultsError as error:
-            logger.warning("%s: not among the rows: %s", folder, error)
+            logger.warning("%s: is not among the rows: %s", folder, error)
             continue
         for metric, value in found:
             values[row, metric][seed] = round(100 * value, 2)
@@ -81,7 +81,7 @@ def _values(folder: Path) -> Iterable[tuple[str, float]]:
     """Yield the test metrics of a run.
 
     Raises:
-        ResultsError: there are none, or the files are damaged.
+        ResultsError: there are no test metrics, or the files are damaged.
     """
     if (folder / PROBES_FILE).is_file():
         for probe in read_probes(folder):
@@ -111,15 +111,15 @@ def read_rows(path: Path) -> list[Row]:
     """Read rows back.
 
     Raises:
-        AalbertError: no such file, or not one of these.
+        AalbertError: the file does not exist, or is not a table of rows.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return [_row(cells) for cells in csv.DictReader(file)]
     except FileNotFoundError as error:
-        raise AalbertError(f"{path}: no rows were recorded there") from error
+        raise AalbertError(f"{path}: no such file of recorded rows") from error
     except (KeyError, ValueError, TypeError) as error:
-        raise AalbertError(f"{path}: is no table of rows ({error})") from error
+        raise AalbertError(f"{path}: is not a table of rows ({error})") from error
 
 
 def _row(cells: Mapping[str, str]) -> Row:
@@ -131,16 +131,16 @@ def _row(cells: Mapping[str, str]) -> Row:
 
 
 def describe_machine() -> str:
-    """Return processor, threads, GPU if any, torch."""
+    """Describe processor, threads, GPU if any, and torch."""
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{processor()}, {torch.get_num_threads()} threads{gpu}, torch {torch.__version__}"
 
 
 def describe_version() -> str:
-    """Return the commit of a checkout, else the version of the package."""
+    """Return the commit of a checkout, or the version of the package."""
     checkout = Path(s3prl_aalbert.__file__).resolve().parents[1]
     try:
-        # An installation may lie inside a repository of the user's.
+        # An installation may lie inside another repository.
         if Path(_git(checkout, "rev-parse", "--show-toplevel")).resolve() == checkout:
             return _git(checkout, "describe", "--always", "--dirty", "--abbrev=10")
     except (OSError, subprocess.CalledProcessError):

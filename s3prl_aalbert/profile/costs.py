@@ -1,4 +1,4 @@
-"""What a model costs: parameters and multiply-accumulates (MACs), from its configuration or counted while it runs."""
+"""Counts parameters and multiply-accumulates (MACs) of a model, from its configuration or while it runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from s3prl_aalbert.model.aalbert import SpectrogramHead, count_parameters
 from s3prl_aalbert.model.config import SAMPLE_RATE, ModelConfig
 from s3prl_aalbert.upstream.named import count_of
 
-# Samples of the 32 LibriSpeech test-clean utterances on which SUPERB's profiling tool runs a model, one at a time:
+# Lengths in samples of the 32 LibriSpeech test-clean utterances of SUPERB's profiling tool, which runs them singly:
 # testing/s3prl_profiling_test.py of B06901052/DeepSpeed, branch superb-challenge.
 SUPERB_SAMPLES = (
     *(20560, 34560, 38480, 42560, 45600, 48720, 52000, 55120),  # "short"
@@ -29,47 +29,47 @@ SUPERB_SAMPLES = (
 
 @dataclass(frozen=True)
 class SuperbCost:
-    """MACs as SUPERB's leaderboard states them."""
+    """MACs by the convention of SUPERB's leaderboard."""
 
     total: int
     """Sum over the 32 utterances: the leaderboard's "MACs"."""
     least: float
-    """Of one second of audio, in the utterance where that is least."""
+    """MACs per second of audio, in the utterance where they are lowest."""
     most: float
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What one model costs."""
+    """The parameters and MACs of one model."""
 
     name: str
     parameters: int
     """Without the pre-training head; weights shared between layers count once."""
     parameters_with_head: int | None
-    """None where no head is known."""
+    """Parameters with the head; None if there is none."""
     seconds: float
-    """Length of the utterance behind ``modules`` and ``macs``: attention maps grow with its square."""
+    """Length of the utterance for ``modules`` and ``macs``; attention maps grow with its square."""
     modules: Mapping[str, float]
-    """MACs of one second of audio, by module; the keys are macs.MODULES for our own models."""
+    """MACs per second of audio, by module; for our own models the keys are macs.MODULES."""
     macs: float
-    """Of one second of audio, all modules."""
+    """MACs per second of audio, of all modules."""
     superb: SuperbCost | None
-    """None where it was not asked for."""
+    """MACs by SUPERB's convention; None if not requested."""
 
 
 def profile_config(name: str, config: ModelConfig, seconds: float = 15.0) -> Profile:
-    """Profile one of our models from its configuration; nothing is run.
+    """Profile one of our models from its configuration, without running it.
 
     Args:
-        name: what to call it.
+        name: name in tables.
         config: the model.
-        seconds: length of the utterance behind the MACs of one second.
+        seconds: length of the utterance for the MACs per second.
     """
     rate = config.audio.sample_rate
     num_samples = round(seconds * rate)
     modules = {name: count / seconds for name, count in macs.module_macs(config, num_samples).items()}
     parameters = count_of(config)
-    with torch.device("meta"):  # shapes alone
+    with torch.device("meta"):  # only shapes
         head = count_parameters(SpectrogramHead(config))
     return Profile(
         name=name,
@@ -86,9 +86,9 @@ def profile_upstream(name: str, upstream: nn.Module, seconds: float = 15.0, supe
     """Profile any upstream by running it on noise and counting.
 
     Args:
-        name: what to call it.
+        name: name in tables.
         upstream: takes a list of (num_samples,) waveforms at 16 kHz.
-        seconds: length of the utterance behind the MACs of one second.
+        seconds: length of the utterance for the MACs per second.
         superb: also run SUPERB's 32 utterances, 225 seconds in all.
     """
     counts = count_macs(upstream, [_noise(round(seconds * SAMPLE_RATE))])
@@ -113,8 +113,8 @@ def superb_cost(costs: Sequence[int]) -> SuperbCost:
 def count_macs(module: nn.Module, *inputs: Any) -> dict[str, int]:
     """Run a module once, as evaluation would, and return the MACs by module name; "Global" is the total.
 
-    torch's counter sees matrix products and convolutions. It does not see inside fused kernels, so that attention,
-    the Transformer fast path and recurrent layers are run in their plain forms here.
+    torch's counter counts matrix products and convolutions, but not inside fused kernels. Attention, the Transformer
+    fast path and recurrent layers are therefore run in their plain forms.
     """
     training = module.training
     counter = FlopCounterMode(display=False)
@@ -125,7 +125,7 @@ def count_macs(module: nn.Module, *inputs: Any) -> dict[str, int]:
     finally:
         module.train(training)
     counts = {name: sum(ops.values()) // 2 for name, ops in counter.get_flop_counts().items()}
-    return {"Global": 0, **counts}  # torch names what it counted alone
+    return {"Global": 0, **counts}  # torch lists only modules that it counted
 
 
 @contextmanager
@@ -148,7 +148,7 @@ def disjoint_modules(counts: Mapping[str, int]) -> dict[str, int]:
         counts: MACs by dotted module name, parents including their children, and "Global".
 
     Returns:
-        MACs by module name below the root; "other" holds what is in none of them, such as the mel filters.
+        MACs by module name below the root; "other" is the rest, such as the mel filters.
     """
     total = counts["Global"]
     roots = [name for name in counts if "." not in name and name != "Global"]

@@ -1,4 +1,4 @@
-"""Real-time factor and peak memory of an upstream on this machine, each length in a process of its own."""
+"""Measures real-time factor and peak memory of an upstream, each length in a process of its own."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Speed:
-    """How one upstream ran on one utterance."""
+    """Speed and memory of one upstream on one utterance."""
 
     seconds: float
     """Length of the audio."""
     real_time_factor: float
-    """Median time of a forward pass over the length of the audio; 0.01 is a hundred times faster than real time."""
+    """Median time of a forward pass divided by the length of the audio; 0.01 is a hundred times real time."""
     peak_mib: float | None
-    """Most memory at once: of the GPU, or of the process beyond what it held before the model was built (MiB).
-    None where the system does not tell."""
+    """Peak memory in MiB: of the GPU, or of the process beyond its memory before the model was built. None if
+    unknown."""
 
 
 def measure(
@@ -46,11 +46,11 @@ def measure(
     """Build an upstream in a fresh process, run it on one utterance of noise, and time it.
 
     Args:
-        build: returns the upstream; must be picklable, as it is called in the other process.
+        build: returns the upstream; it must be picklable, since the other process calls it.
         seconds: length of the utterance.
         device: where to run.
-        threads: of torch; None leaves its own choice.
-        repeats: timed passes, after one that is not timed.
+        threads: number of torch threads; None leaves torch's default.
+        repeats: number of timed passes, after one that is not timed.
         preload: module that ``build`` imports; its memory is not the model's.
 
     Raises:
@@ -60,12 +60,12 @@ def measure(
     receiver, sender = spawn.Pipe(duplex=False)
     process = spawn.Process(target=_measure, args=(sender, build, seconds, device, threads, repeats, preload))
     process.start()
-    sender.close()  # so that a child that dies is seen as the end of the pipe
+    sender.close()  # so that the pipe ends if the child dies
     try:
         result = receiver.recv()
     except EOFError:
         process.join()
-        result = f"the process ended with code {process.exitcode}, perhaps for lack of memory"
+        result = f"the process ended with code {process.exitcode}, perhaps because memory ran out"
     process.join()
     if isinstance(result, str):
         raise AalbertError(f"{seconds:g} s of audio on {device} could not be measured: {result}")
@@ -73,7 +73,7 @@ def measure(
 
 
 def machine(device: str = "cpu", threads: int | None = None) -> str:
-    """Describe where measurements were taken: processor, threads, system, torch."""
+    """Describe the machine of a measurement: processor, threads, system, torch."""
     if device.startswith("cuda"):
         processor = torch.cuda.get_device_name(device)
     else:
@@ -121,7 +121,7 @@ def _run(build: Callable[[], nn.Module], seconds: float, device: str, threads: i
 
 
 def _memory(key: str) -> float | None:
-    """Return a line of Linux' account of this process, in MiB: VmRSS held now, VmHWM the most so far."""
+    """Return a line of Linux' status of this process in MiB: VmRSS is the present memory, VmHWM the peak."""
     status = Path("/proc/self/status")
     if not status.exists():
         return None

@@ -1,4 +1,4 @@
-"""Profiles and measurements as Markdown tables that also read well in a terminal."""
+"""Formats profiles and measurements as Markdown tables that are also readable in a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UNKNOWN = "-"
 
 
 def cost_table(profiles: Sequence[Profile]) -> str:
-    """Return one row a model: parameters, MACs of a second of audio, SUPERB's convention."""
+    """Return one row per model: parameters, MACs per second of audio, and MACs by SUPERB's convention."""
     header = ("model", "parameters", "with head", "GMAC/s", "SUPERB GMACs", "SUPERB least-most GMAC/s")
     return markdown_table(header, [_cost_row(profile) for profile in profiles])
 
@@ -32,20 +32,20 @@ def _cost_row(profile: Profile) -> tuple[str, ...]:
 
 
 def module_table(profiles: Sequence[Profile]) -> str:
-    """Return our models' MACs of a second of audio by module, in millions, one column a module."""
+    """Return our models' MACs per second of audio in millions, one column per module."""
     header = ("MMAC/s", *macs.MODULES, "all")
     rows = [(p.name, *(f"{p.modules[m] / 1e6:.1f}" for m in macs.MODULES), f"{p.macs / 1e6:.1f}") for p in profiles]
     return markdown_table(header, rows)
 
 
 def upstream_table(profile: Profile) -> str:
-    """Return another upstream's MACs of a second of audio by its own modules, in millions, one row a module."""
+    """Return another upstream's MACs per second of audio in millions, one row per module of its own."""
     rows = [(name, f"{count / 1e6:.1f}") for name, count in profile.modules.items()]
     return markdown_table((f"module of {profile.name}", "MMAC/s"), [*rows, ("all", f"{profile.macs / 1e6:.1f}")])
 
 
 def speed_table(speeds: Sequence[tuple[str, Sequence[Speed]]]) -> str:
-    """Return one row a model and two columns a length: real-time factor and peak memory."""
+    """Return one row per model and two columns per length: real-time factor and peak memory."""
     _, first = speeds[0]
     lengths = [speed.seconds for speed in first]
     header = ["model", *(f"RTF {seconds:g} s" for seconds in lengths), *(f"MiB {seconds:g} s" for seconds in lengths)]
@@ -62,7 +62,7 @@ def _giga(count: float) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table, its columns aligned: the first to the left, numbers to the right."""
+    """Return a Markdown table with aligned columns: the first to the left, numbers to the right."""
     table = [[markdown_cell(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = [_line(row, widths) for row in table]

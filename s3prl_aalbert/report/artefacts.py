@@ -1,4 +1,4 @@
-"""What a run left beside its results: learned layer weights, confusions, training curves, a reconstruction."""
+"""Reads the other files of a run: learned layer weights, confusions, training curves, a reconstruction."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SUM_TOLERANCE = 1e-3
 
 
 def learned_weights(run: DownstreamRun) -> list[float] | None:
-    """Return the weight of each layer, summing to one; None where the run learned none.
+    """Return the weights of the layers, which sum to one; None if the run learned none.
 
     Raises:
         UnusableRun: the checkpoint that should hold them cannot be read.
@@ -44,12 +44,12 @@ def learned_weights(run: DownstreamRun) -> list[float] | None:
 
 
 def first_layer(run: DownstreamRun) -> int:
-    """Return the layer of the first weight: 0, the input embedding, unless the layers alone were summed."""
+    """Return the layer of the first weight: 0, the input embedding, or 1 if only the layers were summed."""
     return 1 if run.results.args.upstream_feature_selection == "layer_states" else 0
 
 
 def normalise(weights: Sequence[float]) -> list[float]:
-    """Return weights as S3PRL applies them: as they are where they sum to one already, else their softmax."""
+    """Return weights as S3PRL applies them: unchanged if they sum to one, else their softmax."""
     if min(weights) >= 0 and math.isclose(sum(weights), 1, abs_tol=SUM_TOLERANCE):
         return list(weights)
     return torch.tensor(weights, dtype=torch.float64).softmax(0).tolist()
@@ -76,13 +76,13 @@ def _featurizer_weights(folder: Path) -> list[float] | None:
 
 
 def shares_of(confusion: Confusion) -> np.ndarray:
-    """Return the counts with rows scaled to sum to one; classes that never occur stay zero."""
+    """Return the counts with each row scaled to sum to one; rows of classes without test data stay zero."""
     totals = confusion.counts.sum(axis=1, keepdims=True)
     return np.divide(confusion.counts, totals, out=np.zeros(confusion.counts.shape), where=totals > 0)
 
 
 def most_confused(confusion: Confusion, number: int) -> list[tuple[str, str, float]]:
-    """Return the largest (true class, predicted class, share of the true class) off the diagonal."""
+    """Return the largest confusions: (true class, predicted class, share of the true class)."""
     shares, labels = shares_of(confusion), confusion.labels
     np.fill_diagonal(shares, 0)
     order = np.argsort(-shares, axis=None, kind="stable")[:number]
@@ -91,7 +91,7 @@ def most_confused(confusion: Confusion, number: int) -> list[tuple[str, str, flo
 
 
 def add_up(matrices: Sequence[Confusion]) -> Confusion:
-    """Add matrices of repeated runs; classes that only some runs saw are kept."""
+    """Add matrices of repeated runs; classes of only some runs are kept."""
     labels = tuple(dict.fromkeys(label for matrix in matrices for label in matrix.labels))
     total = np.zeros((len(labels), len(labels)))
     for matrix in matrices:
@@ -104,11 +104,11 @@ def add_up(matrices: Sequence[Confusion]) -> Confusion:
 
 ScalarKind = Literal["loss", "dev_loss", "lr"]
 Scalars = dict[ScalarKind, list[tuple[int, float]]]
-"""(step, value) ordered by step, of each kind that was logged."""
+"""(step, value) pairs ordered by step, for each logged quantity."""
 PRETRAIN_TAGS: dict[ScalarKind, str] = {"loss": "pretrain/loss", "dev_loss": "pretrain/dev_loss", "lr": "pretrain/lr"}
 LOSSES: tuple[ScalarKind, ...] = ("loss", "dev_loss")
 SMOOTHING_SHARE = 50
-"""The smoothed loss is a running mean over 1/50 of the points to either side; of few points, the points themselves."""
+"""The smoothed loss is a running mean over 1/50 of the points on either side."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Point:
 
 
 def dev_curve(row: ResultRow) -> list[Point]:
-    """Return the dev accuracy by step, at the steps where every run of the row was evaluated."""
+    """Return the dev accuracy at the steps where every run of the row was evaluated."""
     by_run = [(run, _dev_accuracies(run)) for run in row.runs]
     shared = sorted(set.intersection(*(set(values) for _, values in by_run)))
     return [Point(step, Scores.of((run, values[step]) for run, values in by_run)) for step in shared]
@@ -134,7 +134,7 @@ def pretraining_scalars(folder: Path) -> Scalars:
     """Read loss, dev_loss and lr of a pre-training run from its TensorBoard events.
 
     Returns:
-        the scalars; after a resume the later value of a step counts.
+        The scalars; after a resume, the later value of a step counts.
 
     Raises:
         UnusableRun: there are no events, or none of pre-training.
@@ -177,24 +177,24 @@ class ReconstructedUtterance:
 
     path: str
     split: str
-    """Of the manifest: "dev" was not trained on."""
+    """Split in the manifest; "dev" was not trained on."""
     step: int | None
-    """Of the checkpoint."""
+    """Step of the checkpoint."""
     selected: Tensor
-    """(tokens,) bool, the predicted tokens, which the loss is of; not all of them need be hidden."""
+    """(tokens,) bool, the predicted tokens, which define the loss; some of them may be unmasked."""
     errors: Tensor
     """(tokens,) mean absolute error of each token's real frames."""
     loss: float
-    """Mean absolute error of the selected tokens, as pre-training minimises it."""
+    """Mean absolute error of the predicted tokens, which pre-training minimises."""
     stages: Picture
 
 
 @torch.no_grad()
 def reconstruct_one(folder: Path) -> ReconstructedUtterance:
-    """Load the model of a pre-training folder and let it fill in the first dev (else train) utterance of its manifest.
+    """Load the model of a pre-training folder and reconstruct the first dev (else train) utterance of its manifest.
 
     Raises:
-        UnusableRun: no model, no manifest, or its audio is gone.
+        UnusableRun: the model, the manifest or its audio is missing.
     """
     path, split = _choose_utterance(_manifest_of(folder))
     try:
@@ -226,7 +226,7 @@ def load_objective(folder: Path) -> tuple[MaskedPrediction, int | None]:
 
 
 def _manifest_of(folder: Path) -> Path:
-    """Return the manifest of the run: in its folder, or where its configuration keeps one for several runs."""
+    """Return the manifest of the run: in its folder, or at the path in its configuration."""
     own, states = folder / MANIFEST_FILE, sorted(folder.glob("*.ckpt"))
     if own.is_file() or not states:
         return own
@@ -244,7 +244,7 @@ def _choose_utterance(manifest: Path) -> tuple[str, str]:
             rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
         chosen = sorted(rows, key=lambda row: (row["split"] != "dev", row["path"]))[0]
     except FileNotFoundError as error:
-        raise UnusableRun(f"no {MANIFEST_FILE} to take an utterance from") from error
+        raise UnusableRun(f"has no {MANIFEST_FILE}, which names utterances") from error
     except (OSError, KeyError, IndexError, UnicodeDecodeError, csv.Error) as error:
         raise UnusableRun(f"{MANIFEST_FILE} is damaged or empty") from error
     return chosen["path"], chosen["split"]

@@ -1,4 +1,4 @@
-"""Words for what a run did: its task, its setting, and the configuration keys that tell similar runs apart."""
+"""Describes runs: their task, their setting, and the configuration keys in which similar runs differ."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ TASK_TITLES = {
     "aalbert_speaker_frame": "speaker, frame level",
 }
 REPEAT_WORDS = ("seed", "fold")
-"""Keys ending in these words make repetitions of one experiment."""
+"""Keys with these endings distinguish repetitions of one experiment."""
 INCIDENTAL_KEYS = frozenset({"num_workers", "train_fraction", "cache", "cache_hours", "eval_batch_size"})
-"""Keys that do not make another experiment; train_fraction is shown on its own."""
+"""Keys that do not distinguish experiments; train_fraction is shown separately."""
 TRAINING_KEYS = frozenset({"train_batch_size", "batch_size", "max_seconds", "max_timestep"})
-"""Keys of datarc that say how to train, not which data."""
+"""Keys of datarc about the training, not about the data."""
 TRAINING_SECTIONS = ("optimizer", "scheduler", "specaug")
-"""Sections of S3PRL's configuration that make another training."""
+"""Sections of S3PRL's configuration that distinguish trainings."""
 RUNNER_KEYS = ("total_steps", "gradient_accumulate_steps", "gradient_clipping", "precision", "fp16")
-"""Keys of its runner that do so."""
+"""Keys of S3PRL's runner that distinguish trainings."""
 PROBE_SELECTION_KEYS = frozenset({"tasks", "classifiers", "layer_dims", "only"})
-"""Keys that choose among probes or follow from the model; they do not make another experiment."""
+"""Keys that choose probes or follow from the model, and do not distinguish experiments."""
 PROBED_TASKS = ("phone", "speaker")
-"""Sections of a probing run's datarc; a run of one task may hold the other's as well."""
+"""Sections of a probing run's datarc; a run of one task may also contain the other's."""
 MAX_SHOWN_KEYS = 3
 
 Settings = dict[str, Any]
@@ -37,15 +37,15 @@ T = TypeVar("T", bound=Hashable)
 
 
 class Repeat(NamedTuple):
-    """What tells one repetition of an experiment from the others."""
+    """Identifies one repetition of an experiment."""
 
     seed: str
     split: str
-    """Fold or seed of the split, empty where there is one split."""
+    """Fold or seed of the split; empty if there is one split."""
 
 
 def describe_setting(args: RunnerOptions) -> str:
-    """Return how the representation was used, in the paper's words: weighted sum, last layer, fine-tuned."""
+    """Describe the use of the representation in the paper's terms: weighted sum, last layer, fine-tuned."""
     selection = args.upstream_feature_selection or "hidden_states"
     layer = args.upstream_layer_selection
     if args.upstream == FEATURES:
@@ -65,7 +65,7 @@ def describe_setting(args: RunnerOptions) -> str:
 
 
 def describe_overlap(runs: Sequence[DownstreamRun]) -> str:
-    """Return how much of the test speech was in the model's pre-training, at most over some runs; empty for none."""
+    """Describe the largest overlap of test speech and pre-training over some runs; "" for none."""
     found = [run.data.pretraining_overlap for run in runs]
     counts = [(one.get("utterances", 0), one.get("speakers", 0)) for one in found if isinstance(one, dict)]
     utterances, speakers = max(counts, default=(0, 0))
@@ -78,34 +78,34 @@ def describe_overlap(runs: Sequence[DownstreamRun]) -> str:
 
 
 def repeat_of(run: Run) -> Repeat:
-    """Return the seed and the split of a run: two runs of one experiment that agree in these are the same run."""
+    """Return the seed and the split of a run, which distinguish the runs of one experiment."""
     splits = sorted((key, value) for key, value in flatten(run.results.config).items() if _is_repeat_key(key))
     return Repeat(str(run.results.seed), ", ".join(f"{key.removeprefix('datarc.')}={value}" for key, value in splits))
 
 
 def data_settings(run: DownstreamRun) -> Settings:
-    """Return the keys of datarc that say which data and labels a run is about."""
+    """Return the keys of datarc that define the data and labels of a run."""
     return {key: value for key, value in _experiment_settings(run).items() if _is_data_key(key)}
 
 
 def training_settings(run: DownstreamRun) -> Settings:
-    """Return all other configuration keys that make another experiment, the optimiser's and the runner's among them."""
+    """Return all other configuration keys that distinguish experiments, with the optimiser's and the runner's."""
     own = {key: value for key, value in _experiment_settings(run).items() if not _is_data_key(key)}
     return {**own, **_recipe(run)}
 
 
 def task_key(run: DownstreamRun) -> tuple[Hashable, ...]:
-    """Return what tells one task, with its data and labels, from another."""
+    """Return the key of a task with its data and labels."""
     return (run.results.task, freeze(data_settings(run)))
 
 
 def probe_key(run: ProbeRun, task: str) -> tuple[Hashable, ...]:
-    """Return what tells the probing of one task, with its data and classifiers, from another."""
+    """Return the key of a probed task with its data and classifiers."""
     return (task, freeze(_probe_settings(run, task)))
 
 
 def probed(run: ProbeRun) -> frozenset[tuple[str, int, str]]:
-    """Return the task, layer and classifier of each probe of a run: runs may share them out."""
+    """Return the task, layer and classifier of each probe of a run, since several runs may share the probes."""
     return frozenset((probe.task, probe.layer, probe.classifier) for probe in run.probes)
 
 
@@ -162,10 +162,10 @@ def _is_data_key(key: str) -> bool:
 
 
 def title_tasks(runs: Sequence[DownstreamRun]) -> dict[tuple[Hashable, ...], str]:
-    """Name each task; one whose data differ between runs is named by its number of classes or by the keys that differ.
+    """Name each task; if its data differ between runs, the name contains the number of classes or these keys.
 
     Returns:
-        title by ``task_key`` of a run.
+        The title of each ``task_key``.
     """
     titles: dict[tuple[Hashable, ...], str] = {}
     for task in unique(run.results.task for run in runs):
@@ -184,12 +184,12 @@ def _task_variants(runs: Sequence[DownstreamRun]) -> list[str]:
 
 
 def class_count(run: DownstreamRun) -> int | None:
-    """Return the number of classes a run recorded, None where it did not."""
+    """Return the recorded number of classes of a run; None if it is not recorded."""
     return run.data.classes
 
 
 def title_probes(runs: Sequence[ProbeRun]) -> dict[tuple[Hashable, ...], str]:
-    """Name each probed task; one whose data or classifiers differ between runs by the keys that differ."""
+    """Name each probed task; if its data or classifiers differ between runs, the name contains these keys."""
     variants: dict[str, dict[tuple[Hashable, ...], Settings]] = {}
     for run in runs:
         for task in unique(probe.task for probe in run.probes):
@@ -202,9 +202,9 @@ def title_probes(runs: Sequence[ProbeRun]) -> dict[tuple[Hashable, ...], str]:
 
 
 def differences(variants: Sequence[Settings]) -> list[str]:
-    """Name in a few words how each variant differs from the others; empty texts where there is only one.
+    """Describe briefly how each variant differs from the others; "" if there is only one.
 
-    The texts are unique: where the keys that fit do not tell two variants apart, a number is added.
+    The descriptions are unique: a number is added where the keys do not distinguish two variants.
     """
     if len(variants) == 1:
         return [""]
@@ -221,7 +221,7 @@ def _setting(key: str, variant: Settings) -> str:
 
 
 def numbered(texts: Sequence[str]) -> list[str]:
-    """Return the texts with a number after each one that occurs several times."""
+    """Add a number to each text that occurs several times."""
     counts = {text: list(texts).count(text) for text in texts}
     seen: dict[str, int] = {}
     found = []

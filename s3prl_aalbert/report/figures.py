@@ -28,11 +28,11 @@ from s3prl_aalbert.report.summary import ProbeRow, ResultRow, Scores
 
 TEST, DEV = "test accuracy (%)", "dev accuracy (%)"
 PARAMETER_DODGE = 0.035
-"""Points with the same number of parameters stand side by side, this share of the axis apart."""
+"""Distance of points with the same number of parameters, as a share of the axis."""
 LAYER_DODGE = 0.09
-"""The same for points of one layer, in layers."""
+"""Distance of points of the same layer, in layers."""
 BAR, NAME_LINE = 0.24, 0.13
-"""Inches of a bar with the space around it, and of each line of its name."""
+"""Height in inches of a bar with the space around it, and of each line of its name."""
 MARGIN = 1.6
 """Factor of free space at both ends of the parameter axis."""
 
@@ -45,7 +45,7 @@ def _by_task(rows: Sequence[ResultRow]) -> dict[str, list[ResultRow]]:
 
 
 def _by_panel(rows: Sequence[ResultRow]) -> dict[str, list[ResultRow]]:
-    """Split tasks into fixed and fine-tuned representations, as the paper does; what has no parameters is in both."""
+    """Split tasks into fixed and fine-tuned representations, as in the paper; input features are in both."""
     grouped: dict[str, list[ResultRow]] = {}
     for task, members in _by_task(rows).items():
         tuned = [row for row in members if row.fine_tuned]
@@ -64,12 +64,12 @@ def _error_bar(axes: Axes, x: float, value: Scores, look: Look) -> None:
 
 
 def _dodge(index: int, count: int, step: float) -> float:
-    """Return how far to move the index-th of ``count`` points aside so that none hides another."""
+    """Return the shift of the index-th of ``count`` points, so that none hides another."""
     return step * (index - (count - 1) / 2)
 
 
 def _mark_majority(axes: Axes, rows: Sequence[ResultRow]) -> None:
-    """Show the majority-class rate as a line, or as words alone where the line would squeeze the curves."""
+    """Show the majority-class rate as a line, or only as text where the line would squeeze the curves."""
     known = [100 * row.majority for row in rows if row.majority is not None]
     if not known:
         return
@@ -100,7 +100,7 @@ def _finish(figure: Figure, styles: Styles, rows: Sequence[ResultRow], lines: bo
 
 
 def draw_against_parameters(rows: Sequence[ResultRow], styles: Styles, layout: Layout) -> Figure:
-    """Draw test accuracy against parameters, one panel a task; models without parameters are horizontal lines."""
+    """Draw test accuracy against parameters, one panel per task; models without parameters are horizontal lines."""
     grouped = _by_task(rows)
     figure, grid = panels(len(grouped), layout)
     for axes, (task, members) in zip(grid, grouped.items(), strict=True):
@@ -188,7 +188,7 @@ def _share_axis(axes: Axes, shares: Sequence[float]) -> None:
 
 
 def draw_speakers(rows: Sequence[ResultRow], styles: Styles, layout: Layout) -> Figure:
-    """Draw test accuracy as bars, one panel a task, each bar below the name of its model and setting."""
+    """Draw test accuracy as bars, one panel per task, each bar below the name of its model and setting."""
     grouped = _by_task(rows)
     most = max(map(len, grouped.values()))
     inches = layout.width / (layout.columns if len(grouped) > 1 else 1)
@@ -234,7 +234,7 @@ def draw_probing(rows: Sequence[ProbeRow], styles: Styles, layout: Layout) -> Fi
         for model in unique(row.model.label for row in members):
             line = [row for row in members if row.model.label == model]
             look = styles.model(model)
-            if len(line) == 1:  # a representation without layers: a level to compare with
+            if len(line) == 1:  # a representation without layers is a horizontal line
                 axes.axhline(100 * line[0].test.mean, color=look["color"], linewidth=1, linestyle=(0, (5, 3)), zorder=1)
             axes.plot([row.layer for row in line], [100 * row.test.mean for row in line], **look)
             for row in line:
@@ -254,7 +254,7 @@ def draw_probing(rows: Sequence[ProbeRow], styles: Styles, layout: Layout) -> Fi
 def draw_layer_weights(
     weights: Sequence[tuple[ResultRow, Sequence[tuple[int, Scores]]]], styles: Styles, layout: Layout
 ) -> Figure:
-    """Draw the learned weight of each layer, one panel a task."""
+    """Draw the learned weight of each layer, one panel per task."""
     tasks = unique(row.task for row, _ in weights)
     figure, grid = panels(len(tasks), layout)
     for axes, task in zip(grid, tasks, strict=True):
@@ -276,7 +276,7 @@ def draw_layer_weights(
 
 
 def draw_dev_curves(curves: Sequence[tuple[ResultRow, Sequence[Point]]], styles: Styles, layout: Layout) -> Figure:
-    """Draw dev accuracy by step, mean and standard error, panels as for the share of labels."""
+    """Draw mean and standard error of dev accuracy by step, with the panels of the share of labels."""
     points_of = {id(row): points for row, points in curves}
     grouped = _by_panel([row for row, _ in curves])
     figure, grid = panels(len(grouped), layout)

@@ -1,4 +1,4 @@
-"""Draws what belongs to one model: losses, confusions, speakers (the paper's Figure 5), a search's Pareto front."""
+"""Draws figures of single models: losses, confusions, speakers (the paper's Figure 5), a search's Pareto front."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from s3prl_aalbert.report.style import (
 from s3prl_aalbert.report.tsne import SpeakerMaps
 
 MAX_LABELLED, MAX_LABELLED_NARROW = 80, 20
-"""Matrices with more classes carry no class names, or every second one: they could not be read."""
+"""Matrices with more classes show every second name or none, since they would be illegible."""
 
 
 def draw_pretraining(scalars: Mapping[str, Scalars], styles: Styles, layout: Layout) -> Figure:
@@ -67,16 +67,16 @@ def draw_pretraining(scalars: Mapping[str, Scalars], styles: Styles, layout: Lay
 
 
 def draw_confusion(labels: Sequence[str], shares: np.ndarray, layout: Layout) -> Figure:
-    """Draw the share of each true class (row) taken for each class (column), darker is more.
+    """Draw the share of each true class (row) that is predicted as each class (column); darker is more.
 
     Args:
         labels: the classes.
         shares: (classes, classes), rows sum to one.
-        layout: of the figure.
+        layout: width of the figure.
     """
     size, wide = len(labels), layout.columns > 1
     figure, (axes,) = panels(1, layout, height=5.3 if wide else layout.width + 0.7)
-    # The square root of the scale lets small confusions be seen beside the diagonal.
+    # A square-root scale keeps small confusions visible beside the diagonal.
     norm = PowerNorm(0.5, vmin=0, vmax=100)
     image = axes.imshow(100 * shares, cmap="Blues", norm=norm, interpolation="nearest")
     if size <= MAX_LABELLED:
@@ -97,7 +97,7 @@ def draw_confusion(labels: Sequence[str], shares: np.ndarray, layout: Layout) ->
 
 
 def draw_speaker_maps(result: SpeakerMaps, layout: Layout) -> Figure:
-    """Draw each representation's map, speakers told apart by colour and marker."""
+    """Draw each representation's map; colour and marker show the speaker."""
     speakers = unique(result.speakers)
     figure, grid = panels(len(result.maps), layout, len(result.maps), height=3.3)
     handles: list[Any] = []
@@ -119,7 +119,7 @@ def draw_speaker_maps(result: SpeakerMaps, layout: Layout) -> Figure:
 
 
 def describe_silhouette(raw: float | None, flat: float | None) -> str:
-    """Return both silhouette scores in words."""
+    """Describe both silhouette scores."""
     if raw is None or flat is None:
         return "all utterances coincide, no score"
     return f"silhouette {raw:.2f}, in 2-D {flat:.2f}"

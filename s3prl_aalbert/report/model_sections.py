@@ -1,4 +1,4 @@
-"""Figures of the models themselves: pre-training curves, reconstructions, speaker maps."""
+"""Sections with figures of the models themselves: pre-training curves, reconstructions, speaker maps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from s3prl_aalbert.upstream.named import checkpoint_config
 
 
 def name_pretraining(runs: Sequence[PretrainRun], models: Sequence[Model]) -> dict[PretrainRun, str]:
-    """Name pre-training folders as the models that came out of them, else by what they hold; unique."""
+    """Give pre-training folders unique names: of their models in the report, or a description of their content."""
     known = {model.key.checkpoint: model.label for model in models}
     names = {run: known.get(str(run.folder.resolve())) or _describe_folder(run.folder) for run in runs}
     for run in runs:
@@ -53,9 +53,9 @@ def pretraining_curves(findings: Findings, names: dict[PretrainRun, str]) -> lis
     if not scalars:
         return [NotDrawn(title, "; ".join(reasons) or "needs a pre-training folder")]
     caption = (
-        "The curves show the loss: the mean absolute error of predicted tokens or their cross-entropy, of a distilled "
-        "model the distance from its teacher. Thin lines are the training loss as logged, thick ones are smoothed, and "
-        "dashed ones are of held-out speakers."
+        "The curves show the loss: the mean absolute error or the cross-entropy of predicted tokens, or the distance "
+        "of a distilled model from its teacher. Thin lines are the logged training loss, thick lines are smoothed, "
+        "and dashed lines are of held-out speakers."
     )
     cells = [
         (name, kind, step, value)
@@ -81,7 +81,7 @@ def _describe_change(points: Sequence[tuple[int, float]]) -> str:
 
 
 def reconstructions(names: dict[PretrainRun, str]) -> list[Part]:
-    """Draw what each pre-trained model makes of one utterance."""
+    """Draw how each pre-trained model reconstructs one utterance."""
     title = "Reconstruction"
     if not names:
         return [NotDrawn(title, "needs a pre-training folder")]
@@ -117,10 +117,10 @@ def _reconstruction_figure(name: str, result: ReconstructedUtterance) -> ReportF
 
 
 def speaker_map(request: TsneRequest | None) -> list[Part]:
-    """Figure 5 of the paper.
+    """Draw Figure 5 of the paper.
 
     Raises:
-        AalbertError: the checkpoint or the speech that was asked for cannot be used.
+        AalbertError: the requested checkpoint or speech cannot be used.
     """
     title = "Speakers in the representation, t-SNE (paper: Figure 5)"
     if request is None:
@@ -130,9 +130,9 @@ def speaker_map(request: TsneRequest | None) -> list[Part]:
     caption = (
         f"The map shows {len(result.paths)} utterances of {speakers} speakers, each averaged over its tokens, as "
         f"{result.model} represents them. It is drawn by scikit-learn's t-SNE with seed {request.seed}. Silhouette "
-        "scores tell how far apart the speakers are, from -1 to 1, in the representation's own space and in the "
+        "scores measure from -1 to 1 how well speakers are separated, in the representation's own space and in the "
         "picture. With CMVN the average of a feature is zero by construction (of the frames stacked in a token "
-        "together, not each), so that little is left to tell speakers by. The table scores every layer in its own "
+        "together, not each), so that little distinguishes speakers. The table scores every layer in its own "
         "space."
     )
     scores = "; ".join(

@@ -1,4 +1,4 @@
-"""Which model a run used: its label in tables and figures, what it is, how many parameters it has."""
+"""Identifies the model of a run: its label in tables and figures, its description and its parameters."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ logger = logging.getLogger(__name__)
 
 FEATURES = "aalbert_features"
 NO_PARAMETERS = frozenset({FEATURES, "fbank", "fbank_no_cmvn", "mfcc", "mel", "linear", "spectrogram"})
-"""Acoustic features: nothing in them is trained."""
+"""Upstreams of acoustic features, which are not trained."""
 DEEPEST = 12
-"""Most folders of a checkpoint's path that a label shows."""
+"""Largest number of folders of a checkpoint's path in a label."""
 
 
 @dataclass(frozen=True)
 class ModelKey:
-    """What tells one model from another."""
+    """Identifies a model."""
 
     upstream: str
     checkpoint: str = ""
@@ -35,26 +35,26 @@ class ModelKey:
 
     @property
     def untrained(self) -> bool:
-        """Whether its weights are random: those of a preset, or of a release that says so."""
-        return self.upstream in PRESETS or (self.upstream in OWN_CHECKPOINT and _says_untrained(self.checkpoint))
+        """Whether its weights are random: those of a preset, or of a release that is marked as untrained."""
+        return self.upstream in PRESETS or (self.upstream in OWN_CHECKPOINT and _is_marked_untrained(self.checkpoint))
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model as the report shows it."""
+    """A model in the report."""
 
     key: ModelKey
     label: str
-    """Short and unique in this report."""
+    """Short name, unique in the report."""
     description: str
     parameters: int | None
-    """Of encoder and input block, without the pre-training head; None where not known."""
+    """Parameters of encoder and input block, without the pre-training head; None if unknown."""
     config: ModelConfig | None = None
-    """Of one of our models."""
+    """Configuration of one of our models; None for others."""
 
     @property
     def trained(self) -> bool:
-        """Whether it is neither untrained nor mere acoustic features."""
+        """Whether the model is trained: neither untrained nor acoustic features."""
         return self.key.upstream not in NO_PARAMETERS and not self.key.untrained
 
     def is_twin_of(self, other: Model) -> bool:
@@ -65,26 +65,26 @@ class Model:
 
 
 def _shape(config: ModelConfig) -> tuple[TransformerConfig, AudioConfig]:
-    """Return what two models have in common that differ in their training alone."""
+    """Return the parts of a configuration that are equal in models that differ only in their training."""
     transformer = replace(config.transformer, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    # Of the audio what the encoder sees, without what pre-training predicts.
+    # Keys of the encoder's input count, and keys of the pre-training target do not.
     front_end = {name: getattr(config.audio, name) for name in ("num_mel_bins", "delta", "cmvn", "front_end")}
     return transformer, replace(AudioConfig(), **front_end)
 
 
 def model_key(run: Run) -> ModelKey:
-    """Return which model a run used; relative checkpoints are looked for from here and from above the run."""
+    """Return the model of a run; relative checkpoints are searched from here and from folders above the run."""
     args = run.results.args
     upstream = args.upstream or "unknown"
     if upstream in packaged_names():
-        return ModelKey(packaged_folder(upstream).name)  # "aalbert" is one of the others
-    # A packaged configuration is a bare name, which a run's folder may have as well: only files are meant.
+        return ModelKey(packaged_folder(upstream).name)  # "aalbert" is another name of one of them
+    # A packaged configuration is a bare name, which may also be the name of a run's folder: accept only files.
     config = _resolve(args.upstream_model_config, run.folder, Path.is_file)
     return ModelKey(upstream, _resolve(args.upstream_ckpt, run.folder), config)
 
 
 def _resolve(path: str | None, folder: Path, is_meant: Callable[[Path], bool] = Path.exists) -> str:
-    """Return a path recorded by a run, which may be relative to any folder above the run's; as it stands if gone."""
+    """Resolve a recorded path relative to any folder above the run's; unchanged if it does not exist."""
     if not path:
         return ""
     name = Path(path).expanduser()
@@ -96,7 +96,7 @@ def _resolve(path: str | None, folder: Path, is_meant: Callable[[Path], bool] = 
 
 
 def name_models(runs: Iterable[Run]) -> dict[ModelKey, Model]:
-    """Describe every model of some runs, with labels that are unique: features, untrained ones, then by size."""
+    """Describe the models of some runs with unique labels, in order: features, untrained, trained by size."""
     configs = {key: _config_of(key) for key in dict.fromkeys(model_key(run) for run in runs)}
     models = []
     for (key, config), label in zip(configs.items(), _labels(configs), strict=True):
@@ -106,12 +106,12 @@ def name_models(runs: Iterable[Run]) -> dict[ModelKey, Model]:
 
 
 @functools.cache
-def _says_untrained(checkpoint: str) -> bool:
-    """Tell whether a checkpoint is a release whose card data has ``untrained: true``, as that of ``aalbert demo``."""
+def _is_marked_untrained(checkpoint: str) -> bool:
+    """Return whether a checkpoint is a release with ``untrained: true`` in its card, as of ``aalbert demo``."""
     weights = Path(checkpoint) / WEIGHTS_FILE
     try:
         return weights.is_file() and load_checkpoint(weights).info.get("untrained") is True
-    except AalbertError:  # said where its configuration is read
+    except AalbertError:  # reported where its configuration is read
         return False
 
 
@@ -130,11 +130,11 @@ def natural_order(text: str) -> tuple[tuple[int, str], ...]:
 
 
 def _config_of(key: ModelKey) -> ModelConfig | None:
-    """Read the configuration of one of our models; None for others and, with a warning, where it is gone."""
+    """Read the configuration of one of our models; None for others and, with a warning, if it is missing."""
     try:
         return upstream_config(key.upstream, key.checkpoint, key.config)
     except AalbertError as error:
-        logger.warning("parameters not known: %s", error)
+        logger.warning("parameters are unknown: %s", error)
     return None
 
 
@@ -147,14 +147,14 @@ def _describe(key: ModelKey, config: ModelConfig | None) -> str:
     transformer = config.transformer
     trained = "untrained, random weights" if key.untrained else "pre-trained"
     rate = config.samples_per_token / config.audio.sample_rate * 1000
-    return f"{family_name(config)}, hidden size {transformer.hidden_size}, {rate:g} ms a token; {trained}"
+    return f"{family_name(config)}, hidden size {transformer.hidden_size}, {rate:g} ms per token; {trained}"
 
 
 # ------------------------------------------------------------------------------------------------ labels
 
 
 def describe_config(config: ModelConfig) -> str:
-    """Return what a model is, e.g. ``AALBERT, 3 shared layers of 128``."""
+    """Describe a model, e.g. ``AALBERT, 3 shared layers of 128``."""
     transformer = config.transformer
     layers, groups = transformer.num_hidden_layers, len(set(transformer.group_of_layer))
     shared = "shared " if groups == 1 < layers else ""
@@ -164,7 +164,7 @@ def describe_config(config: ModelConfig) -> str:
 
 
 def _labels(configs: dict[ModelKey, ModelConfig | None]) -> list[str]:
-    """Name each model by what it is; those alike get the end of their path as well, as long as it has to be."""
+    """Name each model by its description; equal ones also get the shortest end of their path that differs."""
     plain = [_label(key, config) for key, config in configs.items()]
     labels: list[str] = []
     for key, label in zip(configs, plain, strict=True):
@@ -198,7 +198,7 @@ def _ends(key: ModelKey, depth: int) -> str:
 
 
 def _tail(path: str, depth: int) -> str:
-    """Return the last ``depth`` parts of a path without suffix; a file keeps its folder as well."""
+    """Return the last ``depth`` parts of a path without suffix; a file also keeps its folder."""
     parts = Path(path).with_suffix("").parts if Path(path).suffix in (".ckpt", ".yaml", ".pt") else Path(path).parts
     keep = depth + 1 if Path(path).suffix == ".ckpt" else depth
     return "/".join(parts[-keep:]).lstrip("/") or path

@@ -1,4 +1,4 @@
-"""Renders the report as one HTML page that needs nothing else: pictures, style and data are inside it."""
+"""Renders the report as one HTML page that contains its pictures, style and data."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from s3prl_aalbert.report.summary import OVERLAP, ResultRow, compare, features_o
 
 NUMERIC_MARKS = frozenset("0123456789.+-±, kM%seedplit")
 ABSOLUTE_PATH = re.compile(r"(?<![\w.~…])/(?:[^/\s:;,'\"()]+/)+(?=[^/\s:;,'\"()]+/[^/\s:;,'\"()])")
-"""The beginning of an absolute path, up to its last two parts."""
+"""Matches an absolute path up to its last two parts."""
 
 
 MAX_NARROW_COLUMNS = 3
-"""Tables with more of them take another form on a narrow screen."""
+"""Tables with more columns have another form on a narrow screen."""
 
 
 @dataclass(frozen=True)
@@ -42,25 +42,25 @@ class Table:
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A picture, the words around it and the numbers behind it."""
+    """A picture with its caption and its data."""
 
     name: str
     """Stem of its PNG and CSV files."""
     title: str
     caption: str
     alt: str
-    """What a reader who cannot see the picture should know."""
+    """Description for readers who cannot see the picture."""
     draw: Callable[[Layout], Figure]
     columns: Sequence[str]
-    """Of the CSV."""
+    """Columns of the CSV file."""
     rows: Sequence[Sequence[object]]
     table: Table | None = None
-    """Shown below the picture."""
+    """Table below the picture."""
 
 
 @dataclass(frozen=True)
 class NotDrawn:
-    """A figure for which there are no data."""
+    """A figure without data, and what it needs."""
 
     title: str
     reason: str
@@ -68,23 +68,23 @@ class NotDrawn:
 
 @dataclass(frozen=True)
 class Pictures:
-    """A figure as PNG, for a screen and for a telephone."""
+    """A figure as PNG, in a wide form for screens and a narrow one for telephones."""
 
     wide: bytes
     inches: float
-    """Width of the wide one."""
+    """Width of the wide form."""
     narrow: bytes
 
 
 @dataclass(frozen=True)
 class Page:
-    """Everything on the page."""
+    """The content of the page."""
 
     title: str
     introduction: str
     results: Sequence[ResultRow]
     downloads: Mapping[str, str]
-    """Text of the CSV files of all results, by name."""
+    """The CSV files of all results, by name."""
     models: Sequence[Model]
     figures: Sequence[tuple[ReportFigure, Pictures]]
     not_drawn: Sequence[NotDrawn]
@@ -106,7 +106,7 @@ def png_of(figure: Figure, layout: Layout) -> bytes:
 
 
 def csv_of(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return rows as CSV text with a header, for people and their spreadsheets."""
+    """Return rows as CSV text with a header, safe for spreadsheets."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerows([csv_cell(cell) for cell in row] for row in (columns, *rows))
@@ -114,12 +114,12 @@ def csv_of(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def short_paths(text: str) -> str:
-    """Return text whose absolute paths show their last two parts alone: a page may be given to others."""
+    """Shorten absolute paths in a text to their last two parts, since the page may be published."""
     return ABSOLUTE_PATH.sub("…/", text)
 
 
 def short_path(path: str | Path) -> str:
-    """Return the last two parts of an absolute path, which may hold spaces; other paths as they are."""
+    """Return the last two parts of an absolute path, which may contain spaces; other paths unchanged."""
     parts = Path(path).parts
     return "/".join(["…", *parts[-2:]]) if Path(path).is_absolute() and len(parts) > 3 else str(path)
 
@@ -141,11 +141,11 @@ def render(page: Page) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html_text(page.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
         f'<header>\n<h1>{html_text(page.title)}</h1>\n<p class="soft">{html_text(page.introduction)}</p>\n</header>\n'
-        f"{_contents(page)}\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+        f"{_table_of_contents(page)}\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
 
 
-def _contents(page: Page) -> str:
+def _table_of_contents(page: Page) -> str:
     entries = [("how-to-read", "How to read this page")] if page.results else []
     entries += [("results", "Results")] if page.downloads else []
     entries += [("models", "Models")] if page.models else []
@@ -175,9 +175,9 @@ def _download(name: str, text: str) -> str:
 
 
 def table_html(table: Table) -> str:
-    """Return a table; columns of numbers are aligned to the right, columns without a value are dropped.
+    """Return a table; columns of numbers are aligned to the right, and empty columns are dropped.
 
-    Each cell carries the name of its column: on a narrow screen a row of a wide table becomes a list of these.
+    Each cell has the name of its column, since a row of a wide table becomes a list on a narrow screen.
     """
     kept = [i for i in range(len(table.columns)) if not table.rows or any(row[i] for row in table.rows)]
     numeric = {i for i in kept if all(_is_number(row[i]) for row in table.rows)}
@@ -207,11 +207,11 @@ def _is_number(text: str) -> bool:
 
 
 METRIC_TITLES = {"per": "phone error %"}
-"""Metrics that the tables show beside accuracy; results.csv has all of them."""
+"""Metrics that tables show beside accuracy; results.csv has all metrics."""
 
 
 def _how_to_read(page: Page) -> str:
-    """Explain the columns that the page has."""
+    """Explain the columns of the tables on the page."""
     if not page.results:
         return ""
     shown = full_rows(page.results)
@@ -234,12 +234,12 @@ def _how_to_read(page: Page) -> str:
         )
     if any(describe_overlap(row.runs) for row in shown):
         items.append(
-            "Where test speech was in a model's pre-training, without its labels, the column at the end says how much. "
-            "Such a row says less about speech that the model has not met."
+            "The last column shows how much test speech was in a model's pre-training, without its labels. Such a row "
+            "says less about speech that is new to the model."
         )
     items.append(
-        "The line above a table gives the accuracy of always answering the most frequent training class. "
-        "A model is worth something only above it."
+        "The line above a table gives the accuracy of always predicting the most frequent training class. "
+        "A model is useful only above it."
     )
     items.append(
         "The setting is how a model was used: a learned weighted sum of its layers, one layer, or fine-tuned. "
@@ -261,7 +261,7 @@ def _results(page: Page) -> str:
 
 
 def _task_table(rows: Sequence[ResultRow]) -> Table:
-    """Return one task's rows with a column for each metric it has."""
+    """Return the rows of one task, with a column for each of its metrics."""
     metrics = unique(name for row in rows for name in row.others if name in METRIC_TITLES)
     names = [METRIC_TITLES[name] for name in metrics]
     baselines = unique(other.model.label + ", " + other.setting for row in rows if (other := features_of(row, rows)))
@@ -284,7 +284,7 @@ def _task_table(rows: Sequence[ResultRow]) -> Table:
         for row in rows
     ]
     known = [row.majority for row in rows if row.majority is not None]
-    notes = [f"Always answering the most frequent class gives {100 * fmean(known):.1f} %."] if known else []
+    notes = [f"Always predicting the most frequent class gives {100 * fmean(known):.1f} %."] if known else []
     notes += [f"The features compared with are: {baselines[0]}."] if baselines else []
     return Table(columns, cells, " ".join(notes))
 
@@ -319,7 +319,7 @@ def _figure(figure: ReportFigure, pictures: Pictures) -> str:
     wide, narrow = (
         f"data:image/png;base64,{base64.b64encode(png).decode()}" for png in (pictures.wide, pictures.narrow)
     )
-    # Inches, so that text has the same size in all pictures.
+    # The width is in inches, so that text has the same size in all pictures.
     image = f'<img style="--inches: {pictures.inches:.2f}" alt="{html_text(figure.alt)}" src="{wide}">'
     picture = f'<picture><source media="(max-width: 600px)" srcset="{narrow}">{image}</picture>'
     table = table_html(figure.table) if figure.table else ""

@@ -1,7 +1,7 @@
-"""Finds finished experiments below some folders and reads them; what cannot be used is listed with its reason.
+"""Finds finished experiments below some folders and reads them; unusable ones are listed with the reason.
 
-Three kinds of folder: a downstream run (results.json), a probing run (probes.csv beside it) and a pre-training run
-(TensorBoard events of the tag ``pretrain/``, manifest.tsv or a release).
+There are three kinds of folder: a downstream run (results.json), a probing run (probes.csv beside it) and a
+pre-training run (TensorBoard events with the tag ``pretrain/``, manifest.tsv or a release).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MANIFEST_FILE = "manifest.tsv"
 
 
 class UnusableRun(AalbertError):
-    """A run folder that cannot be used; the message is the reason, without the folder's name."""
+    """A run folder that cannot be used; the message is the reason without the folder's name."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class DownstreamRun:
     best_step: int
     """Chosen on dev."""
     dev: Metrics
-    """Of the best step."""
+    """Test metrics of the best step."""
     test: Metrics
 
     @property
@@ -54,7 +54,7 @@ class DownstreamRun:
 
     @property
     def train_fraction(self) -> float:
-        """Proportion of the training labels used, 1 where the configuration says nothing."""
+        """Share of the training labels that was used; the default is 1."""
         datarc = self.results.config.get("datarc")
         value = datarc.get("train_fraction") if isinstance(datarc, dict) else None
         return float(value) if isinstance(value, (int, float)) and 0 < value <= 1 else 1.0
@@ -81,7 +81,7 @@ class PretrainRun:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A folder that could not be used, and why."""
+    """A folder that could not be used, with the reason."""
 
     folder: Path
     reason: str
@@ -98,10 +98,10 @@ class RunCollection:
 
 
 def collect(paths: Sequence[Path]) -> RunCollection:
-    """Read every run below some folders (or given by its results.json), each once.
+    """Read every run below some folders, each once; a path may also be a results.json.
 
     Raises:
-        AalbertError: a path does not exist, or nothing below any of them is usable.
+        AalbertError: a path does not exist, or no run is usable.
     """
     found: list[Run | PretrainRun] = []
     skipped: list[Skipped] = []
@@ -134,7 +134,7 @@ def _nothing_usable(paths: Sequence[Path], skipped: Sequence[Skipped]) -> str:
 
 
 def _folders(paths: Sequence[Path]) -> list[Path]:
-    """List all folders below the paths, sorted, each once; hidden ones are passed over."""
+    """List all folders below the paths, sorted, each once; hidden folders are skipped."""
     found: dict[Path, Path] = {}
     for path in paths:
         path = Path(path).expanduser()
@@ -150,10 +150,10 @@ def _folders(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_folder(folder: Path) -> Run | PretrainRun | None:
-    """Read the run in one folder; None where there is none.
+    """Read the run in one folder; None if there is none.
 
     Raises:
-        UnusableRun: there is one, but it is unfinished or damaged.
+        UnusableRun: the run is unfinished or damaged.
     """
     try:
         if (folder / PROBES_FILE).is_file():
@@ -162,7 +162,7 @@ def read_folder(folder: Path) -> Run | PretrainRun | None:
             return _downstream_run(folder)
     except ResultsError as error:
         raise UnusableRun(str(error)) from error
-    if any(folder.glob("args_*.yaml")):  # S3PRL's runner leaves these when it starts
+    if any(folder.glob("args_*.yaml")):  # S3PRL's runner writes these when it starts
         raise UnusableRun(f"it has no {RESULTS_FILE} yet, or its task writes none")
     if (folder / WEIGHTS_FILE).is_file() or (folder / MANIFEST_FILE).is_file():
         return PretrainRun(folder)
@@ -193,7 +193,7 @@ def _probe_run(folder: Path) -> ProbeRun:
 
 
 def _check_finished(results: RunResults) -> None:
-    """Compare the last evaluation with what the runner was to do."""
+    """Raise UnusableRun if the last evaluation is before the configured end."""
     runner = results.training.get("runner")
     total, every = (runner.get(key) if isinstance(runner, dict) else None for key in ("total_steps", "eval_step"))
     if not (isinstance(total, int) and isinstance(every, int) and results.history):

@@ -1,4 +1,4 @@
-"""Chooses what each figure of the tasks shows, and writes the words around it."""
+"""Chooses the data of each figure about tasks, and writes its caption."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ MAX_CONFUSIONS_LISTED = 8
 
 @dataclass
 class Findings:
-    """What the figures are made from."""
+    """The data from which the figures are made."""
 
     rows: list[ResultRow]
     probes: list[ProbeRow]
     styles: Styles
     problems: list[Skipped] = field(default_factory=list)
-    """Files that could not be used, added to while figures are made."""
+    """Files that could not be used; figures add to the list."""
 
     @property
     def full_rows(self) -> list[ResultRow]:
@@ -80,7 +80,7 @@ def _blank(value: object) -> object:
 
 
 def describe_errors(scores: Iterable[Scores], what: str = "whiskers reach") -> str:
-    """Return what a figure's points and whiskers mean, in sentences."""
+    """Explain the points and whiskers of a figure."""
     repeated = [value for value in scores if len(value.values) > 1]
     if not repeated:
         return "Each value is of one run, so that no standard error is known."
@@ -98,7 +98,7 @@ def _list_rows(rows: Iterable[ResultRow]) -> str:
 
 
 def against_parameters(findings: Findings) -> list[Part]:
-    """Figure 2 of the paper."""
+    """Draw Figure 2 of the paper."""
     title = "Accuracy against parameters (paper: Figure 2)"
     rows = [row for row in findings.full_rows if row.model.parameters is not None]
     sizes = {
@@ -108,7 +108,7 @@ def against_parameters(findings: Findings) -> list[Part]:
     if not rows:
         return [NotDrawn(title, "needs runs of one task with models of different sizes")]
     caption = (
-        f"The figure sets test accuracy against the parameters of the model. {_describe_row_errors(rows)} "
+        f"The figure shows test accuracy against the parameters of the model. {_describe_row_errors(rows)} "
         "Horizontal lines are input features, which have no parameters. Points of equal size stand side by side."
     )
     draw = partial(draw_against_parameters, rows, findings.styles)
@@ -118,7 +118,7 @@ def against_parameters(findings: Findings) -> list[Part]:
 
 
 def against_labels(findings: Findings) -> list[Part]:
-    """Figure 3 of the paper."""
+    """Draw Figure 3 of the paper."""
     title = "Accuracy against the proportion of labels (paper: Figure 3)"
     tasks = unique(row.task for row in findings.rows)
     varied = {task for task in tasks if len({row.fraction for row in findings.rows if row.task == task}) > 1}
@@ -127,7 +127,7 @@ def against_labels(findings: Findings) -> list[Part]:
         return [NotDrawn(title, "needs runs of one task with several values of train_fraction")]
     caption = (
         f"The figure shows test accuracy when only a part of the training labels is used. {_describe_row_errors(rows)} "
-        "The dotted line, or the words in its place, give the accuracy of always answering the most frequent class."
+        "The dotted line, or the text in its place, gives the accuracy of always predicting the most frequent class."
     )
     draw = partial(draw_against_labels, rows, findings.styles)
     listed = "; ".join(f"{r.model.label}, {r.setting}, {100 * r.fraction:g} %: {r.test.percent()} %" for r in rows)
@@ -149,19 +149,19 @@ def _labels_table(rows: Sequence[ResultRow]) -> Table:
 
 
 def speakers(findings: Findings) -> list[Part]:
-    """Figure 4 of the paper."""
+    """Draw Figure 4 of the paper."""
     title = "Speakers (paper: Figure 4)"
     rows = [row for row in findings.full_rows if "speaker" in row.task_name]
     if not rows:
         return [NotDrawn(title, "needs a run of a speaker task")]
     caption = (
         f"The bars show test accuracy of the speaker tasks. {_describe_row_errors(rows)} "
-        "Dotted marks show the accuracy of always answering the most frequent speaker."
+        "Dotted marks show the accuracy of always predicting the most frequent speaker."
     )
     if any(row.model.key.upstream == FEATURES and row.setting.startswith("with CMVN") for row in rows):
         caption += (
-            " With CMVN a feature's mean over an utterance is zero: at utterance level little is left to tell speakers "
-            "by, most in short utterances (the frames stacked in a token average to zero together, not each)."
+            " With CMVN a feature's mean over an utterance is zero, so that little distinguishes speakers at utterance "
+            "level, most in short utterances (the frames stacked in a token average to zero together, not each)."
         )
     draw = partial(draw_speakers, rows, findings.styles)
     cells = [(*_row_cells(row), _blank(row.classes)) for row in rows]
@@ -170,7 +170,7 @@ def speakers(findings: Findings) -> list[Part]:
 
 
 def probing(findings: Findings) -> list[Part]:
-    """Figure 6 of the paper."""
+    """Draw Figure 6 of the paper."""
     title = "Probing by layer and classifier (paper: Figure 6)"
     rows = findings.probes
     if not rows:
@@ -178,7 +178,7 @@ def probing(findings: Findings) -> list[Part]:
     flat = any(all(r.layer == 0 for r in rows if r.model == row.model) for row in rows)
     level = "A dashed level stands for a representation without layers. " if flat else ""
     caption = (
-        f"The figure shows test accuracy of a classifier trained on one layer alone. {_describe_row_errors(rows)} "
+        f"The figure shows test accuracy of a classifier trained on a single layer. {_describe_row_errors(rows)} "
         f"{level}The table gives the layer that is best on dev."
     )
     columns = ("task", "model", "classifier", "layer", "dev_mean", *SCORE_COLUMNS)
@@ -193,7 +193,7 @@ def probing(findings: Findings) -> list[Part]:
 
 
 def layer_weights(findings: Findings) -> list[Part]:
-    """Draw the learned weights of the weighted sum."""
+    """Draw the learned layer weights of the weighted sum."""
     title = "Learned layer weights"
     found = [(row, layers) for row in findings.full_rows if (layers := _weights_by_layer(findings, row))]
     if not found:
@@ -219,7 +219,7 @@ def layer_weights(findings: Findings) -> list[Part]:
 
 
 def _weights_by_layer(findings: Findings, row: ResultRow) -> list[tuple[int, Scores]]:
-    """Return the weight of each layer over the repeats of a row; none where it learned none."""
+    """Return the weight of each layer over the repeats of a row; an empty list without learned weights."""
     weights = _read_each(findings, row.runs, learned_weights)
     lengths = {len(values) for _, values in weights}
     if len(lengths) > 1:
@@ -234,7 +234,7 @@ def _weights_by_layer(findings: Findings, row: ResultRow) -> list[tuple[int, Sco
 def _read_each(
     findings: Findings, runs: Sequence[DownstreamRun], read: Callable[[DownstreamRun], T | None]
 ) -> list[tuple[DownstreamRun, T]]:
-    """Read something of each run; what is damaged becomes a problem of the findings."""
+    """Read a file of each run; damaged files are added to the problems of the findings."""
     values = []
     for run in runs:
         try:
@@ -271,7 +271,7 @@ def _curve_cells(row: ResultRow, points: Iterable[Point]) -> list[tuple[object, 
 
 
 def confusions(findings: Findings) -> list[Part]:
-    """Draw a confusion matrix for each task: of the best trained model, ours before others."""
+    """Draw a confusion matrix for each task: of the best trained model, with ours before others."""
     parts: list[Part] = []
     for task in unique(row.task for row in findings.full_rows):
         candidates = [(row, _confusions_of(findings, row)) for row in findings.full_rows if row.task == task]
@@ -283,7 +283,7 @@ def confusions(findings: Findings) -> list[Part]:
 
 
 def _interest(row: ResultRow) -> tuple[bool, bool, float]:
-    """Rank rows: trained models of this project, other trained models, the rest; each by dev accuracy."""
+    """Rank rows: trained models of this project, other trained models, and the rest, each by dev accuracy."""
     trained = row.model.trained
     return trained and row.model.config is not None, trained, row.dev.mean
 
@@ -297,7 +297,7 @@ def _confusion_figure(row: ResultRow, matrix: Confusion, runs: int) -> ReportFig
     title = f"Confusion matrix: {row.task}"
     ours, trained, _ = _interest(row)
     what = "trained model of this project" if ours else "trained model" if trained else "representation"
-    counted = "The counts are of one run" if runs == 1 else f"The counts of {runs} runs are added up"
+    counted = "The counts are of one run" if runs == 1 else f"The counts of {runs} runs are summed"
     caption = (
         f"The matrix is that of {row.model.label} ({row.setting}), the {what} with the best accuracy on dev. "
         f"{counted}, on test data. Each row is scaled to its true class."
@@ -321,4 +321,4 @@ TASK_SECTIONS: tuple[Callable[[Findings], list[Part]], ...] = (
     confusions,
     dev_curves,
 )
-"""In the order of the page."""
+"""All figures about tasks, in the order of the page."""

@@ -1,4 +1,4 @@
-"""How the figures look: colours that colour-blind readers can tell apart, each with its own marker."""
+"""The style of the figures: colours that colour-blind readers can distinguish, each with its own marker."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from s3prl_aalbert.report.summary import Scores
 
 PANEL_HEIGHT = 3.0
 LETTER = 0.075
-"""Inches that a letter of the figures takes, on average."""
+"""Average width of a letter in inches."""
 LEGEND_LINE = 0.18
-"""Inches of a line of the legend."""
+"""Height of a line of the legend in inches."""
 AXIS_LABELS = 0.6
-"""Inches that a panel's vertical axis takes."""
+"""Width of a panel's vertical axis in inches."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How wide a figure may be; each one is drawn for a screen and for a telephone."""
+    """The size of a figure; each figure is drawn for a screen and for a telephone."""
 
     width: float
-    """Of the whole figure, in inches."""
+    """Width of the whole figure in inches."""
     columns: int
-    """Panels side by side, at most."""
+    """Largest number of panels side by side."""
     dpi: int
 
 
@@ -54,14 +54,14 @@ RC: dict[Any, Any] = {
     "lines.markersize": 5.5,
     "errorbar.capsize": 2,
 }
-"""Given to matplotlib for the time of drawing alone."""
+"""Settings of matplotlib that hold only while a figure is drawn."""
 
-# Okabe and Ito (2008), "Color Universal Design", without its yellow, too light on paper, and with a softer black.
+# Okabe and Ito (2008), "Color Universal Design", without yellow, which is too light on paper, and with a softer black.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h")
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 FILLS = ("full", "none", "left", "right", "top", "bottom")
-"""How a marker is filled; matplotlib's names."""
+"""Fill styles of markers, in matplotlib's names."""
 
 
 Look = dict[str, Any]
@@ -90,7 +90,7 @@ class Styles:
         return {**self.model(label), **self.setting(setting), "markerfacecoloralt": "white"}
 
     def legend_handles(self, models: Sequence[str], settings: Sequence[str], lines: bool = True) -> list[Line2D]:
-        """Return legend entries: one for each model, and one for each setting where there are several."""
+        """Return legend entries: one per model and, if there are several settings, one per setting."""
         handles = [Line2D([], [], label=name, linestyle="none", **self.model(name)) for name in models]
         if len(settings) < 2:
             return handles
@@ -105,7 +105,7 @@ class Styles:
 def panels(
     count: int, layout: Layout, columns: int | None = None, height: float = PANEL_HEIGHT, **share: Any
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure with ``count`` panels, row by row; ``columns`` of them side by side where they have the room."""
+    """Return a figure with ``count`` panels, row by row, with at most ``columns`` side by side."""
     columns = min(count, columns or layout.columns) if layout.columns > 1 else 1
     rows = math.ceil(count / columns)
     width = layout.width if columns > 1 or layout.columns == 1 else 0.75 * layout.width
@@ -119,7 +119,7 @@ def panels(
 
 
 def set_title(axes: Axes, text: str) -> None:
-    """Give a panel its title, in as many lines as it takes."""
+    """Set the title of a panel, broken into lines."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     columns = axes.get_subplotspec().get_gridspec().ncols  # type: ignore[union-attr]
@@ -127,14 +127,14 @@ def set_title(axes: Axes, text: str) -> None:
 
 
 def wrapped(text: str, inches: float) -> str:
-    """Return text as a figure shows it, broken into lines of at most so many inches."""
+    """Return text for a figure, broken into lines of at most ``inches``."""
     shown = [printable(line, LONGEST_IN_FIGURE) for line in text.split("\n")]
     letters = max(12, int(inches / LETTER))
     return figure_text("\n".join(part for line in shown for part in textwrap.wrap(line, letters) or [line]))
 
 
 def add_legend(figure: Figure, handles: Sequence[Any]) -> None:
-    """Put the legend below the panels in as many columns as its longest entry allows; the figure grows by it."""
+    """Add a legend below the panels, with as many columns as its longest entry allows; the figure grows by it."""
     if not handles:
         return
     width = figure.get_figwidth()
@@ -160,5 +160,5 @@ def layer_axis(axes: Axes) -> None:
 
 
 def error_length(score: Scores) -> float:
-    """Return matplotlib's ``yerr`` of one point: its standard error in per cent, 0 for a single value."""
+    """Return ``yerr`` of one point for matplotlib: its standard error in per cent, or 0 for a single value."""
     return 100 * (score.error or 0.0)

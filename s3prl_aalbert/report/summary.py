@@ -1,4 +1,4 @@
-"""Repeated runs as one row: mean, standard error and paired differences by task, model, setting, share of labels."""
+"""Summarises repeated runs as one row: mean, standard error and paired differences."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Scores:
 
     @classmethod
     def of(cls, values: Iterable[tuple[Run, float]]) -> Scores:
-        """Take the value of each run."""
+        """Collect the value of each run."""
         return cls({repeat_of(run): value for run, value in values})
 
     @property
     def parts(self) -> Values:
-        """The values that the standard error is over: of each split, its seeds averaged; of each seed if one split."""
+        """The values behind the standard error: one per split, averaged over seeds; with one split, one per seed."""
         over_splits = self.splits > 1
         grouped: dict[Hashable, list[float]] = {}
         for repeat, value in self.values.items():
@@ -53,12 +53,12 @@ class Scores:
 
     @property
     def seeds(self) -> int:
-        """How many seeds there are."""
+        """Number of seeds."""
         return len({repeat.seed for repeat in self.values})
 
     @property
     def splits(self) -> int:
-        """How many splits there are, folds among them."""
+        """Number of splits; folds are splits."""
         return len({repeat.split for repeat in self.values})
 
     @property
@@ -68,7 +68,7 @@ class Scores:
 
     @property
     def error(self) -> float | None:
-        """Standard error of the mean; None for a single part."""
+        """Standard error of the mean; None for a single value."""
         error = mean_and_error(self.parts)[1]
         return None if math.isnan(error) else error
 
@@ -83,7 +83,7 @@ class Scores:
         return self.mean + (self.error or 0)
 
     def percent(self) -> str:
-        """Return e.g. ``45.3 ± 0.4`` per cent: mean and, for several parts, standard error."""
+        """Return e.g. ``45.3 ± 0.4`` per cent: the mean and, for several values, its standard error."""
         return percent(self.parts)
 
     def less(self, baseline: Scores) -> Scores:
@@ -91,45 +91,45 @@ class Scores:
         return Scores(differences(self.values, baseline.values))  # type: ignore[arg-type]
 
     def repeats(self) -> str:
-        """Return how many seeds and splits there are, e.g. ``3 seeds`` or ``3 seeds, 4 splits``."""
+        """Describe the numbers of seeds and splits, e.g. ``3 seeds`` or ``3 seeds, 4 splits``."""
         counts = [(self.seeds, "seed"), *([(self.splits, "split")] if self.splits > 1 else [])]
         return ", ".join(f"{count} {name}{'s' if count > 1 else ''}" for count, name in counts)
 
 
 @dataclass(frozen=True)
 class ResultRow:
-    """One experiment over all its repeats."""
+    """One experiment with all its repeats."""
 
     task: str
-    """Title; unique per task, data and labels."""
+    """Title, unique to task, data and labels."""
     task_name: str
-    """S3PRL's name, ``-d``."""
+    """The task's name, ``-d``."""
     model: Model
     setting: str
     fraction: float
-    """Share of the training labels."""
+    """Share of the training labels that was used."""
     dev: Scores
     test: Scores
     majority: float | None
-    """Accuracy of always answering the most frequent class, on test."""
+    """Test accuracy of always predicting the most frequent class."""
     classes: int | None
     runs: tuple[DownstreamRun, ...]
 
     @property
     def fine_tuned(self) -> bool:
-        """Whether the upstream was trained as well."""
+        """Whether the upstream was trained too."""
         return bool(self.runs[0].results.args.upstream_trainable)
 
     @property
     def others(self) -> dict[str, Scores]:
-        """Test metrics besides accuracy and loss that every run has."""
+        """Test metrics of every run, without accuracy and loss."""
         shared = set.intersection(*(set(run.test) for run in self.runs)) - {"acc", "loss"}
         return {name: Scores.of((run, run.test[name]) for run in self.runs) for name in sorted(shared)}
 
 
 @dataclass(frozen=True)
 class ProbeRow:
-    """One probe over all its repeats."""
+    """One probe with all its repeats."""
 
     task: str
     model: Model
@@ -145,7 +145,7 @@ AnyRun = TypeVar("AnyRun", bound=Run)
 def drop_repeated(
     runs: Sequence[AnyRun], experiment_of: Callable[[AnyRun], tuple[Hashable, ...]]
 ) -> tuple[list[AnyRun], list[Skipped]]:
-    """Skip runs that repeat another one, seed and split included: they would make the error look smaller."""
+    """Skip runs with the same experiment, seed and split as another, which would make the error look smaller."""
     kept: dict[tuple[Hashable, ...], AnyRun] = {}
     repeated: list[Skipped] = []
     for run in runs:
@@ -158,19 +158,19 @@ def drop_repeated(
 
 
 def experiment_key(run: DownstreamRun) -> tuple[Hashable, ...]:
-    """Return what tells an experiment from others, its seeds and splits apart."""
+    """Return the key of an experiment, without its seeds and splits."""
     settings = freeze(training_settings(run))
     return (task_key(run), model_key(run), describe_setting(run.results.args), settings, run.train_fraction)
 
 
 def probing_key(run: ProbeRun) -> tuple[Hashable, ...]:
-    """Return what tells a probing experiment from others, its seeds and splits apart."""
+    """Return the key of a probing experiment, without its seeds and splits."""
     tasks = unique(probe.task for probe in run.probes)
     return (model_key(run), *(probe_key(run, task) for task in tasks), probed(run))
 
 
 def summarise(runs: Sequence[DownstreamRun], models: Mapping[ModelKey, Model]) -> list[ResultRow]:
-    """Group the repeats of each experiment, and return its rows by task, model, setting and share of labels."""
+    """Group the repeats of each experiment; return rows sorted by task, model, setting and share of labels."""
     titles = title_tasks(runs)
     settings = _setting_titles(runs)
     groups: dict[tuple[Hashable, ...], list[DownstreamRun]] = {}
@@ -202,7 +202,7 @@ def _row(task: str, model: Model, setting: str, runs: Sequence[DownstreamRun]) -
 
 
 def _setting_titles(runs: Sequence[DownstreamRun]) -> dict[tuple[Hashable, ...], str]:
-    """Name each setting; runs alike but for other configuration keys are told apart by these."""
+    """Name each setting; if runs differ in other configuration keys, the names contain these."""
     alike: dict[tuple[Hashable, ...], dict[tuple[Hashable, ...], DownstreamRun]] = {}
     for run in runs:
         key = experiment_key(run)
@@ -216,7 +216,7 @@ def _setting_titles(runs: Sequence[DownstreamRun]) -> dict[tuple[Hashable, ...],
 
 
 def full_rows(rows: Sequence[ResultRow]) -> list[ResultRow]:
-    """Return the rows with all labels, or with the largest share that their task was run with."""
+    """Return the rows with all labels, or with the largest share that their task has."""
     largest: dict[str, float] = {}
     for row in rows:
         largest[row.task] = max(row.fraction, largest.get(row.task, 0))
@@ -224,7 +224,7 @@ def full_rows(rows: Sequence[ResultRow]) -> list[ResultRow]:
 
 
 def summarise_probes(runs: Sequence[ProbeRun], models: Mapping[ModelKey, Model]) -> list[ProbeRow]:
-    """Group the repeats of each probe, by task, classifier, model and layer."""
+    """Group the repeats of each probe; return rows sorted by task, classifier, model and layer."""
     titles = title_probes(runs)
     groups: dict[tuple[str, str, ModelKey, int], list[tuple[ProbeRun, ProbeResult]]] = {}
     for run in runs:
@@ -263,7 +263,7 @@ AnyRow = TypeVar("AnyRow", ResultRow, ProbeRow)
 
 
 def features_of(row: AnyRow, rows: Sequence[AnyRow]) -> AnyRow | None:
-    """Return the acoustic features that a model's row is compared with: of the same task, the ones best on dev."""
+    """Return the row of acoustic features to compare with: the best on dev of the same task."""
     if row.model.parameters == 0:
         return None
     candidates = [other for other in rows if other.model.parameters == 0 and _comparable(row, other)]
@@ -271,7 +271,7 @@ def features_of(row: AnyRow, rows: Sequence[AnyRow]) -> AnyRow | None:
 
 
 def untrained_of(row: AnyRow, rows: Sequence[AnyRow]) -> AnyRow | None:
-    """Return the same model before its training, used in the same way."""
+    """Return the row of the same model before its training, in the same setting."""
     twins = [other for other in rows if other.model.is_twin_of(row.model) and _comparable(row, other)]
     return next((other for other in twins if _use(other) == _use(row)), None)
 
@@ -296,7 +296,7 @@ def paired_scores(row: AnyRow, rows: Sequence[AnyRow]) -> tuple[Scores | None, S
 
 
 def compare(row: AnyRow, rows: Sequence[AnyRow]) -> tuple[str, str]:
-    """Return the same in points with their standard errors, e.g. ``+3.1 ± 0.2``; empty where there are none."""
+    """Return these differences in points with standard errors, e.g. ``+3.1 ± 0.2``; "" if there are none."""
     features, untrained = ("" if found is None else percent(found.parts, True) for found in paired_scores(row, rows))
     return features, untrained
 
@@ -342,7 +342,7 @@ def format_table(rows: Sequence[ResultRow], probes: Sequence[ProbeRow] = ()) -> 
 
 
 def _align(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table whose columns are as wide as their longest cell; columns without a value are dropped."""
+    """Return a table with columns as wide as their longest cell; empty columns are dropped."""
     kept = [index for index in range(len(columns)) if any(row[index] for row in rows)]
     table = [[printable(row[index]) for index in kept] for row in (columns, *rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]

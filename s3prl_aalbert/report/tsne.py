@@ -1,4 +1,4 @@
-"""Mean-pooled utterances of some speakers, mapped to two dimensions (paper section 4.2, Figure 5).
+"""Maps mean-pooled utterances of some speakers to two dimensions (paper section 4.2, Figure 5).
 
 Legend: U utterances, D dimensions, T tokens.
 """
@@ -32,56 +32,56 @@ MIN_SECONDS = 0.3
 MIN_UTTERANCES = 3
 PERPLEXITY = 30.0
 COINCIDENT = 1e-4
-"""Pooled vectors that vary less than this in every dimension are one point."""
+"""Pooled vectors that vary less than this in every dimension count as one point."""
 
 
 @dataclass(frozen=True)
 class TsneRequest:
-    """What to draw."""
+    """The model, speech and options of the figure."""
 
     checkpoint: Path
     speech: tuple[Path, ...]
     layer: int | None = None
-    """0 is the input embedding; None takes the last layer."""
+    """Layer to draw; 0 is the input embedding, None the last layer."""
     speakers: int = 10
     utterances: int = 20
-    """At most, of each speaker."""
+    """Largest number of utterances of each speaker."""
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class SpeakerMap:
-    """One representation of the utterances."""
+    """The map of one representation."""
 
     name: str
     points: np.ndarray
     """(U, 2)."""
     raw_silhouette: float | None
-    """In the representation's own space; None where all points coincide."""
+    """Silhouette in the representation's own space; None if all points coincide."""
     flat_silhouette: float | None
-    """Of the two-dimensional picture."""
+    """Silhouette in the two-dimensional picture."""
 
 
 @dataclass(frozen=True)
 class SpeakerMaps:
-    """Everything that Figure 5 shows."""
+    """The content of Figure 5."""
 
     model: str
-    """What the model is."""
+    """Description of the model."""
     paths: tuple[str, ...]
     speakers: tuple[str, ...]
-    """Of each utterance."""
+    """Speaker of each utterance."""
     maps: tuple[SpeakerMap, ...]
     layer: int
     layer_silhouettes: tuple[float | None, ...]
-    """Raw-space silhouette of every layer, input embedding first."""
+    """Silhouette of every layer in its own space, the input embedding first."""
 
 
 def compute_speaker_maps(request: TsneRequest) -> SpeakerMaps:
-    """Pool, map and score the utterances: input features with and without CMVN, and the model.
+    """Pool, map and score the utterances, in input features with and without CMVN and in the model.
 
     Raises:
-        AalbertError: too few speakers, no such layer, unusable checkpoint or speech.
+        AalbertError: there are too few speakers, the layer does not exist, or checkpoint or speech is unusable.
     """
     model = UpstreamExpert(ckpt=str(request.checkpoint)).eval()
     num_layers = model.model.config.transformer.num_hidden_layers
@@ -113,10 +113,10 @@ def input_features(config: ModelConfig, cmvn: Cmvn) -> Callable[[Tensor], list[T
 
 
 def choose_utterances(files: Sequence[Path], request: TsneRequest) -> list[tuple[Path, str, np.ndarray]]:
-    """Choose the speakers with most files (then by name) and draw their utterances by the seed.
+    """Choose the speakers with the most files (then by name), and draw their utterances by the seed.
 
     Returns:
-        (path, speaker, (num_samples,) waveform) of each utterance; unreadable and very short ones are passed over.
+        (path, speaker, (num_samples,) waveform) of each utterance; unreadable and very short ones are skipped.
     """
     by_speaker: dict[str, list[Path]] = {}
     for path in files:
@@ -135,11 +135,11 @@ def choose_utterances(files: Sequence[Path], request: TsneRequest) -> list[tuple
             f"--speech: {len(found)} speakers with at least {MIN_UTTERANCES} usable utterances, expected 2 or more"
         )
     if len(found) < request.speakers:
-        logger.warning("t-SNE: %d speakers only, %d were asked for", len(found), request.speakers)
+        logger.warning("t-SNE: found only %d speakers, and %d were requested", len(found), request.speakers)
     return [utterance for usable in found.values() for utterance in usable]
 
 
-def _read_some(paths: Sequence[Path], speaker: str, wanted: int) -> list[tuple[Path, str, np.ndarray]]:
+def _read_some(paths: Sequence[Path], speaker: str, count: int) -> list[tuple[Path, str, np.ndarray]]:
     usable = []
     for path in paths:
         try:
@@ -149,18 +149,18 @@ def _read_some(paths: Sequence[Path], speaker: str, wanted: int) -> list[tuple[P
             continue
         if len(wav) >= MIN_SECONDS * SAMPLE_RATE:
             usable.append((path, speaker, wav))
-        if len(usable) == wanted:
+        if len(usable) == count:
             break
     return usable
 
 
 @torch.no_grad()
 def pool(wavs: Sequence[Tensor], represent: Callable[[Tensor], Sequence[Tensor]]) -> list[np.ndarray]:
-    """Average each representation over the tokens of one utterance at a time, so that no padding is involved.
+    """Average each representation over the tokens of an utterance, computed one at a time to avoid padding.
 
     Args:
         wavs: U waveforms (num_samples,).
-        represent: gives K representations (1, T, D) of one waveform.
+        represent: returns K representations (1, T, D) of one waveform.
 
     Returns:
         K arrays (U, D).
@@ -170,7 +170,7 @@ def pool(wavs: Sequence[Tensor], represent: Callable[[Tensor], Sequence[Tensor]]
 
 
 def score(vectors: np.ndarray, speakers: Sequence[str]) -> float | None:
-    """Return the silhouette of the speakers within [-1, 1], None where all vectors coincide."""
+    """Return the silhouette of the speakers in [-1, 1]; None if all vectors coincide."""
     if float(vectors.std(axis=0).max()) < COINCIDENT:
         return None
     return float(silhouette_score(vectors, list(speakers)))

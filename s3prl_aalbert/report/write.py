@@ -1,4 +1,4 @@
-"""From run folders to the report: collect, summarise, draw, write."""
+"""Makes the report from run folders: collect, summarise, draw, write."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ DEFAULT_TITLE = "Audio ALBERT: results"
 
 @dataclass(frozen=True)
 class Summary:
-    """The numbers of some runs, before anything is drawn."""
+    """The results of some runs, before anything is drawn."""
 
     runs: RunCollection
     models: tuple[Model, ...]
@@ -53,10 +53,10 @@ class Summary:
 
 
 def summarise_runs(runs: Sequence[Path]) -> Summary:
-    """Read every run below some folders and summarise seeds.
+    """Read every run below some folders and summarise their repeats.
 
     Raises:
-        AalbertError: a folder is missing, or nothing is usable.
+        AalbertError: a folder is missing, or no run is usable.
     """
     found = collect(runs)
     downstream, repeated = drop_repeated(found.downstream, experiment_key)
@@ -77,24 +77,24 @@ def write_report(
     tsne: TsneRequest | None = None,
     summary: Summary | None = None,
 ) -> Path:
-    """Write the page and beside it results.csv, values.csv (every seed and split), a PNG and CSV of each figure.
+    """Write the page with results.csv, values.csv (every seed and split), and a PNG and CSV file of each figure.
 
     Args:
-        runs: folders, searched for runs of every kind.
-        out: folder to write to.
+        runs: folders, which are searched for runs of every kind.
+        out: folder of the report.
         title: heading of the page.
-        note: what the reader should know first, e.g. which speech the runs are on.
-        tsne: what to draw Figure 5 from; None for no such figure.
-        summary: of the same runs, where it was computed already.
+        note: what the reader should know first, such as the speech of the runs.
+        tsne: model and speech of Figure 5; None omits the figure.
+        summary: summary of the same runs, if it was computed already.
 
     Returns:
-        the page, ``out/index.html``.
+        The page, ``out/index.html``.
 
     Raises:
-        AalbertError: a folder is missing, nothing is usable, or ``out`` cannot be written.
+        AalbertError: a folder is missing, no run is usable, or ``out`` cannot be written.
     """
     summary = summary or summarise_runs(runs)
-    # Everything is drawn before anything is written, so that a failure leaves no half report.
+    # Everything is drawn before anything is written, so that a failure leaves no incomplete report.
     with mpl.rc_context(RC):
         parts, problems = _figures(summary, tsne)
         figures = _with_unique_names([part for part in parts if isinstance(part, ReportFigure)])
@@ -102,7 +102,7 @@ def write_report(
     for figure, drawn in zip(figures, pictures, strict=True):
         _write_bytes(out / FIGURE_FOLDER / f"{figure.name}.png", drawn.wide)
         _write_text(out / FIGURE_FOLDER / f"{figure.name}.csv", csv_of(figure.columns, figure.rows))
-    # The tables go beside the page as well as into it.
+    # The tables are inside the page and also files beside it.
     downloads = {RESULTS_CSV: _results_csv(summary.rows)} if summary.rows else {}
     if summary.rows or summary.probes:
         downloads[VALUES_CSV] = _values_csv(summary.rows, summary.probes)
@@ -128,7 +128,7 @@ def _draw(figure: ReportFigure) -> Pictures:
 
 
 def _figures(summary: Summary, tsne: TsneRequest | None) -> tuple[list[Part], list[Skipped]]:
-    """Return all figures in the order of the page, those not drawn, and the files that could not be used."""
+    """Return all figures in the order of the page, with those not drawn, and the unusable files."""
     names = name_pretraining(summary.runs.pretraining, summary.models)
     labels = unique([*(model.label for model in summary.models), *names.values()])
     styles = Styles(tuple(labels), tuple(_ordered_settings(summary.rows)))
@@ -141,7 +141,7 @@ def _figures(summary: Summary, tsne: TsneRequest | None) -> tuple[list[Part], li
 
 
 def _with_unique_names(figures: Sequence[ReportFigure]) -> list[ReportFigure]:
-    """Number figures of the same name: of what they show it keeps the letters a to z alone."""
+    """Number figures with the same file name, which keeps only the letters a to z of a title."""
     unique_names: dict[str, ReportFigure] = {}
     for figure in figures:
         number, name = 1, figure.name
@@ -153,7 +153,7 @@ def _with_unique_names(figures: Sequence[ReportFigure]) -> list[ReportFigure]:
 
 
 def _ordered_settings(rows: Sequence[ResultRow]) -> list[str]:
-    """Order settings for their looks: of models before those of input features, fixed before fine-tuned."""
+    """Order settings for their styles: models before input features, fixed before fine-tuned."""
     ordered = sorted(rows, key=lambda row: (not row.model.parameters, row.fine_tuned))
     return unique(row.setting for row in ordered)
 
@@ -169,14 +169,12 @@ def _introduction(summary: Summary) -> str:
     counts = [(used, "downstream run"), (len(runs.probing), "probing run"), (len(runs.pretraining), "pre-training")]
     parts = [f"{count} {name}{'s' if count > 1 else ''}" for count, name in counts if count]
     number = len(summary.skipped)
-    skipped = (
-        f" {number} {'folders' if number > 1 else 'folder'} could not be used; the end says why." if number else ""
-    )
+    skipped = f" {number} {'folders' if number > 1 else 'folder'} could not be used, see the end." if number else ""
     return f"The page is drawn from {', '.join(parts)}.{skipped}"
 
 
 def _results_csv(rows: Sequence[ResultRow]) -> str:
-    """Return one line a row of the tables, every share of labels included."""
+    """Return one line per row of the tables, with every share of labels."""
     others = sorted({name for row in rows for name in row.others})
     head = ("task", "downstream", "model", "setting", "parameters", "train_fraction", "classes", "majority_test")
     metrics = [f"{name}_{part}" for name in ("dev", "test", *others) for part in ("mean", "error")]
@@ -195,7 +193,7 @@ def _csv_cells(row: ResultRow, rows: Sequence[ResultRow], others: Sequence[str])
 
 
 def _values_csv(rows: Sequence[ResultRow], probes: Sequence[ProbeRow]) -> str:
-    """Return every value of every run: one line a seed, split and metric."""
+    """Return every value of every run: one line per seed, split and metric."""
     columns = ("task", "model", "setting", "train_fraction", "seed", "split", "part", "metric", "value", "run")
     cells = []
     for row in rows:

@@ -1,1 +1,1 @@
-"""What leaves the project: the folder for S3PRL's Hugging Face hub, serving graphs, the SUPERB submission."""
+"""Exports: the folder for the Hugging Face Hub, serving graphs, and the SUPERB submission."""

@@ -1,4 +1,4 @@
-"""The README.md of an exported folder: the model's own card, its figures, its licence and how to use it."""
+"""Writes the README.md of an exported folder: the model's own card, its figures, its licence and its use."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from s3prl_aalbert.upstream.huggingface import LIBRARY, TASK
 TAGS = ["s3prl", "audio", "speech"]
 NOT_RECORDED = "not recorded in the checkpoint"
 MACS_SECONDS = 15
-"""Length of the utterance behind the MACs, as `aalbert profile` has it."""
-# The last line of our own cards: it names the folder that holds the release, which the exported one does not.
+"""Length of the utterance for the MACs, as in `aalbert profile`."""
+# The last line of our own cards, which applies to the folder of the release and not to the exported one.
 RELEASE_USAGE = re.compile(r"^Use it with S3PRL: .*THIS_FOLDER.*\n?", flags=re.MULTILINE)
 FIGURES = "## Figures"
 RELATIVE_LINK = re.compile(r"\[([^\]]+)\]\((?!\w+:|#)[^)]*\)")
-"""To a file beside the model's own card, or below it: not there any more."""
+"""Links to files beside the model's own card, which the exported folder does not have."""
 LICENCE_ROW = re.compile(r"^\| licen[cs]e[^|]* \|.*\n", flags=re.MULTILINE)
 
 
@@ -35,26 +35,26 @@ def exported_card(checkpoint: Checkpoint, usage: str, licence: str | None = None
     """Return the card of an exported folder, with the fields by which the Hugging Face Hub finds models.
 
     Args:
-        checkpoint: what was exported.
-        usage: Markdown, the section on how to use the folder.
-        licence: of the weights, as the Hub spells it, e.g. ``cc-by-4.0``; None keeps what the model's own card says.
+        checkpoint: the exported model.
+        usage: the Markdown section on how to use the folder.
+        licence: licence of the weights in the Hub's spelling, e.g. ``cc-by-4.0``; None keeps that of the model's card.
 
     Raises:
         AalbertError: the model's own card cannot be read.
     """
     try:
         data, text = _with_metadata(_own_card(checkpoint))
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:  # of huggingface_hub's reading, too
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:  # huggingface_hub's reader raises these
         reason = str(error).strip().splitlines()[0]
-        raise AalbertError(f"{checkpoint.path.parent / CARD_FILE}: is no model card ({reason})") from error
+        raise AalbertError(f"{checkpoint.path.parent / CARD_FILE}: is not a readable model card ({reason})") from error
     data.license = licence or data.license
     data.library_name = data.library_name or LIBRARY
     data.pipeline_tag = data.pipeline_tag or TASK
     data.tags = data.tags or TAGS
-    body = RELEASE_USAGE.sub("", text.partition(FIGURES)[0])  # an earlier export's figures give way to these
+    body = RELEASE_USAGE.sub("", text.partition(FIGURES)[0])  # new figures replace those of an earlier export
     body = RELATIVE_LINK.sub(r"\1", body)
     if licence:
-        body = LICENCE_ROW.sub("", body)  # the one given is the only one stated
+        body = LICENCE_ROW.sub("", body)  # the given licence replaces it
     stated = None if LICENCE_ROW.search(body) else data.license or "not stated: ask the author"
     return f"---\n{data.to_yaml()}\n---\n\n{body.strip()}\n\n{_figures(checkpoint, stated)}\n{usage}"
 
@@ -65,7 +65,7 @@ def num_parameters(checkpoint: Checkpoint) -> int:
 
 
 def _with_metadata(text: str) -> tuple[ModelCardData, str]:
-    """Split a card into its front matter, empty where it has none, and its text."""
+    """Split a card into its front matter, which may be empty, and its text."""
     if not text.startswith("---"):
         return ModelCardData(), text
     card = ModelCard(text, ignore_metadata_errors=True)
@@ -73,7 +73,7 @@ def _with_metadata(text: str) -> tuple[ModelCardData, str]:
 
 
 def _own_card(checkpoint: Checkpoint) -> str:
-    """Return the card of the release, or what a training state tells of its model."""
+    """Return the card of the release, or a card from the facts in a training state."""
     state = {} if is_safetensors(checkpoint.path) else load_training_state(checkpoint.path)
     if "pretrain_config" not in state:  # a release, or the model.pt of an exported folder
         beside = checkpoint.path.parent / CARD_FILE
@@ -90,7 +90,7 @@ def _own_card(checkpoint: Checkpoint) -> str:
 
 
 def _figures(checkpoint: Checkpoint, licence: str | None) -> str:
-    """Return the section of figures; without a licence where the model's own card states one."""
+    """Return the section of figures; ``licence`` is None if the model's own card states it."""
     config, info = checkpoint.config, checkpoint.info
     macs = sum(module_macs(config, MACS_SECONDS * config.audio.sample_rate).values()) / MACS_SECONDS
     step, speech = info.get("step"), info.get("corpus")

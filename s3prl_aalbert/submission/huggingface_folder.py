@@ -1,9 +1,9 @@
-"""The folder for the Hugging Face Hub: a release with code beside it, which needs no installation of this package.
+"""Writes the folder for the Hugging Face Hub: a release with its code, so that this package need not be installed.
 
 It serves transformers (``AutoModel.from_pretrained``, by ``modeling_aalbert.py``), S3PRL's ``run_downstream.py --hub
-huggingface`` (by ``expert.py``) and this package (``-k DIR``). The code is copies of the modules that inference needs,
-side by side and importing each other relatively: there is one way to compute things, and an installed version of this
-package is never mixed in.
+huggingface`` (by ``expert.py``) and this package (``-k DIR``). The code consists of copies of the modules that
+inference needs, with relative imports. Results are therefore the same as with this package, and an installed version of
+it is never mixed in.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ PRODUCT, COPY = "s3prl_aalbert", "aalbert_"
 EXPERT = UpstreamExpert.__module__
 TRANSFORMERS = f"{PRODUCT}.upstream.transformers_model"
 FILES = {TRANSFORMERS: "modeling_aalbert"}
-"""Names of copies other than ``aalbert_`` and their own."""
+"""Names of copies that are not ``aalbert_`` plus the module's name."""
 S3PRLS_WEIGHTS = "model.pt"
-"""S3PRL's default of --upstream_model_name: it hands over this path, whether there is such a file or not."""
-# As in pyproject.toml, for the modules copied.
+"""S3PRL's default of --upstream_model_name: it passes this path whether or not the file exists."""
+# Requirements of the copied modules, as in pyproject.toml.
 REQUIREMENTS = ("torch>=2.8,<2.12", "torchaudio>=2.8,<2.12", "numpy", "pyyaml", "safetensors>=0.4")
 HEADER = f"# SPDX-License-Identifier: Apache-2.0\n# From s3prl-aalbert {__version__}, copied by `aalbert convert`.\n"
 
-UPSTREAM = f'''"""The upstream for S3PRL's `run_downstream.py --hub huggingface`; needs requirements.txt alone."""
+UPSTREAM = f'''"""The upstream for S3PRL's `run_downstream.py --hub huggingface`; needs only requirements.txt."""
 
 import hashlib
 import importlib
@@ -43,19 +43,19 @@ import sys
 import types
 from pathlib import Path
 
-FOLDER = Path(__file__).absolute().parent  # not resolved: the Hub's cache holds links to files kept elsewhere
+FOLDER = Path(__file__).absolute().parent  # not resolved: the Hub's cache holds links to files elsewhere
 package = types.ModuleType("aalbert_" + hashlib.sha256(str(FOLDER).encode()).hexdigest()[:12])
-package.__path__ = [str(FOLDER)]  # the modules beside this one, under a name of their own for each folder
+package.__path__ = [str(FOLDER)]  # the modules beside this one, under a package name that is unique to the folder
 sys.modules[package.__name__] = package
 expert = importlib.import_module(package.__name__ + ".{COPY}{EXPERT.removeprefix(PRODUCT + ".").replace(".", "_")}")
 
 
 class UpstreamExpert(expert.UpstreamExpert):
-    """AALBERT or Mockingjay: a list of (num_samples,) waveforms at 16 kHz in, hidden states out.
+    """AALBERT or Mockingjay: hidden states of a list of (num_samples,) waveforms at 16 kHz.
 
     Args:
-        ckpt: the weights; {WEIGHTS_FILE} beside this file when not given, or given as S3PRL's default {S3PRLS_WEIGHTS}.
-        model_config: the YAML of a sub-network (-g arch.yaml) to use of a supernet.
+        ckpt: the weights; {WEIGHTS_FILE} beside this file if not given, or if it is S3PRL's default {S3PRLS_WEIGHTS}.
+        model_config: the YAML of a sub-network of a supernet (-g arch.yaml).
     """
 
     def __init__(self, ckpt=None, model_config=None, **options):
@@ -91,8 +91,8 @@ from expert import UpstreamExpert
 hidden_states = UpstreamExpert().eval()([wav])["hidden_states"]  # wav: a tensor (num_samples,) at 16 kHz
 ```
 
-S3PRL's own `run_downstream.py -m train --hub huggingface -u USER/NAME -d TASK -n EXPNAME` reads this folder as well.
-Its version 0.4.18 logs in to the Hub with a user name and a password first, which the Hub has ended.
+S3PRL's own `run_downstream.py -m train --hub huggingface -u USER/NAME -d TASK -n EXPNAME` also reads this folder.
+S3PRL 0.4.18 first logs in to the Hub with a user name and a password, which the Hub no longer accepts.
 """
 
 
@@ -101,13 +101,13 @@ def write_folder(checkpoint: Checkpoint, folder: Path, licence: str | None = Non
 
     Args:
         checkpoint: any model of this project.
-        folder: made if need be.
-        licence: of the weights, for the card; None keeps what the model's own card says.
+        folder: created if missing.
+        licence: licence of the weights for the card; None keeps that of the model's own card.
 
     Raises:
         CheckpointError: the weights do not fit their configuration, or the folder cannot be written.
     """
-    UpstreamExpert(ckpt=str(checkpoint.path))  # refuses what would fail at its first use
+    UpstreamExpert(ckpt=str(checkpoint.path))  # refuses a model that would fail at its first use
     card = exported_card(checkpoint, USAGE, licence)
     weights = {name: tensor for name, tensor in checkpoint.state.items() if name.startswith(MODEL_PREFIX)}
     save_release(folder, checkpoint.config, weights, card, checkpoint.info)
@@ -121,16 +121,16 @@ def write_folder(checkpoint: Checkpoint, folder: Path, licence: str | None = Non
 
 
 def _transformers_files(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
-    """Return what AutoConfig, AutoModel and AutoFeatureExtractor read, by file."""
+    """Return the JSON files of AutoConfig, AutoModel and AutoFeatureExtractor, by name."""
     code = FILES[TRANSFORMERS]
     model = {
         "architectures": ["AalbertModel"],
         "auto_map": {"AutoConfig": f"{code}.AalbertConfig", "AutoModel": f"{code}.AalbertModel"},
         "model_type": "aalbert",
-        "torch_dtype": "float32",  # in which weights kept as 16 bits are computed
+        "torch_dtype": "float32",  # 16-bit weights are computed in it
     }
     extractor = {
-        "feature_extractor_type": "Wav2Vec2FeatureExtractor",  # which pads; the model computes its features itself
+        "feature_extractor_type": "Wav2Vec2FeatureExtractor",  # it only pads; the model computes its own features
         "feature_size": 1,
         "sampling_rate": SAMPLE_RATE,
         "padding_value": 0.0,
@@ -141,7 +141,7 @@ def _transformers_files(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
 
 
 def copied_sources() -> dict[str, str]:
-    """Return what the modules of inference and all that they import of this package become, by file."""
+    """Return the copies of the modules of inference and of all that they import from this package, by file."""
     sources: dict[str, str] = {}
     waiting = [EXPERT, TRANSFORMERS]
     while waiting:
@@ -151,7 +151,7 @@ def copied_sources() -> dict[str, str]:
             sources[module] = found
             waiting += _imported_modules(found)
     copies = {f"{_copy_of(module)}.py": HEADER + _renamed(text) for module, text in sorted(sources.items())}
-    # transformers copies the files that this one names, and from a folder no others.
+    # From a folder, transformers copies only the files that this one imports.
     named = [f"from .{_copy_of(module)} import __doc__ as _" for module in sorted(sources) if module != TRANSFORMERS]
     copies[f"{FILES[TRANSFORMERS]}.py"] += "\n" + "\n".join(named) + "\n"
     return copies
@@ -162,7 +162,7 @@ def _copy_of(module: str) -> str:
 
 
 def _source(module: str) -> str | None:
-    """Return the text of a module of this package, or None for a package of it and for other names."""
+    """Return the source of a module of this package; None for its sub-packages and for other names."""
     top, *parts = module.split(".")
     file = files(PRODUCT).joinpath("/".join(parts) + ".py") if top == PRODUCT and parts else None
     return file.read_text(encoding="utf-8") if file is not None and file.is_file() else None

@@ -1,7 +1,7 @@
-"""The whole model as one graph, waveforms in and hidden states out: for torch.export and for ONNX.
+"""Exports the whole model as one graph from waveforms to hidden states, for torch.export and for ONNX.
 
-Batch size and length are free. The graph computes what ``UpstreamExpert`` computes; what stands below is only what
-neither exporter can express as the model has it.
+Batch size and length are free. The graph computes the same as ``UpstreamExpert``. This module contains only the parts
+that the exporters cannot express in the model's own form.
 
 Legend: B batch, S samples, T tokens, D hidden size, L layers.
 """
@@ -33,7 +33,7 @@ from s3prl_aalbert.upstream.expert import UpstreamExpert
 INPUTS, OUTPUTS = ("wavs", "num_samples"), ("hidden_states", "num_tokens")
 FILES = {"torch": "model.pt2", "onnx": "model.onnx"}
 EXTRA = ("onnx", "onnxscript")
-"""Of the extra `serving`, what writing ONNX needs; onnxruntime runs it."""
+"""Packages of the extra `serving` for writing ONNX; onnxruntime runs it."""
 
 
 class ServingModel(nn.Module):
@@ -66,8 +66,8 @@ class ServingModel(nn.Module):
             num_tokens: (B,) int64 real tokens of each; T is the largest.
         """
         size = self.token_samples
-        # Whole tokens, as ONNX rounds the quotient of negative numbers otherwise than Python; and one more, as
-        # torch.export would rule out that there is only one.
+        # Pad to whole tokens, since ONNX and Python round quotients of negative numbers differently. Pad by one more
+        # token, since torch.export would otherwise exclude the case of a single token.
         whole = (wavs.size(1) + size - 1) // size * size
         features = self.acoustics(functional.pad(wavs, (0, whole + size - wavs.size(1))), num_samples)
         embedded = self.embedding(features.tokens, features.lengths)
@@ -81,9 +81,9 @@ class ServingModel(nn.Module):
 
 
 class GraphAcoustics(Acoustics):
-    """The features without what ONNX lacks: a convolution of as many groups as there are utterances, and log1p.
+    """The features without operations that ONNX lacks: log1p, and a convolution with one group per utterance.
 
-    Its exporter writes log(1 + x) for the latter, which rounds near-silence away.
+    The exporter replaces log1p by log(1 + x), which rounds near-silence away.
     """
 
     def _deltas(self, frames: Tensor, reach: int = 2) -> Tensor:
@@ -105,7 +105,7 @@ def deltas(frames: Tensor, reach: int = 2) -> Tensor:
 
 
 class GraphEmbedding(InputEmbedding):
-    """The input embedding, with positions computed in the graph: the table that grows by need is state."""
+    """The input embedding with positions computed in the graph, since a table that grows would be state."""
 
     def _positions(self, num_tokens: int, device: torch.device) -> Tensor:
         return sinusoid_positions(num_tokens, self.positions.size(1), device)
@@ -116,9 +116,9 @@ def write_serving_folder(checkpoint: Checkpoint, folder: Path, kind: str, licenc
 
     Args:
         checkpoint: any model of this project.
-        folder: made if need be.
+        folder: created if missing.
         kind: ``torch`` for model.pt2, ``onnx`` for model.onnx.
-        licence: of the weights, for the card; None keeps what the model's own card says.
+        licence: licence of the weights for the card; None keeps that of the model's own card.
 
     Raises:
         AalbertError: the weights do not fit their configuration, or writing ONNX needs the extra ``serving``.
@@ -131,7 +131,7 @@ def write_serving_folder(checkpoint: Checkpoint, folder: Path, kind: str, licenc
 
 
 def write_program(model: ServingModel, path: Path) -> None:
-    """Write the program of torch.export: ``torch.export.load(path).module()`` runs it, without this package."""
+    """Write the program of torch.export, which ``torch.export.load(path).module()`` runs without this package."""
     with tracing():
         program = torch.export.export(model, example(), dynamic_shapes=free_shapes(), strict=False)
     for module in program.graph_module.modules():
@@ -139,7 +139,7 @@ def write_program(model: ServingModel, path: Path) -> None:
             node.meta.pop("stack_trace", None)  # paths of this machine
 
     def save(temporary: Path) -> None:
-        with temporary.open("wb") as file:  # by name, torch insists on .pt2
+        with temporary.open("wb") as file:  # given a name, torch requires the suffix .pt2
             torch.export.save(program, file)
 
     with tracing():
@@ -159,7 +159,7 @@ def write_onnx(model: ServingModel, path: Path) -> None:
 
     options: dict[str, Any] = {"input_names": INPUTS, "output_names": OUTPUTS, "dynamic_shapes": free_shapes()}
     with tracing():
-        # Not the exporter's own optimisation: its rule for x + 0 takes 1e-10 for 0, which guards CMVN on silence.
+        # Without the exporter's optimisation: its rule for x + 0 treats 1e-10 as 0, which CMVN needs on silence.
         program = torch.onnx.export(model, example(), dynamo=True, optimize=False, verbose=False, **options)
         assert program is not None
         optimizer.fold_constants(program.model)
@@ -173,19 +173,19 @@ def write_onnx(model: ServingModel, path: Path) -> None:
 
 
 def example() -> tuple[Tensor, Tensor]:
-    """Return inputs to trace with; nothing of their sizes or values stays in the graph."""
+    """Return inputs for tracing; the graph does not depend on their sizes or values."""
     return torch.linspace(-0.1, 0.1, 2 * 8001).view(2, 8001), torch.tensor([8001, 5000])
 
 
 def free_shapes() -> dict[str, dict[int, Any]]:
-    """Return which axes of the inputs may have any size."""
+    """Return the axes of the inputs that may have any size."""
     free = torch.export.Dim.DYNAMIC
     return {"wavs": {0: free, 1: free}, "num_samples": {0: free}}
 
 
 @contextmanager
 def tracing() -> Iterator[None]:
-    """Keep no gradients, and leave out the exporters' warnings about their own insides."""
+    """Disable gradients, and suppress the exporters' warnings about their own internals."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

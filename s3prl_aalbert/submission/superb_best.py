@@ -1,7 +1,7 @@
-"""``python -m s3prl_aalbert.submission.superb_best NAME DIR...``: which of several runs did best on dev.
+"""``python -m s3prl_aalbert.submission.superb_best NAME DIR...`` finds the run with the best score on dev.
 
-Each DIR is one learning rate and holds the checkpoint NAME, or one in each of several folders (folds), whose dev
-scores are averaged. Prints the scores to stderr and the best DIR to stdout, with ``--count N`` the N best, one a line.
+Each DIR is one learning rate. It holds the checkpoint NAME, or several folders (folds) with one each, whose dev scores
+are averaged. Scores go to stderr and the best DIR to stdout, or with ``--count N`` the N best, one per line.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def load_states(path: Path) -> dict[str, Any]:
     """Load a checkpoint of S3PRL's downstream runner onto the CPU, without running code from it.
 
     Raises:
-        AalbertError: the file is not one.
+        AalbertError: the file is not such a checkpoint.
     """
     allow_s3prl_checkpoints()
     if not path.is_file():
-        raise AalbertError(f"{path}: is no file")
+        raise AalbertError(f"{path}: is not a file")
     try:
         states = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
@@ -53,7 +53,7 @@ def load_states(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def naming_damage(path: Path) -> Iterator[None]:
-    """Turn what odd values in a checkpoint cause into a sentence that names it."""
+    """Turn errors from odd values in a checkpoint into a message that names it."""
     try:
         yield
     except AalbertError:
@@ -63,7 +63,7 @@ def naming_damage(path: Path) -> Iterator[None]:
 
 
 def dev_score(states: Mapping[str, Any]) -> DevScore | None:
-    """Return the score that S3PRL chose the checkpoint by; None where the task keeps none."""
+    """Return the score by which S3PRL chose the checkpoint; None if the task records none."""
     best = states["Downstream"].get("best_score")
     if best is None:
         return None
@@ -79,22 +79,22 @@ def _dev_score_of(path: Path) -> DevScore | None:
 
 
 def rank_runs(name: str, folders: Sequence[Path]) -> list[Path]:
-    """Return the folders by mean score, the best first; one without the checkpoint never beat the start.
+    """Return the folders sorted by mean score, the best first; a folder without the checkpoint is dropped.
 
     Args:
-        name: of the checkpoint.
-        folders: one a learning rate; of several with equal scores the first comes first.
+        name: name of the checkpoint.
+        folders: one per learning rate; equal scores keep their order.
 
     Raises:
-        AalbertError: none has a checkpoint, or one has no score.
+        AalbertError: no folder has a checkpoint, or a checkpoint has no score.
     """
     scores: dict[Path, list[DevScore]] = {}
     for folder in folders:
         found = [_dev_score_of(path) for path in sorted(folder.rglob(name))]
         if any(score is None for score in found):
-            raise AalbertError(f"{folder}: this task keeps no dev score")
+            raise AalbertError(f"{folder}: this task records no dev score")
         if not found:
-            print(f"{folder}: no {name}, never better than at the start", file=sys.stderr)
+            print(f"{folder}: no {name}: the run never improved on its start", file=sys.stderr)
             continue
         scores[folder] = [score for score in found if score]
         print(f"{folder}: {fmean(score.value for score in scores[folder]):.5g} on dev", file=sys.stderr)
@@ -118,7 +118,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         if not args.count.isdecimal() or int(args.count) < 1:
-            raise AalbertError(f"--count (KEEP) is {shown(args.count)}, expected a whole number from 1 on")
+            raise AalbertError(f"--count (KEEP) is {shown(args.count)}, expected a whole number of at least 1")
         for folder in rank_runs(args.name, args.folders)[: int(args.count)]:
             print(folder)
     except (AalbertError, OSError) as error:

@@ -1,6 +1,6 @@
-"""Checks of the prediction files that S3PRL's SUPERB tasks write: form, values, nothing twice.
+"""Checks the prediction files of S3PRL's SUPERB tasks: their form, their values, and that no name is repeated.
 
-Every check takes the file (or folder) and returns the names that it holds a prediction for, in order.
+Every check takes the file (or folder) and returns the names with a prediction, in order.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go
 EMOTIONS = ("neu", "hap", "ang", "sad")
 MIXED_SPEAKERS = 2
 MOST_FRAMES = 10_000_000
-"""A day of speech in steps of 10 ms."""
+"""Largest number of frames: a day of speech in steps of 10 ms."""
 
 
 def transcripts(path: Path) -> list[str]:
@@ -107,13 +107,13 @@ def translations(path: Path) -> list[str]:
 
 
 def detections(path: Path) -> list[str]:
-    """Check the list of detected terms: every query once, with one finite score for each of the same recordings."""
+    """Check the detected terms: each query occurs once, and all have one finite score for the same recordings."""
     handler = _Detections(path)
     try:
         xml.sax.parse(str(path), handler)
     except xml.sax.SAXParseException as error:
         raise AalbertError(f"{path}:{error.getLineNumber()}: is not valid XML ({error.getMessage()})") from error
-    except (ValueError, LookupError) as error:  # of its encoding
+    except (ValueError, LookupError) as error:  # a wrong encoding
         raise AalbertError(f"{path}:1: is not valid XML ({error})") from error
     first = handler.recordings[0][1] if handler.recordings else []
     for query, found in handler.recordings:
@@ -128,7 +128,7 @@ def detections(path: Path) -> list[str]:
 
 
 class _Detections(ContentHandler):
-    """Gathers (query, recordings) and checks each element where it stands."""
+    """Collects (query, recordings) and checks each element."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -182,19 +182,19 @@ def _check_probabilities(path: Path) -> None:
         raise AalbertError("checking --sd needs h5py: pip install h5py") from error
     try:
         with h5py.File(path, "r") as file:
-            # A link may lead to another file, which would not be handed in.
+            # A link may lead to another file, which would not be submitted.
             found = file["T_hat"] if file.get("T_hat", getlink=True).__class__ is h5py.HardLink else None
             problem = _no_probabilities(found, h5py)
             if problem is None and found is not None and not ((found[()] >= 0) & (found[()] <= 1)).all():
                 problem = "has values outside 0 to 1, expected probabilities"
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # whatever h5py makes of damaged bytes
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # h5py raises these on damaged bytes
         raise AalbertError(f"{path}: is not a readable HDF5 file ({error})") from error
     if problem:
         raise AalbertError(f"{path}: T_hat {problem}")
 
 
 def _no_probabilities(found: Any, h5py: Any) -> str | None:
-    """Say in what an HDF5 object differs from a table of numbers (frames, 2) that the file itself holds."""
+    """Describe why an HDF5 object is not a table of numbers (frames, 2) in the file itself; None if it is."""
     expected = f"expected (frames, {MIXED_SPEAKERS})"
     if found is None:
         return f"is nothing, {expected}"
@@ -207,12 +207,12 @@ def _no_probabilities(found: Any, h5py: Any) -> str | None:
     if found.shape[0] > MOST_FRAMES:
         return f"is {found.shape}, expected at most {MOST_FRAMES} frames"
     if found.is_virtual or found.external:
-        return "is kept in another file, expected it in this one"
+        return "is stored in another file, expected it in this one"
     return None
 
 
 def frame_shift(path: Path) -> list[str]:
-    """Check a file that holds one positive number of samples; it names no utterances."""
+    """Check a file with one positive number of samples; it names no utterances."""
     text = path.read_bytes().decode("utf-8", "backslashreplace").strip()
     if not re.fullmatch("[1-9][0-9]{0,5}", text):
         raise AalbertError(f'{path}:1: found "{printable(text, 40)}", expected a number of samples')
@@ -220,7 +220,7 @@ def frame_shift(path: Path) -> list[str]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield ("FILE:LINE", line) and refuse empty lines, an empty file and bytes that are no UTF-8."""
+    """Yield ("FILE:LINE", line) and refuse empty lines, an empty file and bytes that are not UTF-8."""
     data = path.read_bytes()
     try:
         text = data.decode("utf-8")
@@ -238,7 +238,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _named_lines(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield ("FILE:LINE", name, rest) of lines "NAME REST" and refuse a name that stands twice."""
+    """Yield ("FILE:LINE", name, rest) of lines "NAME REST" and refuse a repeated name."""
     seen: set[str] = set()
     for where, line in _lines(path):
         name, space, rest = line.partition(" ")
@@ -250,7 +250,7 @@ def _named_lines(path: Path) -> Iterator[tuple[str, str, str]]:
 
 def _new(where: str, name: str, seen: Collection[str]) -> str:
     if name in seen:
-        raise AalbertError(f"{where}: {name} stands there for the second time")
+        raise AalbertError(f"{where}: {name} occurs for the second time")
     return name
 
 

@@ -1,4 +1,4 @@
-"""The answers to the leaderboard's form: the shared model, its profile, and each task's hyper-parameters."""
+"""Answers the leaderboard's form: the shared model, its profile, and each task's hyper-parameters."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def write_form(path: Path, predictions: Sequence[Prediction]) -> None:
 
 
 def build_form(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """Return the form's answers; what the experiments do not tell is None or an empty string."""
+    """Return the form's answers; unknown ones are None or an empty string."""
     experiments = {prediction.option: read_experiment(prediction) for prediction in predictions}
     upstreams = {found["upstream"]: None for found in experiments.values() if found}
     if len(upstreams) > 1:
-        logger.warning("the tasks use different models, SUPERB expects one: %s", "; ".join(map(str, upstreams)))
+        logger.warning("the tasks use different models, but SUPERB expects one: %s", "; ".join(map(str, upstreams)))
     shared = next((found for found in experiments.values() if found), None)
     fine_tuned = max((found["fine_tuned_parameters"] for found in experiments.values() if found), default=0)
     if fine_tuned:
-        logger.warning("the shared model was fine-tuned: not an entry of the constrained track")
+        logger.warning("the shared model was fine-tuned, which the constrained track does not allow")
     return {
         "submission_name": "",
         "model_url": "",
@@ -73,7 +73,7 @@ def _describe_model(experiment: Mapping[str, Any] | None) -> dict[str, Any]:
     }
     config = _config_of(experiment) if experiment else None
     if config is None:
-        logger.warning("the model's profile is left empty; `aalbert profile -u NAME --superb` counts any upstream")
+        logger.warning("the model's profile stays empty; `aalbert profile -u NAME --superb` profiles any upstream")
         return answers
     profile = profile_config("", config)
     assert profile.superb is not None
@@ -100,10 +100,10 @@ def _config_of(experiment: Mapping[str, Any]) -> ModelConfig | None:
 
 
 def read_experiment(prediction: Prediction) -> dict[str, Any] | None:
-    """Return what an experiment records: from its checkpoint, or for a task without training from S3PRL's YAML files.
+    """Read the record of an experiment from its checkpoint or, for a task without training, from S3PRL's YAML files.
 
     Returns:
-        args, config, step, dev score, parameters and the upstream in words; None where nothing is recorded.
+        args, config, step, dev score, parameters and a description of the upstream; None if nothing is recorded.
     """
     checkpoint = _find_checkpoint(prediction)
     if checkpoint:
@@ -114,7 +114,7 @@ def read_experiment(prediction: Prediction) -> dict[str, Any] | None:
         kinds = ("args", "config")
         recorded = [sorted(filter(Path.is_file, folder.glob(f"{kind}_*.yaml")))[-1:] for kind in kinds]
         if not all(recorded):
-            logger.warning("%s: no checkpoint and no args_*.yaml: its hyper-parameters are left empty", folder)
+            logger.warning("%s: no checkpoint and no args_*.yaml: its hyper-parameters stay empty", folder)
             return None
         args, config = (_plain(read_yaml(path)) for (path,) in recorded)
         found = {"args": args, "config": config, "step": None, "dev_score": None}
@@ -137,13 +137,13 @@ def _read_checkpoint(path: Path, option: str) -> dict[str, Any]:
 
 
 def _last_step(folder: Path) -> int:
-    """Return how far a run has come: a best checkpoint of a screening records the steps of the screening alone."""
+    """Return the last step of a run; the best checkpoint of a screening records only the screening's steps."""
     steps = (path.stem.rpartition("-")[2] for path in folder.glob("states-*.ckpt"))
     return max((int(step) for step in steps if step.isdecimal()), default=0)
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as YAML can hold it; anything else than text, numbers and collections of them as text."""
+    """Return a value for YAML; anything but text, numbers and collections of them becomes text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -152,13 +152,13 @@ def _plain(value: Any) -> Any:
 
 
 def _upstream_options(args: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
-    """Return what -u, -k and -g were."""
+    """Return the recorded values of -u, -k and -g."""
     ckpt, config = (args.get(key) and str(args[key]) for key in ("upstream_ckpt", "upstream_model_config"))
     return str(args.get("upstream")), ckpt, config
 
 
 def _find_checkpoint(prediction: Prediction) -> Path | None:
-    """Return the checkpoint behind the predictions; a link to another folder's predictions leads there."""
+    """Return the checkpoint of the predictions; links to another folder's predictions are followed."""
     _, file = prediction.files[0]
     beside = Path(f"{file.resolve().parent}.ckpt")  # states-N/test_predict.txt came from states-N.ckpt
     if beside.is_file():
@@ -199,7 +199,7 @@ def _task_answers(experiment: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _find_key(section: Mapping[str, Any], names: Sequence[str]) -> Any:
-    """Return the value of the first of ``names`` in a section or the sections in it."""
+    """Return the value of the first of ``names`` in a section or in its sub-sections."""
     for name in names:
         if name in section:
             return section[name]

@@ -1,7 +1,7 @@
-"""``python -m s3prl_aalbert.submission.superb_lengths LIBRISPEECH``: the tables of lengths that S3PRL's ASR asks for.
+"""``python -m s3prl_aalbert.submission.superb_lengths LIBRISPEECH`` writes the tables of lengths for S3PRL's ASR.
 
-S3PRL's own preparation is not in its wheel, asks questions and needs torchaudio before 2.9. The tables go to
-LIBRISPEECH/len_for_bucket/SPLIT.csv: file below LIBRISPEECH and length in samples, the longest first.
+S3PRL's own preparation is not in its wheel, is interactive, and needs torchaudio before 2.9. The tables are
+LIBRISPEECH/len_for_bucket/SPLIT.csv, with file and length in samples, the longest first.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def write_lengths(root: Path, split: str) -> Path:
     """Write the table of one split and return its path.
 
     Raises:
-        AalbertError: the split has no .flac files, or a damaged one.
+        AalbertError: the split has no .flac files, or one is damaged.
     """
     files = sorted(path for path in (root / split).rglob("*.flac") if not path.name.startswith("."))
     if not files:
@@ -53,7 +53,7 @@ def _num_samples(path: Path) -> int:
 
 
 def main() -> int:
-    """Write the tables that are not there yet."""
+    """Write the missing tables."""
     parser = argparse.ArgumentParser(prog="superb_lengths", description=__doc__)
     parser.add_argument("root", type=Path, metavar="LIBRISPEECH")
     args = parser.parse_args()

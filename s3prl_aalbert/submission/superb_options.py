@@ -1,4 +1,4 @@
-"""The tasks of a SUPERB submission by S3PRL's options, apart from their code so that ``--help`` imports nothing."""
+"""S3PRL's options for the tasks of a SUPERB submission; a module of its own, so that ``--help`` imports nothing."""
 
 OPTIONS = {
     "pr": "phoneme recognition",

@@ -1,4 +1,4 @@
-"""``python -m s3prl_aalbert.submission.superb_steps CONFIG``: the optimizer steps that a task is trained for."""
+"""``python -m s3prl_aalbert.submission.superb_steps CONFIG`` prints the number of training steps of a task."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from s3prl_aalbert.printable import LONGEST_MESSAGE, printable
 
 
 def count_steps(config: Mapping[str, Any], share: float = 1.0) -> int:
-    """Return the steps after which a share of the training is done and both a dev score and a state are there.
+    """Return the first step after a share of the training with both a dev score and a saved state.
 
     Args:
-        config: of a task, with its section ``runner``.
-        share: of the steps, in (0, 1]; the result is rounded up to where S3PRL's runner evaluates and saves.
+        config: a task's configuration with the section ``runner``.
+        share: share of the steps, in (0, 1]; the result is rounded up to a step where S3PRL evaluates and saves.
 
     Raises:
         AalbertError: the configuration has no such steps.
@@ -35,7 +35,7 @@ def count_steps(config: Mapping[str, Any], share: float = 1.0) -> int:
 def _positive(runner: Mapping[str, Any], name: str) -> int:
     value = runner.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise AalbertError(f"runner.{name} is {shown(value)}, expected a whole number from 1 on")
+        raise AalbertError(f"runner.{name} is {shown(value)}, expected a whole number of at least 1")
     return value
 
 
@@ -45,7 +45,7 @@ def _share(text: str) -> float:
     except ValueError:
         share = math.nan
     if not 0 < share <= 1:
-        raise AalbertError(f"--share (SCREEN) is {shown(text)}, expected a share of the steps: over 0, up to 1")
+        raise AalbertError(f"--share (SCREEN) is {shown(text)}, expected a share of the steps, above 0 and at most 1")
     return share
 
 
@@ -53,8 +53,8 @@ def main() -> int:
     """Print the number of steps."""
     parser = argparse.ArgumentParser(prog="superb_steps", description=__doc__)
     parser.add_argument("config", metavar="CONFIG", help="a path or a packaged name, e.g. superb_ks")
-    parser.add_argument("-o", "--override", metavar="TEXT", help="as of `aalbert downstream`")
-    parser.add_argument("--share", metavar="SHARE", default="1", help="of the steps; default: all")
+    parser.add_argument("-o", "--override", metavar="TEXT", help="as for `aalbert downstream`")
+    parser.add_argument("--share", metavar="SHARE", default="1", help="share of the steps; default: all")
     args = parser.parse_args()
     try:
         config = read_yaml(find_config(args.config, "downstream_configs")) or {}

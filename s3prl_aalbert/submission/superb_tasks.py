@@ -18,33 +18,33 @@ from s3prl_aalbert.submission import superb_checks as checks
 logger = logging.getLogger(__name__)
 
 LARGEST_FILE = 4 << 30
-"""Bytes; every score of QbE's test set takes one."""
+"""Largest prediction file in bytes, which QbE's many scores determine."""
 FOLDS = tuple(f"er_fold{fold}" for fold in range(1, 6))
 
 
 @dataclass(frozen=True)
 class Task:
-    """What one task contributes."""
+    """A task of the submission."""
 
     name: str
     """For people."""
     folder: str
-    """In the zip file, below predict/."""
+    """Folder in the zip file, below predict/."""
     source: str
-    """The prediction file or folder, in the experiment."""
+    """Name of the prediction file or folder in the experiment."""
     target: str
-    """The same in the task's folder."""
+    """Its name in the task's folder of the zip file."""
     check: checks.Check
     utterances: int | None = None
-    """Predictions for the official test set; None where the number is not published."""
+    """Number of utterances in the official test set; None if it is not published."""
     reference: tuple[str, checks.Check] | None = None
-    """The truth that S3PRL writes beside it: names the same utterances."""
+    """The reference that S3PRL writes beside the predictions, with the same utterances, and its check."""
     extra: tuple[str, checks.Check] | None = None
-    """A further file."""
+    """A further file of the task, and its check."""
     checkpoint: str = "dev-best.ckpt"
-    """The one that the predictions are from."""
+    """Checkpoint from which the predictions are made."""
     command: str = "aalbert downstream -m evaluate -e {experiment}/{checkpoint}"
-    """Makes the predictions."""
+    """Command that makes the predictions."""
 
 
 def _emotion(fold: int, utterances: int) -> Task:
@@ -67,7 +67,7 @@ def _recognition(name: str, folder: str, kind: str) -> Task:
 
 _ARK_REFERENCE = ("test-ref.ark", checks.transcripts)
 
-# By S3PRL's option; the numbers are of the test sets that docs/submission.md names.
+# Option of S3PRL -> task; the numbers are those of the test sets in docs/submission.md.
 TASKS: dict[str, Task] = {
     "pr": Task("PR", "pr_public", "test-hyp.ark", "predict.ark", checks.transcripts, 2620, _ARK_REFERENCE),
     "sid": Task(
@@ -128,7 +128,7 @@ def collect(experiments: Mapping[str, Path], any_count: bool = False) -> list[Pr
         any_count: accept test sets of other sizes than the official ones.
 
     Raises:
-        AalbertError: a file is missing or wrong; names the file and, where there is one, the line.
+        AalbertError: a file is missing or wrong; the message names the file, and the line if there is one.
     """
     found = [_check(option, experiments[option], any_count) for option in TASKS if option in experiments]
     folds = [prediction.task.name for prediction in found if prediction.option in FOLDS]
@@ -142,7 +142,7 @@ def _check(option: str, experiment: Path, any_count: bool) -> Prediction:
     root = PurePosixPath("predict") / task.folder
     source = _find(option, experiment, task.source)
     files = [(str(root / task.target), source)]
-    if source.is_dir() and not source.suffix:  # where a file is expected, a folder is refused below
+    if source.is_dir() and not source.suffix:  # a folder in place of a file is refused below
         files = [(str(root / task.target / path.name), path) for path in sorted(source.iterdir())]
     for _, path in files:
         _check_own_file(option, experiment, path)
@@ -151,7 +151,7 @@ def _check(option: str, experiment: Path, any_count: bool) -> Prediction:
         _compare(source, names, experiment / task.reference[0], task.reference[1])
     if task.utterances not in (None, len(names)) and not any_count:
         raise AalbertError(
-            f"{source}: {len(names)} predictions, the official test set of {task.name} has {task.utterances}; "
+            f"{source}: {len(names)} predictions, but the official test set of {task.name} has {task.utterances}; "
             "--any_count accepts this for a trial"
         )
     if task.extra:
@@ -170,17 +170,17 @@ def _find(option: str, experiment: Path, name: str) -> Path:
     if not path.exists():
         task = TASKS[option]
         command = task.command.format(experiment=experiment, checkpoint=task.checkpoint)
-        raise AalbertError(f"--{option} {experiment}: {name} is not there; evaluate first: {command}")
+        raise AalbertError(f"--{option} {experiment}: {name} is missing; evaluate first: {command}")
     return path
 
 
 def _check_own_file(option: str, experiment: Path, path: Path) -> None:
-    """Refuse what would hang, and links that would hand in a file from anywhere."""
+    """Refuse files on which reading would hang, and links that lead outside the experiment."""
     real = path.resolve()
     if not real.is_relative_to(experiment.resolve()):
-        raise AalbertError(f"--{option} {path}: is a link to {real}, outside the experiment; copy what belongs there")
+        raise AalbertError(f"--{option} {path}: is a link to {real}, outside the experiment; replace it by a copy")
     if not real.is_file():
-        raise AalbertError(f"--{option} {path}: is no regular file")
+        raise AalbertError(f"--{option} {path}: is not a regular file")
     if real.stat().st_size > LARGEST_FILE:
         raise AalbertError(f"--{option} {path}: has {real.stat().st_size:,} bytes, expected at most {LARGEST_FILE:,}")
 
@@ -191,7 +191,7 @@ def _compare(source: Path, names: list[str], reference: Path, check: checks.Chec
     for these, what in ((lacking, "has no prediction for"), (unknown, "has a prediction for the unknown")):
         if these:
             more = f" and {len(these) - 1} more" if len(these) > 1 else ""
-            raise AalbertError(f"{source}: {what} {these[0]}{more}, going by {reference.name} beside it")
+            raise AalbertError(f"{source}: {what} {these[0]}{more}, according to {reference.name} beside it")
 
 
 def write_zip(path: Path, predictions: Iterable[Prediction]) -> None:

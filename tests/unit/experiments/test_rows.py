@@ -77,7 +77,7 @@ def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
     (tmp_path / "y.csv").write_text("row,metric\na,b\n")
     with pytest.raises(AalbertError, match=naming("y.csv", "table")):
         read_rows(tmp_path / "y.csv")
-    with pytest.raises(AalbertError, match=naming("z.csv", "no rows")):
+    with pytest.raises(AalbertError, match=naming("z.csv", "rows")):
         read_rows(tmp_path / "z.csv")
 
 
