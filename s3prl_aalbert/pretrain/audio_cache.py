@@ -1,12 +1,12 @@
-"""Decoded audio kept on disk: one file of 16-bit samples, and an index of which file's samples lie where.
+"""The audio cache: decoded speech on disk, as one file of 16-bit samples and an index of where each file's lie.
 
-Decoding opus, flac or mp3 anew each epoch costs more than everything else about loading. Reads go through the page
-cache, which all processes share. Sixteen bits hold wav and flac of that depth exactly, so training with and without
-the cache sees the same samples.
+Decoding opus, flac or mp3 in each epoch costs more than all other loading. Reads go through the page cache, which all
+processes share. Sixteen bits hold wav and flac of that depth exactly, so training sees the same samples with and
+without the cache.
 
-The data file only ever grows, and the index (replaced atomically) names it, so an index always fits its data: after an
-interruption the index of some seconds ago is simply shorter. The index describes the corpus of the last run that wrote
-it; a data file of which less than half is of use to that corpus is built anew.
+The data file only grows. The index names it and is replaced atomically, so an index always fits its data: after an
+interruption, the index of some seconds ago is shorter. The index describes the corpus of the last run that wrote it; a
+data file of which that corpus uses less than half is built anew.
 """
 
 from __future__ import annotations
@@ -51,15 +51,12 @@ class CachedAudio:
             offsets: (N,) of each row of the corpus, or ABSENT.
         """
         self.path, self.offsets = path, offsets
-        # Held open: another run may replace the file by a smaller one, and this one still reads what it indexed.
+        # The file stays open: another run may replace it, and this run still reads the samples that it has indexed.
         self._file = path.open("rb", buffering=0)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Workers that are not forked open the file themselves."""
-        return {"path": self.path, "offsets": self.offsets}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let workers that are not forked open the file themselves."""
+        return CachedAudio, (self.path, self.offsets)
 
     def select(self, rows: np.ndarray) -> CachedAudio:
         """Return a reader of some rows (M,), in their order."""
@@ -85,10 +82,10 @@ class CachedAudio:
 
 
 class CacheBuilder:
-    """The cache of a corpus beside its manifest: looks up and adds; adding needs the manifest's lock."""
+    """The cache of a corpus, beside its manifest; whoever adds to it holds the manifest's lock."""
 
     def __init__(self, manifest: Path, utterances: Utterances, budget_hours: float):
-        """Read the index; one that is damaged or does not fit its data counts as none.
+        """Read the index; one that is damaged or does not fit its data is ignored.
 
         Args:
             manifest: the manifest that the cache lies beside.
@@ -137,7 +134,7 @@ class CacheBuilder:
         """Return the first rows that are not cached, as many as there is room for.
 
         Args:
-            skipped: rows that nobody will read; those of unknown length are assumed to fit.
+            skipped: rows that are not read in training. Files of unknown length are assumed to fit.
         """
         if self.full:
             return []
@@ -147,7 +144,7 @@ class CacheBuilder:
         return rows[np.cumsum(self.utterances.samples[rows].clip(0)) <= self._room()].tolist()
 
     def add(self, row: int, audio: np.ndarray) -> None:
-        """Append a file's int16 samples (S,); stop at the first that does not fit the budget or the disk."""
+        """Append a file's int16 samples (S,); from the first that does not fit on, nothing is added."""
         if self.full or self.offsets[row] != ABSENT:
             return
         if len(audio) > self._room():
@@ -156,7 +153,7 @@ class CacheBuilder:
             return
         if self.data is None:
             for old in self.index.parent.glob(f"{glob.escape(self._stem)}.audio-*.i16"):
-                old.unlink()  # of no use to this corpus, or what an interrupted build left
+                old.unlink()  # another corpus's, or the rest of an interrupted build
             self.data = self.index.with_name(f"{self._stem}.audio-{secrets.token_hex(4)}.i16")
         try:
             with self.data.open("ab", buffering=0) as file:
@@ -178,7 +175,7 @@ class CacheBuilder:
         logger.warning("audio cache %s: %s; the rest of the speech is not cached but decoded when needed", name, reason)
 
     def save(self) -> None:
-        """Make what was added last: data first, then the index that speaks of it."""
+        """Write what was added to disk: first the data, then the index that names it."""
         if not self._changed or self.data is None:
             return
         with self.data.open("rb+") as file:
@@ -202,7 +199,7 @@ class CacheBuilder:
         self._changed = False
 
     def drop_unused(self) -> None:
-        """Start anew if most of the data file is of no use to this corpus: a copy might not fit the disk."""
+        """Start anew if this corpus uses less than half of the data file; the disk may have no room for a copy."""
         size = self.data.stat().st_size // SAMPLE_BYTES if self.data else 0
         if size - self.samples > LARGEST_WASTE * size:
             self.data, self.samples = None, 0

@@ -1,7 +1,7 @@
 """Batches of similar length, the same for any number of processes and workers, and resumable at any step.
 
 Everything random about an utterance (its crop, its mask) is drawn from (seed, epoch, utterance) alone; which utterances
-make a step depends on the seed, the epoch and the step's size over all processes, not on how it is shared out.
+make a step depends on the seed, the epoch and the step's size over all processes, not on which process takes which.
 Legend: B batch, S samples, T tokens.
 """
 
@@ -41,9 +41,9 @@ class Batch:
     """A micro-batch of masked-reconstruction training."""
 
     wavs: Tensor
-    """(B, S) padded waveforms, to be rebuilt."""
+    """(B, S) padded waveforms, the targets."""
     noisy_wavs: Tensor
-    """(B, S) the same with noise, as the model hears them; ``wavs`` itself without."""
+    """(B, S) the model's input: the same with noise, or ``wavs`` itself."""
     num_samples: Tensor
     """(B,)."""
     plan: MaskPlan
@@ -54,7 +54,7 @@ class Batch:
     units: Tensor | None = None
     """(B, T, U) units of each token, NO_UNIT where padded; None where the task has none."""
     warp: Tensor | None = None
-    """(B,) by which the frequency axis of what the model is given is stretched; None: not."""
+    """(B,) factors that stretch the frequency axis of the model's input; None: it stays."""
 
     @property
     def speech(self) -> Speech:
@@ -91,7 +91,7 @@ def utterance_seed(seed: int, epoch: int, index: int) -> int:
 
 
 class Noise(NamedTuple):
-    """What is mixed into the speech that the model hears."""
+    """Noise that is mixed into the model's input."""
 
     proportion: float
     """Share of the utterances."""
@@ -103,7 +103,7 @@ class Item(NamedTuple):
     """An utterance of a batch."""
 
     wav: np.ndarray
-    """(num_samples,) to be rebuilt."""
+    """(num_samples,) the target."""
     noisy_wav: np.ndarray
     """(num_samples,) with noise, or ``wav`` itself."""
     plan: MaskPlan
@@ -134,7 +134,7 @@ class SpeechDataset(Dataset):
             max_seconds: longer utterances are cropped.
             seed: of crops and masks.
             cache: read the corpus's decoded audio where there is some, instead of the files.
-            noise: mixed into what the model hears; None for none.
+            noise: mixed into the model's input; None for none.
             vocal_tract_perturbation: largest change of the factor that stretches an utterance's frequency axis.
         """
         self.utterances = utterances if isinstance(utterances, Utterances) else Utterances(utterances)
@@ -358,11 +358,11 @@ class TrainingBatches:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where another stream stood, with whatever sizes and processes that had.
+        """Continue where another stream stood, whatever its sizes and processes were.
 
-        With as many utterances a step in all, its steps go on as they would have. Otherwise the rest of its epoch is
-        cut anew to this stream's sizes: each utterance is still used at most once. A state that does not tell its
-        sizes is taken to have this stream's. If the corpus has changed, the next epoch begins.
+        If a step has as many utterances in all, the same steps follow. Otherwise the rest of the epoch is cut anew to
+        this stream's sizes: each utterance is still used at most once. A state without sizes counts as one of this
+        stream's. If the corpus has changed, the next epoch begins.
         """
         self.epoch, self.position, self._earlier = state["epoch"], state["position"], []
         count = state.get("utterances", len(self.lengths))
@@ -379,7 +379,7 @@ class TrainingBatches:
             self.position = 0
 
     def _cuts_alike(self, cut: Cut) -> bool:
-        """Return whether another cut gives this epoch the same steps, shared out among other processes."""
+        """Return whether another cut gives this epoch the same steps, if for other processes."""
         if cut == self.cut:
             return True
         if self._earlier or (cut.batch_size, cut.max_samples) != (self.cut.batch_size, self.cut.max_samples):
@@ -388,7 +388,7 @@ class TrainingBatches:
         return len(theirs) == len(ours) and all(map(np.array_equal, theirs, ours))
 
     def __iter__(self) -> Iterator[list[Batch]]:
-        """Yield steps for ever; the state after a step is that of having taken it.
+        """Yield steps for ever; once a step is yielded, the stream's state counts it as taken.
 
         Raises:
             AudioError: a file was deleted or damaged since the corpus was checked.

@@ -26,8 +26,8 @@ class UnitsConfig:
     layer: int | None = None
     """Which of its hidden states; 0 is the input embedding."""
     cmvn: Literal["utterance", "none"] = "utterance"
-    """"utterance": its values have mean 0 and variance 1 in each utterance, so that the units tell less of the speaker;
-    "none": as they are. MFCC are of log-mel with CMVN in any case."""
+    """"utterance": its values get mean 0 and variance 1 in each utterance, so that units depend less on the speaker;
+    "none": they stay. MFCC are computed from log-mel with CMVN in any case."""
     fit_hours: float = 2.0
     """Hours of training speech that k-means sees."""
 
@@ -148,12 +148,12 @@ class DataConfig:
     dev_fraction: float = 0.02
     """Share of the speakers held out for the dev loss."""
     noise_proportion: float = 0.0
-    """Share of the training utterances that the model hears with noise mixed in; what it rebuilds stays clean."""
+    """Share of the training utterances whose input has noise mixed in; the target stays clean."""
     noise_snr_db: tuple[float, float] = (0.0, 15.0)
     """Their signal-to-noise ratio is drawn between these."""
     vocal_tract_perturbation: float = 0.0
-    """The frequency axis of each training utterance that the model is given is stretched by a factor drawn between 1
-    minus and 1 plus this, as a shorter or longer vocal tract would (0.1 to 0.2 are usual); targets stay."""
+    """The frequency axis of each training input is stretched by a factor between 1 minus and 1 plus this value, drawn
+    at random, as a shorter or longer vocal tract does (0.1 to 0.2 are usual); targets stay."""
     num_workers: int = 0
     """Processes that read audio while training; 0: a thread of the training process."""
     cache_hours: float = 24.0

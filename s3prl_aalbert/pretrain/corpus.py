@@ -39,9 +39,9 @@ from s3prl_aalbert.speech.speakers import speaker_of, speakers_in_names
 logger = logging.getLogger(__name__)
 
 SAVE_SECONDS = 20.0
-"""At least this long between two saves while the corpus is checked; a kill loses no more."""
+"""Least time between two saves while the corpus is checked; a kill loses no more work than this."""
 SAVE_PAUSE = 20.0
-"""And this many times as long as saving takes."""
+"""Least time between two saves, as a multiple of what one takes."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def speech_folders(config: DataConfig) -> list[str]:
 
 
 def manifest_path(config: DataConfig, expdir: Path) -> Path:
-    """Return where the manifest is kept: a given one that is the corpus itself is read, never written."""
+    """Return where the manifest is written; a given one that is the corpus itself is only read."""
     manifest = expdir / "manifest.tsv"
     if config.manifest and speech_folders(config):
         return _given(config)
@@ -101,13 +101,13 @@ def load_corpus(config: DataConfig, manifest: Path, seed: int, strict: bool = Fa
         raise AalbertError("no speech given: name folders with --speech or in pretrain_expert.datarc.paths")
     save = save and not config.trust_manifest
     with locked(manifest) if save else contextlib.nullcontext():
-        # What is known of the files, then what decoding them tells.
+        # First what is known of the files, then what decoding them shows.
         utterances = _all_files(config, folders, manifest, save)
         cache = CacheBuilder(_given(config) if config.trust_manifest else manifest, utterances, config.cache_hours)
         if not config.trust_manifest:
             _check(utterances, cache, config, manifest if save else None)
 
-        # Which of them are used.
+        # Which files are used.
         reasons = _reasons_to_skip(utterances, config)
         skipped = [(utterances.path(row), reason) for row, reason in sorted(reasons.items())]
         _report_skipped(skipped, strict, skipped_path(manifest) if save else None)
@@ -116,7 +116,7 @@ def load_corpus(config: DataConfig, manifest: Path, seed: int, strict: bool = Fa
             name = ", ".join(folders) or config.manifest
             raise AalbertError(f"{name}: none of {len(utterances)} files is usable{commonest(reasons.values())}")
 
-        # Who is held out; the manifest keeps it.
+        # Who is held out, which the manifest keeps.
         _draw_dev(utterances, usable, config.dev_fraction, seed, manifest if folders else None)
         if save:
             cache.save()
@@ -279,7 +279,7 @@ def _draw_dev(utterances: Utterances, usable: np.ndarray, fraction: float, seed:
 
 
 def _warn_of_other_fraction(splits: Sequence[str], kind: str, fraction: float, manifest: Path) -> None:
-    """The split column outranks dev_fraction; say so where they differ."""
+    """Warn where the manifest's splits, which are used, differ from dev_fraction."""
     dev, expected = splits.count("dev"), max(1, round(fraction * len(splits))) if fraction else 0
     if dev != expected:
         message = "dev_fraction %g is not applied: %s assigns %d of %d %s to dev; empty its column split to draw anew"

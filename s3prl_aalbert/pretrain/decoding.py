@@ -1,4 +1,4 @@
-"""Decoding many files at once, in order, to check them and to fill the audio cache."""
+"""Decodes many files at once, in their order, to check them and to fill the audio cache."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def decode_all(paths: Sequence[str], workers: int | None, wants_audio: Callable[
 
 
 def _decode_in_processes(paths: Sequence[str], workers: int, wants_audio: Callable[[], bool]) -> Iterator[Decoded]:
-    # Only a few chunks are under way at a time: finished ones hold decoded audio.
+    # Few chunks are under way at a time, because finished ones hold decoded audio in memory.
     with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         under_way: deque[tuple[Sequence[str], Future[list[Decoded]]]] = deque()
         chunks = (paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK))

@@ -1,4 +1,4 @@
-"""Noise in what the model hears, never in what it rebuilds: to clean a token takes its neighbours.
+"""Noise in the model's input, never in its target: the model needs a token's neighbours to clean it.
 
 After WavLM (arXiv 2110.13900): another utterance of the corpus, here also white noise, at a random level.
 """

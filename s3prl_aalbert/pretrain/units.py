@@ -1,7 +1,7 @@
 """Discrete units of a corpus: clusters of acoustic features or of a model's layer (HuBERT, arXiv 2106.07447, 3.1).
 
-The codebook and the labels lie beside the manifest and are named after what they were made of, so that a changed
-source, setting or corpus never meets the labels of another.
+The codebook and the labels lie beside the manifest. Their names contain a hash of what they were made of, so that
+another source, setting or corpus gets labels of its own.
 
 Legend: S samples, F frames, T tokens, U units a token, N rows, C features of a unit, K clusters.
 """
@@ -31,7 +31,7 @@ from s3prl_aalbert.model.aalbert import AalbertModel
 from s3prl_aalbert.model.acoustics import Acoustics
 from s3prl_aalbert.model.config import SAMPLE_RATE, ModelConfig
 from s3prl_aalbert.pretrain.config import MFCC, UnitsConfig
-from s3prl_aalbert.pretrain.utterances import UnitLabels, Utterances
+from s3prl_aalbert.pretrain.utterances import SPLITS, UnitLabels, Utterances
 
 logger = logging.getLogger(__name__)
 
@@ -271,7 +271,7 @@ def _some_features(
 ) -> np.ndarray:
     """Return the features (N, C) of some training utterances drawn at random."""
     found, seconds = [], 0.0
-    train = np.flatnonzero([u.split == "train" for u in utterances])
+    train = np.flatnonzero(utterances.splits == SPLITS.index("train"))
     for row in np.random.default_rng(seed).permutation(train).tolist():
         found.append(features(read(row)).numpy())
         seconds += int(utterances.samples[row]) / SAMPLE_RATE
@@ -342,8 +342,8 @@ def _starts(utterances: Utterances, config: ModelConfig) -> tuple[np.ndarray, in
 
 def _corpus_digest(utterances: Utterances) -> str:
     digest = hashlib.sha256(utterances.samples.tobytes())
-    for row in range(len(utterances)):
-        digest.update(utterances.path(row).encode("utf-8", "surrogateescape") + b"\n")
+    for path in utterances.paths:
+        digest.update(path.encode("utf-8", "surrogateescape") + b"\n")
     return digest.hexdigest()
 
 
