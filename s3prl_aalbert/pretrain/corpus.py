@@ -13,7 +13,6 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -44,27 +43,6 @@ SAVE_PAUSE = 20.0
 """Least time between two saves, as a multiple of what one takes."""
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """The usable files of a corpus, and those that are skipped."""
-
-    utterances: Utterances
-    skipped: tuple[tuple[str, str], ...]
-    """(path, reason)."""
-
-    def split(self, name: str) -> Utterances:
-        """Return the utterances of "train" or "dev"."""
-        return self.utterances.of_split(name)
-
-    def describe(self) -> str:
-        """Return utterances, hours and speakers of each split in one line."""
-        parts = []
-        for name in ("train", "dev"):
-            chosen = self.split(name)
-            parts.append(f"{name}: {len(chosen)} utterances, {chosen.hours:.2f} h, {chosen.num_speakers} speakers")
-        return "; ".join(parts)
-
-
 def speech_folders(config: DataConfig) -> list[str]:
     """Return the folders to search: ``paths``, and S3PRL's ``libri_root`` with its ``sets``."""
     folders = list(config.paths)
@@ -83,8 +61,8 @@ def manifest_path(config: DataConfig, expdir: Path) -> Path:
     return manifest
 
 
-def load_corpus(config: DataConfig, manifest: Path, seed: int, strict: bool = False, save: bool = True) -> Corpus:
-    """Return the corpus, decoding only files that its manifest does not know or that have changed.
+def load_corpus(config: DataConfig, manifest: Path, seed: int, strict: bool = False, save: bool = True) -> Utterances:
+    """Return the usable files, decoding only those that the manifest does not know or that have changed.
 
     Args:
         config: folders or a manifest, length limits, dev share, cache.
@@ -121,8 +99,8 @@ def load_corpus(config: DataConfig, manifest: Path, seed: int, strict: bool = Fa
         if save:
             cache.save()
             write_manifest(utterances, manifest, reasons)
-        utterances.cache = cache.reader()
-    return Corpus(utterances.select(usable), tuple(skipped))
+        utterances.cache, utterances.skipped = cache.reader(), tuple(skipped)
+    return utterances.select(usable)
 
 
 # ------------------------------------------------------------------------------------------------- files

@@ -32,13 +32,14 @@ from s3prl_aalbert.pretrain.batches import Batch, Noise, SpeechDataset, Training
 from s3prl_aalbert.pretrain.budget import TimeBudget
 from s3prl_aalbert.pretrain.card import model_card
 from s3prl_aalbert.pretrain.config import PretrainConfig
-from s3prl_aalbert.pretrain.corpus import Corpus, load_corpus, manifest_path
+from s3prl_aalbert.pretrain.corpus import load_corpus, manifest_path
 from s3prl_aalbert.pretrain.launch import RunOptions, launch
 from s3prl_aalbert.pretrain.monitor import Monitor
 from s3prl_aalbert.pretrain.objectives import build_objective, initialise_from
 from s3prl_aalbert.pretrain.optim import build_optimizer, lr_factor
 from s3prl_aalbert.pretrain.signals import StopSignal
 from s3prl_aalbert.pretrain.units import label_corpus, random_units, unit_features
+from s3prl_aalbert.pretrain.utterances import Utterances
 from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE, training_digests
 
 logger = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class Pretrainer:
 
     # ------------------------------------------------------------------------------------------- data
 
-    def _load_corpus(self) -> Corpus:
+    def _load_corpus(self) -> Utterances:
         datarc, options = self.config.datarc, self.options
         manifest = manifest_path(datarc, options.expdir)
         save = self.fabric.is_global_zero and not options.dry_run
@@ -117,7 +118,7 @@ class Pretrainer:
         """Give the corpus the discrete units that the task needs."""
         if self.config.distill is not None or not self.model_config.task.unit_weight:
             return
-        utterances, options = self.corpus.utterances, self.options
+        utterances, options = self.corpus, self.options
         if options.dry_run:
             unit_features(self.model_config, self.config.units, self.fabric.device)  # is there such a source?
             logger.info("dry run: the units are arbitrary, those of a run are computed at its start")
@@ -460,7 +461,7 @@ class Pretrainer:
                 "distill": to_dict(self.config.distill) if self.config.distill else None,
             }
             # Before the card, which tells that a release is whole.
-            trained_on = {utterance.path: utterance.speaker for utterance in self.corpus.utterances}
+            trained_on = {utterance.path: utterance.speaker for utterance in self.corpus}
             write_text(self.options.expdir / TRAINING_LIST_FILE, json.dumps(training_digests(trained_on)) + "\n")
             card = model_card(self.model_config, self.config, info, count_parameters(self.objective.model))
             save_release(self.options.expdir, self.model_config, self.objective.state_dict(), card, info)

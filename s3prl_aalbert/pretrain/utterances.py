@@ -84,6 +84,8 @@ class Utterances(Sequence[Utterance]):
         text = bytearray()
         self._table = np.fromiter(self._packed(rows, text), _ROW)
         self._text = bytes(text)
+        self.skipped: tuple[tuple[str, str], ...] = ()
+        """(path, reason) of the corpus's files that are not among these."""
         self.cache: CachedAudio | None = None
         """Decoded audio, by row."""
         self.units: UnitLabels | None = None
@@ -178,9 +180,17 @@ class Utterances(Sequence[Utterance]):
         chosen.units = self.units and self.units.select(rows)
         return chosen
 
-    def of_split(self, name: str) -> Utterances:
+    def split(self, name: str) -> Utterances:
         """Return the utterances of "train" or "dev"."""
         return self.select(np.flatnonzero(self.splits == SPLITS.index(name)))
+
+    def describe(self) -> str:
+        """Return utterances, hours and speakers of each split in one line."""
+        parts = {name: self.split(name) for name in ("train", "dev")}
+        return "; ".join(
+            f"{name}: {len(part)} utterances, {part.hours:.2f} h, {part.num_speakers} speakers"
+            for name, part in parts.items()
+        )
 
     @property
     def hours(self) -> float:

@@ -16,7 +16,8 @@ from s3prl_aalbert.audio_io import AudioError, read_audio
 from s3prl_aalbert.pretrain import audio_cache, decoding
 from s3prl_aalbert.pretrain.audio_cache import MIN_FREE_BYTES
 from s3prl_aalbert.pretrain.config import DataConfig
-from s3prl_aalbert.pretrain.corpus import Corpus, load_corpus
+from s3prl_aalbert.pretrain.corpus import load_corpus
+from s3prl_aalbert.pretrain.utterances import Utterances
 from s3prl_aalbert.speech.sixteen_bit import quantise
 
 SECONDS = 0.5
@@ -54,15 +55,15 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def load(speech: Path, manifest: Path, hours: float = 1.0, save: bool = True, **keys) -> Corpus:
+def load(speech: Path, manifest: Path, hours: float = 1.0, save: bool = True, **keys) -> Utterances:
     config = DataConfig(paths=(str(speech),), cache_hours=hours, dev_fraction=0.0, **keys)
     return load_corpus(config, manifest, seed=0, save=save)
 
 
-def cached(corpus: Corpus) -> list[str]:
+def cached(corpus: Utterances) -> list[str]:
     """Check the cached audio against the files, and return the names of the cached ones."""
-    cache, found = corpus.utterances.cache, []
-    for row, utterance in enumerate(corpus.utterances):
+    cache, found = corpus.cache, []
+    for row, utterance in enumerate(corpus):
         if cache is not None and cache.holds(row):
             wav = soundfile.read(utterance.path, dtype="float32")[0]
             np.testing.assert_array_equal(cache.read(row, 0, len(wav)), wav)
@@ -97,19 +98,19 @@ def test_quantising_rounds_and_clips() -> None:
 def test_a_split_reads_its_own_rows(speech: Path, manifest: Path) -> None:
     corpus = load(speech, manifest)
     rows = np.array([5, 2])
-    some = corpus.utterances.select(rows)
+    some = corpus.select(rows)
     for row, original in enumerate(rows):
-        assert some[row] == corpus.utterances[int(original)]
+        assert some[row] == corpus[int(original)]
         wav = soundfile.read(some[row].path, dtype="float32")[0]
         assert some.cache is not None
         np.testing.assert_array_equal(some.cache.read(row, 0, len(wav)), wav)
 
 
 def test_off_builds_and_reads_nothing(speech: Path, manifest: Path) -> None:
-    assert load(speech, manifest, hours=0.0).utterances.cache is None
+    assert load(speech, manifest, hours=0.0).cache is None
     assert data_files(manifest) == []
     load(speech, manifest)
-    assert load(speech, manifest, hours=0.0).utterances.cache is None
+    assert load(speech, manifest, hours=0.0).cache is None
 
 
 def test_a_manifest_without_a_cache_gets_one(speech: Path, manifest: Path, decoded: list[str]) -> None:
@@ -132,20 +133,20 @@ def test_a_lost_manifest_takes_the_lengths_from_the_cache(speech: Path, manifest
 
 def test_a_changed_file_is_cached_anew(speech: Path, manifest: Path, decoded: list[str]) -> None:
     old = load(speech, manifest)
-    old_wav = soundfile.read(old.utterances[0].path, dtype="float32")[0]
+    old_wav = soundfile.read(old[0].path, dtype="float32")[0]
     decoded.clear()
     record(speech / "s0" / "0.wav", seed=99)
     new = load(speech, manifest)
     assert decoded == ["0"] and sorted(cached(new)) == sorted(EIGHT)
-    assert old.utterances.cache is not None  # a run that goes on sees what it has checked
-    np.testing.assert_array_equal(old.utterances.cache.read(0, 0, len(old_wav)), old_wav)
+    assert old.cache is not None  # a run that goes on sees what it has checked
+    np.testing.assert_array_equal(old.cache.read(0, 0, len(old_wav)), old_wav)
 
 
 def test_the_budget_holds_and_the_rest_is_not_decoded_at_every_start(
     speech: Path, manifest: Path, decoded: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     corpus = load(speech, manifest, hours=3.5 * HOURS_OF_ONE)
-    assert cached(corpus) == EIGHT[:3] and len(corpus.utterances) == 8
+    assert cached(corpus) == EIGHT[:3] and len(corpus) == 8
     assert data_files(manifest)[0].stat().st_size == 3 * SECONDS * 16000 * 2
     assert sum(mentions(message, "cache_hours") for message in caplog.messages) == 1
     decoded.clear()
@@ -185,8 +186,8 @@ def test_outdated_audio_is_cleared_away(speech: Path, manifest: Path) -> None:
     after = data_files(manifest)
     assert len(after) == 1 and after != before
     assert after[0].stat().st_size == 4 * SECONDS * 16000 * 2
-    assert running.utterances.cache is not None
-    assert len(running.utterances.cache.read(7, 0, 8000)) == 8000  # the old file is still open there
+    assert running.cache is not None
+    assert len(running.cache.read(7, 0, 8000)) == 8000  # the old file is still open there
     part = running.split("train")
     assert part.cache is not None and len(part.cache.read(7, 0, 8000)) == 8000
     assert "8 utterances" in running.describe()
@@ -222,9 +223,9 @@ def test_data_cut_while_in_use_is_told(speech: Path, manifest: Path) -> None:
     data = data_files(manifest)[0]
     with data.open("rb+") as file:
         file.truncate(100)
-    assert corpus.utterances.cache is not None
+    assert corpus.cache is not None
     with pytest.raises(AudioError, match=naming(data, "remove")):
-        corpus.utterances.cache.read(7, 0, 8000)
+        corpus.cache.read(7, 0, 8000)
 
 
 def test_a_nearly_full_disk_stops_caching_but_not_training(
@@ -237,7 +238,7 @@ def test_a_nearly_full_disk_stops_caching_but_not_training(
         lambda path: usage(MIN_FREE_BYTES + 40000 - sum(f.stat().st_size for f in data_files(manifest))),
     )
     corpus = load(speech, manifest)
-    assert len(corpus.utterances) == 8 and cached(corpus) == EIGHT[:2]
+    assert len(corpus) == 8 and cached(corpus) == EIGHT[:2]
     assert sum(mentions(message, "disk", "2 GiB") for message in caplog.messages) == 1
 
 
@@ -256,6 +257,6 @@ def test_a_failing_write_leaves_the_cache_whole(
         corpus = load(speech, manifest)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert len(corpus.utterances) == 8 and cached(corpus) == EIGHT[:3]
+    assert len(corpus) == 8 and cached(corpus) == EIGHT[:3]
     assert mentions(caplog.text, "audio cache", "cannot be written")
     assert sorted(cached(load(speech, manifest))) == sorted(EIGHT)

@@ -21,7 +21,7 @@ from s3prl_aalbert.model.config import ConfigError, from_dict
 from s3prl_aalbert.pretrain import corpus as corpus_module
 from s3prl_aalbert.pretrain import decoding
 from s3prl_aalbert.pretrain.config import DataConfig
-from s3prl_aalbert.pretrain.corpus import Corpus, load_corpus, manifest_path
+from s3prl_aalbert.pretrain.corpus import load_corpus, manifest_path
 from s3prl_aalbert.pretrain.utterances import UNKNOWN, Utterance, Utterances
 
 SEED = 11
@@ -35,17 +35,19 @@ def record(path: Path, seconds: float = 0.5, rate: int = 16000, channels: int = 
     return path
 
 
-def load(*folders: Path, manifest: Path, seed: int = SEED, strict: bool = False, save: bool = True, **keys) -> Corpus:
+def load(
+    *folders: Path, manifest: Path, seed: int = SEED, strict: bool = False, save: bool = True, **keys
+) -> Utterances:
     config = DataConfig(paths=tuple(map(str, folders)), **{"dev_fraction": 0.0, "cache_hours": 0.0, **keys})
     assert config.problems() == []
     return load_corpus(config, manifest, seed, strict, save)
 
 
-def names(corpus: Corpus, split: str | None = None) -> list[str]:
-    return [Path(u.path).name for u in corpus.utterances if split in (None, u.split)]
+def names(corpus: Utterances, split: str | None = None) -> list[str]:
+    return [Path(u.path).name for u in corpus if split in (None, u.split)]
 
 
-def reasons(corpus: Corpus) -> dict[str, str]:
+def reasons(corpus: Utterances) -> dict[str, str]:
     return {Path(path).name: reason for path, reason in corpus.skipped}
 
 
@@ -90,12 +92,12 @@ def test_any_format_rate_and_channels_with_their_length_at_16_khz(tmp_path: Path
     record(folder / "s2" / "opus.opus", 0.5, format="OGG", subtype="OPUS")
     (folder / "s2" / "notes.txt").write_text("no audio")
     corpus = load(folder, manifest=manifest)
-    lengths = {Path(u.path).name: u.samples for u in corpus.utterances}
+    lengths = {Path(u.path).name: u.samples for u in corpus}
     expected = {"mono.wav": 16000, "telephone.wav": 16000, "stereo.flac": 12000, "cd.WAV": 8000}
     assert lengths == expected | {"vorbis.ogg": 8000, "opus.opus": 8000}
-    assert {u.speaker for u in corpus.utterances} == {"s1", "s2"}
+    assert {u.speaker for u in corpus} == {"s1", "s2"}
     record(folder / "s2" / "last.mp3", 0.5, format="MP3")
-    mp3 = {Path(u.path).name: u.samples for u in load(folder, manifest=manifest).utterances}["last.mp3"]
+    mp3 = {Path(u.path).name: u.samples for u in load(folder, manifest=manifest)}["last.mp3"]
     assert 8000 <= mp3 <= 8000 + 3 * 1152  # MP3 pads to its frames
 
 
@@ -109,7 +111,7 @@ def test_unusable_files_are_skipped_by_name_and_reason(speech: Path, manifest: P
     (speech / "a" / "text.wav").write_text("this is a text, whatever its name says\n" * 20)
     (speech / "x.wav").unlink()
     corpus = load(speech, manifest=manifest)
-    assert len(corpus.utterances) == 12
+    assert len(corpus) == 12
     assert set(reasons(corpus)) == {
         "short.wav", "truncated.flac", "corrupt.ogg", "empty.wav", "no samples.wav", "text.wav"
     }  # fmt: skip
@@ -122,7 +124,7 @@ def test_unusable_files_are_skipped_by_name_and_reason(speech: Path, manifest: P
     again = load(speech, manifest=manifest)
     assert decoded == [] and reasons(again) == reasons(corpus)
     record(speech / "a" / "text.wav", 1.0)
-    assert len(load(speech, manifest=manifest).utterances) == 13 and decoded == ["text.wav"]
+    assert len(load(speech, manifest=manifest)) == 13 and decoded == ["text.wav"]
     with pytest.raises(AalbertError, match=naming("--strict", 5, speech / "a" / "corrupt.ogg")):
         load(speech, manifest=manifest, strict=True)
 
@@ -139,7 +141,7 @@ def test_silence_kinds_that_are_not_read_and_cancelled_channels(
         "1.wav": "is silent from beginning to end",
         "phone.m4a": "is .m4a, which is not decoded here: convert it to .flac or .wav",
     }
-    assert len(corpus.utterances) == 11
+    assert len(corpus) == 11
     assert mentions(caplog.text, 1, "channels", speech / "b" / "1.wav")
     assert "phone.m4a\tis .m4a" in manifest.with_suffix(".skipped.tsv").read_text()
     decoded.clear()
@@ -153,14 +155,14 @@ def test_a_manifest_in_other_encodings_and_spellings(tmp_path: Path, manifest: P
     given = tmp_path / "given.tsv"
     given.write_text("path\tspeaker\nspeech/\u00e9cole.wav\t s1 \nspeech/two words.wav \ts2\n", encoding=encoding)
     corpus = load_given(given, manifest)
-    assert [(u.path, u.speaker) for u in corpus.utterances] == [
+    assert [(u.path, u.speaker) for u in corpus] == [
         (str(decomposed), "s1"),
         (str(tmp_path / "speech" / "two words.wav"), "s2"),
     ]
-    assert corpus.skipped == () and len(load_given(given, manifest).utterances) == 2
+    assert corpus.skipped == () and len(load_given(given, manifest)) == 2
 
 
-def load_given(given: Path, manifest: Path) -> Corpus:
+def load_given(given: Path, manifest: Path) -> Utterances:
     return load_corpus(DataConfig(manifest=str(given), dev_fraction=0.0, cache_hours=0.0), manifest, SEED)
 
 
@@ -176,7 +178,7 @@ def test_the_same_recording_in_two_formats_is_one_utterance(speech: Path, manife
         sound, rate = soundfile.read(path)
         soundfile.write(path.with_suffix(".flac"), sound, rate)
     corpus = load(speech, manifest=manifest, dev_fraction=0.3)
-    assert len(corpus.utterances) == 12 and {Path(u.path).suffix for u in corpus.utterances} == {".wav"}
+    assert len(corpus) == 12 and {Path(u.path).suffix for u in corpus} == {".wav"}
     assert set(reasons(corpus).values()) == {f"is the recording of {take}.wav in another format" for take in (1, 2)}
 
 
@@ -213,7 +215,7 @@ def test_lengths_outside_the_limits_come_back_when_the_limits_change(
     assert names(corpus) == ["2.wav"] * 6
     assert reasons(corpus)["long.wav"] == "3.00 s is longer than max_utterance_seconds 2.0"
     decoded.clear()
-    assert len(load(speech, manifest=manifest).utterances) == 13
+    assert len(load(speech, manifest=manifest)) == 13
     assert decoded == []
 
 
@@ -226,9 +228,9 @@ def test_names_of_any_kind(tmp_path: Path, manifest: Path, name: str | bytes, ca
     shutil.copy(plain, odd[:-4] + b"-2.wav")
     Path(os.fsdecode(odd[:-4] + b"-2.wav")).write_bytes(b"no audio")
     expected = {str(plain), os.fsdecode(odd)}
-    assert {u.path for u in load(folder, manifest=manifest).utterances} == expected
+    assert {u.path for u in load(folder, manifest=manifest)} == expected
     again = load(folder, manifest=manifest)
-    assert {u.path for u in again.utterances} == expected
+    assert {u.path for u in again} == expected
     assert [path for path, _ in again.skipped] == [os.fsdecode(odd[:-4] + b"-2.wav")]
     caplog.text.encode()  # what a terminal has to be able to show
 
@@ -242,7 +244,7 @@ def test_a_link_to_itself_hides_nothing_beside_it(speech: Path, manifest: Path) 
     for name in ("0", "loop", "z"):
         (speech / "a" / name).symlink_to(name)
     corpus = load(speech, manifest=manifest)
-    assert len(corpus.utterances) == 12
+    assert len(corpus) == 12
     assert set(reasons(corpus)) == {"0", "loop", "z"} and "not accessible" in reasons(corpus)["loop"]
 
 
@@ -255,7 +257,7 @@ def test_linked_folders_are_followed_once(speech: Path, tmp_path: Path, manifest
     (speech / "gone.wav").symlink_to("nowhere.wav")
     os.mkfifo(speech / "pipe.wav")
     corpus = load(speech, manifest=manifest)
-    paths = [u.path for u in corpus.utterances]
+    paths = [u.path for u in corpus]
     assert len(paths) == len(set(paths)) == 13
     assert str(elsewhere / "g" / "1.wav") in paths
     assert set(reasons(corpus)) == {"gone.wav", "pipe.wav"}
@@ -289,7 +291,7 @@ def test_a_closed_folder_or_file_is_reported(speech: Path, tmp_path: Path, reque
     corpus = load(speech, manifest=tmp_path / "none.tsv", save=False)
     os.seteuid(os.getuid())
     (speech / "b").chmod(0o755)
-    assert len(corpus.utterances) == 9
+    assert len(corpus) == 9
     assert reasons(corpus)["b"] == "cannot be listed (Permission denied)"
     assert "1.wav" in reasons(corpus)
 
@@ -303,7 +305,7 @@ def test_librispeech_sets_as_s3prl_names_them(tmp_path: Path, manifest: Path) ->
         record(tmp_path / "LibriSpeech" / f"{name}.flac")
     root = str(tmp_path / "LibriSpeech")
     corpus = load(manifest=manifest, libri_root=root, sets=("train-clean-100",))
-    assert [(Path(u.path).stem, u.speaker) for u in corpus.utterances] == [("19-198-0001", "19"), ("26-495-0000", "26")]
+    assert [(Path(u.path).stem, u.speaker) for u in corpus] == [("19-198-0001", "19"), ("26-495-0000", "26")]
     with pytest.raises(AalbertError, match=naming("train-clean-10", '"train-clean-100"')):
         load(manifest=manifest, libri_root=root, sets=("train-clean-10",))
     with pytest.raises(ConfigError, match=naming("libri_root", "sets")):
@@ -326,7 +328,7 @@ def test_only_what_changed_is_decoded_again(speech: Path, manifest: Path, decode
     (speech / "f" / "2.wav").unlink()
     corpus = load(speech, manifest=manifest)
     assert sorted(decoded) == ["1.wav", "new.wav"]
-    lengths = {u.path: u.samples for u in corpus.utterances}
+    lengths = {u.path: u.samples for u in corpus}
     assert len(lengths) == 12 and str(speech / "f" / "2.wav") not in lengths
     assert lengths[str(speech / "a" / "1.wav")] == 14400 and lengths[str(speech / "d" / "new.wav")] == 11200
     assert "f/2.wav" not in manifest.read_text()
@@ -345,7 +347,7 @@ def test_a_date_before_1970_is_one_as_any_other(speech: Path, manifest: Path, de
     os.utime(speech / "c" / "2.wav", ns=(0, seconds * 10**9))
     before = load(speech, manifest=manifest)
     decoded.clear()
-    assert list(load(speech, manifest=manifest).utterances) == list(before.utterances) and decoded == []
+    assert list(load(speech, manifest=manifest)) == list(before) and decoded == []
 
 
 def test_several_workers_see_what_one_sees(tmp_path: Path) -> None:
@@ -354,9 +356,9 @@ def test_several_workers_see_what_one_sees(tmp_path: Path) -> None:
     (tmp_path / "many" / "bad.wav").write_bytes(b"bad")
     one = load(tmp_path / "many", manifest=tmp_path / "1.tsv", prepare_workers=1)
     three = load(tmp_path / "many", manifest=tmp_path / "3.tsv", prepare_workers=3)
-    assert list(one.utterances) == list(three.utterances) and one.skipped == three.skipped
+    assert list(one) == list(three) and one.skipped == three.skipped
     assert (tmp_path / "1.tsv").read_bytes() == (tmp_path / "3.tsv").read_bytes()
-    assert [u.samples for u in one.utterances if Path(u.path).name == "60.wav"] == [round(0.37 * 16000)]
+    assert [u.samples for u in one if Path(u.path).name == "60.wav"] == [round(0.37 * 16000)]
 
 
 def test_a_killed_worker_is_told_with_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -410,7 +412,7 @@ def test_an_interrupted_check_goes_on_where_it_was(
     monkeypatch.setattr(decoding, "read_audio", original)
     decoded.clear()
     corpus = load(speech, manifest=manifest, cache_hours=1.0)
-    assert len(corpus.utterances) == 12
+    assert len(corpus) == 12
     assert len(decoded) == 12 - 7
 
 
@@ -434,7 +436,7 @@ def test_an_interrupted_check_forgets_nobody_who_is_held_out(
         with pytest.raises(KeyboardInterrupt):
             load(speech, manifest=manifest, dev_fraction=1 / 3)
     again = load(speech, manifest=manifest, dev_fraction=1 / 3, seed=SEED + 1)
-    assert {u.speaker for u in again.split("dev")} == held_out and len(again.utterances) == 12
+    assert {u.speaker for u in again.split("dev")} == held_out and len(again) == 12
 
 
 # -------------------------------------------------------------------------------------------- several runs
@@ -458,10 +460,10 @@ def test_two_runs_share_a_manifest(
     assert [os.waitstatus_to_exitcode(os.waitpid(run, 0)[1]) for run in runs] == [0, 0, 0]
     assert sorted(log.read_text().splitlines()) == sorted(str(p) for p in speech.rglob("*.wav"))
     corpus = load(speech, manifest=manifest, cache_hours=1.0)
-    assert len(corpus.utterances) == 12
-    for row, utterance in enumerate(corpus.utterances):
+    assert len(corpus) == 12
+    for row, utterance in enumerate(corpus):
         wav = soundfile.read(utterance.path, dtype="float32")[0]
-        np.testing.assert_array_equal(corpus.utterances.cache.read(row, 0, utterance.samples), wav)
+        np.testing.assert_array_equal(corpus.cache.read(row, 0, utterance.samples), wav)
 
 
 def test_a_manifest_describes_the_corpus_of_the_last_run_alone(
@@ -470,7 +472,7 @@ def test_a_manifest_describes_the_corpus_of_the_last_run_alone(
     other = record(tmp_path / "other" / "z" / "9.wav").parents[1]
     (other / "bad.wav").write_bytes(b"bad")
     load(speech, manifest=manifest, cache_hours=1.0)
-    assert len(load(speech, other, manifest=manifest, cache_hours=1.0).utterances) == 13
+    assert len(load(speech, other, manifest=manifest, cache_hours=1.0)) == 13
     assert len(decoded) == 14, "the first folder's rows were used again"
     load(other, manifest=manifest, cache_hours=1.0)
     assert [mentions(message, manifest, 12, "dropped") for message in caplog.messages].count(True) == 1
@@ -481,13 +483,13 @@ def test_a_manifest_describes_the_corpus_of_the_last_run_alone(
     (data,) = manifest.parent.glob("*.i16")
     assert data.stat().st_size == 2 * 8000, "of 13 files one is left"
     decoded.clear()
-    assert len(load(speech, manifest=manifest, cache_hours=1.0).utterances) == 12 and len(decoded) == 12
+    assert len(load(speech, manifest=manifest, cache_hours=1.0)) == 12 and len(decoded) == 12
 
 
 def test_without_save_nothing_is_written(speech: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     corpus = load(speech, manifest=tmp_path / "new" / "m.tsv", save=False, cache_hours=1.0)
-    assert len(corpus.utterances) == 12 and corpus.utterances.cache is None
+    assert len(corpus) == 12 and corpus.cache is None
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -498,7 +500,7 @@ def test_a_manifest_in_a_read_only_folder_serves(speech: Path, tmp_path: Path, r
     (tmp_path / "kept").chmod(0o555)
     (tmp_path / "kept" / ".m.tsv.lock").unlink()
     request.getfixturevalue("ordinary_user")
-    assert len(load(speech, manifest=manifest).utterances) == 12
+    assert len(load(speech, manifest=manifest)) == 12
 
 
 # -------------------------------------------------------------------------------------------------- splits
@@ -577,7 +579,7 @@ def test_a_users_manifest_is_the_corpus(speech: Path, tmp_path: Path, manifest: 
     config = DataConfig(manifest=str(file), cache_hours=0.0)
     assert manifest_path(config, manifest.parent) == manifest
     corpus = load_corpus(config, manifest, SEED)
-    assert [(Path(u.path).parent.name, u.speaker, u.split) for u in corpus.utterances] == [
+    assert [(Path(u.path).parent.name, u.speaker, u.split) for u in corpus] == [
         ("a", "Ann", "train"), ("b", "Bob", "dev"), ("d", "Di", "train")
     ]  # fmt: skip
     assert reasons(corpus) == {
@@ -585,7 +587,7 @@ def test_a_users_manifest_is_the_corpus(speech: Path, tmp_path: Path, manifest: 
     }  # fmt: skip
     assert file.read_bytes() == before and manifest.is_file()
     decoded.clear()
-    assert list(load_corpus(config, manifest, SEED).utterances) == list(corpus.utterances)
+    assert list(load_corpus(config, manifest, SEED)) == list(corpus)
     assert decoded == []
 
 
@@ -594,7 +596,7 @@ def test_a_users_manifest_in_the_experiment_folder_stays_as_it_is(speech: Path, 
     before = file.read_bytes()
     config = DataConfig(manifest=str(file), cache_hours=0.0)
     kept = manifest_path(config, tmp_path)
-    assert len(load_corpus(config, kept, SEED).utterances) == 1
+    assert len(load_corpus(config, kept, SEED)) == 1
     assert kept.is_file() and file.read_bytes() == before
 
 
@@ -642,14 +644,14 @@ def test_a_trusted_manifest_is_neither_searched_nor_checked(
     decoded.clear()
     config = DataConfig(manifest=str(manifest), trust_manifest=True)
     trusted = load_corpus(config, tmp_path / "b" / "m.tsv", SEED)
-    assert list(trusted.utterances) == list(full.utterances) and decoded == []
-    assert trusted.utterances.cache is not None
+    assert list(trusted) == list(full) and decoded == []
+    assert trusted.cache is not None
     short = dataclasses.replace(config, min_seconds=0.55)
     assert len(load_corpus(short, tmp_path / "b" / "m.tsv", SEED).skipped) == 6
     assert mentions(caplog.text, "skipped", 6) and "skipped.tsv" not in caplog.text, "no list is written"
     (speech / "a").mkdir(parents=True)
     below = dataclasses.replace(config, paths=(str(speech / "a"),))
-    assert len(load_corpus(below, manifest, SEED).utterances) == 2
+    assert len(load_corpus(below, manifest, SEED)) == 2
     given(tmp_path / "bare.tsv", ["path", "a.wav"])
     with pytest.raises(
         AalbertError, match=naming(tmp_path / "bare.tsv", "samples", tmp_path / "a.wav", "trust_manifest")
@@ -667,7 +669,7 @@ def test_a_table_gives_back_its_rows() -> None:
     ]
     table = Utterances(iter(rows))
     assert list(table) == [table[row] for row in range(4)] == rows and table[-3] == rows[1]
-    assert list(table[::3]) == list(table.of_split("train")) == [rows[0], rows[3]]
+    assert list(table[::3]) == list(table.split("train")) == [rows[0], rows[3]]
     assert table.paths[1] == table.path(1) == odd and table.faults == {1: "is silent"}
     assert (table[::3].num_speakers, table[2:].hours) == (2, 16 / 16000 / 3600)
     table.fill(0, Utterance("", 6, "c", "dev", 10, -7))  # the file is as it was
@@ -685,15 +687,15 @@ def test_a_large_corpus_is_a_few_arrays(tmp_path: Path, manifest: Path) -> None:
             )
     config = DataConfig(manifest=str(tmp_path / "big.tsv"), trust_manifest=True)
     corpus = load_corpus(config, manifest, SEED)
-    assert len(corpus.utterances) == count
+    assert len(corpus) == count
     path = str(tmp_path / "LibriSpeech/train/769/7692/769-7692-099999.flac")
-    assert corpus.utterances[count - 1].path == path and corpus.utterances[-1].samples == 16000 + count - 1
+    assert corpus[count - 1].path == path and corpus[-1].samples == 16000 + count - 1
     # All that is kept, as bytes: the paths' text and at most 42 more for each utterance.
-    assert len(pickle.dumps(corpus.utterances)) < count * (len(path) + 42)
+    assert len(pickle.dumps(corpus)) < count * (len(path) + 42)
     dev = corpus.split("dev")
     assert {u.speaker for u in dev}.isdisjoint(u.speaker for u in corpus.split("train"))
     assert len({u.speaker for u in dev}) == round(0.02 * 770)
-    assert dev[3] == corpus.utterances[[u.path for u in corpus.utterances].index(dev[3].path)]
+    assert dev[3] == corpus[[u.path for u in corpus].index(dev[3].path)]
 
 
 def test_what_is_skipped_is_logged_once(speech: Path, manifest: Path, caplog: pytest.LogCaptureFixture) -> None:
