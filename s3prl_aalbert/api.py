@@ -6,7 +6,6 @@ command would print.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 from collections.abc import Mapping, Sequence
@@ -170,15 +169,18 @@ def probe(
     Raises:
         AalbertError: unusable audio, labels, configuration or folder.
     """
-    command = _command("probe")
-    options: dict[str, Any] = {
-        "upstream": upstream,
-        "upstream_ckpt": ckpt,
-        "upstream_model_config": model_config,
-        "expdir": folder,
-    }
-    options |= {"task": ",".join(tasks), "config": config, "override": _override(settings, repr), "seed": seed}
-    expdir = command.run_probes(_arguments(command, {**options, "device": device, "auto_resume": resume}))
+    expdir = _command("probe").probe(
+        upstream=upstream,
+        upstream_ckpt=_text(ckpt),
+        upstream_model_config=_text(model_config),
+        task=",".join(tasks),
+        config=_text(config),
+        expdir=str(folder),
+        auto_resume=resume,
+        override=_override(settings, repr),
+        seed=seed,
+        device=device,
+    )
     return [
         Probed(probe.task, probe.layer, probe.classifier, probe.dev_acc, probe.test_acc, probe.best_step)
         for probe in read_probes(expdir)
@@ -208,19 +210,6 @@ def _command(name: str) -> ModuleType:
 
 def _text(value: Location | None) -> str | None:
     return None if value is None else str(value)
-
-
-def _arguments(command: ModuleType, options: Mapping[str, Any]) -> argparse.Namespace:
-    """Return a command's options: ``options``, and the defaults for those missing, None or False."""
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    argv = []
-    for name, value in options.items():
-        if value is True:
-            argv.append(f"--{name}")
-        elif value is not None and value is not False:
-            argv.append(f"--{name}={value}")
-    return parser.parse_args(argv)
 
 
 def _override(settings: Mapping[str, Any] | None, written: Any) -> str | None:

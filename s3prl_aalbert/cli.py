@@ -38,7 +38,7 @@ GROUPS = {
     },
     "experiments": {
         "sweep": "run a grid of models, tasks, settings and seeds from one YAML file",
-        "reproduce": "run rows of RESULTS.md again and compare",
+        "reproduce": "run rows of RESULTS.md again and compare: sweep --compare",
         "abx": "measure without training how well any upstream's hidden states separate phones",
         "profile": "parameters, multiply-accumulates, speed and memory of models",
         "submit": "check the predictions of SUPERB's tasks and zip them for the leaderboard",

@@ -7,7 +7,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 
@@ -17,10 +17,14 @@ def add_options(
     flags: Mapping[str, tuple[str, ...]] | None = None,
     metavars: Mapping[str, str] | None = None,
     types: Mapping[str, Callable[[str], Any]] | None = None,
+    *,
+    one_of: Sequence[str] = (),
+    repeated: Collection[str] = (),
 ) -> None:
     """Declare a function's arguments: keyword-only ones as options, the others as positional arguments.
 
-    A ``Literal`` is a choice, a ``bool`` a switch, a ``list`` one or more values; ``None`` is left to the function.
+    A ``Literal`` is a choice, a ``bool`` a switch, a ``list`` one or more values, a ``tuple[..., ...]`` none or more. A
+    positional argument with a default may be absent. ``None`` is left to the function.
 
     Args:
         parser: the command's.
@@ -28,24 +32,32 @@ def add_options(
         flags: the names of an argument's option, where they are not just ``--name``.
         metavars: the placeholder of an argument's value in the help; completion reads it.
         types: the function that parses an argument's text, where its type does not show it.
+        one_of: arguments of which exactly one must be given.
+        repeated: lists whose option is given once for each value.
     """
     hints, texts = typing.get_type_hints(function), argument_texts(function)
+    alternatives = parser.add_mutually_exclusive_group(required=True) if one_of else None
     for name, parameter in inspect.signature(function).parameters.items():
-        kind, many = _plain(hints[name])
+        kind, nargs = _plain(hints[name])
         default = None if parameter.default is parameter.empty else parameter.default
         settings: dict[str, Any] = {"help": _help(texts[name], default)}
         if kind is bool:
             settings["action"] = "store_true"
         else:
-            settings |= _value((types or {}).get(name, kind), default) | ({"nargs": "+"} if many else {})
+            settings |= _value((types or {}).get(name, kind), default)
+            if name in repeated:
+                settings["action"] = "append"
+            elif nargs:
+                settings["nargs"] = nargs
             if metavars and name in metavars:
                 settings["metavar"] = metavars[name]
+        place = alternatives if alternatives and name in one_of else parser
+        required = parameter.default is parameter.empty
         if parameter.kind is parameter.KEYWORD_ONLY:
             names = (flags or {}).get(name, (f"--{name.replace('_', '-')}",))
-            required = parameter.default is parameter.empty
-            parser.add_argument(*names, dest=name, required=required, **settings)
+            place.add_argument(*names, dest=name, required=required, **settings)
         else:
-            parser.add_argument(name, **settings)
+            place.add_argument(name, **settings if required else {"nargs": "?", **settings})
 
 
 def given(function: Callable[..., Any], args: argparse.Namespace) -> dict[str, Any]:
@@ -79,10 +91,9 @@ def _value(kind: Any, default: Any) -> dict[str, Any]:
     return {"type": kind, "default": default}
 
 
-def _plain(hint: Any) -> tuple[Any, bool]:
-    """Return the type of one value, and whether the argument takes several."""
+def _plain(hint: Any) -> tuple[Any, str | None]:
+    """Return the type of one value, and the ``nargs`` of argparse if the argument takes several."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         hint = next(option for option in typing.get_args(hint) if option is not type(None))
-    if typing.get_origin(hint) is list:
-        return typing.get_args(hint)[0], True
-    return hint, False
+    many = {list: "+", tuple: "*"}.get(typing.get_origin(hint))
+    return (typing.get_args(hint)[0], many) if many else (hint, None)

@@ -13,7 +13,7 @@ from pathlib import Path
 FLOOR = 80.0
 SUPERB = "run by tests/slow/test_superb_tasks.py, with each of S3PRL's tasks"
 REASONS = {
-    "s3prl_aalbert/commands/demo.py": "run whole by tests/slow/test_demo_command.py",
+    "s3prl_aalbert/experiments/demo.py": "run whole by tests/slow/test_demo_command.py",
     "s3prl_aalbert/run_downstream.py": "its other branch is for spawned workers, run by a slow test",
     "s3prl_aalbert/submission/superb_lengths.py": SUPERB,
     "s3prl_aalbert/toolkit/repairs/missing_modules/catalyst_sampler.py": SUPERB,

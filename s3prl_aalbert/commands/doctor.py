@@ -3,16 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import importlib.util
-import io
-import os
-import platform
-import sys
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 EXAMPLES = """\
 examples:
@@ -20,32 +10,11 @@ examples:
   aalbert doctor && aalbert demo      # exit code 0: training would work; 1: something listed must be mended
 """
 
-PACKAGES = ("torch", "torchaudio", "s3prl", "huggingface_hub", "numpy", "soundfile", "safetensors", "lightning-fabric")
-FORMATS = {"wav": "WAV", "flac": "FLAC", "ogg": "OGG", "opus": "OGG", "mp3": "MP3"}
-TESTED_PAIRS = ("2.8", "2.11")
-LEAST_MEMORY, ENOUGH_MEMORY = 1e9, 4e9
-"""Bytes: importing torch and S3PRL takes almost the first; the full-width models train with the second."""
-LEAST_DISK, ENOUGH_DISK = 2e8, 3e9
-ENOUGH_SHARED, ENOUGH_FILES = 5e8, 1024
 
+def doctor() -> int:
+    """Print what was found of each part of the installation; return 0 if training would work, else 1."""
+    from s3prl_aalbert.toolkit.installation import CHECKS
 
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report."""
-
-    name: str
-    good: bool
-    found: str
-    fix: str = ""
-    """What to type; for something good but improvable, a hint."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options: there are none."""
-
-
-def main(args: argparse.Namespace) -> int:
-    """Print the report; return 0 if training would work, else 1."""
     findings = [finding for check in CHECKS for finding in check()]
     for finding in findings:
         mark = "ok  " if finding.good else "BAD "
@@ -55,215 +24,10 @@ def main(args: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
-def version_of(package: str) -> str | None:
-    """Return the installed version of a package, None without it."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options: there are none."""
 
 
-def check_python() -> list[Finding]:
-    """Python itself."""
-    good = (3, 10) <= sys.version_info < (3, 13)
-    return [Finding("Python", sys.version_info >= (3, 10), platform.python_version(),
-                    "" if good else "tested are 3.10 to 3.12")]  # fmt: skip
-
-
-def check_versions() -> list[Finding]:
-    """Packages, and the pairs that are known not to work together."""
-    versions = {package: version_of(package) for package in PACKAGES}
-    missing = [package for package, version in versions.items() if version is None]
-    found = ", ".join(f"{package} {version}" for package, version in versions.items() if version)
-    fix = f"pip install {' '.join(missing)}" if missing else ""
-    return [Finding("packages", not missing, found + "".join(f", no {p}" for p in missing), fix), *_pairs(versions)]
-
-
-def _pairs(versions: dict[str, str | None]) -> list[Finding]:
-    findings = []
-    torch, audio = (".".join((versions[p] or "0.0").split(".")[:2]) for p in ("torch", "torchaudio"))
-    if "0.0" not in (torch, audio):
-        matching = torch == audio
-        fix = f'pip install "torch=={torch}.*" "torchaudio=={torch}.*"' if torch in TESTED_PAIRS else ""
-        fix = fix or 'pip install "torch==2.11.*" "torchaudio==2.11.*"'
-        tested = "" if torch in TESTED_PAIRS else f"tested pairs are {' and '.join(TESTED_PAIRS)}"
-        findings.append(
-            Finding("torch with torchaudio", matching, f"{torch} with {audio}", tested if matching else fix)
-        )
-    hub = versions["huggingface_hub"] or "0"
-    if int(hub.split(".")[0]) >= 1:
-        fix = 'pip install "huggingface_hub<1"'
-        findings.append(Finding("huggingface_hub", False, f"{hub}; S3PRL 0.4.18 needs what 1.0 removed", fix))
-    s3prl = versions["s3prl"]
-    if s3prl and s3prl != "0.4.18":
-        findings.append(Finding("s3prl", False, f"{s3prl}, expected 0.4.18", "pip install s3prl==0.4.18"))
-    return findings
-
-
-def check_torch() -> list[Finding]:
-    """Whether torch computes, and on what."""
-    try:
-        import torch
-
-        torch.ones(2) @ torch.ones(2)
-    except Exception as error:  # a broken installation raises anything
-        return [
-            Finding("torch", False, f"does not import ({_first(error)})", "reinstall torch and torchaudio together")
-        ]
-    if torch.cuda.is_available():
-        names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
-        return [Finding("device", True, names)]
-    threads = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
-    built = "" if torch.version.cuda is None else "; torch could use a GPU but sees none"
-    return [Finding("device", True, f"CPU, {threads}{built}")]
-
-
-def check_s3prl() -> list[Finding]:
-    """Whether S3PRL imports with the plugin's workarounds, and knows its names."""
-    try:
-        from s3prl_aalbert import toolkit
-
-        with _quiet():
-            toolkit.activate()
-            from s3prl import hub
-
-            known = hub.options()
-    except Exception as error:
-        return [Finding("S3PRL", False, f"does not import ({_first(error)})", "pip install s3prl==0.4.18 tensorboardX")]
-    return [Finding("S3PRL", "aalbert_local" in known, f"imports; {len(known)} upstreams, ours among them")]
-
-
-def check_audio() -> list[Finding]:
-    """Which formats can be read."""
-    try:
-        import soundfile
-
-        known = soundfile.available_formats()
-        subtypes = soundfile.available_subtypes("OGG")
-    except Exception as error:
-        return [
-            Finding(
-                "audio",
-                False,
-                f"soundfile does not import ({_first(error)})",
-                "pip install --force-reinstall soundfile",
-            )
-        ]
-    readable = [name for name, code in FORMATS.items() if code in known and (name != "opus" or "OPUS" in subtypes)]
-    missing = [name for name in FORMATS if name not in readable]
-    fix = "a newer libsndfile reads them: pip install --upgrade soundfile" if missing else ""
-    codec = "absent (not needed)" if importlib.util.find_spec("torchcodec") is None else "present (not used)"
-    text = f"reads {', '.join(readable)}" + (f"; not {', '.join(missing)}" if missing else "")
-    return [Finding("audio", "wav" in readable, text, fix), Finding("TorchCodec", True, codec)]
-
-
-def check_weights() -> list[Finding]:
-    """Whether the weights that come with the package are there, unaltered."""
-    try:
-        from s3prl_aalbert.checkpoint.published import packaged_names
-        from s3prl_aalbert.errors import AalbertError
-        from s3prl_aalbert.upstream.download import fetch_published
-    except Exception as error:  # torch is broken, which has a line of its own
-        return [Finding("weights", False, f"cannot be looked for ({_first(error)})", "mend torch first")]
-    found = []
-    for name in packaged_names():
-        try:
-            size = fetch_published(name).stat().st_size
-        except AalbertError as error:
-            return [Finding("weights", False, str(error), "in the clone: git checkout s3prl_aalbert/pretrained")]
-        found.append(f"{name} ({size / 1e6:.1f} MB)")
-    return [Finding("weights", True, ", ".join(found))]
-
-
-def check_writing() -> list[Finding]:
-    """Whether results can be written here."""
-    folders = {"working folder": Path.cwd(), "temporary folder": Path(tempfile.gettempdir())}
-    findings = []
-    for name, folder in folders.items():
-        try:
-            with tempfile.NamedTemporaryFile(dir=folder) as file:
-                file.write(b"aalbert")
-                file.flush()
-        except OSError as error:
-            findings.append(Finding(name, False, f"{folder} cannot be written ({error.strerror})", "cd elsewhere"))
-        else:
-            findings.append(Finding(name, True, f"{folder} can be written"))
-    return findings
-
-
-def check_room() -> list[Finding]:
-    """Whether there is enough memory and disk, and what to set where there is little."""
-    from s3prl_aalbert import machine
-
-    findings = []
-    memory = machine.available_memory()
-    if memory is not None:
-        fix = "" if memory >= ENOUGH_MEMORY else "take a smaller model (-g aalbert_small) or a smaller train_batch_size"
-        findings.append(Finding("memory", memory >= LEAST_MEMORY, f"{memory / 1e9:.1f} GB available", fix))
-    try:
-        disk = machine.free_disk(Path.cwd())
-    except OSError as error:
-        return [
-            *findings,
-            Finding("disk", False, f"{Path.cwd()} is not accessible ({error.strerror})", "cd elsewhere"),
-        ]
-    fix = (
-        ""
-        if disk >= ENOUGH_DISK
-        else "make room: a full-width model keeps 1 GB of training states, audio 115 MB an hour"
-    )
-    return [*findings, Finding("disk", disk >= LEAST_DISK, f"{disk / 1e9:.1f} GB free in {Path.cwd()}", fix)]
-
-
-def check_limits() -> list[Finding]:
-    """What slows several processes down, or lets memory grow; nothing here keeps training from working."""
-    from s3prl_aalbert import machine
-
-    findings = []
-    folder = Path("/dev/shm")
-    if folder.is_dir():
-        free = machine.free_disk(folder)
-        fix = (
-            ""
-            if free >= ENOUGH_SHARED
-            else "batches of loader processes then come by pipes; a container: --shm-size=8g"
-        )
-        findings.append(Finding("shared memory", True, f"{free / 1e9:.1f} GB free in {folder}", fix))
-    files = machine.open_files()
-    if files is not None:
-        fix = "" if files >= ENOUGH_FILES else "with many loader processes (num_workers): ulimit -n 4096"
-        findings.append(Finding("open files", True, f"up to {files}", fix))
-    allocator = machine.allocator()
-    fix = ""
-    if sys.platform == "linux" and allocator == "the system's":
-        fix = "for a service that lives long on a CPU: MALLOC_MMAP_THRESHOLD_=65536, or jemalloc (docs/robustness.md)"
-    return [*findings, Finding("memory allocator", True, allocator, fix)]
-
-
-class _quiet:
-    """Keep what other packages print at import out of the report."""
-
-    def __enter__(self) -> None:
-        self.before = sys.stdout, sys.stderr
-        sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
-
-    def __exit__(self, *_: object) -> None:
-        sys.stdout, sys.stderr = self.before
-
-
-def _first(error: BaseException) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
-
-
-CHECKS: tuple[Callable[[], list[Finding]], ...] = (
-    check_python,
-    check_versions,
-    check_torch,
-    check_s3prl,
-    check_audio,
-    check_weights,
-    check_writing,
-    check_room,
-    check_limits,
-)
+def main(args: argparse.Namespace) -> int:
+    """Print the report; return 0 if training would work, else 1."""
+    return doctor()

@@ -6,6 +6,8 @@ import argparse
 import logging
 from pathlib import Path
 
+from s3prl_aalbert.typed_options import add_options, call
+
 EXAMPLES = """examples:
   aalbert link ~/s3prl                 # then, in ~/s3prl/s3prl:
   python3 run_downstream.py -m train -n phone -u aalbert_local -k MODEL -d aalbert_phone
@@ -14,28 +16,39 @@ EXAMPLES = """examples:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``aalbert link``."""
-    parser.add_argument("path", type=Path, metavar="DIR", help="an S3PRL checkout, or its package folder s3prl")
-    parser.add_argument("--undo", action="store_true", help="restore S3PRL as it was")
-    parser.add_argument("--dry-run", action="store_true", help="only say what would change")
+def link(path: Path, *, undo: bool = False, dry_run: bool = False) -> None:
+    """Make the plugin known to S3PRL and print what changed.
 
+    Args:
+        path: an S3PRL checkout, or its package folder s3prl
+        undo: restore S3PRL as it was
+        dry_run: print what would change, and change nothing
 
-def main(args: argparse.Namespace) -> int:
-    """Link or unlink, print what changed, and return 0."""
-    from s3prl_aalbert.toolkit import link
+    Raises:
+        AalbertError: there is no S3PRL of a known version, or its files were changed by someone else.
+    """
+    from s3prl_aalbert.toolkit import link as linking
 
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    change = link.undo if args.undo else link.link
-    lines = change(args.path, dry_run=args.dry_run)
-    state = "not linked" if args.undo else "linked already"
-    print("\n".join(lines) or f"nothing to do: {link.find_package(args.path)} is {state}")
-    if args.dry_run and lines:
+    lines = (linking.undo if undo else linking.link)(path, dry_run=dry_run)
+    state = "not linked" if undo else "linked already"
+    print("\n".join(lines) or f"nothing to do: {linking.find_package(path)} is {state}")
+    if dry_run and lines:
         print("(dry run: nothing was changed)")
-    elsewhere = link.imported_elsewhere(args.path)
-    if elsewhere and not args.undo:
+    elsewhere = linking.imported_elsewhere(path)
+    if elsewhere and not undo:
         print(
             f"note: this Python imports s3prl from {elsewhere}; to use the one linked here, install it "
             f"(pip install -e CHECKOUT) or set PYTHONPATH to the folder above its package s3prl"
         )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_options(parser, link, metavars={"path": "DIR"})
+
+
+def main(args: argparse.Namespace) -> int:
+    """Link or unlink and return 0."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    call(link, args)
     return 0

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.typed_options import add_options, call
+
+if TYPE_CHECKING:
+    from s3prl_aalbert.profile.comparison import Subject
 
 EXAMPLES = """examples:
   aalbert profile                                   # the six models of the paper
@@ -21,96 +24,86 @@ LENGTHS = (5.0, 15.0, 60.0)
 TOOLKIT = "s3prl_aalbert.toolkit.preload"
 
 
-class Subject(NamedTuple):
-    """One model to profile."""
+def profile(
+    *,
+    upstream: list[str] | None = None,
+    upstream_ckpt: str | None = None,
+    upstream_model_config: list[str] | None = None,
+    length: float = 15.0,
+    superb: bool = False,
+    measure: bool = False,
+    seconds: list[float] | None = None,
+    repeats: int = 5,
+    threads: int | None = None,
+    device: str = "cpu",
+) -> None:
+    """Print what models cost; with ``measure`` also how fast they are here.
 
-    name: str
-    config: Any
-    """ModelConfig of one of our models; None for an upstream that must be run to be counted."""
-    build: Callable[[], Any]
-    """Returns the upstream; picklable."""
-    preload: str | None = None
-    """Module that building it imports."""
+    Args:
+        upstream: upstreams, ours or S3PRL's
+        upstream_ckpt: checkpoint of the (one) upstream
+        upstream_model_config: our models by YAML; with -k sub-networks
+        length: seconds of the utterance behind MACs per second; default: 15
+        superb: also run S3PRL's upstreams on the 32 lengths of SUPERB's profile
+        measure: time the models on this machine and watch their memory
+        seconds: lengths for --measure; default: 5 15 60
+        repeats: timed passes of --measure
+        threads: threads for --measure; default: torch's choice
+        device: for --measure
+
+    Raises:
+        AalbertError: no such model, or options that do not go together.
+    """
+    if upstream_ckpt and len(upstream or ()) != 1:
+        raise AalbertError(f"-k {upstream_ckpt} belongs to one upstream: give exactly one -u, e.g. aalbert_local")
+    if min([length, *(seconds or ())]) <= 0 or max([length, *(seconds or ())]) > 3600:
+        raise AalbertError("--length and --seconds must lie between 0 and 3600 seconds")
+    for name, value in {"repeats": repeats, "threads": threads}.items():
+        if value is not None and value < 1:
+            raise AalbertError(f"--{name} is {value}, expected at least 1")
+    if not measure and (seconds or threads or device != "cpu"):
+        raise AalbertError("--seconds, --threads and --device are for --measure: add it")
+    from s3prl_aalbert.device import checked_device
+    from s3prl_aalbert.profile.comparison import describe_costs, describe_speed
+
+    checked_device(device, numbered=True)
+    subjects = _subjects(upstream or [], upstream_ckpt, upstream_model_config or [])
+    print(describe_costs(subjects, length, superb))
+    if measure:
+        print("\n" + describe_speed(subjects, seconds or LENGTHS, repeats, threads, device))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add = parser.add_argument
-    add("-u", "--upstream", nargs="+", default=[], metavar="NAME", help="upstreams, ours or S3PRL's")
-    add("-k", "--upstream_ckpt", metavar="CKPT", help="checkpoint of the (one) upstream")
-    add(
-        "-g",
-        "--upstream_model_config",
-        nargs="+",
-        default=[],
-        metavar="YAML",
-        help="our models by YAML; with -k sub-networks",
-    )
-    add("--length", type=float, default=15.0, metavar="S", help="utterance behind MACs per second; default: 15")
-    add("--superb", action="store_true", help="also run S3PRL's upstreams on the 32 lengths of SUPERB's profile")
-    add("--measure", action="store_true", help="time the models on this machine and watch their memory")
-    add("--seconds", type=float, nargs="+", metavar="S", help="lengths for --measure; default: 5 15 60")
-    add("--repeats", type=int, default=5, metavar="N", help="timed passes of --measure; default: %(default)s")
-    add("--threads", type=int, metavar="N", help="threads for --measure; default: torch's choice")
-    add("--device", default="cpu", help="for --measure; default: %(default)s")
+    flags = {
+        "upstream": ("-u", "--upstream"),
+        "upstream_ckpt": ("-k", "--upstream_ckpt"),
+        "upstream_model_config": ("-g", "--upstream_model_config"),
+    }
+    metavars = {"upstream": "NAME", "upstream_ckpt": "CKPT", "upstream_model_config": "YAML", "length": "S"}
+    add_options(parser, profile, flags, metavars | {"seconds": "S", "repeats": "N", "threads": "N"})
 
 
 def main(args: argparse.Namespace) -> int:
     """Print the tables and return 0."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    _check(args)
-    from s3prl_aalbert.profile import costs, tables
-
-    subjects = _subjects(args)
-    profiles = []
-    for subject in subjects:
-        if subject.config is not None:
-            profiles.append(costs.profile_config(subject.name, subject.config, args.length))
-        else:
-            profiles.append(costs.profile_upstream(subject.name, subject.build(), args.length, args.superb))
-    print(tables.cost_table(profiles))
-    analytic = [p for p, subject in zip(profiles, subjects, strict=True) if subject.config is not None]
-    if analytic:
-        print(f"\n{tables.module_table(analytic)}")
-    for found, subject in zip(profiles, subjects, strict=True):
-        if subject.config is None:
-            print(f"\n{tables.upstream_table(found)}")
-    print(f"\nMACs of one second of audio, in an utterance of {args.length:g} s; Fourier transforms are not counted.")
-    if args.measure:
-        _measure(args, subjects)
+    call(profile, args)
     return 0
 
 
-def _check(args: argparse.Namespace) -> None:
-    if args.upstream_ckpt and len(args.upstream) != 1:
-        raise AalbertError(f"-k {args.upstream_ckpt} belongs to one upstream: give exactly one -u, e.g. aalbert_local")
-    lengths = args.seconds or []
-    if min([args.length, *lengths]) <= 0 or max([args.length, *lengths]) > 3600:
-        raise AalbertError("--length and --seconds must lie between 0 and 3600 seconds")
-    for name in ("repeats", "threads"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise AalbertError(f"--{name} is {value}, expected at least 1")
-    if not args.measure and (args.seconds or args.threads or args.device != "cpu"):
-        raise AalbertError("--seconds, --threads and --device tell how to measure: add --measure")
-    from s3prl_aalbert.device import checked_device
-
-    checked_device(args.device, numbered=True)
-
-
-def _subjects(args: argparse.Namespace) -> list[Subject]:
+def _subjects(upstreams: list[str], ckpt: str | None, configs: list[str]) -> list[Subject]:
     from s3prl_aalbert.checkpoint.published import PRESETS
 
-    if not args.upstream and not args.upstream_model_config:
+    if not upstreams and not configs:
         return [_of_config(config) for config in PRESETS.values()]
-    if args.upstream_ckpt and args.upstream_model_config:  # a sub-network of a supernet, as -g is with -k elsewhere
-        return [_of_upstream(args.upstream[0], args.upstream_ckpt, config) for config in args.upstream_model_config]
-    named = [_of_upstream(name, args.upstream_ckpt) for name in args.upstream]
-    return named + [_of_config(config) for config in args.upstream_model_config]
+    if ckpt and configs:  # sub-networks of a supernet, as -g is with -k elsewhere
+        return [_of_upstream(upstreams[0], ckpt, config) for config in configs]
+    return [*(_of_upstream(name, ckpt) for name in upstreams), *map(_of_config, configs)]
 
 
 def _of_config(name: str) -> Subject:
     from s3prl_aalbert.model.config import load_model_config
+    from s3prl_aalbert.profile.comparison import Subject
     from s3prl_aalbert.upstream.expert import UpstreamExpert
 
     return Subject(Path(name).stem, load_model_config(name), partial(UpstreamExpert, model_config=name))
@@ -118,6 +111,7 @@ def _of_config(name: str) -> Subject:
 
 def _of_upstream(name: str, ckpt: str | None, arch: str | None = None) -> Subject:
     from s3prl_aalbert.checkpoint.published import PRESETS
+    from s3prl_aalbert.profile.comparison import Subject
     from s3prl_aalbert.toolkit.upstreams import build_upstream
     from s3prl_aalbert.upstream.named import upstream_config
 
@@ -128,20 +122,3 @@ def _of_upstream(name: str, ckpt: str | None, arch: str | None = None) -> Subjec
         config = upstream_config(name, str(Path(ckpt).expanduser()), arch)
         return Subject(" ".join([Path(ckpt).name, *([Path(arch).stem] if arch else [])]), config, build, TOOLKIT)
     return Subject(name, None, build, TOOLKIT)
-
-
-def _measure(args: argparse.Namespace, subjects: list[Subject]) -> None:
-    from s3prl_aalbert.profile import speed, tables
-
-    speeds = []
-    for subject in subjects:
-        lengths = args.seconds or LENGTHS
-        how = args.device, args.threads, args.repeats, subject.preload
-        measured = [speed.measure(subject.build, seconds, *how) for seconds in lengths]
-        speeds.append((subject.name, measured))
-    print(f"\n{tables.speed_table(speeds)}")
-    where = "GPU memory" if args.device.startswith("cuda") else "the process beyond Python, torch and S3PRL"
-    print(
-        f"\nRTF: median time of {args.repeats} passes over one utterance / its length; MiB: most memory at once, "
-        f"{where}.\nMeasured on {speed.machine(args.device, args.threads)}."
-    )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.parsing import Parser
 from s3prl_aalbert.printable import printable
-
-if TYPE_CHECKING:
-    from s3prl_aalbert.report.tsne import TsneRequest
+from s3prl_aalbert.typed_options import add_options, call, given
 
 EXAMPLES = """examples:
   aalbert report result                                # everything below result/, page in result/report
@@ -20,55 +20,80 @@ EXAMPLES = """examples:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    add = parser.add_argument
-    add("runs", nargs="+", type=Path, metavar="RUN", help="experiment folders, searched for runs of every kind")
-    add("-o", "--out", type=Path, default=Path("result/report"), metavar="DIR", help="default: %(default)s")
-    add("--title", help="heading of the page")
-    add("--note", default="", metavar="TEXT", help="what the reader should know first, e.g. the speech used")
-    add("--tsne", type=Path, metavar="CKPT", help="draw speakers as this model represents them (needs --speech)")
-    add("--speech", type=Path, nargs="+", metavar="DIR", help="speech of several speakers for --tsne")
-    add("--tsne-layer", type=int, metavar="N", help="layer for --tsne, 0: input embedding; default: the last")
-    add("--tsne-speakers", type=int, default=10, metavar="N", help="default: %(default)s")
-    add("--tsne-utterances", type=int, default=20, metavar="N", help="at most, of each speaker; default: %(default)s")
-    add("--seed", type=int, default=0, help="of t-SNE and of the choice of utterances; default: %(default)s")
+def report(
+    runs: list[Path],
+    *,
+    out: Path = Path("result/report"),
+    title: str | None = None,
+    note: str = "",
+    tsne: Path | None = None,
+    speech: list[Path] | None = None,
+    tsne_layer: int | None = None,
+    tsne_speakers: int = 10,
+    tsne_utterances: int = 20,
+    seed: int = 0,
+) -> None:
+    """Write the report, and print its table and where it is.
 
+    Args:
+        runs: experiment folders, searched for runs of every kind
+        out: folder of the report
+        title: heading of the page
+        note: what the reader should know first, e.g. the speech used; default: nothing
+        tsne: draw speakers as this model represents them (needs --speech)
+        speech: speech of several speakers for --tsne
+        tsne_layer: layer for --tsne, 0 is the input embedding; default: the last
+        tsne_speakers: how many speakers to draw
+        tsne_utterances: at most this many of each speaker
+        seed: of t-SNE and of the choice of utterances
 
-def main(args: argparse.Namespace) -> int:
-    """Write the report, print the table and where the page is, and return 0."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it announces the end of each event file
-    if bool(args.tsne) != bool(args.speech):
-        given, missing = ("--tsne", "--speech DIR") if args.tsne else ("--speech", "--tsne CKPT")
-        raise AalbertError(f"{given} needs {missing}")
+    Raises:
+        AalbertError: a folder is missing, nothing in it is usable, or options that do not go together.
+    """
+    if bool(tsne) != bool(speech):
+        raise AalbertError("--tsne needs --speech DIR" if tsne else "--speech needs --tsne CKPT")
+    if not 0 <= seed < 1 << 32:
+        raise AalbertError(f"--seed {seed}: expected a whole number from 0 to {(1 << 32) - 1}")
+    if tsne_speakers < 2 or tsne_utterances < 3:
+        raise AalbertError("--tsne-speakers must be at least 2 and --tsne-utterances at least 3")
+    from s3prl_aalbert.report.tsne import TsneRequest
     from s3prl_aalbert.report.write import DEFAULT_TITLE, summarise_runs, write_report
 
-    request = _tsne_request(args)
-    summary = summarise_runs(args.runs)
-    title = args.title or DEFAULT_TITLE
-    page = write_report(args.runs, args.out, title, args.note, request, summary)
+    request = None
+    if tsne and speech:
+        folders = tuple(path.expanduser() for path in speech)
+        request = TsneRequest(tsne.expanduser(), folders, tsne_layer, tsne_speakers, tsne_utterances, seed)
+    summary = summarise_runs(runs)
+    page = write_report(runs, out, title or DEFAULT_TITLE, note, request, summary)
     table = summary.table()
     if table:
         print(table + "\n")
     print(f"report: {printable(page)}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    metavars = {"runs": "RUN", "out": "DIR", "note": "TEXT", "tsne": "CKPT", "speech": "DIR"}
+    metavars |= dict.fromkeys(("tsne_layer", "tsne_speakers", "tsne_utterances"), "N")
+    add_options(parser, report, {"out": ("-o", "--out")}, metavars)
+
+
+def options_of(texts: Sequence[str]) -> dict[str, Any]:
+    """Return the arguments of ``report`` that a sweep's file gives as the command's options.
+
+    Raises:
+        AalbertError: an option that there is not, or without its value.
+    """
+    parser = Parser(prog="aalbert report")
+    add_arguments(parser)
+    found = given(report, parser.parse_args(["RUN", *texts]))
+    del found["runs"]
+    return found
+
+
+def main(args: argparse.Namespace) -> int:
+    """Write the report and return 0."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it announces the end of each event file
+    call(report, args)
     return 0
-
-
-def _tsne_request(args: argparse.Namespace) -> TsneRequest | None:
-    if not args.tsne:
-        return None
-    if not 0 <= args.seed < 1 << 32:
-        raise AalbertError(f"--seed {args.seed}: expected a whole number from 0 to {(1 << 32) - 1}")
-    if args.tsne_speakers < 2 or args.tsne_utterances < 3:
-        raise AalbertError("--tsne-speakers must be at least 2 and --tsne-utterances at least 3")
-    from s3prl_aalbert.report.tsne import TsneRequest
-
-    return TsneRequest(
-        checkpoint=args.tsne.expanduser(),
-        speech=tuple(path.expanduser() for path in args.speech),
-        layer=args.tsne_layer,
-        speakers=args.tsne_speakers,
-        utterances=args.tsne_utterances,
-        seed=args.seed,
-    )

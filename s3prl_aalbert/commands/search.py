@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import logging
 import random
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from s3prl_aalbert.errors import AalbertError, check_new_folder
+from s3prl_aalbert.typed_options import add_options, call
 
 if TYPE_CHECKING:
     from s3prl_aalbert.compress.search import Candidate
-    from s3prl_aalbert.model.config import ModelConfig
     from s3prl_aalbert.model.sub_network import Architecture
+    from s3prl_aalbert.pretrain.runner import Pretrainer
 
 EXAMPLES = """\
 examples:
@@ -24,79 +23,98 @@ examples:
   aalbert search result/pretrain/supernet --params-max 1e6 --method random -o result/search
   aalbert convert result/pretrain/supernet small --arch result/search/arch.yaml
 """
+BUDGETS = ("macs_max", "params_max", "latency_max")
 logger = logging.getLogger(__name__)
+
+
+def search(
+    run: Path,
+    *,
+    output: Path,
+    macs_max: float | None = None,
+    params_max: float | None = None,
+    latency_max: float | None = None,
+    method: Literal["evolutionary", "random"] = "evolutionary",
+    evaluations: int = 100,
+    speech: list[str] | None = None,
+    seed: int = 1337,
+    device: str | None = None,
+) -> None:
+    """Find the sub-network with the lowest loss on the dev split within one budget, and write the table of all.
+
+    Args:
+        run: folder of a supernet's run (`aalbert pretrain` or `distill` with a section supernet)
+        output: a new folder for pareto.csv, pareto.png, candidates.csv and arch.yaml
+        macs_max: multiply-accumulates per second of audio (at 10 s)
+        params_max: parameters of encoder and input block
+        latency_max: milliseconds for 5 s of audio, measured here
+        method: how candidates are chosen
+        evaluations: sub-networks to evaluate on the run's dev split
+        speech: evaluate on the dev speakers of these folders instead of the run's
+        seed: of the draws
+        device: cuda or cpu; default: cuda if there is one
+
+    Raises:
+        AalbertError: no state of a supernet, no sub-network within the budget, or ``output`` holds something.
+    """
+    from tqdm import tqdm
+
+    from s3prl_aalbert.compress.cost import COSTS
+    from s3prl_aalbert.compress.search import Problem, evolutionary_search, random_search
+    from s3prl_aalbert.compress.space import count_architectures
+
+    budgets = {"macs": macs_max, "params": params_max, "latency": latency_max}
+    chosen = [(kind, limit) for kind, limit in budgets.items() if limit is not None]
+    if len(chosen) != 1:
+        raise AalbertError("give one budget: --macs-max, --params-max or --latency-max")
+    ((kind, budget),) = chosen
+    if evaluations < 1:
+        raise AalbertError(f"--evaluations is {evaluations}, expected at least 1")
+    output = output.expanduser()
+    check_new_folder(output)
+    trainer = _load_run(run.expanduser(), speech, device)
+    space, config = trainer.config.supernet, trainer.model_config
+    assert space is not None
+    cost, unit = COSTS[kind]
+    logger.info("%d sub-networks, at most %g %s", count_architectures(space, config.transformer), budget, unit)
+    with tqdm(total=evaluations, desc="search", unit="arch", dynamic_ncols=True) as progress:
+        losses: list[float] = []
+
+        def loss(arch: Architecture) -> float:
+            losses.append(trainer.dev_loss(arch))
+            progress.set_postfix_str(f"best dev loss {min(losses):.4f}")
+            progress.update()
+            return losses[-1]
+
+        problem = Problem(space, config.transformer, partial(cost, config), budget, loss)
+        searched = evolutionary_search if method == "evolutionary" else random_search
+        found = searched(problem, evaluations, random.Random(seed))
+    _write(output, found, unit)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add = parser.add_argument
-    add(
-        "run",
-        metavar="RUN",
-        help="folder of a supernet's run (`aalbert pretrain` or `distill` with a section supernet)",
-    )
-    budget = parser.add_mutually_exclusive_group(required=True)
-    budget.add_argument(
-        "--macs-max", type=float, metavar="N", help="multiply-accumulates per second of audio (at 10 s)"
-    )
-    budget.add_argument("--params-max", type=float, metavar="N", help="parameters of encoder and input block")
-    budget.add_argument("--latency-max", type=float, metavar="MS", help="milliseconds for 5 s of audio, measured here")
-    add("--method", choices=("evolutionary", "random"), default="evolutionary", help="default: %(default)s")
-    add("--evaluations", type=int, default=100, help="sub-networks to evaluate on the run's dev split (100)")
-    add("--speech", nargs="+", metavar="DIR", help="evaluate on the dev speakers of these folders instead of the run's")
-    add(
-        "-o", "--output", required=True, metavar="DIR", help="gets pareto.csv, pareto.png, candidates.csv and arch.yaml"
-    )
-    add("--seed", type=int, default=1337, help="of the draws; default: %(default)s")
-    add("--device", help="cuda or cpu; default: cuda if there is one")
+    metavars = {"run": "RUN", "macs_max": "N", "params_max": "N", "latency_max": "MS", "speech": "DIR", "output": "DIR"}
+    add_options(parser, search, {"output": ("-o", "--output")}, metavars, one_of=BUDGETS)
 
 
 def main(args: argparse.Namespace) -> int:
-    """Search and return the exit code."""
+    """Search and return 0."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    from tqdm import tqdm
-
-    from s3prl_aalbert.compress.search import Problem, evolutionary_search, random_search
-    from s3prl_aalbert.compress.space import count_architectures
-
-    if args.evaluations < 1:
-        raise AalbertError(f"--evaluations is {args.evaluations}, expected at least 1")
-    output = Path(args.output).expanduser()
-    check_new_folder(output)
-    trainer = _load_run(args)
-    space, config = trainer.config.supernet, trainer.model_config
-    cost, budget, unit = _cost(args, config)
-    logger.info("%d sub-networks, at most %g %s", count_architectures(space, config.transformer), budget, unit)
-    search = evolutionary_search if args.method == "evolutionary" else random_search
-    with tqdm(total=args.evaluations, desc="search", unit="arch", dynamic_ncols=True) as progress:
-        best = float("inf")
-
-        def loss(arch: Architecture) -> float:
-            nonlocal best
-            value = trainer.dev_loss(arch)
-            best = min(best, value)
-            progress.set_postfix_str(f"best dev loss {best:.4f}")
-            progress.update()
-            return value
-
-        found = search(
-            Problem(space, config.transformer, cost, budget, loss), args.evaluations, random.Random(args.seed)
-        )
-    _write(output, found, unit)
+    call(search, args)
     return 0
 
 
-def _load_run(args: argparse.Namespace) -> Any:
+def _load_run(run: Path, speech: list[str] | None, device: str | None) -> Pretrainer:
     """Return the run, ready to evaluate its latest state; nothing is written to it."""
     from s3prl_aalbert.checkpoint.training_state import latest_state
     from s3prl_aalbert.commands.pretrain import build
     from s3prl_aalbert.pretrain.request import Request
 
-    run = Path(args.run).expanduser()
     state = latest_state(run) if run.is_dir() else run
     if state is None or not state.is_file():
         raise AalbertError(f"{run}: no training state (states-*.ckpt) of a supernet there")
-    trainer = build(Request(past_exp=str(state), speech=args.speech, device=args.device, dry_run=True))
+    trainer = build(Request(past_exp=str(state), speech=speech, device=device, dry_run=True))
     if trainer.config.supernet is None:
         raise AalbertError(f"{state}: was trained without a section supernet: it has no sub-networks to search")
     if not trainer.corpus.split("dev"):
@@ -104,67 +122,17 @@ def _load_run(args: argparse.Namespace) -> Any:
     return trainer
 
 
-def _cost(args: argparse.Namespace, config: ModelConfig) -> tuple[Callable[[Architecture], float], float, str]:
-    import time
-
-    import torch
-
-    from s3prl_aalbert.compress.extraction import extracted_config
-    from s3prl_aalbert.model.aalbert import AalbertModel, count_parameters
-    from s3prl_aalbert.model.encoder import Encoder, InputEmbedding
-    from s3prl_aalbert.model.macs import encoder_macs
-
-    rate = config.audio.sample_rate
-
-    def macs(arch: Architecture) -> float:
-        return encoder_macs(config, 10 * rate, arch) / 10
-
-    def parameters(arch: Architecture) -> float:
-        small = extracted_config(config, arch)
-        with torch.device("meta"):  # counted without being made
-            parts = InputEmbedding(small.input_dim, small.transformer), Encoder(small.transformer)
-        return float(sum(map(count_parameters, parts)))
-
-    def latency(arch: Architecture) -> float:
-        model = AalbertModel(extracted_config(config, arch)).eval()
-        wavs, lengths = torch.randn(1, 5 * rate), torch.tensor([5 * rate])
-        times = []
-        with torch.inference_mode():
-            for _ in range(6):
-                started = time.perf_counter()
-                model(wavs, lengths)
-                times.append(time.perf_counter() - started)
-        return 1000 * sorted(times[1:])[2]
-
-    if args.macs_max is not None:
-        return macs, args.macs_max, "MACs per second (encoder, 10 s of audio)"
-    if args.params_max is not None:
-        return parameters, args.params_max, "parameters"
-    return latency, args.latency_max, "ms for 5 s of audio"
-
-
 def _write(output: Path, found: list[Candidate], unit: str) -> None:
-    from s3prl_aalbert.compress.search import pareto
+    from s3prl_aalbert.compress.search import pareto, table
     from s3prl_aalbert.files import write_atomically, write_text
     from s3prl_aalbert.model.sub_network import architecture_yaml
     from s3prl_aalbert.report.model_figures import draw_pareto
 
     front = pareto(found)
     for name, candidates in (("candidates.csv", found), ("pareto.csv", front)):
-        write_text(output / name, _table(candidates, unit))
+        write_text(output / name, table(candidates, unit))
     write_atomically(output / "pareto.png", lambda path: draw_pareto(found, front, unit).savefig(path, format="png"))
     best = front[-1]
     write_text(output / "arch.yaml", architecture_yaml(best.arch))
     print(f"best of {len(found)}: dev loss {best.loss:.4f}, {best.cost:g} {unit}\n{architecture_yaml(best.arch)}")
     print(f"wrote {output / 'arch.yaml'}, pareto.csv, pareto.png, candidates.csv")
-
-
-def _table(candidates: list[Candidate], unit: str) -> str:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["dev_loss", unit, "hidden_size", "num_attention_heads", "intermediate_size"])
-    for candidate in candidates:
-        arch = candidate.arch
-        sizes = (" ".join(map(str, values)) for values in (arch.num_attention_heads, arch.intermediate_size))
-        table.writerow([f"{candidate.loss:.6f}", f"{candidate.cost:g}", arch.hidden_size, *sizes])
-    return text.getvalue()

@@ -5,6 +5,8 @@ The cost is cheap to compute, so a candidate over the budget is never evaluated.
 
 from __future__ import annotations
 
+import csv
+import io
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -141,3 +143,20 @@ def pareto(candidates: Iterable[Candidate]) -> list[Candidate]:
         if not front or candidate.loss < front[-1].loss:
             front.append(candidate)
     return front
+
+
+def table(candidates: Iterable[Candidate], unit: str) -> str:
+    """Return candidates as CSV; a size of every layer is a list with blanks.
+
+    Args:
+        candidates: in the order of the rows.
+        unit: of the cost, which is the name of its column.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["dev_loss", unit, "hidden_size", "num_attention_heads", "intermediate_size"])
+    for candidate in candidates:
+        arch = candidate.arch
+        sizes = (" ".join(map(str, values)) for values in (arch.num_attention_heads, arch.intermediate_size))
+        writer.writerow([f"{candidate.loss:.6f}", f"{candidate.cost:g}", arch.hidden_size, *sizes])
+    return text.getvalue()

@@ -29,6 +29,8 @@ from s3prl_aalbert.speech.finding import existing_folders
 
 logger = logging.getLogger(__name__)
 LOG = "log.txt"
+SHOWN = 6
+"""Names of runs in a note."""
 
 
 def check_data(sweep: Sweep, runs: Sequence[SweepRun], given: str | None) -> None:
@@ -46,6 +48,13 @@ def check_data(sweep: Sweep, runs: Sequence[SweepRun], given: str | None) -> Non
     except AalbertError as error:
         message = f"--data {error}" if given else f"{error}; the sweep expects its speech there without --data"
         raise AalbertError(message) from error
+
+
+def log_runs(runs: Sequence[SweepRun]) -> None:
+    """Log how many runs there are to do, and the names of the first; ``--dry-run`` has the command of each."""
+    names = [run.name for run in runs if not run.done]
+    shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    logger.info(printable(f"{len(names)} of {len(runs)} runs to do{': ' if names else ''}{shown}"))
 
 
 def execute(runs: Sequence[SweepRun], every: Sequence[SweepRun], jobs: int = 1) -> list[SweepRun]:

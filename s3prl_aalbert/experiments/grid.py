@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from s3prl_aalbert.errors import did_you_mean
+from s3prl_aalbert.errors import AalbertError, did_you_mean
 from s3prl_aalbert.files import write_text
 from s3prl_aalbert.model.config import ConfigError, from_dict, read_config
 
@@ -171,6 +171,29 @@ def load_sweep(path: Path, data: str | None = None, output: str | None = None) -
     grid.check(path)
     runs = (*grid.pretrainings(), *grid.cells())
     return Sweep(Path(config.output), runs, tuple(config.report), folders["{data}"] if uses_data else None)
+
+
+def chosen_runs(sweep: Sweep, names: Sequence[str] | None) -> list[SweepRun]:
+    """Return the runs that ``--only`` names, in the sweep's order; all without a name.
+
+    Args:
+        sweep: the sweep.
+        names: whole names, or beginnings of several.
+
+    Raises:
+        AalbertError: no run begins with one of them.
+    """
+    known = [run.name for run in sweep.runs]
+    whole = set(known) & set(names or ())  # not also those whose names go on from there
+    begun = tuple(set(names or ()) - whole)
+    for name in begun:
+        if not any(run.startswith(name) for run in known):
+            first = ", ".join(sorted({run.split("/")[0] for run in known}))
+            parts = {"/".join(run.split("/")[:depth]) for run in known for depth in range(1, run.count("/") + 2)}
+            raise AalbertError(
+                f"--only {name}: no run begins so, expected one of {first} ...{did_you_mean(name, parts)}"
+            )
+    return [run for run in sweep.runs if not names or run.name in whole or run.name.startswith(begun)]
 
 
 _FILLED = ("pretrain", "models", "tasks", "settings", "override", "report")

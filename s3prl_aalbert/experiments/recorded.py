@@ -45,16 +45,16 @@ class Row:
     @property
     def mean(self) -> float:
         """Mean over the values."""
-        return mean_and_error(self.values)[0]  # type: ignore[arg-type]
+        return mean_and_error(self.values)[0]
 
     @property
     def error(self) -> float:
         """Standard error of the mean, NaN for a single value."""
-        return mean_and_error(self.values)[1]  # type: ignore[arg-type]
+        return mean_and_error(self.values)[1]
 
     def less(self, other: Row) -> Row:
         """Return the differences from another row, seed by seed."""
-        return Row(self.row, self.metric, differences(self.values, other.values))  # type: ignore[arg-type]
+        return Row(self.row, self.metric, differences(self.values, other.values))
 
 
 def measure(cells: Mapping[str, Path]) -> list[Row]:

@@ -88,7 +88,7 @@ class Scores:
 
     def less(self, baseline: Scores) -> Scores:
         """Return the differences from a baseline, seed by seed and split by split, where both were run."""
-        return Scores(differences(self.values, baseline.values))  # type: ignore[arg-type]
+        return Scores(differences(self.values, baseline.values))
 
     def repeats(self) -> str:
         """Describe the numbers of seeds and splits, e.g. ``3 seeds`` or ``3 seeds, 4 splits``."""

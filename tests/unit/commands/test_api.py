@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from command_lines import blocks
 
 import s3prl_aalbert as aalbert
+from s3prl_aalbert import api
 from s3prl_aalbert.audio_io import read_audio
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
@@ -94,3 +98,17 @@ def test_pretrain_then_load_then_go_on(tmp_path: Path) -> None:
         aalbert.pretrain([speech], folder, **run)
     aalbert.pretrain([], folder, settings={"config.runner.total_steps": 3}, device="cpu", resume=True)
     assert (folder / "states-3.ckpt").is_file()
+
+
+def documented_calls() -> list[ast.Call]:
+    nodes = (node for block in blocks("docs/features.md", "python") for node in ast.walk(ast.parse(block)))
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
+    return [call for call in calls if ast.unparse(call.func).startswith("aalbert.")]
+
+
+def test_the_documented_calls_have_arguments_that_exist() -> None:
+    calls = documented_calls()
+    names = [ast.unparse(call.func).partition(".")[2] for call in calls]
+    assert set(names) == {"features", "load", "pretrain", "probe", "report"}
+    for name, call in zip(names, calls, strict=True):
+        inspect.signature(getattr(api, name)).bind(*call.args, **{str(each.arg): each.value for each in call.keywords})

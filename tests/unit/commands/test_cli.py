@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import inspect
 import logging
 import os
 import re
@@ -19,6 +20,7 @@ import requests
 
 from s3prl_aalbert import cli, errors
 from s3prl_aalbert.cli import COMMANDS, command_parser
+from s3prl_aalbert.typed_options import argument_texts
 
 HEAVY = {"torch", "numpy", "torchaudio", "s3prl", "soundfile", "matplotlib", "scipy", "sklearn", "yaml"}
 
@@ -127,6 +129,21 @@ def test_every_option_of_every_command_has_a_help() -> None:
         if not action.help
     ]
     assert silent == []
+
+
+ALIASES = {"distill": "pretrain", "extract": "convert", "export": "convert"}
+NAMES = {"list": "list_names", "downstream": None}  # S3PRL declares the options of downstream
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if NAMES.get(name, name)])
+def test_every_option_is_an_argument_of_the_commands_function(name: str) -> None:
+    module = cli._load_command(ALIASES.get(name, name))
+    function = getattr(module, NAMES.get(name) or ALIASES.get(name, name))
+    arguments = inspect.signature(function).parameters
+    options = {a.dest for a in command_parser(name, cli._load_command(name))._actions}
+    assert options - {"help", "quiet", "verbose"} == set(arguments) == set(argument_texts(function))
+    assert all(parameter.annotation is not parameter.empty for parameter in arguments.values())
+    assert function.__doc__.partition("\n")[0].endswith(".")
 
 
 def test_commands_are_grouped_and_named_once(capsys: pytest.CaptureFixture[str]) -> None:

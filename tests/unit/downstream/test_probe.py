@@ -12,8 +12,8 @@ import torch
 from naming import naming
 
 from s3prl_aalbert.cli import main
-from s3prl_aalbert.commands.probe import format_probes
 from s3prl_aalbert.downstream.probe.expert import DownstreamExpert, best_of_probe
+from s3prl_aalbert.downstream.probe.table import format_probes
 from s3prl_aalbert.downstream.results import Evaluation, ProbeResult, read_probes
 from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
 from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus

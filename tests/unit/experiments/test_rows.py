@@ -100,7 +100,7 @@ def over_folds(found: list[Row], model: str) -> dict[str, float]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_mean_that_a_page_shows_is_that_of_a_recorded_row(page: str) -> None:
-    """So that `aalbert reproduce` covers it."""
+    """So that `aalbert sweep --compare` covers it."""
     found = read_rows(rows.RECORDED / f"{PAGES[page]}.csv")
     known = [(row.mean, row.error) for row in found]
     if page == "evidence":
@@ -142,12 +142,13 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("command", [["sweep", "--compare"], ["reproduce"]], ids=" ".join)
 def test_a_row_is_run_with_what_it_needs_and_compared(
-    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    command: list[str], recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     out = tmp_path / "again"
     row = "phone/weighted_sum/aalbert_3l"
-    assert main(["reproduce", f"small/{row}", "--data", str(tmp_path), "-p", str(out)]) == 0
+    assert main([*command, f"small/{row}", "--data", str(tmp_path), "-p", str(out)]) == 0
     shown = capsys.readouterr().out
     assert "40.0 ± 0.6" in shown and "51.0 ± 0.6" in shown
     assert "+12.0 ± 0.0" in shown, "paired: seeds 1 and 2 are in both"
@@ -158,12 +159,30 @@ def test_a_row_is_run_with_what_it_needs_and_compared(
     }
 
 
-def test_rows_are_listed_and_wrong_names_explained(recorded: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main(["reproduce"]) == 0
+@pytest.mark.parametrize("command", [["sweep", "--compare"], ["reproduce"]], ids=" ".join)
+def test_rows_are_listed_and_wrong_names_explained(
+    command: list[str], recorded: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(command) == 0
     assert "small/phone/weighted_sum/aalbert_3l" in capsys.readouterr().out
-    assert main(["reproduce", "smal/phone"]) == 2
+    assert main([*command, "smal/phone"]) == 2
     assert 'did you mean "small"' in capsys.readouterr().err
-    assert main(["reproduce", "small/phone/weighted_sum/aalbert_31"]) == 2
+    assert main([*command, "small/phone/weighted_sum/aalbert_31"]) == 2
     assert 'did you mean "small/phone/weighted_sum/aalbert_3l"' in capsys.readouterr().err
-    assert main(["reproduce", "small", "--data", "nowhere"]) == 2
+    assert main([*command, "small", "--data", "nowhere"]) == 2
     assert mentions(capsys.readouterr().err, "--data nowhere")
+
+
+@pytest.mark.parametrize("options", [["--only", "phone"], ["--dry-run"], ["--no-report"]])
+def test_a_comparison_takes_no_option_of_a_whole_sweep(options: list[str], capsys: pytest.CaptureFixture) -> None:
+    assert main(["sweep", "--compare", "small/phone", *options]) == 2
+    assert mentions(capsys.readouterr().err, "--compare", options[0])
+
+
+def test_a_mistake_in_the_reports_options_is_found_before_the_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    grid = tmp_path / "grid.yaml"
+    grid.write_text("output: out\nmodels: {m: {upstream: fbank}}\ntasks: {t: {downstream: d}}\nreport: [--nte, x]\n")
+    assert main(["sweep", str(grid), "-p", str(tmp_path / "out")]) == 2
+    assert mentions(capsys.readouterr().err, "--note") and not (tmp_path / "out").exists()

@@ -9,7 +9,6 @@ import pytest
 from naming import mentions
 
 from s3prl_aalbert.cli import main
-from s3prl_aalbert.commands.sweep import _say_runs
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.experiments import execute as sweep_runner
 from s3prl_aalbert.experiments.grid import SweepRun, load_sweep
@@ -181,12 +180,12 @@ def test_printed_commands_choose_one_run_each(grid: Path, capsys: pytest.Capture
     assert mentions(capsys.readouterr().err, "--data ~nobody-of-that-name/speech")
 
 
-def test_what_is_to_do_is_said_first(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_to_do_is_logged_first(caplog: pytest.LogCaptureFixture) -> None:
     runs = [SimpleNamespace(name=f"run{number}", done=number == 0) for number in range(9)]
     with caplog.at_level("INFO"):
-        _say_runs(runs)  # type: ignore[arg-type]
-        _say_runs(runs[:3])  # type: ignore[arg-type]
-        _say_runs(runs[:1])  # type: ignore[arg-type]
+        sweep_runner.log_runs(runs)  # type: ignore[arg-type]
+        sweep_runner.log_runs(runs[:3])  # type: ignore[arg-type]
+        sweep_runner.log_runs(runs[:1])  # type: ignore[arg-type]
     assert caplog.messages == [
         "8 of 9 runs to do: run1, run2, run3, run4, run5, run6 and 2 more",
         "2 of 3 runs to do: run1, run2",

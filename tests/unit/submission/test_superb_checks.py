@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from naming import naming
 
+from s3prl_aalbert.commands import submit
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.submission import superb_checks as checks
-from s3prl_aalbert.submission.superb_options import OPTIONS
 from s3prl_aalbert.submission.superb_tasks import TASKS
 
 
@@ -206,4 +206,4 @@ def test_other_files_among_the_diarisations_are_refused(tmp_path):
 
 
 def test_help_lists_the_tasks_that_are_checked():
-    assert list(OPTIONS) == list(TASKS)
+    assert list(submit.TASKS) == list(TASKS)

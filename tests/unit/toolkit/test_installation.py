@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from s3prl_aalbert import machine
 from s3prl_aalbert.checkpoint import published
-from s3prl_aalbert.commands import doctor
+from s3prl_aalbert.commands.doctor import doctor
+from s3prl_aalbert.toolkit import installation
 
-GOOD = dict.fromkeys(doctor.PACKAGES, "1.0") | {
+GOOD = dict.fromkeys(installation.PACKAGES, "1.0") | {
     "torch": "2.11.0",
     "torchaudio": "2.11.0+cpu",
     "s3prl": "0.4.18",
@@ -33,8 +33,8 @@ GOOD = dict.fromkeys(doctor.PACKAGES, "1.0") | {
     ],
 )
 def test_versions(monkeypatch: pytest.MonkeyPatch, change: dict, bad: str | None, fix: str | None) -> None:
-    monkeypatch.setattr(doctor, "version_of", {**GOOD, **change}.get)
-    found = [(f.name, f.fix) for f in doctor.check_versions() if not f.good]
+    monkeypatch.setattr(installation, "version_of", {**GOOD, **change}.get)
+    found = [(f.name, f.fix) for f in installation.check_versions() if not f.good]
     assert found == ([] if bad is None else [(bad, fix)])
 
 
@@ -42,31 +42,31 @@ def test_a_package_that_does_not_import_is_a_finding_not_a_crash(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "soundfile", None)
-    assert doctor.main(Namespace()) == 1
+    assert doctor() == 1
     shown = capsys.readouterr().out
     assert "BAD  audio: soundfile does not import" in shown
     assert shown.splitlines()[-1].startswith("training would fail") and shown.rstrip().endswith("audio")
 
 
 def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(doctor.tempfile, "gettempdir", lambda: str(tmp_path / "gone"))
-    assert [f.name for f in doctor.check_writing() if not f.good] == ["temporary folder"]
+    monkeypatch.setattr(installation.tempfile, "gettempdir", lambda: str(tmp_path / "gone"))
+    assert [f.name for f in installation.check_writing() if not f.good] == ["temporary folder"]
 
 
 def test_weights_that_are_missing_or_altered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (here,) = doctor.check_weights()
+    (here,) = installation.check_weights()
     assert here.good and here.found.endswith("aalbert_units (5.0 MB), aalbert_tiny (2.0 MB)")
     monkeypatch.setattr(published, "PACKAGED_WEIGHTS", tmp_path)
-    (gone,) = doctor.check_weights()
+    (gone,) = installation.check_weights()
     assert not gone.good and "are missing" in gone.found and "git checkout s3prl_aalbert/pretrained" in gone.fix
     (tmp_path / "aalbert_units").mkdir()
     (tmp_path / "aalbert_units" / "model.safetensors").write_bytes(b"something else")
-    (altered,) = doctor.check_weights()
+    (altered,) = installation.check_weights()
     assert not altered.good and "has the SHA-256" in altered.found
 
 
-def finding(name: str) -> doctor.Finding:
-    return next(f for check in (doctor.check_room, doctor.check_limits) for f in check() if f.name == name)
+def finding(name: str) -> installation.Finding:
+    return next(f for check in (installation.check_room, installation.check_limits) for f in check() if f.name == name)
 
 
 @pytest.mark.parametrize(
@@ -136,5 +136,5 @@ def test_the_allocator_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 def test_this_machine_is_healthy(capsys: pytest.CaptureFixture) -> None:
-    assert doctor.main(Namespace()) == 0
+    assert doctor() == 0
     assert "everything that training needs is here" in capsys.readouterr().out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -11,8 +10,9 @@ import pytest
 import soundfile
 
 from s3prl_aalbert.cli import COMMANDS
-from s3prl_aalbert.commands import demo
+from s3prl_aalbert.commands import demo as command
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.experiments import demo
 from s3prl_aalbert.experiments.demo_speech import DemoSpeech, prepare_real
 from s3prl_aalbert.experiments.demo_steps import log_of
 from s3prl_aalbert.model.config import find_config
@@ -105,8 +105,8 @@ def remove_labels(speech: Path) -> None:
 
 
 def planned(found: DemoSpeech, output: Path) -> list[tuple[str, ...]]:
-    args = argparse.Namespace(speech=["speech"], steps=None, seed=1)
-    return [step.argv for step in demo.plan(args, found, output)]
+    options = demo.DemoOptions(speech=(Path("speech"),), seed=1)
+    return [step.argv for step in demo.plan(options, found, output)]
 
 
 def test_without_phone_labels_the_phone_task_is_left_out(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def everything(folder: Path) -> DemoSpeech:
 
 
 def test_every_step_is_a_command_with_packaged_configs(tmp_path: Path) -> None:
-    steps = demo.plan(argparse.Namespace(speech=None, steps=None, seed=1), everything(tmp_path), tmp_path)
+    steps = demo.plan(demo.DemoOptions(), everything(tmp_path), tmp_path)
     assert [step.argv[0] for step in steps] == ["pretrain", *["downstream"] * 10, "probe"]
     assert len({log_of(step, tmp_path) for step in steps}) == len(steps)
     for step in steps:
@@ -156,15 +156,15 @@ def test_every_step_is_a_command_with_packaged_configs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("speech", "steps", "limits"),
     [
-        (None, None, ["total_steps=600", "max_hours=0.045"]),
-        (["d"], None, ["total_steps=1500", "max_hours=0.1"]),
-        (None, 7, ["total_steps=7", "max_hours=null"]),
+        ((), None, ["total_steps=600", "max_hours=0.045"]),
+        ((Path("d"),), None, ["total_steps=1500", "max_hours=0.1"]),
+        ((), 7, ["total_steps=7", "max_hours=null"]),
     ],
 )
 def test_pretraining_ends_by_steps_or_time_and_at_the_steps_asked_for(
-    speech: list[str] | None, steps: int | None, limits: list[str], tmp_path: Path
+    speech: tuple[Path, ...], steps: int | None, limits: list[str], tmp_path: Path
 ) -> None:
-    argv = demo.plan(argparse.Namespace(speech=speech, steps=steps, seed=1), everything(tmp_path), tmp_path)[0].argv
+    argv = demo.plan(demo.DemoOptions(speech, steps), everything(tmp_path), tmp_path)[0].argv
     assert argv[argv.index("-o") + 1].split(",,") == [f"config.runner.{limit}" for limit in limits]
 
 
@@ -191,22 +191,18 @@ def test_a_folder_with_a_demo_of_other_choices_is_refused(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     make_speech(tmp_path / "speech")
 
-    def start(*flags: str) -> None:
-        parser = argparse.ArgumentParser()
-        demo.add_arguments(parser)
-        demo.main(parser.parse_args(flags))
-
-    for flags in ((), (), ("--speech", "speech"), ("--speech", "speech")):
+    real = {"speech": [Path("speech")]}
+    for options in ({}, {}, real, real):
         with pytest.raises(InterruptedError):
-            start(*flags)
+            command.demo(**options)
     assert sorted(path.name for path in (tmp_path / "result").iterdir()) == ["demo", "demo_speech"]
-    for flags, told in (
-        (("--steps", "700"), "steps null instead of 700; give another folder"),
-        (("--seed", "1"), "seed 1337 instead of 1; give"),
-        (("--speech", "speech", "-o", "result/demo"), r"speech \[\] instead of \['.*speech'\]; give"),
+    for options, difference in (
+        ({"steps": 700}, "steps null instead of 700;"),
+        ({"seed": 1}, "seed 1337 instead of 1;"),
+        ({**real, "output": Path("result/demo")}, r"speech \[\] instead of \['.*speech'\];"),
     ):
-        with pytest.raises(AalbertError, match=f"result/demo: holds a demo with {told}"):
-            start(*flags)
+        with pytest.raises(AalbertError, match=f"result/demo: .* {difference}"):
+            command.demo(**options)
     (tmp_path / "result" / "demo" / demo.RECORD).write_text("[]")
-    with pytest.raises(AalbertError, match="result/demo: holds a demo with speech null instead of"):
-        start()
+    with pytest.raises(AalbertError, match=r"result/demo: .* speech null instead of"):
+        command.demo()

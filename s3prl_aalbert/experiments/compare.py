@@ -1,0 +1,110 @@
+"""Rows of RESULTS.md measured again: which there are, what they need, and both values side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.experiments import recorded
+from s3prl_aalbert.experiments.execute import check_data, execute
+from s3prl_aalbert.experiments.grid import SweepRun, load_sweep
+from s3prl_aalbert.experiments.recorded import Row, measure, read_rows
+from s3prl_aalbert.model.config import find_config
+
+
+def recorded_rows() -> dict[str, list[Row]]:
+    """Return the rows that the documents show, by sweep."""
+    return {path.stem: read_rows(path) for path in sorted(recorded.RECORDED.glob("*.csv"))}
+
+
+def list_rows() -> str:
+    """Return a line for each row, with its values where they are few."""
+    lines = []
+    for name, rows in recorded_rows().items():
+        for row in dict.fromkeys(row.row for row in rows):
+            own = [r for r in rows if r.row == row]
+            shown = ", ".join(f"{r.metric} {_value(r)}" for r in own) if len(own) < 3 else f"{len(own)} values"
+            lines.append(f"{name}/{row:<60} {shown}")
+    return "\n".join(lines)
+
+
+def find_rows(text: str) -> tuple[str, list[Row]]:
+    """Return the sweep and the rows that are named.
+
+    Args:
+        text: SWEEP/TASK/SETTING/MODEL or its beginning.
+
+    Raises:
+        AalbertError: there is none.
+    """
+    known = recorded_rows()
+    name, _, beginning = text.partition("/")
+    if name not in known:
+        raise AalbertError(f'{text}: no sweep "{name}"{did_you_mean(name, known)}; rows are of {", ".join(known)}')
+    rows = [row for row in known[name] if not beginning or f"{row.row}/".startswith(f"{beginning.rstrip('/')}/")]
+    if not rows:
+        names = {f"{name}/{row.row}" for row in known[name]}
+        raise AalbertError(f"{text}: no such row{did_you_mean(text, names)}; `aalbert sweep --compare` lists them")
+    return name, rows
+
+
+@dataclass(frozen=True)
+class Again:
+    """Rows that were measured again."""
+
+    recorded: Sequence[Row]
+    measured: Sequence[Row]
+    failed: Sequence[SweepRun]
+    folder: Path
+    """Of the runs."""
+
+    def table(self) -> str:
+        """Return recorded and new values side by side."""
+        measured = {(row.row, row.metric): row for row in self.measured}
+        lines = [f"{'row':<50} {'metric':<28} {'recorded':<16} {'here':<16} here less recorded"]
+        for row in self.recorded:
+            here = measured.get((row.row, row.metric))
+            shown, difference = (_value(here), _difference(here, row)) if here else ("failed", "")
+            lines.append(f"{row.row:<50} {row.metric:<28} {_value(row):<16} {shown:<16} {difference}".rstrip())
+        origins = "; ".join(dict.fromkeys(f"{row.machine}, version {row.version}" for row in self.recorded))
+        lines.append("in percent: mean ± standard error over seeds")
+        return "\n".join([*lines, f"recorded on {origins}; runs in {self.folder}"])
+
+
+def run_again(name: str, rows: Sequence[Row], data: str | None, output: str | None, jobs: int = 1) -> Again:
+    """Run what measures some rows and is not done yet, with what it needs.
+
+    Args:
+        name: of the packaged sweep.
+        rows: of that sweep.
+        data: folder of the speech, instead of the sweep's.
+        output: folder of the runs, instead of the sweep's.
+        jobs: how many run at a time.
+
+    Raises:
+        AalbertError: there is no speech.
+    """
+    sweep = load_sweep(find_config(f"sweep_{name}", "downstream_configs"), data, output)
+    wanted = {row.row for row in rows}
+    cells = [run for run in sweep.runs if run.name.rpartition("/")[0] in wanted]
+    runs = sweep.with_needed(cells)
+    check_data(sweep, runs, data)
+    failed = execute(runs, sweep.runs, jobs)
+    return Again(rows, measure({run.name: run.expdir for run in cells if run.done}), failed, sweep.output)
+
+
+def _value(row: Row) -> str:
+    return f"{row.mean:.1f}" + ("" if math.isnan(row.error) else f" ± {row.error:.1f}")
+
+
+def _difference(here: Row, recorded: Row) -> str:
+    """Return the difference with its standard error: seed by seed where both name their seeds."""
+    paired = here.less(recorded)
+    if paired.values:
+        mean, error = paired.mean, paired.error
+    else:
+        mean, error = here.mean - recorded.mean, math.hypot(here.error, recorded.error)
+    return f"{mean:+.1f}" + ("" if math.isnan(error) else f" ± {error:.1f}")
