@@ -6,8 +6,9 @@
 Every cell is a small model (width 256, 3 layers), trained by the project's own command for the same steps: once for
 each learning rate with the first seed, and with the rate of the lowest dev loss for the other seeds. States are
 kept on the way, each with its seconds, so that cells are compared at equal steps and at equal time. Models are
-scored by ABX on TIMIT, whose speakers no model met, beside their own untrained encoder. The layer of a cell is the
-best of its last state by the error across speakers; all cells have that advantage alike. What is done is skipped,
+scored on TIMIT, whose speakers no model met, beside their own untrained encoder: every state by ABX, the last one also
+by a linear classifier of phones (four folds by speaker). The layer of a cell is the best of its last state, by the
+error across speakers or of the classifier; all cells have that advantage alike. What is done is skipped,
 what was interrupted goes on.
 Ends with results.csv, table.md and curves.png in the output folder; --print shows the commands instead.
 """
@@ -20,7 +21,7 @@ import json
 import logging
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,8 @@ import numpy as np
 import torch
 import yaml
 from commands import run_once
+from linear_probes import Setting, probe
+from subjects import untrained_twin
 from torch import nn
 
 from s3prl_aalbert.audio_io import read_audio
@@ -93,6 +96,9 @@ CELLS: dict[str, dict[str, Any]] = {
         **UNSHARED, "task.num_units": 200, "config.units.source": "units, unshared", "config.units.layer": 1,
     },
 }  # fmt: skip
+CONDITIONS = ("within", "across")
+LINEAR = "linear"
+"""Errors of a linear classifier of phones, beside the conditions of ABX."""
 COLUMNS = ("cell", "seed", "rate", "step", "seconds", "layer", "condition", "speaker", "error")
 
 
@@ -206,13 +212,29 @@ def score(args: argparse.Namespace) -> list[dict[str, str]]:
             rows = list(csv.DictReader(file))
     done = {(row["cell"], row["seed"], row["step"]) for row in rows}
     for cell, seed, step, seconds, rate, upstream in _subjects(args, done):
-        for layer, errors in enumerate(abx_by_layer(upstream.eval(), args.timit)):
-            for condition in ("within", "across"):
-                for speaker, error in getattr(errors, condition)().items():
-                    values = (cell, seed, rate, step, f"{seconds:.0f}", layer, condition, speaker, f"{error:.6f}")
-                    rows.append(dict(zip(COLUMNS, map(str, values), strict=True)))
+        found = list(_abx(upstream.eval(), args.timit))
+        if step in (0, args.steps):
+            found += _linear(upstream, args.timit)
+        for layer, condition, speaker, error in found:
+            values = (cell, seed, rate, step, f"{seconds:.0f}", layer, condition, speaker, f"{error:.6f}")
+            rows.append(dict(zip(COLUMNS, map(str, values), strict=True)))
         _write(path, rows)
     return rows
+
+
+def _abx(upstream: nn.Module, timit: Path) -> Iterator[tuple[int, str, str, float]]:
+    """Yield layer, condition, speaker and ABX error."""
+    for layer, errors in enumerate(abx_by_layer(upstream, timit)):
+        for condition in CONDITIONS:
+            for speaker, error in getattr(errors, condition)().items():
+                yield layer, condition, speaker, error
+
+
+def _linear(upstream: nn.Module, timit: Path) -> Iterator[tuple[int, str, str, float]]:
+    """Yield layer, "linear", speaker and the share of frames that the classifier takes for another phone."""
+    for layer, _, scores in probe(upstream, timit, Setting(folds=4, classifiers=("linear",))):
+        for speaker, score in scores.items():
+            yield layer, LINEAR, speaker, 1 - score.correct / score.count
 
 
 def _subjects(args: argparse.Namespace, done: set[tuple[str, str, str]]) -> Iterator[tuple[Any, ...]]:
@@ -228,19 +250,8 @@ def _subjects(args: argparse.Namespace, done: set[tuple[str, str, str]]) -> Iter
                     seconds = float(content["budget"]["spent"]) - float(content["budget"]["prepared"])
                     yield cell, seed, content["step"], seconds, run.rate, UpstreamExpert(str(state))
             if (cell, str(seed), "0") not in done:
-                yield cell, seed, 0, 0.0, run.rate, _untrained(training_states(run.folder(args.output))[-1], seed)
-
-
-def _untrained(state: Path, seed: int) -> nn.Module:
-    """Return the encoder of a state with weights as they are drawn, and its acoustics as they are."""
-    from s3prl_aalbert.model.aalbert import AalbertModel
-
-    upstream = UpstreamExpert(str(state))
-    torch.manual_seed(seed)
-    fresh = AalbertModel(upstream.model.config)
-    fresh.acoustics = upstream.model.acoustics
-    upstream.model = fresh
-    return upstream
+                last = str(training_states(run.folder(args.output))[-1])
+                yield cell, seed, 0, 0.0, run.rate, untrained_twin(seed, partial(UpstreamExpert, last))
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
@@ -260,13 +271,13 @@ class Curve(NamedTuple):
     seconds: dict[int, float]
 
 
-def curve(rows: Sequence[Mapping[str, str]], cell: str) -> Curve:
-    """Gather a cell's values; the layer is that of the smallest error across speakers at the last step."""
+def curve(rows: Sequence[Mapping[str, str]], cell: str, chosen_by: str = "across") -> Curve:
+    """Gather a cell's values; the layer is that of the smallest error at the last step, by one condition."""
     own = [row for row in rows if row["cell"] == cell]
     last = max(int(row["step"]) for row in own)
     layers: dict[int, list[float]] = {}
     for row in own:
-        if int(row["step"]) == last and row["condition"] == "across":
+        if int(row["step"]) == last and row["condition"] == chosen_by:
             layers.setdefault(int(row["layer"]), []).append(float(row["error"]))
     layer = min(layers, key=lambda each: np.mean(layers[each]))
     at: dict[int, dict[str, dict[tuple[str, str], float]]] = {}
@@ -288,29 +299,41 @@ def equal_time(curves: Mapping[str, Curve]) -> float:
 def markdown(rows: Sequence[Mapping[str, str]], cells: Sequence[str]) -> str:
     """Return the table: errors at equal steps and at equal time, less the untrained encoder, less the recipe."""
     curves = {cell: curve(rows, cell) for cell in cells}
+    linear = {cell: curve(rows, cell, LINEAR) for cell in cells}
     limit = equal_time(curves)
-    reference = curves.get("recipe")
-    lines = [
-        f"ABX error (%) on TIMIT, mean over seeds and speakers ± its standard error; equal time: {limit:.0f} s",
-        "",
-        "| cell | layer | s | within | across | less untrained | less recipe | across at equal time |",
-        "|---|---|---|---|---|---|---|---|",
+    columns = [
+        *("cell", "s", "ABX layer", "within", "across", "less untrained", "less recipe", "across at equal time"),
+        *("linear layer", "linear", "less untrained", "less recipe"),
     ]
     features = curve(rows, "input features").at[0]
-    lines.append(f"| input features | | | {percent(features['within'])} | {percent(features['across'])} | | | |")
+    shown = [percent(features[condition]) for condition in (*CONDITIONS, LINEAR)]
+    lines = [
+        "Errors (%) on TIMIT, ABX and of a linear classifier of phones: mean over seeds and speakers ± its standard "
+        f"error; equal time: {limit:.0f} s",
+        "",
+        _line(columns),
+        "|" + "---|" * len(columns),
+        _line(["input features", "", "", shown[0], shown[1], "", "", "", "", shown[2], "", ""]),
+    ]
     for cell, found in curves.items():
         last = max(found.at)
-        across = found.at[last]["across"]
-        untrained = percent(differences(across, found.at[0]["across"]), True) if 0 in found.at else ""
-        other = ""
-        if reference is not None and cell != "recipe":
-            other = percent(differences(across, reference.at[max(reference.at)]["across"]), True)
         within_time = max(step for step in found.at if found.seconds[step] <= limit * 1.02)
-        lines.append(
-            f"| {cell} | {found.layer} | {found.seconds[last]:.0f} | {percent(found.at[last]['within'])} "
-            f"| {percent(across)} | {untrained} | {other} | {percent(found.at[within_time]['across'])} |"
-        )
+        cells_of_row = [cell, f"{found.seconds[last]:.0f}", str(found.layer), percent(found.at[last]["within"])]
+        cells_of_row += _beside(found, curves.get("recipe"), "across")
+        cells_of_row += [percent(found.at[within_time]["across"]), str(linear[cell].layer)]
+        lines.append(_line(cells_of_row + _beside(linear[cell], linear.get("recipe"), LINEAR)))
     return "\n".join(lines) + "\n"
+
+
+def _beside(found: Curve, reference: Curve | None, condition: str) -> list[str]:
+    """Return the last error, and what it is less the untrained encoder's and less the reference's."""
+    values = found.at[max(found.at)][condition]
+    others = [found.at.get(0), reference.at[max(reference.at)] if reference and reference is not found else None]
+    return [percent(values), *(percent(differences(values, each[condition]), True) if each else "" for each in others)]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 def picture(rows: Sequence[Mapping[str, str]], cells: Sequence[str], path: Path) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from s3prl_aalbert.checkpoint.published import PUBLISHED
 from s3prl_aalbert.checkpoint.release import load_checkpoint
 from s3prl_aalbert.downstream.states import HIDDEN_STATES
-from s3prl_aalbert.model.aalbert import AalbertModel
+from s3prl_aalbert.model.encoder import initialise
 from s3prl_aalbert.upstream import hubconf
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 
@@ -65,7 +65,7 @@ def subjects(args: argparse.Namespace) -> list[Subject]:
         config = str(build().model.config)
         if config not in twins:
             twins[config] = f"untrained {name}"
-            found.append(Subject(twins[config], partial(_twin, args.seed, build)))
+            found.append(Subject(twins[config], partial(untrained_twin, args.seed, build)))
         found.append(Subject(name, build, twins[config]))
     return found
 
@@ -96,11 +96,9 @@ def _untrained(seed: int, model_config: str) -> UpstreamExpert:
     return UpstreamExpert(model_config=model_config)
 
 
-def _twin(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
-    """Return the model with its weights as they are drawn for a new one, and its acoustics as they are."""
+def untrained_twin(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
+    """Return the model with new random weights, those of ``aalbert convert --untrained``; its acoustics stay."""
     upstream = build()
     torch.manual_seed(seed)
-    fresh = AalbertModel(upstream.model.config)
-    fresh.acoustics = upstream.model.acoustics
-    upstream.model = fresh
+    initialise(upstream.model, upstream.model.config.transformer.initializer_range)
     return upstream
