@@ -6,6 +6,8 @@ import argparse
 from dataclasses import replace
 
 from s3prl_aalbert.commands import pretrain
+from s3prl_aalbert.experiments.pretraining import run
+from s3prl_aalbert.pretrain.request import DISTILL_CONFIG
 from s3prl_aalbert.typed_options import given
 
 EXAMPLES = """\
@@ -26,4 +28,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Distill and return the exit code."""
     request = pretrain.as_request(**given(pretrain.pretrain, args))
-    return pretrain.run(replace(request, default_config=pretrain.DISTILL_CONFIG))
+    return run(replace(request, default_config=DISTILL_CONFIG))

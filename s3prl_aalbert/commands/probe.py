@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
 from s3prl_aalbert.printable import printable_lines
@@ -74,7 +73,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Probe, print the table and return 0."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     from s3prl_aalbert.downstream.probe.table import format_probes
     from s3prl_aalbert.downstream.results import read_probes
 

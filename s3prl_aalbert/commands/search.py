@@ -108,7 +108,7 @@ def main(args: argparse.Namespace) -> int:
 def _load_run(run: Path, speech: list[str] | None, device: str | None) -> Pretrainer:
     """Return the run, ready to evaluate its latest state; nothing is written to it."""
     from s3prl_aalbert.checkpoint.training_state import latest_state
-    from s3prl_aalbert.commands.pretrain import build
+    from s3prl_aalbert.experiments.pretraining import build
     from s3prl_aalbert.pretrain.request import Request
 
     state = latest_state(run) if run.is_dir() else run

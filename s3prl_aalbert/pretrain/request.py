@@ -9,6 +9,7 @@ from s3prl_aalbert.checkpoint.published import PRESETS, packaged_folder, package
 from s3prl_aalbert.errors import AalbertError
 
 DEFAULT_CONFIG = "pretrain_default"
+DISTILL_CONFIG = "distill_default"
 DEFAULT_MODEL = "aalbert_3l"
 MODELS = {
     **PRESETS,

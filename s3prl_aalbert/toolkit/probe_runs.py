@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,8 @@ class ProbeOptions:
 def run_probes(options: ProbeOptions) -> Path:
     """Probe and return the experiment folder, which holds probes.csv.
 
+    Its notes go to the terminal unless the program has set up logging.
+
     Raises:
         AalbertError: a mistake in the options, the configuration or the data.
         SystemExit: with EXIT_STOPPED where a signal ended the training, which has saved.
@@ -47,6 +50,7 @@ def run_probes(options: ProbeOptions) -> Path:
     from s3prl_aalbert.toolkit.experiments import find_past_experiment, place_of
     from s3prl_aalbert.toolkit.launch import run
 
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not (options.expname or options.expdir):
         raise AalbertError("name the experiment with -n NAME (saved at result/downstream/NAME) or -p DIR")
     expdir = place_of(vars(options))

@@ -15,9 +15,9 @@ import s3prl_aalbert as aalbert
 from s3prl_aalbert.checkpoint.published import packaged_file, packaged_names
 from s3prl_aalbert.checkpoint.release import load_checkpoint
 from s3prl_aalbert.cli import main
-from s3prl_aalbert.commands.pretrain import load_teacher
 from s3prl_aalbert.compress.distill_config import DistillConfig
 from s3prl_aalbert.downstream.pretraining_overlap import check_overlap
+from s3prl_aalbert.experiments.pretraining import load_teacher
 from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 from s3prl_aalbert.toolkit.option_checks import check_upstream
 from s3prl_aalbert.toolkit.upstreams import build_upstream

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from s3prl_aalbert.cli import main
-from s3prl_aalbert.commands import pretrain
 from s3prl_aalbert.errors import EXIT_STOPPED, EXIT_USER_ERROR, AalbertError, environment_fault
+from s3prl_aalbert.experiments import pretraining
 from s3prl_aalbert.pretrain.signals import OF_BATCH_SYSTEMS, Stopped, StopSignal
 
 ALL = (signal.SIGINT, *OF_BATCH_SYSTEMS)
@@ -85,7 +85,7 @@ def test_a_signal_while_the_run_is_set_up_is_told(
     number: signal.Signals, code: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(pretrain, "build", lambda *described: signal.raise_signal(number))
+    monkeypatch.setattr(pretraining, "build", lambda *described: signal.raise_signal(number))
     assert main(["pretrain", "-p", str(tmp_path / "x"), "--speech", str(tmp_path)]) == code
     assert capsys.readouterr().err.strip() == told
     assert list(tmp_path.iterdir()) == []
@@ -111,7 +111,7 @@ def test_of_several_processes_on_a_machine_one_tells_a_mistake(
         raise error
 
     monkeypatch.delenv("AALBERT_TRACEBACK", raising=False)
-    monkeypatch.setattr(pretrain, "build", fail)
+    monkeypatch.setattr(pretraining, "build", fail)
     shown = {}
     for rank in ("0", "1"):
         monkeypatch.setenv(variable, rank)
