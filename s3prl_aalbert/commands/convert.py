@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from s3prl_aalbert.errors import AalbertError, check_new_folder
-from s3prl_aalbert.printable import printable
+from s3prl_aalbert.printable import printable_lines
 from s3prl_aalbert.typed_options import add_options, argument_texts, call
 
 EXAMPLES = """\
@@ -27,8 +27,6 @@ examples:
 Files of other programs are recognised by what they hold. docs/formats.md says what each format can represent,
 docs/serving.md what the folders for others hold.
 """
-logger = logging.getLogger(__name__)
-
 Target = Literal["release", "s3prl", "huggingface", "torch", "onnx"]
 Dtype = Literal["float32", "float16", "bfloat16"]
 
@@ -73,26 +71,27 @@ def convert(
     if to == "s3prl" and out.exists():
         raise AalbertError(f"{out}: exists already; name a new file")
     check_new_folder(out)
-    if untrained is not None:
-        _without_training(ckpt, out, untrained)
-        return
+    from s3prl_aalbert.submission import conversion
+
     with tempfile.TemporaryDirectory() as place:
         source = ckpt
         if arch is not None:
             cut = out if to == "release" and not smaller else Path(place)
-            _cut_out(ckpt, arch, cut)
-            if cut is out:
-                print(printable(f"wrote the release {out}; use it with -u aalbert_local -k {out}"))
-                return
-            source = place
-        if to == "s3prl":
-            _to_s3prl(source, out, accept_differences)
+            print(conversion.to_sub_network(ckpt, arch, cut))
+            source = str(cut)
+        if untrained is not None:
+            written = conversion.to_untrained(source, out, untrained)
+        elif to == "s3prl":
+            written = conversion.to_s3prl(source, out, accept_differences)
         elif to != "release":
-            _for_others(source, out, to, licence)
+            written = conversion.to_program(source, out, to, licence)
         elif smaller:
-            _make_smaller(source, out, dtype, no_head)
+            written = conversion.to_smaller(source, out, dtype, no_head)
+        elif arch is not None:
+            written = conversion.wrote_release(out)
         else:
-            _import(ckpt, out, trust)
+            written = conversion.to_release(source, out, trust)
+        print(printable_lines(written))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Convert and return 0."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    for exporter in ("onnxscript", "onnx_ir"):  # they tell of every node
+    for exporter in ("onnxscript", "onnx_ir"):  # they log every node
         logging.getLogger(exporter).setLevel(logging.WARNING)
     if args.out is None:
         raise AalbertError(f"name where to write: OUT, {argument_texts(convert)['out']}")
@@ -128,86 +127,3 @@ def _check_options(to: Target, smaller: bool, arch: bool, licence: bool, trust: 
         raise AalbertError("--licence goes with --to huggingface, torch or onnx")
     if trust and (to != "release" or smaller or arch):
         raise AalbertError("--trust is for checkpoints of other programs; those of this project need none")
-
-
-def _import(ckpt: str, folder: Path, trust: bool) -> None:
-    from s3prl_aalbert.checkpoint.interop.importing import import_checkpoint
-    from s3prl_aalbert.checkpoint.interop.releases import write_imported
-    from s3prl_aalbert.checkpoint.published import located
-
-    path = located(ckpt)
-    imported = import_checkpoint(path, trust)
-    write_imported(imported, path, folder)
-    transformer = imported.config.transformer
-    kind = "one shared set of weights" if transformer.share_layer else "unshared"
-    print(printable(f"{path}: {imported.program}, {transformer.num_hidden_layers} layers, {kind}"))
-    print(printable(f"wrote the release {folder}; use it with -u aalbert_local -k {folder}"))
-    _print_differences(imported.differences, imported.program)
-
-
-def _cut_out(ckpt: str, arch: Path, folder: Path) -> None:
-    from s3prl_aalbert.checkpoint.release import load_checkpoint
-    from s3prl_aalbert.compress.extraction import write_sub_network
-    from s3prl_aalbert.model.sub_network import load_architecture
-
-    own, whole = write_sub_network(load_checkpoint(ckpt), load_architecture(arch.expanduser()), folder)
-    print(f"cut out {own:,} of {whole:,} parameters")
-
-
-def _make_smaller(ckpt: str, folder: Path, dtype: Dtype | None, no_head: bool) -> None:
-    from s3prl_aalbert.checkpoint.interop.releases import write_smaller
-    from s3prl_aalbert.checkpoint.release import load_checkpoint
-
-    num_bytes, kept = write_smaller(load_checkpoint(ckpt), folder, dtype, not no_head)
-    print(printable(f"wrote the release {folder}, {num_bytes / 1e6:.2f} MB of {kept}"))
-
-
-def _without_training(ckpt: str, folder: Path, seed: int) -> None:
-    from s3prl_aalbert.checkpoint.interop.releases import write_untrained
-    from s3prl_aalbert.checkpoint.release import load_checkpoint
-
-    write_untrained(load_checkpoint(ckpt), folder, seed)
-    print(printable(f"wrote the release {folder}, untrained; use it with -u aalbert_local -k {folder}"))
-
-
-def _for_others(ckpt: str, folder: Path, to: Literal["huggingface", "torch", "onnx"], licence: str | None) -> None:
-    from s3prl_aalbert.checkpoint.release import load_checkpoint
-
-    checkpoint = load_checkpoint(ckpt)
-    if licence is None:
-        logger.warning("no --licence given: the card keeps what the model's own card says, or states none")
-    if to == "huggingface":
-        from s3prl_aalbert.submission.huggingface_folder import write_folder
-
-        write_folder(checkpoint, folder, licence)
-    else:
-        from s3prl_aalbert.submission.serving import write_serving_folder
-
-        write_serving_folder(checkpoint, folder, to, licence)
-    print(printable(f"wrote {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}"))
-
-
-def _to_s3prl(ckpt: str, output: Path, accepted: bool) -> None:
-    import torch
-
-    from s3prl_aalbert.checkpoint.content import CheckpointError
-    from s3prl_aalbert.checkpoint.interop.exporting import export_s3prl
-    from s3prl_aalbert.checkpoint.release import load_checkpoint
-    from s3prl_aalbert.files import write_atomically
-
-    exported = export_s3prl(load_checkpoint(ckpt))
-    if exported.differences and not accepted:
-        raise CheckpointError(
-            f"{ckpt}: S3PRL would compute other features than this model was trained on: "
-            + "; ".join(exported.differences)
-            + ". Pass --accept-differences to write the file all the same"
-        )
-    write_atomically(output, lambda temporary: torch.save(exported.content, temporary))
-    print(printable(f"wrote {output}; S3PRL reads it with -u audio_albert_local -k {output}"))
-    _print_differences(exported.differences, "S3PRL")
-
-
-def _print_differences(differences: list[str], program: str) -> None:
-    if differences:
-        print(f"the encoder is the same; what {program} does otherwise than this project:")
-        print("\n".join(f"  - {difference}" for difference in differences))

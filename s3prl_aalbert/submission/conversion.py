@@ -1,0 +1,116 @@
+"""A checkpoint in another format, or a part of it; every function returns what to tell the user."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from s3prl_aalbert.checkpoint.content import CheckpointError
+from s3prl_aalbert.checkpoint.interop.exporting import export_s3prl
+from s3prl_aalbert.checkpoint.interop.importing import import_checkpoint
+from s3prl_aalbert.checkpoint.interop.releases import write_imported, write_smaller, write_untrained
+from s3prl_aalbert.checkpoint.published import located
+from s3prl_aalbert.checkpoint.release import load_checkpoint
+from s3prl_aalbert.compress.extraction import write_sub_network
+from s3prl_aalbert.files import write_atomically
+from s3prl_aalbert.model.sub_network import load_architecture
+from s3prl_aalbert.submission.huggingface_folder import write_folder
+from s3prl_aalbert.submission.serving import write_serving_folder
+
+logger = logging.getLogger(__name__)
+
+
+def to_release(ckpt: str, folder: Path, trust: bool) -> str:
+    """Write a checkpoint of this or another program as a release.
+
+    Args:
+        ckpt: a checkpoint, or the name of a packaged model.
+        folder: a new one.
+        trust: read pickled objects, which can run any program.
+
+    Raises:
+        CheckpointError: the checkpoint is unusable.
+    """
+    path = located(ckpt)
+    imported = import_checkpoint(path, trust)
+    write_imported(imported, path, folder)
+    transformer = imported.config.transformer
+    kind = "one shared set of weights" if transformer.share_layer else "unshared"
+    lines = [f"{path}: {imported.program}, {transformer.num_hidden_layers} layers, {kind}", wrote_release(folder)]
+    return "\n".join([*lines, *_differences(imported.differences, imported.program)])
+
+
+def to_sub_network(ckpt: str, arch: Path, folder: Path) -> str:
+    """Cut a sub-network out of a model and write it as a release.
+
+    Args:
+        ckpt: the model.
+        arch: YAML with the sizes.
+        folder: a new or empty one.
+
+    Raises:
+        CheckpointError: the sizes are not those of a sub-network.
+    """
+    own, whole = write_sub_network(load_checkpoint(ckpt), load_architecture(arch.expanduser()), folder)
+    return f"cut out {own:,} of {whole:,} parameters"
+
+
+def to_smaller(ckpt: str, folder: Path, dtype: Literal["float32", "float16", "bfloat16"] | None, no_head: bool) -> str:
+    """Write a release in another number format, or without the pre-training head."""
+    num_bytes, kept = write_smaller(load_checkpoint(ckpt), folder, dtype, not no_head)
+    return f"wrote the release {folder}, {num_bytes / 1e6:.2f} MB of {kept}"
+
+
+def to_untrained(ckpt: str, folder: Path, seed: int) -> str:
+    """Write a release of the same model with new random weights."""
+    write_untrained(load_checkpoint(ckpt), folder, seed)
+    return f"wrote the release {folder}, untrained; use it with -u aalbert_local -k {folder}"
+
+
+def to_program(ckpt: str, folder: Path, to: Literal["huggingface", "torch", "onnx"], licence: str | None) -> str:
+    """Write the folder for the Hugging Face Hub, or a graph for torch or ONNX, each with a card.
+
+    Raises:
+        AalbertError: the checkpoint is unusable, or a package that ``to`` needs is missing.
+    """
+    checkpoint = load_checkpoint(ckpt)
+    if licence is None:
+        logger.warning("no --licence given: the card has the licence of the model's own card, or none")
+    if to == "huggingface":
+        write_folder(checkpoint, folder, licence)
+    else:
+        write_serving_folder(checkpoint, folder, to, licence)
+    return f"wrote {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}"
+
+
+def to_s3prl(ckpt: str, output: Path, accept_differences: bool) -> str:
+    """Write S3PRL's own format of a checkpoint.
+
+    Raises:
+        CheckpointError: S3PRL would compute other features, and ``accept_differences`` is false.
+    """
+    exported = export_s3prl(load_checkpoint(ckpt))
+    if exported.differences and not accept_differences:
+        raise CheckpointError(
+            f"{ckpt}: S3PRL would compute other features than this model was trained on: "
+            + "; ".join(exported.differences)
+            + ". Pass --accept-differences to write the file all the same"
+        )
+    write_atomically(output, lambda temporary: torch.save(exported.content, temporary))
+    lines = [f"wrote {output}; S3PRL reads it with -u audio_albert_local -k {output}"]
+    return "\n".join([*lines, *_differences(exported.differences, "S3PRL")])
+
+
+def wrote_release(folder: Path) -> str:
+    """Return the line that names a new release and its use."""
+    return f"wrote the release {folder}; use it with -u aalbert_local -k {folder}"
+
+
+def _differences(differences: list[str], program: str) -> list[str]:
+    if not differences:
+        return []
+    heading = f"the encoder is the same; {program} differs from this project in:"
+    return [heading, *(f"  - {difference}" for difference in differences)]
