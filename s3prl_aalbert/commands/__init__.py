@@ -1,1 +1,1 @@
-"""The sub-commands of `aalbert`, one module each: add_arguments(parser) and main(args)."""
+"""The sub-commands of `aalbert`, one module each: its typed function, add_arguments(parser) and main(args)."""
