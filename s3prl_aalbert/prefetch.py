@@ -22,6 +22,7 @@ def prefetch(items: Iterator[T], ready: int) -> Generator[T]:
     waiting: queue.Queue[T | _End] = queue.Queue(ready)
     stop = threading.Event()
 
+    # The timeout lets the thread notice that nobody reads any more.
     def put(item: T | _End) -> None:
         while not stop.is_set():
             try:
@@ -41,6 +42,7 @@ def prefetch(items: Iterator[T], ready: int) -> Generator[T]:
         else:
             put(_End(None))
 
+    # A daemon thread does not keep the program alive if the generator is never closed.
     thread = threading.Thread(target=produce, name="prefetch", daemon=True)
     thread.start()
     try:

@@ -75,6 +75,7 @@ def _build(cls: type, values: Any, prefix: str, problems: list[str]) -> Any:
     values = getattr(cls, "from_older", lambda given: given)(values)
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    # Every key is checked, so that one message lists all problems of a file.
     before = len(problems)
     kwargs = {}
     no_choice: list[str] = []
@@ -94,6 +95,7 @@ def _build(cls: type, values: Any, prefix: str, problems: list[str]) -> Any:
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and name not in values:
             problems.append(f'missing key "{prefix}{name}"')
+    # Without valid keys there is no dataclass to build, and its own checks could not run.
     if len(problems) > before:
         problems.extend(no_choice)
         return None

@@ -111,6 +111,7 @@ def write_features(
         AalbertError: the folder holds other features, the layer does not exist, or no file could be used.
     """
     _check_record(folder, options, {**described, "weights": _fingerprint(upstream)}, upstream)
+    # Existing files are from an earlier run with the same record, so that only missing ones are computed.
     paths = {name: folder / f"{name}.{options.format}" for name in utterances}
     missing = {name: path for name, path in utterances.items() if not paths[name].is_file()}
     skipped: dict[str, str] = {}
@@ -128,6 +129,7 @@ def write_features(
             logger.warning("skipped: %s: %s", path, skipped[str(path)])
             continue
         _write(paths[name], features)
+    # The lists are written at the end for all utterances, and so also cover files of an earlier run.
     present = {name: path for name, path in paths.items() if str(utterances[name]) not in skipped}
     if not present:
         raise AalbertError(f"none of {len(skipped)} files could be used{commonest(skipped.values())}")

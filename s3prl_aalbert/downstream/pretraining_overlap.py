@@ -37,6 +37,7 @@ def check_overlap(
     Raises:
         AalbertError: there is an overlap, and ``choice`` is "refuse".
     """
+    # Only releases of this project have a list of their training speech.
     name, ckpt = str(args.get("upstream") or ""), args.get("upstream_ckpt")
     if name == "aalbert_local" and ckpt:
         release = located(str(ckpt))
@@ -50,6 +51,7 @@ def check_overlap(
         return UNKNOWN
     if not found.utterances and not found.speakers:
         return {"utterances": 0, "speakers": 0}
+    # A test on speech of the pre-training measures less than it seems, so that the user must accept it explicitly.
     what = f"{len(found.utterances)} of {len(names)} test utterances and {len(found.speakers)} of its speakers"
     if choice == "refuse":
         raise AalbertError(

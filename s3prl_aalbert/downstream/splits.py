@@ -134,6 +134,7 @@ def split_by_lists(
         both = both or sorted(set(found.get(part, ((),))[0]) & set(found["test"][0]))
         if both:
             raise AalbertError(f"{files[part]} and {test_list} share {len(both)} utterances, e.g. {both[0]}")
+    # Dev and test override training below, so that an utterance in two lists is never trained on.
     train, test = found["train"][0], found["test"][0]
     if dev_list:
         dev = found["dev"][0]

@@ -81,6 +81,7 @@ class TaskExpert(KnowsClasses):
         self.train_batch_size, self.eval_batch_size = batch_sizes
         self.num_workers, self.crop, self.seed = num_workers, crop, int(kwargs.get("seed") or 0)
         self.outputs = outputs
+        # One classifier for all inputs; with several outputs per token, each has its own set of classes.
         self.model = build_classifier(
             upstream_dim,
             len(data.classes) * outputs,
@@ -89,6 +90,7 @@ class TaskExpert(KnowsClasses):
             classifier.batch_norm,
             classifier.dropout,
         )
+        # The record is complete before training starts, so that an interrupted run can still be described.
         check_order(kwargs.get("runner") or {})
         section = kwargs["downstream_expert"]
         results = RunResults.started(

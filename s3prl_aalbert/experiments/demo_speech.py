@@ -55,6 +55,7 @@ def prepare_real(folders: Sequence[Path], target: Path, max_speakers: int) -> De
     """
     files = find_audio([str(folder) for folder in folders])
     labels = {path: label for path in files if (label := phn_beside(path))}
+    # Labelled speech is for the phone task, and should not be pre-trained on if there is other speech.
     others = sorted(set(files) - set(labels)) or files
     speakers = _largest_speakers(others, max_speakers)
     chosen = [path for path in labels if path.stem.lower() not in DIALECT_STEMS]
@@ -62,6 +63,7 @@ def prepare_real(folders: Sequence[Path], target: Path, max_speakers: int) -> De
         where = ", ".join(map(str, folders))
         raise AalbertError(f"{where}: has speech for no task of the demo: {NO_PHONES}; {NO_SPEAKERS}")
     speaker_files = [path for paths in speakers.values() for path in paths]
+    # The description is shown and recorded, so that a reader knows on what the numbers of the demo are.
     parts = [f"pre-training {len(others)} files"]
     parts.append(
         f"phones {len(chosen)} labelled files of {len(set(map(speaker_of, chosen)))} speakers"

@@ -257,6 +257,7 @@ class TransformerConfig:
             value, most = getattr(self, name), MOST_LAYERS if name == "num_hidden_layers" else LARGEST_SIZE
             if value is not None and not 1 <= value <= most:
                 found.append(f"transformer.{name} is {shown(value)}, expected 1 to {most}")
+        # The following checks compute with the sizes, so that they need valid ones.
         if not found and self.attention_head_size is None and self.hidden_size % self.num_attention_heads:
             found.append(
                 f"transformer.hidden_size {self.hidden_size} is not a multiple of "

@@ -56,6 +56,7 @@ def measure(
     Raises:
         AalbertError: the process could not build or run the upstream.
     """
+    # A fresh process has a memory peak of its own, and may run out of memory without ending this one.
     spawn = multiprocessing.get_context("spawn")
     receiver, sender = spawn.Pipe(duplex=False)
     process = spawn.Process(target=_measure, args=(sender, build, seconds, device, threads, repeats, preload))

@@ -15,7 +15,7 @@ from s3prl_aalbert.report.model_figures import describe_silhouette, draw_pretrai
 from s3prl_aalbert.report.models import Model, describe_config
 from s3prl_aalbert.report.page import NotDrawn, ReportFigure, Table, file_stem
 from s3prl_aalbert.report.runs import PretrainRun, UnusableRun
-from s3prl_aalbert.report.sections import Findings, Part
+from s3prl_aalbert.report.sections import FigureData, Part
 from s3prl_aalbert.report.style import Layout
 from s3prl_aalbert.report.tsne import SpeakerMaps, TsneRequest, compute_speaker_maps
 from s3prl_aalbert.upstream.named import checkpoint_config
@@ -40,7 +40,7 @@ def _describe_folder(folder: Path) -> str:
         return folder.resolve().name
 
 
-def pretraining_curves(findings: Findings, names: dict[PretrainRun, str]) -> list[Part]:
+def pretraining_curves(figure_data: FigureData, names: dict[PretrainRun, str]) -> list[Part]:
     """Draw losses and learning rate of pre-training runs."""
     title = "Pre-training curves"
     scalars: dict[str, Scalars] = {}
@@ -70,7 +70,7 @@ def pretraining_curves(findings: Findings, names: dict[PretrainRun, str]) -> lis
         if kind != "lr"
     )
     columns = ("model", "scalar", "step", "value")
-    draw, alt = partial(draw_pretraining, scalars, findings.styles), f"Pre-training losses. {listed}."
+    draw, alt = partial(draw_pretraining, scalars, figure_data.styles), f"Pre-training losses. {listed}."
     figure = ReportFigure("pretraining_curves", title, caption, alt, draw, columns, cells)
     return [figure, *(NotDrawn(title, reason) for reason in reasons)]
 

@@ -214,6 +214,7 @@ def _how_to_read(page: Page) -> str:
     """Explain the columns of the tables on the page."""
     if not page.results:
         return ""
+    # Only columns that the tables on this page really have are explained.
     shown = full_rows(page.results)
     items = [
         "Test accuracy is the share of right answers on speech that neither trained nor chose anything. The best step "

@@ -50,7 +50,7 @@ MAX_CONFUSIONS_LISTED = 8
 
 
 @dataclass
-class Findings:
+class FigureData:
     """The data from which the figures are made."""
 
     rows: list[ResultRow]
@@ -97,10 +97,10 @@ def _list_rows(rows: Iterable[ResultRow]) -> str:
     return "; ".join(f"{r.task}, {r.model.label}, {r.setting}: {r.test.percent()} %" for r in rows)
 
 
-def against_parameters(findings: Findings) -> list[Part]:
+def against_parameters(figure_data: FigureData) -> list[Part]:
     """Draw Figure 2 of the paper."""
     title = "Accuracy against parameters (paper: Figure 2)"
-    rows = [row for row in findings.full_rows if row.model.parameters is not None]
+    rows = [row for row in figure_data.full_rows if row.model.parameters is not None]
     sizes = {
         task: {row.model.parameters for row in rows if row.task == task} - {0} for task in unique(r.task for r in rows)
     }
@@ -111,25 +111,25 @@ def against_parameters(findings: Findings) -> list[Part]:
         f"The figure shows test accuracy against the parameters of the model. {_describe_row_errors(rows)} "
         "Horizontal lines are input features, which have no parameters. Points of equal size stand side by side."
     )
-    draw = partial(draw_against_parameters, rows, findings.styles)
+    draw = partial(draw_against_parameters, rows, figure_data.styles)
     cells = [_row_cells(row) for row in rows]
     alt = f"Test accuracy against parameters. {_list_rows(rows)}."
     return [ReportFigure("accuracy_against_parameters", title, caption, alt, draw, ROW_COLUMNS, cells)]
 
 
-def against_labels(findings: Findings) -> list[Part]:
+def against_labels(figure_data: FigureData) -> list[Part]:
     """Draw Figure 3 of the paper."""
     title = "Accuracy against the proportion of labels (paper: Figure 3)"
-    tasks = unique(row.task for row in findings.rows)
-    varied = {task for task in tasks if len({row.fraction for row in findings.rows if row.task == task}) > 1}
-    rows = [row for row in findings.rows if row.task in varied]
+    tasks = unique(row.task for row in figure_data.rows)
+    varied = {task for task in tasks if len({row.fraction for row in figure_data.rows if row.task == task}) > 1}
+    rows = [row for row in figure_data.rows if row.task in varied]
     if not rows:
         return [NotDrawn(title, "needs runs of one task with several values of train_fraction")]
     caption = (
         f"The figure shows test accuracy when only a part of the training labels is used. {_describe_row_errors(rows)} "
         "The dotted line, or the text in its place, gives the accuracy of always predicting the most frequent class."
     )
-    draw = partial(draw_against_labels, rows, findings.styles)
+    draw = partial(draw_against_labels, rows, figure_data.styles)
     listed = "; ".join(f"{r.model.label}, {r.setting}, {100 * r.fraction:g} %: {r.test.percent()} %" for r in rows)
     alt = f"Test accuracy against the share of labels. {listed}."
     cells, table = list(map(_row_cells, rows)), _labels_table(rows)
@@ -148,10 +148,10 @@ def _labels_table(rows: Sequence[ResultRow]) -> Table:
     return Table(head, [(*names, *line) for names, line in cells.items()], caption)
 
 
-def speakers(findings: Findings) -> list[Part]:
+def speakers(figure_data: FigureData) -> list[Part]:
     """Draw Figure 4 of the paper."""
     title = "Speakers (paper: Figure 4)"
-    rows = [row for row in findings.full_rows if "speaker" in row.task_name]
+    rows = [row for row in figure_data.full_rows if "speaker" in row.task_name]
     if not rows:
         return [NotDrawn(title, "needs a run of a speaker task")]
     caption = (
@@ -163,16 +163,16 @@ def speakers(findings: Findings) -> list[Part]:
             " With CMVN a feature's mean over an utterance is zero, so that little distinguishes speakers at utterance "
             "level, most in short utterances (the frames stacked in a token average to zero together, not each)."
         )
-    draw = partial(draw_speakers, rows, findings.styles)
+    draw = partial(draw_speakers, rows, figure_data.styles)
     cells = [(*_row_cells(row), _blank(row.classes)) for row in rows]
     alt = f"Speaker accuracy. {_list_rows(rows)}."
     return [ReportFigure("speakers", title, caption, alt, draw, (*ROW_COLUMNS, "speakers"), cells)]
 
 
-def probing(findings: Findings) -> list[Part]:
+def probing(figure_data: FigureData) -> list[Part]:
     """Draw Figure 6 of the paper."""
     title = "Probing by layer and classifier (paper: Figure 6)"
-    rows = findings.probes
+    rows = figure_data.probes
     if not rows:
         return [NotDrawn(title, "needs a probing run (aalbert probe)")]
     flat = any(all(r.layer == 0 for r in rows if r.model == row.model) for row in rows)
@@ -188,14 +188,14 @@ def probing(findings: Findings) -> list[Part]:
         f"{r.task}, {r.classifier}, {r.model.label}: best layer {r.layer}, {r.test.percent()} %" for r in best
     )
     table = Table(PROBE_COLUMNS, [probe_cells(row, rows) for row in best])
-    draw, alt = partial(draw_probing, rows, findings.styles), f"Probing accuracy by layer. {listed}."
+    draw, alt = partial(draw_probing, rows, figure_data.styles), f"Probing accuracy by layer. {listed}."
     return [ReportFigure("probing", title, caption, alt, draw, columns, cells, table)]
 
 
-def layer_weights(findings: Findings) -> list[Part]:
+def layer_weights(figure_data: FigureData) -> list[Part]:
     """Draw the learned layer weights of the weighted sum."""
     title = "Learned layer weights"
-    found = [(row, layers) for row in findings.full_rows if (layers := _weights_by_layer(findings, row))]
+    found = [(row, layers) for row in figure_data.full_rows if (layers := _weights_by_layer(figure_data, row))]
     if not found:
         return [NotDrawn(title, "needs a run of a weighted sum that kept its checkpoint")]
     values = [value for _, layers in found for _, value in layers]
@@ -213,18 +213,18 @@ def layer_weights(findings: Findings) -> list[Part]:
     listed = "; ".join(
         f"{r.task}, {r.model.label}, {r.setting}: layer {i} with {v.percent()} %" for r, (i, v) in heaviest
     )
-    draw = partial(draw_layer_weights, found, findings.styles)
+    draw = partial(draw_layer_weights, found, figure_data.styles)
     alt = f"Learned weight of each layer; the heaviest: {listed}."
     return [ReportFigure("layer_weights", title, caption, alt, draw, columns, cells)]
 
 
-def _weights_by_layer(findings: Findings, row: ResultRow) -> list[tuple[int, Scores]]:
+def _weights_by_layer(figure_data: FigureData, row: ResultRow) -> list[tuple[int, Scores]]:
     """Return the weight of each layer over the repeats of a row; an empty list without learned weights."""
-    weights = _read_each(findings, row.runs, learned_weights)
+    weights = _read_each(figure_data, row.runs, learned_weights)
     lengths = {len(values) for _, values in weights}
     if len(lengths) > 1:
         problem = f"its repeats have {' and '.join(map(str, sorted(lengths)))} layer weights"
-        findings.problems.append(Skipped(row.runs[0].folder, problem))
+        figure_data.problems.append(Skipped(row.runs[0].folder, problem))
         return []
     start = first_layer(row.runs[0])
     size = lengths.pop() if lengths else 0
@@ -232,25 +232,25 @@ def _weights_by_layer(findings: Findings, row: ResultRow) -> list[tuple[int, Sco
 
 
 def _read_each(
-    findings: Findings, runs: Sequence[DownstreamRun], read: Callable[[DownstreamRun], T | None]
+    figure_data: FigureData, runs: Sequence[DownstreamRun], read: Callable[[DownstreamRun], T | None]
 ) -> list[tuple[DownstreamRun, T]]:
-    """Read a file of each run; damaged files are added to the problems of the findings."""
+    """Read a file of each run; damaged files are added to the problems of the figure_data."""
     values = []
     for run in runs:
         try:
             value = read(run)
         except (UnusableRun, ResultsError) as error:
-            findings.problems.append(Skipped(run.folder, str(error)))
+            figure_data.problems.append(Skipped(run.folder, str(error)))
             continue
         if value is not None:
             values.append((run, value))
     return values
 
 
-def dev_curves(findings: Findings) -> list[Part]:
+def dev_curves(figure_data: FigureData) -> list[Part]:
     """Draw dev accuracy during training."""
     title = "Training curves of the tasks"
-    curves = [(row, dev_curve(row)) for row in findings.full_rows]
+    curves = [(row, dev_curve(row)) for row in figure_data.full_rows]
     curves = [(row, points) for row, points in curves if len(points) > 1]
     if not curves:
         return [NotDrawn(title, "needs a run with more than one evaluation on dev")]
@@ -262,7 +262,7 @@ def dev_curves(findings: Findings) -> list[Part]:
         f"{row.task}, {row.model.label}, {row.setting}: {points[0].value.percent()} % to {points[-1].value.percent()} %"
         for row, points in curves
     )
-    draw, alt = partial(draw_dev_curves, curves, findings.styles), f"Dev accuracy by step. {listed}."
+    draw, alt = partial(draw_dev_curves, curves, figure_data.styles), f"Dev accuracy by step. {listed}."
     return [ReportFigure("training_curves", title, caption, alt, draw, columns, cells)]
 
 
@@ -270,11 +270,11 @@ def _curve_cells(row: ResultRow, points: Iterable[Point]) -> list[tuple[object, 
     return [(row.task, row.model.label, row.setting, point.step, *score_cells(point.value)) for point in points]
 
 
-def confusions(findings: Findings) -> list[Part]:
+def confusions(figure_data: FigureData) -> list[Part]:
     """Draw a confusion matrix for each task: of the best trained model, with ours before others."""
     parts: list[Part] = []
-    for task in unique(row.task for row in findings.full_rows):
-        candidates = [(row, _confusions_of(findings, row)) for row in findings.full_rows if row.task == task]
+    for task in unique(row.task for row in figure_data.full_rows):
+        candidates = [(row, _confusions_of(figure_data, row)) for row in figure_data.full_rows if row.task == task]
         readable = [(row, matrices) for row, matrices in candidates if matrices]
         if readable:
             row, matrices = max(readable, key=lambda pair: _interest(pair[0]))
@@ -288,9 +288,9 @@ def _interest(row: ResultRow) -> tuple[bool, bool, float]:
     return trained and row.model.config is not None, trained, row.dev.mean
 
 
-def _confusions_of(findings: Findings, row: ResultRow) -> list[Confusion]:
+def _confusions_of(figure_data: FigureData, row: ResultRow) -> list[Confusion]:
     kept = [run for run in row.runs if (run.folder / CONFUSION_FILE).is_file()]
-    return [matrix for _, matrix in _read_each(findings, kept, lambda run: Confusion.read(run.folder))]
+    return [matrix for _, matrix in _read_each(figure_data, kept, lambda run: Confusion.read(run.folder))]
 
 
 def _confusion_figure(row: ResultRow, matrix: Confusion, runs: int) -> ReportFigure:
@@ -312,7 +312,7 @@ def _confusion_figure(row: ResultRow, matrix: Confusion, runs: int) -> ReportFig
     return ReportFigure(file_stem("confusion", row.task), title, caption, alt, draw, ("", *matrix.labels), cells, table)
 
 
-TASK_SECTIONS: tuple[Callable[[Findings], list[Part]], ...] = (
+TASK_SECTIONS: tuple[Callable[[FigureData], list[Part]], ...] = (
     against_parameters,
     against_labels,
     speakers,

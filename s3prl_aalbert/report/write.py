@@ -15,7 +15,7 @@ from s3prl_aalbert.report.model_sections import name_pretraining, pretraining_cu
 from s3prl_aalbert.report.models import Model, name_models
 from s3prl_aalbert.report.page import NotDrawn, Page, Pictures, ReportFigure, csv_of, png_of, render, short_path
 from s3prl_aalbert.report.runs import RunCollection, Skipped, collect
-from s3prl_aalbert.report.sections import TASK_SECTIONS, Findings, Part
+from s3prl_aalbert.report.sections import TASK_SECTIONS, FigureData, Part
 from s3prl_aalbert.report.style import NARROW, RC, WIDE, Styles
 from s3prl_aalbert.report.summary import (
     ProbeRow,
@@ -108,6 +108,7 @@ def write_report(
         downloads[VALUES_CSV] = _values_csv(summary.rows, summary.probes)
     for name, text in downloads.items():
         _write_text(out / name, text)
+    # The page is written last: while it is missing, the report is incomplete.
     page = Page(
         title=title,
         introduction=" ".join(filter(None, [_sentence(note), _introduction(summary)])),
@@ -132,12 +133,12 @@ def _figures(summary: Summary, tsne: TsneRequest | None) -> tuple[list[Part], li
     names = name_pretraining(summary.runs.pretraining, summary.models)
     labels = unique([*(model.label for model in summary.models), *names.values()])
     styles = Styles(tuple(labels), tuple(_ordered_settings(summary.rows)))
-    findings = Findings(list(summary.rows), list(summary.probes), styles)
-    parts = [part for section in TASK_SECTIONS for part in section(findings)]
+    figure_data = FigureData(list(summary.rows), list(summary.probes), styles)
+    parts = [part for section in TASK_SECTIONS for part in section(figure_data)]
     parts += speaker_map(tsne)
-    parts += pretraining_curves(findings, names)
+    parts += pretraining_curves(figure_data, names)
     parts += reconstructions(names)
-    return parts, findings.problems
+    return parts, figure_data.problems
 
 
 def _with_unique_names(figures: Sequence[ReportFigure]) -> list[ReportFigure]:

@@ -34,6 +34,7 @@ def complete(argv: Sequence[str]) -> list[str]:
         AalbertError: S3PRL would ignore an option, or fail on it later.
         SystemExit: S3PRL's own parser refused the options, or ``--help`` was given.
     """
+    # Checks without torch come first, so that a typing error is reported within a fraction of a second.
     argv = _with_launcher_rank(list(argv))
     given = given_options(argv)
     overrides = parse_override(given.get("override"))
@@ -55,6 +56,7 @@ def complete(argv: Sequence[str]) -> list[str]:
         option_checks.check_settings(settings, trained=bool(given.get("init_ckpt")))
         path = _config_path(given)
         config, added, where = read_config(path, "task"), ["-c", str(path)], path
+    # The configuration is checked with the overrides applied, as S3PRL will use it.
     check_new_keys(overrides, config, str(settings["downstream"]) in DOWNSTREAMS)
     changed = " with -o" if overrides.config else ""
     check_config(overridden(config, overrides), f"{where}{changed}", given["mode"], settings)

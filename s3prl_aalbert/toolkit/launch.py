@@ -65,6 +65,7 @@ def _run(typed: Sequence[str], stop: StopSignal, folder: Path | None) -> int:
         runners.append(Runner(args, config, stop, reader.initial))
         return runners[-1]
 
+    # S3PRL's main() reads these names from its module, so that replacing them leaves its files unchanged.
     parts = {
         "Runner": build,
         "override": apply_override,

@@ -44,6 +44,7 @@ def get_aalbert_adamw(
         raise AalbertError(
             f"optimizer AalbertAdamW: unknown {', '.join(unknown)}; it has lr, upstream_lr, weight_decay"
         )
+    # YAML reads 1e-4 as text, on which torch would fail with a stack trace.
     numbers = {"lr": lr, "weight_decay": weight_decay, **({} if upstream_lr is None else {"upstream_lr": upstream_lr})}
     for name, value in numbers.items():
         if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
@@ -52,6 +53,7 @@ def get_aalbert_adamw(
     if upstream_lr is not None and not upstream:
         raise AalbertError("optimizer.upstream_lr is set but the upstream is not trained; add -f or remove the key")
     groups = [{"params": list(module.parameters()), "lr": lr} for module in (featurizer, downstream)]
+    # The upstream is a group of its own, since a scheduler scales the rate of each group.
     own_lr = lr if upstream_lr is None else upstream_lr
     groups += [{"params": list(module.parameters()), "lr": own_lr} for module in upstream]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, weight_decay=weight_decay)

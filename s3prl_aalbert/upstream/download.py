@@ -91,11 +91,13 @@ def fetch(
     with _locked(path):
         if not refresh and _is_there(path, expected, check):
             return path
+        # A copy that is not usable is replaced, and the user is told why.
         if path.is_file():
             why = "refresh was requested" if refresh else "hash differs, or no checkpoint"
             logger.warning("%s: replacing the copy of %s (%s)", path, url, why)
         if expected is None:
             logger.warning("%s: downloaded without a hash to check; append #sha256=HEX to the URL", url)
+        # A partial file is kept only if its hash is known and the connection broke: then the rest can be appended.
         partial = path.with_name(path.name + ".part")
         try:
             _download(url, partial, resume=expected is not None, progress=progress)

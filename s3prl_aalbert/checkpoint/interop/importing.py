@@ -192,6 +192,7 @@ def s3prl_audio(audio: Any, path: Path) -> tuple[AudioConfig, bool, list[str]]:
         raise CheckpointError(f"{path}: was trained on features extracted beforehand; it has no front end")
     if "kaldi" in audio:
         raise CheckpointError(f"{path}: uses Kaldi's features (audio.kaldi), which this project does not compute")
+    # Other kinds of features have no counterpart here, so that every reason is collected for one message.
     feature, target = _section(audio, "input", path), audio.get("target", audio.get("input"))
     wrong = []
     if feature.get("feat_type") != "mel" or not feature.get("log"):
@@ -200,6 +201,7 @@ def s3prl_audio(audio: Any, path: Path) -> tuple[AudioConfig, bool, list[str]]:
         wrong.append(f"audio.input.delta is {feature['delta']}, expected 0 or 1")
     if wrong:
         raise CheckpointError(f"{path}: " + "; ".join(wrong))
+    # The defaults are those of S3PRL's OnlinePreprocessor, since its files record only what differs from them.
     config = AudioConfig(
         sample_rate=audio.get("sample_rate", 16000),
         win_ms=float(audio.get("win_ms", 25)),
@@ -212,6 +214,7 @@ def s3prl_audio(audio: Any, path: Path) -> tuple[AudioConfig, bool, list[str]]:
         front_end="s3prl",
         target_level_db=None if audio.get("target_level") is None else float(audio["target_level"]),
     )
+    # The pre-training head is useful only if it predicts the same spectrogram as ours.
     ours = {"feat_type": "linear", "log": True, "delta": 0, "cmvn": True}
     differences = ["S3PRL's features change with the padding of a batch; here padding changes nothing"]
     return config, all(target.get(key, 0) == value for key, value in ours.items()), differences

@@ -55,6 +55,7 @@ def write_smaller(
     if dtype:  # the statistics of the corpus are few, and stay as exact as the features
         cast = {n for n, t in state.items() if t.is_floating_point() and ".acoustics." not in n}
         state = {n: t.to(getattr(torch, dtype)) if n in cast else t for n, t in state.items()}
+    # The largest tensor is certainly one that was cast, so its type describes the release.
     kept = str(state[max(state, key=lambda name: state[name].numel())].dtype).removeprefix("torch.")
     too_large = [n for n, t in state.items() if not t.isfinite().all()]
     if too_large:

@@ -66,6 +66,8 @@ def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path 
     Raises:
         AalbertError: there is no audio, there are no labels, a split is empty, or there is only one class.
     """
+    # An utterance is skipped for the first reason that applies. Those without labels come before the split, since only
+    # decoding, which is slow, shows which audio is unusable.
     skipped = Skipped()
     sources = read_sources(config, skipped)
     names = _without_excluded(sources.alignments, config, skipped)
@@ -77,6 +79,7 @@ def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path 
     too_long = _past_end(sources.alignments, lengths)
     skipped.add("labels_past_end", too_long)
     usable = {name: part for name, part in split.items() if name in lengths and name not in too_long}
+    # The record is written before any check fails, since it explains the failure.
     skipped.log("phone")
     _warn_of_early_ends(sources.alignments, {name: lengths[name] for name in usable})
     if expdir:
@@ -84,6 +87,7 @@ def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path 
     used = keep_fraction(usable, config.train_fraction, seed)
     check_split(used, "the phone task", skipped.summary())
     _log_shared_speakers(used, sources.speakers)
+    # Classes come from all usable utterances, so that the task is the same for every share of the training labels.
     classes = tuple(sorted({segment.phone for name in usable for segment in folded[name]}))
     check_classes(len(classes), config.expected_classes, "phones", config.audio)
     if len(classes) < 2:

@@ -98,6 +98,7 @@ class DownstreamExpert(KnowsClasses):
     def __init__(self, upstream_dim: int, upstream_rate: int, downstream_expert: dict, expdir: str, **kwargs: Any):
         super().__init__()
         config = from_dict(ProbeConfig, downstream_expert.get("modelrc"), "downstream_expert.modelrc")
+        # A common gradient norm would let one probe influence the others.
         if kwargs["runner"]["gradient_clipping"] < NO_CLIPPING:
             raise AalbertError(
                 f"runner.gradient_clipping must be at least {NO_CLIPPING:g}: clipping couples the probes"
@@ -108,6 +109,7 @@ class DownstreamExpert(KnowsClasses):
             raise AalbertError(
                 f"modelrc.layer_dims sum to {sum(self.layer_dims)}, but the representation is {upstream_dim} wide"
             )
+        # datarc holds a section for each task beside the keys that all tasks share.
         datarc = downstream_expert.get("datarc") or {}
         if not isinstance(datarc, dict):
             raise AalbertError(f"downstream_expert.datarc is {shown(datarc)}, expected a mapping of keys")
@@ -120,6 +122,7 @@ class DownstreamExpert(KnowsClasses):
         self.probes = _probes(config, len(self.layer_dims))
         self.models = nn.ModuleDict({_key(probe.name): self._build(probe, config.hidden_size) for probe in self.probes})
         classifier_params = sum(p.numel() for p in self.models.parameters())
+        # The record is complete before training starts, so that an interrupted run can still be described.
         results = RunResults.started(
             self.task,
             kwargs,

@@ -104,10 +104,12 @@ def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path | None)
     """
     skipped = Skipped()
     audio, speakers = _read_sources(config, skipped)
+    # The number of speakers is limited before decoding, which is the slow part.
     candidates = _limit(speakers, config.max_speakers)
     store = AudioStore(audio)
     lengths = store.usable(sorted(candidates), skipped)
     good = {name: speaker for name, speaker in candidates.items() if name in lengths}
+    # A speaker without training utterances cannot be predicted, and would only lower the score.
     split = _split(config, good, skipped)
     classes = tuple(sorted({good[name] for name, part in split.items() if part == "train"}))
     skipped.add("not_in_training", {good[name] for name in split} - set(classes))
@@ -123,6 +125,7 @@ def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path | None)
         hint = speakers_in_names(audio.values()) if config.speaker_from == "folder" else ""
         found = f"found {len(classes)} in {config.audio} by speaker_from {config.speaker_from}"
         raise AalbertError(f"the speaker task needs at least two speakers, {found}{hint}")
+    # The order of the classes follows from their names, so that a checkpoint fits the same data again.
     ids = {speaker: index for index, speaker in enumerate(classes)}
     if expdir:
         save_split(expdir / "split.tsv", split, good)

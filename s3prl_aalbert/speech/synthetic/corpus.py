@@ -64,6 +64,7 @@ def synthesise_corpus(
     """
     _check_arguments(num_speakers, utterances_per_speaker, seconds, seed)
     root = Path(root).expanduser()
+    # The request is stored beside the corpus: it decides whether an existing corpus can be kept.
     request = {
         "format": 1,
         "generator": "s3prl_aalbert.speech.synthetic.corpus",
@@ -78,6 +79,7 @@ def synthesise_corpus(
         _log.info("synthetic corpus %s is complete: kept", root)
         return root
     _check_replaceable(root)
+    # The corpus is written beside its final place and then renamed, so that a kill leaves no incomplete corpus.
     target = root.resolve()
     partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)

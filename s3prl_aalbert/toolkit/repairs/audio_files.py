@@ -73,6 +73,7 @@ def load(
     Returns:
         The samples and the sample rate in Hz.
     """
+    # A file may consist of several joined recordings, which torchaudio returns as one signal.
     parts: list[torch.Tensor] = []
     rates: set[int] = set()
     for stream in sound_streams(_plain(uri)):

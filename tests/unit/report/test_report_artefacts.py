@@ -29,7 +29,7 @@ from s3prl_aalbert.downstream.results import (
 from s3prl_aalbert.report.artefacts import add_up, first_layer, learned_weights, most_confused, running_mean, shares_of
 from s3prl_aalbert.report.page import short_path, short_paths
 from s3prl_aalbert.report.runs import DownstreamRun, UnusableRun, read_folder
-from s3prl_aalbert.report.sections import Findings, confusions
+from s3prl_aalbert.report.sections import FigureData, confusions
 from s3prl_aalbert.report.style import Styles
 from s3prl_aalbert.report.write import summarise_runs
 
@@ -138,7 +138,7 @@ def test_the_confusion_matrix_is_the_models_and_not_that_of_better_features(tmp_
         Confusion(("a", "b"), np.array([[3, 1], [0, 2]])).write(folder)
     summary = summarise_runs([tmp_path])
     styles = Styles(tuple(model.label for model in summary.models), ("as they are", "weighted sum with layer 0"))
-    (figure,) = confusions(Findings(list(summary.rows), [], styles))
+    (figure,) = confusions(FigureData(list(summary.rows), [], styles))
     assert "aalbert_tiny (weighted sum with layer 0), the trained model of this project" in figure.caption  # type: ignore[union-attr]
 
 
