@@ -1,4 +1,4 @@
-"""What a sub-network costs: multiply-accumulates, parameters, or time on this machine."""
+"""Computes the cost of a sub-network: multiply-accumulates, parameters, or time on this machine."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from s3prl_aalbert.model.macs import encoder_macs
 from s3prl_aalbert.model.sub_network import Architecture
 
 MACS_SECONDS, LATENCY_SECONDS = 10, 5
-"""Length of the audio behind each cost."""
+"""Length of the audio for each cost."""
 TIMED = 5
-"""Forward passes of which the median counts, after one that does not."""
+"""Number of timed forward passes, whose median counts, after one that is not timed."""
 
 
 def macs(config: ModelConfig, arch: Architecture) -> float:
@@ -28,7 +28,7 @@ def macs(config: ModelConfig, arch: Architecture) -> float:
 def params(config: ModelConfig, arch: Architecture) -> float:
     """Return the parameters of encoder and input block."""
     small = extracted_config(config, arch)
-    with torch.device("meta"):  # counted without being made
+    with torch.device("meta"):  # counts shapes without memory
         parts = InputEmbedding(small.input_dim, small.transformer), Encoder(small.transformer)
     return float(sum(map(count_parameters, parts)))
 
@@ -52,4 +52,4 @@ COSTS: dict[str, tuple[Callable[[ModelConfig, Architecture], float], str]] = {
     "params": (params, "parameters"),
     "latency": (latency, f"ms for {LATENCY_SECONDS} s of audio"),
 }
-"""How each is computed, and its unit."""
+"""Each cost with its function and its unit."""

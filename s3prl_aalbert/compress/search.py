@@ -146,11 +146,11 @@ def pareto(candidates: Iterable[Candidate]) -> list[Candidate]:
 
 
 def table(candidates: Iterable[Candidate], unit: str) -> str:
-    """Return candidates as CSV; a size of every layer is a list with blanks.
+    """Return candidates as CSV; sizes of layers are separated by blanks.
 
     Args:
-        candidates: in the order of the rows.
-        unit: of the cost, which is the name of its column.
+        candidates: the rows, in this order.
+        unit: unit of the cost, which is the name of its column.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

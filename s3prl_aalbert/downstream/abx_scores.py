@@ -1,4 +1,4 @@
-"""The ABX errors of an upstream's hidden states: computed, as a table for the terminal, and as CSV."""
+"""Computes the ABX errors of an upstream's hidden states, and formats them as a table and as CSV."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Scores(NamedTuple):
 
     upstream: str
     selection: str
-    """Key of its outputs."""
+    """Key of the upstream's outputs."""
     layers: dict[int, AbxErrors]
 
 
@@ -32,14 +32,14 @@ def score(upstream: nn.Module, name: str, selection: str, layer: int | None, spo
     """Return the errors of one hidden state, or of all.
 
     Args:
-        upstream: in evaluation mode.
-        name: what to call it.
-        selection: key of its outputs.
-        layer: 0 is the first; None takes all.
+        upstream: an upstream in evaluation mode.
+        name: name in tables.
+        selection: key of the upstream's outputs.
+        layer: number of a hidden state, 0 is the first; None is all.
         spoken: utterances with their segments.
 
     Raises:
-        AalbertError: there is no such layer or key.
+        AalbertError: the layer or key does not exist.
     """
     rate = samples_per_token(upstream, selection)
     pooled = []
@@ -56,12 +56,12 @@ def score(upstream: nn.Module, name: str, selection: str, layer: int | None, spo
 
 
 def format_scores(spoken: Sequence[Spoken], scores: Scores, baseline: Scores | None) -> str:
-    """Return one row a layer: errors within and across speakers, and how they differ from the baseline's.
+    """Return one row per layer: errors within and across speakers, and their differences from the baseline.
 
     Args:
-        spoken: what was scored.
-        scores: of the upstream.
-        baseline: of one layer, if there is one.
+        spoken: the scored utterances.
+        scores: errors of the upstream.
+        baseline: errors of one layer of another upstream, if there is one.
     """
     speakers = len({one.speaker for one in spoken})
     lines = [

@@ -1,4 +1,4 @@
-"""Rows of RESULTS.md measured again: which there are, what they need, and both values side by side."""
+"""Measures rows of the results again, and shows recorded and new values side by side."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from s3prl_aalbert.model.config import find_config
 
 
 def recorded_rows() -> dict[str, list[Row]]:
-    """Return the rows that the documents show, by sweep."""
+    """Return the rows in the documents, by sweep."""
     return {path.stem: read_rows(path) for path in sorted(recorded.RECORDED.glob("*.csv"))}
 
 
 def list_rows() -> str:
-    """Return a line for each row, with its values where they are few."""
+    """Return a line for each row, with its values if there are few."""
     lines = []
     for name, rows in recorded_rows().items():
         for row in dict.fromkeys(row.row for row in rows):
@@ -32,13 +32,13 @@ def list_rows() -> str:
 
 
 def find_rows(text: str) -> tuple[str, list[Row]]:
-    """Return the sweep and the rows that are named.
+    """Return the named sweep and rows.
 
     Args:
-        text: SWEEP/TASK/SETTING/MODEL or its beginning.
+        text: SWEEP/TASK/SETTING/MODEL, or the beginning of it.
 
     Raises:
-        AalbertError: there is none.
+        AalbertError: there is no such row.
     """
     known = recorded_rows()
     name, _, beginning = text.partition("/")
@@ -59,12 +59,12 @@ class Again:
     measured: Sequence[Row]
     failed: Sequence[SweepRun]
     folder: Path
-    """Of the runs."""
+    """Folder of the runs."""
 
     def table(self) -> str:
         """Return recorded and new values side by side."""
         measured = {(row.row, row.metric): row for row in self.measured}
-        lines = [f"{'row':<50} {'metric':<28} {'recorded':<16} {'here':<16} here less recorded"]
+        lines = [f"{'row':<50} {'metric':<28} {'recorded':<16} {'here':<16} here minus recorded"]
         for row in self.recorded:
             here = measured.get((row.row, row.metric))
             shown, difference = (_value(here), _difference(here, row)) if here else ("failed", "")
@@ -75,14 +75,14 @@ class Again:
 
 
 def run_again(name: str, rows: Sequence[Row], data: str | None, output: str | None, jobs: int = 1) -> Again:
-    """Run what measures some rows and is not done yet, with what it needs.
+    """Run the unfinished runs of some rows, with the runs that they need.
 
     Args:
-        name: of the packaged sweep.
-        rows: of that sweep.
-        data: folder of the speech, instead of the sweep's.
-        output: folder of the runs, instead of the sweep's.
-        jobs: how many run at a time.
+        name: name of the packaged sweep.
+        rows: rows of that sweep.
+        data: folder of the speech in place of the sweep's.
+        output: folder of the runs in place of the sweep's.
+        jobs: number of runs at a time.
 
     Raises:
         AalbertError: there is no speech.
@@ -101,7 +101,7 @@ def _value(row: Row) -> str:
 
 
 def _difference(here: Row, recorded: Row) -> str:
-    """Return the difference with its standard error: seed by seed where both name their seeds."""
+    """Return the difference with its standard error, seed by seed if both name their seeds."""
     paired = here.less(recorded)
     if paired.values:
         mean, error = paired.mean, paired.error

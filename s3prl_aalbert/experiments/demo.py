@@ -1,4 +1,4 @@
-"""The demo: pre-train, three tasks, probing and the report, each step the command a user would type."""
+"""Runs the demo: pre-training, three tasks, probing and the report, each step a command that a user could type."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from s3prl_aalbert.report.write import summarise_runs, write_report
 from s3prl_aalbert.yaml_config import shown
 
 MAX_TOGETHER = 2
-"""Steps at a time: each holds its own copy of torch and s3prl in memory (about 1 GB)."""
+"""Number of steps at a time; each has its own copy of torch and s3prl in memory (about 1 GB)."""
 RECORD = "demo.json"
 CACHE = "cache"
 """Folder of each model's features of the speech; removed when all steps are done."""
 PRETRAINED, UNTRAINED = "pretrained", "untrained"
 """Folders of the demo's own model and of the same one with random weights."""
 STEPS, MAX_HOURS = 600, 0.045
-"""Pre-training ends at whichever comes first; --steps has no such limit of time."""
+"""Limits of pre-training in steps and hours, of which the first counts; --steps has no limit of time."""
 STEPS_OF_SPEECH, MAX_HOURS_OF_SPEECH = 1500, 0.1
-"""The same of real speech."""
+"""The same for real speech."""
 SYNTHETIC_NOTE = "synthetic voices: this shows that everything works, not how good the representations are"
 NAMES = {
     "features": "input features",
@@ -51,32 +51,32 @@ TASKS = {
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What decides a demo's results."""
+    """The options that determine a demo's results."""
 
     speech: tuple[Path, ...] = ()
-    """Folders of real speech; none: synthetic voices."""
+    """Folders of real speech; empty for synthetic voices."""
     steps: int | None = None
-    """Of pre-training; None: ``STEPS`` or ``STEPS_OF_SPEECH``, within the limit of time."""
+    """Steps of pre-training; None: ``STEPS`` or ``STEPS_OF_SPEECH``, within the limit of time."""
     max_speakers: int = 20
-    """In the speaker tasks on real speech."""
+    """Largest number of speakers in the speaker tasks on real speech."""
     seed: int = 1337
 
 
 def run_demo(options: DemoOptions, output: Path, stop: StopSignal) -> None:
-    """Run what is not done yet, and print the table, what it shows and where the report is.
+    """Run the unfinished steps, then print the table, its summary and the place of the report.
 
     Args:
-        options: what decides the results.
-        output: folder of everything that is written.
-        stop: remembers a signal that asks for an end.
+        options: the options that determine the results.
+        output: where everything is written.
+        stop: records a signal that asks the demo to stop.
 
     Raises:
-        AalbertError: unusable speech, a step that failed, or a folder with a demo of other options.
+        AalbertError: the speech is unusable, a step failed, or the folder has a demo with other options.
         KeyboardInterrupt: Ctrl-C, or another signal (``Stopped``).
     """
     _check_same_demo(options, output)
     started = time.monotonic()
-    print(printable(f"AALBERT demo; everything goes to {output}, what each step prints to {output / 'logs'}"))
+    print(printable(f"AALBERT demo; results go to {output}, and the output of each step to {output / 'logs'}"))
     if options.speech:
         speech = prepare_real(options.speech, output / "speech", options.max_speakers)
     else:
@@ -87,7 +87,7 @@ def run_demo(options: DemoOptions, output: Path, stop: StopSignal) -> None:
     pretrain, *others = plan(options, speech, output)
     runner = StepRunner(output, len(others) + 2, stop)
     runner.run([pretrain])
-    if not (output / UNTRAINED / CARD_FILE).is_file():  # which is written last
+    if not (output / UNTRAINED / CARD_FILE).is_file():  # the card is written last
         write_untrained(load_checkpoint(output / PRETRAINED), output / UNTRAINED, options.seed)
     runner.run(others, min(MAX_TOGETHER, os.cpu_count() or 1))
     shutil.rmtree(output / CACHE, ignore_errors=True)
@@ -95,15 +95,15 @@ def run_demo(options: DemoOptions, output: Path, stop: StopSignal) -> None:
 
 
 def _choices(options: DemoOptions) -> dict[str, Any]:
-    """Return the options as they are recorded; the same folder is so from wherever it is named."""
+    """Return the options for the record, with absolute paths of folders."""
     return {**asdict(options), "speech": [str(folder.expanduser().resolve()) for folder in options.speech]}
 
 
 def _check_same_demo(options: DemoOptions, output: Path) -> None:
-    """Refuse to go on with a demo of other speech or settings: its finished steps would stay as they are.
+    """Refuse to continue a demo of other speech or settings, whose finished steps would not change.
 
     Raises:
-        AalbertError: the folder holds one.
+        AalbertError: the folder holds such a demo.
     """
     record, choices = output / RECORD, _choices(options)
     try:
@@ -119,7 +119,7 @@ def _check_same_demo(options: DemoOptions, output: Path) -> None:
 
 
 def plan(options: DemoOptions, speech: DemoSpeech, output: Path) -> list[Step]:
-    """List the demo's commands; tasks without speech are skipped, the untrained model is in the phone task alone."""
+    """List the demo's commands; tasks without speech are skipped, and the untrained model is only in the phone task."""
     result = [_pretraining(options, speech, output)]
     folders = {
         "aalbert_phone": speech.phones,
@@ -146,9 +146,9 @@ def _pretraining(options: DemoOptions, speech: DemoSpeech, output: Path) -> Step
 
 
 def _upstream(model: str, task: str, output: Path) -> tuple[str, ...]:
-    """Return the options of one of the models that the tasks compare."""
+    """Return the options of a model in the tasks."""
     if model == "features":
-        # CMVN takes from the features what tells speakers apart: their baseline takes the features without it.
+        # CMVN removes most of the speaker from the features, so that the baseline uses features without it.
         return ("-u", "aalbert_features", *(("-s", "no_cmvn") if "speaker" in task else ()))
     return ("-u", model) if model == "aalbert" else ("-u", "aalbert_local", "-k", str(output / model))
 
@@ -167,7 +167,7 @@ def _task(options: DemoOptions, task: str, model: str, folder: Path, output: Pat
 
 
 def _cache(options: DemoOptions, output: Path) -> str:
-    """Return the override that keeps a model's features of synthetic speech; those of real speech may fill a disk."""
+    """Return the override that caches features of synthetic speech; those of real speech might fill the disk."""
     return "" if options.speech else f",,config.runner.feature_cache={str(output / CACHE)!r}"
 
 
@@ -184,7 +184,7 @@ def _probing(options: DemoOptions, speech: DemoSpeech, output: Path) -> Step:
 
 
 def verdict(output: Path) -> str:
-    """Return the results of the phone task in sentences; nothing without a phone task."""
+    """Describe the results of the phone task; "" without a phone task."""
     accuracy = {}
     for model in NAMES:
         results = output / "tasks" / f"aalbert_phone-{model}" / "results.json"
@@ -225,9 +225,9 @@ def _finish(output: Path, speech: DemoSpeech, started: float, title: str) -> Non
 def _next_steps(output: Path, speech: DemoSpeech, minutes: float) -> str:
     folder = speech.phones or speech.speakers
     return f"""\
-What each step printed: {output / "logs"}. This run took {minutes:.1f} minutes.
+The output of each step is in {output / "logs"}. This run took {minutes:.1f} minutes.
 
 Try next:
   aalbert features -u aalbert {folder} features    # the packaged model's features of these files
-  aalbert demo --speech DIR                        # the same on speech of your own
-  aalbert list models                              # what else there is; README.md and docs/ go on from here"""
+  aalbert demo --speech DIR                        # the same on your own speech
+  aalbert list models                              # further models; see also README.md and docs/"""

@@ -30,7 +30,7 @@ from s3prl_aalbert.speech.finding import existing_folders
 logger = logging.getLogger(__name__)
 LOG = "log.txt"
 SHOWN = 6
-"""Names of runs in a note."""
+"""Largest number of names in a log message."""
 
 
 def check_data(sweep: Sweep, runs: Sequence[SweepRun], given: str | None) -> None:
@@ -51,7 +51,7 @@ def check_data(sweep: Sweep, runs: Sequence[SweepRun], given: str | None) -> Non
 
 
 def log_runs(runs: Sequence[SweepRun]) -> None:
-    """Log how many runs there are to do, and the names of the first; ``--dry-run`` has the command of each."""
+    """Log the number of unfinished runs and the first names; ``--dry-run`` shows the command of each."""
     names = [run.name for run in runs if not run.done]
     shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
     logger.info(printable(f"{len(names)} of {len(runs)} runs to do{': ' if names else ''}{shown}"))

@@ -174,17 +174,17 @@ def load_sweep(path: Path, data: str | None = None, output: str | None = None) -
 
 
 def chosen_runs(sweep: Sweep, names: Sequence[str] | None) -> list[SweepRun]:
-    """Return the runs that ``--only`` names, in the sweep's order; all without a name.
+    """Return the runs that ``--only`` names, in the sweep's order; without names all runs.
 
     Args:
         sweep: the sweep.
-        names: whole names, or beginnings of several.
+        names: whole names, or beginnings of names.
 
     Raises:
-        AalbertError: no run begins with one of them.
+        AalbertError: no run has a name that begins so.
     """
     known = [run.name for run in sweep.runs]
-    whole = set(known) & set(names or ())  # not also those whose names go on from there
+    whole = set(known) & set(names or ())  # a whole name does not select longer names
     begun = tuple(set(names or ()) - whole)
     for name in begun:
         if not any(run.startswith(name) for run in known):

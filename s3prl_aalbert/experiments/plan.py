@@ -133,18 +133,18 @@ def _rate(device: str, dtype: torch.dtype, size: int = 1024) -> float:
 
 
 def describe_plan(runs: Sequence[SweepRun], all_runs: Sequence[SweepRun]) -> str:
-    """Return what each run does and costs on this machine, whose speed is measured, as a table.
+    """Return a table of what each run does and costs on this machine, whose speed is measured.
 
     Args:
-        runs: to be described.
-        all_runs: of the sweep.
+        runs: the runs in the table.
+        all_runs: all runs of the sweep.
     """
     rate = machine_rate()
     rows = table(runs, all_runs, rate)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.append(
-        f"Costs are calculated, of the encoder alone, for utterances of {UTTERANCE_SECONDS:g} s; hours at "
+        f"Costs are calculated for the encoder alone and for utterances of {UTTERANCE_SECONDS:g} s; hours at "
         f"{USED_SHARE:.0%} of this machine's {rate / 1e12:.3g} TFLOP/s. A feature cache saves most."
     )
     return "\n".join(lines)

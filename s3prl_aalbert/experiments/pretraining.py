@@ -1,4 +1,4 @@
-"""A pre-training from its options to its end: every stage, with its teacher, under one handler of signals."""
+"""Runs a pre-training from its options to its end: every stage, with its teacher and one handler of signals."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ logger = logging.getLogger(__name__)
 
 
 def run(request: Request) -> int:
-    """Run a pre-training, of a recipe every stage that is not done yet, and return the exit code.
+    """Run a pre-training with every unfinished stage, and return the exit code.
 
-    Its notes go to the terminal unless the program has set up logging.
+    Log messages go to the terminal unless the program has configured logging.
 
     Raises:
-        AalbertError: a configuration, checkpoint, folder or speech that cannot be used.
+        AalbertError: a configuration, checkpoint, folder or the speech cannot be used.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with StopSignal() as stop:  # before torch is imported, which takes seconds
@@ -63,7 +63,7 @@ def _run_stages(request: Request, stop: StopSignal) -> int:
 
 
 def _built(request: Request, stage: Stage | None = None) -> Pretrainer:
-    """Return ``build``; of the processes of one machine, which all find the same mistake, the first reports it."""
+    """Call ``build``; of the processes of one machine, only the first reports a mistake that all of them find."""
     try:
         return build(request, stage)
     except (AalbertError, RuntimeError) as error:
@@ -73,16 +73,16 @@ def _built(request: Request, stage: Stage | None = None) -> Pretrainer:
 
 
 def _follower() -> bool:
-    """Return whether torchrun or srun has started other processes on this machine before this one."""
+    """Return whether this process is not the first that torchrun or srun started on this machine."""
     return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) != "0"
 
 
 def build(request: Request, stage: Stage | None = None) -> Pretrainer:
-    """Return the run that was asked for, with its teacher if it has one, ready to train.
+    """Build the requested run, with its teacher if it has one.
 
     Args:
         request: the options.
-        stage: of a recipe, whose configurations go before the named ones.
+        stage: a stage of a recipe, whose configurations override the named ones.
     """
     from s3prl_aalbert.pretrain.plan import plan_run
     from s3prl_aalbert.pretrain.runner import Pretrainer
@@ -98,7 +98,7 @@ def load_teacher(distill: DistillConfig) -> Any:
     """Return the teacher that ``distill`` names, frozen.
 
     Raises:
-        AalbertError: none is named, or it does not exist.
+        AalbertError: no teacher is named, or it does not exist.
     """
     if not distill.teacher:
         raise AalbertError("name the teacher: --teacher UPSTREAM, e.g. hubert_base or aalbert_local")

@@ -1,4 +1,4 @@
-"""Several models side by side: what they cost, and how fast they are here, as text for the terminal."""
+"""Compares costs and speed of several models, as text for the terminal."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Subject(NamedTuple):
 
     name: str
     config: ModelConfig | None
-    """Of one of our models; None for an upstream that must be run to be counted."""
+    """Configuration of one of our models; None for an upstream that must be run to be counted."""
     build: Callable[[], nn.Module]
-    """Returns the upstream; picklable."""
+    """Function that returns the upstream; it must be picklable."""
     preload: str | None = None
-    """Module that building it imports."""
+    """Module that ``build`` imports."""
 
 
 def describe_costs(subjects: Sequence[Subject], seconds: float, superb: bool) -> str:
@@ -28,7 +28,7 @@ def describe_costs(subjects: Sequence[Subject], seconds: float, superb: bool) ->
 
     Args:
         subjects: the models.
-        seconds: length of the utterance behind the MACs of one second.
+        seconds: length of the utterance for the MACs per second.
         superb: also run upstreams of S3PRL on SUPERB's 32 utterances.
     """
     ours, others = [], []
@@ -44,20 +44,20 @@ def describe_costs(subjects: Sequence[Subject], seconds: float, superb: bool) ->
     parts = [tables.cost_table(profiles)]
     parts += [tables.module_table(ours)] if ours else []
     parts += [tables.upstream_table(profile) for profile in others]
-    note = f"MACs of one second of audio, in an utterance of {seconds:g} s; Fourier transforms are not counted."
+    note = f"MACs are per second of audio, in an utterance of {seconds:g} s; Fourier transforms are not counted."
     return "\n\n".join([*parts, note])
 
 
 def describe_speed(
     subjects: Sequence[Subject], lengths: Sequence[float], repeats: int, threads: int | None, device: str
 ) -> str:
-    """Return a table of speed and memory, measured now.
+    """Measure speed and memory, and return a table.
 
     Args:
         subjects: the models.
-        lengths: of the utterances, in seconds.
-        repeats: timed passes.
-        threads: of torch; None leaves its own choice.
+        lengths: lengths of the utterances in seconds.
+        repeats: number of timed passes.
+        threads: number of torch threads; None leaves torch's default.
         device: where to run.
 
     Raises:
@@ -70,6 +70,6 @@ def describe_speed(
     where = "GPU memory" if device.startswith("cuda") else "the process beyond Python, torch and S3PRL"
     return (
         f"{tables.speed_table(speeds)}\n\n"
-        f"RTF: median time of {repeats} passes over one utterance / its length; MiB: most memory at once, "
+        f"RTF: median time of {repeats} passes over one utterance / its length; MiB: peak memory, "
         f"{where}.\nMeasured on {speed.machine(device, threads)}."
     )

@@ -1,4 +1,4 @@
-"""A checkpoint in another format, or a part of it; every function returns what to tell the user."""
+"""Converts a checkpoint to another format, or extracts a part of it; each function returns a text for the user."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def to_release(ckpt: str, folder: Path, trust: bool) -> str:
 
     Args:
         ckpt: a checkpoint, or the name of a packaged model.
-        folder: a new one.
-        trust: read pickled objects, which can run any program.
+        folder: a new folder.
+        trust: whether to read pickled objects, which can run any program.
 
     Raises:
         CheckpointError: the checkpoint is unusable.
@@ -44,18 +44,18 @@ def to_release(ckpt: str, folder: Path, trust: bool) -> str:
 
 
 def to_sub_network(ckpt: str, arch: Path, folder: Path) -> str:
-    """Cut a sub-network out of a model and write it as a release.
+    """Extract a sub-network of a model and write it as a release.
 
     Args:
         ckpt: the model.
-        arch: YAML with the sizes.
-        folder: a new or empty one.
+        arch: YAML file with the sizes.
+        folder: a new or empty folder.
 
     Raises:
         CheckpointError: the sizes are not those of a sub-network.
     """
     own, whole = write_sub_network(load_checkpoint(ckpt), load_architecture(arch.expanduser()), folder)
-    return f"cut out {own:,} of {whole:,} parameters"
+    return f"extracted {own:,} of {whole:,} parameters"
 
 
 def to_smaller(ckpt: str, folder: Path, dtype: Literal["float32", "float16", "bfloat16"] | None, no_head: bool) -> str:
@@ -97,7 +97,7 @@ def to_s3prl(ckpt: str, output: Path, accept_differences: bool) -> str:
         raise CheckpointError(
             f"{ckpt}: S3PRL would compute other features than this model was trained on: "
             + "; ".join(exported.differences)
-            + ". Pass --accept-differences to write the file all the same"
+            + ". Pass --accept-differences to write the file anyway"
         )
     write_atomically(output, lambda temporary: torch.save(exported.content, temporary))
     lines = [f"wrote {output}; S3PRL reads it with -u audio_albert_local -k {output}"]

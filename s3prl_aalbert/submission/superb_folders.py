@@ -1,4 +1,4 @@
-"""The experiments of SUPERB's tasks in a folder, by S3PRL's option for each."""
+"""Finds the experiments of SUPERB's tasks in a folder, by S3PRL's options."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from s3prl_aalbert.errors import AalbertError
 
 SCRIPTS = {name: name for name in ("pr", "sid", "ks", "ic", "qbe", "sf", "sd")} | {"asv": "sv", "asr": "asr_no_lm"}
-"""A task's folder, as scripts/superb names it -> the option; er and asr stand for several options."""
+"""Folder of a task in scripts/superb -> its option; er and asr have several options."""
 
 
 def find_experiments(folder: Path) -> dict[str, Path]:
-    """Return the experiments that scripts/superb/all.sh left in a folder, TASK/best for each task.
+    """Return the experiments that scripts/superb/all.sh wrote to a folder, TASK/best for each task.
 
     Raises:
         AalbertError: there is none.
@@ -24,7 +24,7 @@ def find_experiments(folder: Path) -> dict[str, Path]:
     if best["er"].exists():
         found |= find_folds(best["er"])
     if not found:
-        raise AalbertError(f"--all {folder}: no TASK/best in there, expected some of {', '.join(best)}")
+        raise AalbertError(f"--all {folder}: has no TASK/best, expected some of {', '.join(best)}")
     return found
 
 
@@ -37,5 +37,5 @@ def find_folds(folder: Path) -> dict[str, Path]:
     folds = {f"er_fold{fold}": folder.expanduser() / f"fold{fold}" for fold in range(1, 6)}
     found = {option: path for option, path in folds.items() if path.is_dir()}
     if not found:
-        raise AalbertError(f"--er {folder}: no fold1 to fold5 in there")
+        raise AalbertError(f"--er {folder}: has no fold1 to fold5")
     return found

@@ -1,4 +1,4 @@
-"""Whether training would work on this machine, check by check, and if not, what to type."""
+"""Checks whether training would work on this machine, and suggests what to type if not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("torch", "torchaudio", "s3prl", "huggingface_hub", "numpy", "soundfi
 FORMATS = {"wav": "WAV", "flac": "FLAC", "ogg": "OGG", "opus": "OGG", "mp3": "MP3"}
 TESTED_PAIRS = ("2.8", "2.11")
 LEAST_MEMORY, ENOUGH_MEMORY = 1e9, 4e9
-"""Bytes: importing torch and S3PRL takes almost the first; the full-width models train with the second."""
+"""Bytes of memory: importing torch and S3PRL takes almost the first; full-width models train with the second."""
 LEAST_DISK, ENOUGH_DISK = 2e8, 3e9
 ENOUGH_SHARED, ENOUGH_FILES = 5e8, 1024
 
@@ -31,11 +31,11 @@ class Finding:
     good: bool
     found: str
     fix: str = ""
-    """What to type; for something good but improvable, a hint."""
+    """What to type; a hint if the check passed but can be improved."""
 
 
 def version_of(package: str) -> str | None:
-    """Return the installed version of a package, None without it."""
+    """Return the installed version of a package; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -50,7 +50,7 @@ def check_python() -> list[Finding]:
 
 
 def check_versions() -> list[Finding]:
-    """Packages, and the pairs that are known not to work together."""
+    """Check packages, and pairs of versions that are known not to work together."""
     versions = {package: version_of(package) for package in PACKAGES}
     missing = [package for package, version in versions.items() if version is None]
     found = ", ".join(f"{package} {version}" for package, version in versions.items() if version)
@@ -80,7 +80,7 @@ def _pairs(versions: dict[str, str | None]) -> list[Finding]:
 
 
 def check_torch() -> list[Finding]:
-    """Whether torch computes, and on what."""
+    """Check that torch computes, and on which devices."""
     try:
         import torch
 
@@ -98,11 +98,11 @@ def check_torch() -> list[Finding]:
 
 
 def check_s3prl() -> list[Finding]:
-    """Whether S3PRL imports with the plugin's workarounds, and knows its names."""
+    """Check that S3PRL imports with the plugin's workarounds and has its names."""
     try:
         from s3prl_aalbert import toolkit
 
-        # What other packages print at import stays out of the report.
+        # Other packages print messages at import, which do not belong in the report.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             toolkit.activate()
             from s3prl import hub
@@ -114,7 +114,7 @@ def check_s3prl() -> list[Finding]:
 
 
 def check_audio() -> list[Finding]:
-    """Which formats can be read."""
+    """Check which audio formats can be read."""
     try:
         import soundfile
 
@@ -138,13 +138,13 @@ def check_audio() -> list[Finding]:
 
 
 def check_weights() -> list[Finding]:
-    """Whether the weights that come with the package are there, unaltered."""
+    """Check that the packaged weights exist and are unchanged."""
     try:
         from s3prl_aalbert.checkpoint.published import packaged_names
         from s3prl_aalbert.errors import AalbertError
         from s3prl_aalbert.upstream.download import fetch_published
-    except Exception as error:  # torch is broken, which has a line of its own
-        return [Finding("weights", False, f"cannot be looked for ({_first(error)})", "mend torch first")]
+    except Exception as error:  # torch is broken, which is reported separately
+        return [Finding("weights", False, f"cannot be checked ({_first(error)})", "repair torch first")]
     found = []
     for name in packaged_names():
         try:
@@ -156,7 +156,7 @@ def check_weights() -> list[Finding]:
 
 
 def check_writing() -> list[Finding]:
-    """Whether results can be written here."""
+    """Check that results can be written here."""
     folders = {"working folder": Path.cwd(), "temporary folder": Path(tempfile.gettempdir())}
     findings = []
     for name, folder in folders.items():
@@ -172,7 +172,7 @@ def check_writing() -> list[Finding]:
 
 
 def check_room() -> list[Finding]:
-    """Whether there is enough memory and disk, and what to set where there is little."""
+    """Check that there is enough memory and disk space, and suggest settings if there is little."""
     from s3prl_aalbert import machine
 
     findings = []
@@ -190,13 +190,13 @@ def check_room() -> list[Finding]:
     fix = (
         ""
         if disk >= ENOUGH_DISK
-        else "make room: a full-width model keeps 1 GB of training states, audio 115 MB an hour"
+        else "make room: a full-width model needs 1 GB for training states, and audio 115 MB per hour"
     )
     return [*findings, Finding("disk", disk >= LEAST_DISK, f"{disk / 1e9:.1f} GB free in {Path.cwd()}", fix)]
 
 
 def check_limits() -> list[Finding]:
-    """What slows several processes down, or lets memory grow; nothing here keeps training from working."""
+    """Check limits that slow down several processes or let memory grow; none of them prevents training."""
     from s3prl_aalbert import machine
 
     findings = []
@@ -206,7 +206,7 @@ def check_limits() -> list[Finding]:
         fix = (
             ""
             if free >= ENOUGH_SHARED
-            else "batches of loader processes then come by pipes; a container: --shm-size=8g"
+            else "batches of loader processes come through pipes; in a container use --shm-size=8g"
         )
         findings.append(Finding("shared memory", True, f"{free / 1e9:.1f} GB free in {folder}", fix))
     files = machine.open_files()
@@ -216,7 +216,7 @@ def check_limits() -> list[Finding]:
     allocator = machine.allocator()
     fix = ""
     if sys.platform == "linux" and allocator == "the system's":
-        fix = "for a service that lives long on a CPU: MALLOC_MMAP_THRESHOLD_=65536, or jemalloc (docs/robustness.md)"
+        fix = "for a long-running service on a CPU: MALLOC_MMAP_THRESHOLD_=65536, or jemalloc (docs/robustness.md)"
     return [*findings, Finding("memory allocator", True, allocator, fix)]
 
 

@@ -1,4 +1,4 @@
-"""A probing run: ``aalbert downstream -d aalbert_probe`` with the options of ``aalbert probe``."""
+"""Runs ``aalbert downstream -d aalbert_probe`` with the options of ``aalbert probe``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TASKS = ("phone", "speaker")
 
 @dataclass(frozen=True)
 class ProbeOptions:
-    """What to probe and where; ``commands/probe.py`` says what each option means."""
+    """The options of a probing run; ``commands/probe.py`` documents them."""
 
     upstream: str | None
     upstream_ckpt: str | None
@@ -41,11 +41,11 @@ class ProbeOptions:
 def run_probes(options: ProbeOptions) -> Path:
     """Probe and return the experiment folder, which holds probes.csv.
 
-    Its notes go to the terminal unless the program has set up logging.
+    Log messages go to the terminal unless the program has configured logging.
 
     Raises:
-        AalbertError: a mistake in the options, the configuration or the data.
-        SystemExit: with EXIT_STOPPED where a signal ended the training, which has saved.
+        AalbertError: the options, the configuration or the data have a mistake.
+        SystemExit: with EXIT_STOPPED if a signal ended the training after it saved its state.
     """
     from s3prl_aalbert.toolkit.experiments import find_past_experiment, place_of
     from s3prl_aalbert.toolkit.launch import run
@@ -74,13 +74,13 @@ def _checked_tasks(typed: str | None) -> list[str]:
 
 
 def _check_same_tasks(tasks: Sequence[str], past: Path) -> None:
-    """Raise AalbertError where a run that goes on probes other tasks than those typed."""
+    """Raise AalbertError if a resumed run probes other tasks than those typed."""
     from s3prl_aalbert.toolkit.resume import load_experiment
 
     try:
         recorded = load_experiment(past)["Config"]["downstream_expert"]["modelrc"].get("tasks") or list(TASKS)
     except (LookupError, TypeError, AttributeError) as error:
-        raise AalbertError(f"{past}: is no probing run; choose another -n") from error
+        raise AalbertError(f"{past}: is not a probing run; choose another -n") from error
     if sorted(tasks) != sorted(recorded):
         raise AalbertError(
             f"--task {','.join(tasks)}: {past} probes {','.join(recorded)}; omit it, or choose another -n"
