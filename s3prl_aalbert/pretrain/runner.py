@@ -38,7 +38,8 @@ from s3prl_aalbert.pretrain.monitor import Monitor
 from s3prl_aalbert.pretrain.objectives import build_objective, initialise_from
 from s3prl_aalbert.pretrain.optim import build_optimizer, lr_factor
 from s3prl_aalbert.pretrain.signals import StopSignal
-from s3prl_aalbert.pretrain.units import label_corpus, random_units, unit_features
+from s3prl_aalbert.pretrain.unit_features import unit_features
+from s3prl_aalbert.pretrain.units import label_corpus, random_units
 from s3prl_aalbert.pretrain.utterances import Utterances
 from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE, training_digests
 

@@ -13,119 +13,31 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import safetensors.torch
 import torch
-import torchaudio
 from torch import Tensor
 from tqdm import tqdm
 
-from s3prl_aalbert.checkpoint.release import content_digest, load_checkpoint, load_weights
+from s3prl_aalbert.checkpoint.release import content_digest
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.files import write_atomically
-from s3prl_aalbert.model.aalbert import AalbertModel
-from s3prl_aalbert.model.acoustics import Acoustics
 from s3prl_aalbert.model.config import SAMPLE_RATE, ModelConfig
-from s3prl_aalbert.pretrain.config import MFCC, UnitsConfig
+from s3prl_aalbert.pretrain.config import UnitsConfig
+from s3prl_aalbert.pretrain.unit_features import Facts, UnitFeatures, unit_features
 from s3prl_aalbert.pretrain.utterances import SPLITS, UnitLabels, Utterances
 
 logger = logging.getLogger(__name__)
 
-NUM_MFCC = 13
 FIT_BATCH, FIT_STARTS, FIT_PATIENCE = 10_000, 5, 50
 """Of k-means, as HuBERT's where speech of some hours allows."""
 SAVE_UTTERANCES = 500
 """Labels reach the disk every so many utterances; a kill loses no more."""
-Facts = dict[str, str | int | float]
-"""What something was made of, by name."""
 UNSET = np.iinfo(np.uint16).max
 """A label that is still to be computed."""
-
-
-class UnitFeatures(Protocol):
-    """What is clustered."""
-
-    def __call__(self, wav: np.ndarray) -> Tensor:
-        """Return the features (N, C) of a waveform (S,), a row for each unit."""
-
-    @property
-    def description(self) -> Facts:
-        """Everything that decides their values."""
-
-
-class MfccFeatures:
-    """Thirteen MFCC and their deltas of each frame, of log-mel with CMVN; of a token, those of its frames."""
-
-    def __init__(self, config: ModelConfig):
-        audio = replace(config.audio, cmvn="utterance")
-        self.acoustics = Acoustics(audio, 1)
-        self.frames = config.transformer.downsample_rate // config.task.units_per_token
-        self.mels = audio.num_mel_bins
-        self.cosines = torchaudio.functional.create_dct(NUM_MFCC, self.mels, "ortho")  # (mel bins, 13)
-        self._audio = audio
-
-    @property
-    def description(self) -> Facts:
-        """The front end and how many frames a unit spans."""
-        return {"source": MFCC, "audio": json.dumps(asdict(self._audio), sort_keys=True), "frames": self.frames}
-
-    @torch.no_grad()
-    def __call__(self, wav: np.ndarray) -> Tensor:
-        """Return (N, 26 * frames)."""
-        features = self.acoustics(torch.from_numpy(wav).unsqueeze(0), torch.tensor([len(wav)]))
-        mfcc = features.tokens[:, :, : self.mels] @ self.cosines  # (1, F, 13)
-        delta = torchaudio.functional.compute_deltas(mfcc.transpose(1, 2)).transpose(1, 2)
-        frames = torch.cat([mfcc, delta], dim=-1)[0]  # (F, 26)
-        missing = -len(frames) % self.frames
-        return torch.nn.functional.pad(frames, (0, 0, 0, missing)).view(-1, self.frames * frames.size(1))
-
-
-class LayerFeatures:
-    """A hidden state of a model of this project, frozen."""
-
-    def __init__(self, path: Path, units: UnitsConfig, config: ModelConfig, device: torch.device):
-        """Load the model.
-
-        Raises:
-            AalbertError: no such checkpoint or layer, or its tokens are not as long as a unit.
-        """
-        checkpoint = load_checkpoint(path)
-        layer = units.layer
-        assert layer is not None
-        layers = checkpoint.config.transformer.num_hidden_layers
-        if not 0 <= layer <= layers:
-            raise AalbertError(f"units.layer is {layer}; {path} has the hidden states 0 to {layers}")
-        theirs = checkpoint.config.samples_per_token
-        ours = config.samples_per_token // config.task.units_per_token
-        if theirs != ours:
-            raise AalbertError(
-                f"{path}: a token has {theirs} samples and a unit {ours}; expected task.units_per_token "
-                f"{config.samples_per_token / theirs:g}"
-            )
-        self.model = AalbertModel(checkpoint.config).to(device).eval()
-        load_weights(self.model, checkpoint.model_state, checkpoint.path)
-        self.layer, self.cmvn, self.device = layer, units.cmvn, device
-
-    @property
-    def description(self) -> Facts:
-        """The weights themselves, the layer, and how its values are normalised."""
-        digest = content_digest({}, {name: tensor.cpu() for name, tensor in self.model.state_dict().items()})
-        return {"source": f"model {digest}", "layer": self.layer, "cmvn": self.cmvn}
-
-    @torch.no_grad()
-    def __call__(self, wav: np.ndarray) -> Tensor:
-        """Return (T, hidden size)."""
-        wavs = torch.from_numpy(wav).unsqueeze(0).to(self.device)
-        states = self.model(wavs, torch.tensor([len(wav)], device=self.device)).hidden_states
-        rows = states[self.layer][0].float().cpu()  # (T, hidden size)
-        if self.cmvn == "utterance":
-            # What is constant in an utterance is the speaker and the channel, not the phones.
-            rows = (rows - rows.mean(0)) / (rows.std(0, correction=0) + 1e-5)
-        return rows
 
 
 @dataclass(frozen=True)
@@ -253,19 +165,6 @@ def random_units(utterances: Utterances, config: ModelConfig, seed: int) -> Unit
     return UnitLabels(values, starts, config.task.units_per_token)
 
 
-def unit_features(config: ModelConfig, units: UnitsConfig, device: torch.device) -> UnitFeatures:
-    """Return what ``units.source`` names.
-
-    Raises:
-        AalbertError: it names nothing usable.
-    """
-    if units.source == MFCC:
-        return MfccFeatures(config)
-    from s3prl_aalbert.checkpoint.published import located
-
-    return LayerFeatures(located(units.source), units, config, device)
-
-
 def _some_features(
     utterances: Utterances, read: Callable[[int], np.ndarray], features: UnitFeatures, hours: float, seed: int
 ) -> np.ndarray:
@@ -321,7 +220,8 @@ def _compute(
             continue
         units = units_of(read(row)).numpy()
         values[start + 1 : end] = 0  # frames that only fill the last token
-        values[start : start + len(units)] = units[: end - start]
+        units = units[: end - start]
+        values[start : start + len(units)] = units
         if row % SAVE_UTTERANCES == 0:
             values.flush()
     whole = np.array(values)

@@ -16,7 +16,8 @@ from s3prl_aalbert.model.objective import NO_UNIT, MaskedPrediction
 from s3prl_aalbert.pretrain import units as units_module
 from s3prl_aalbert.pretrain.batches import SpeechDataset
 from s3prl_aalbert.pretrain.config import PretrainConfig, UnitsConfig
-from s3prl_aalbert.pretrain.units import Codebook, LayerFeatures, MfccFeatures, fit_codebook, label_corpus
+from s3prl_aalbert.pretrain.unit_features import LayerFeatures, MfccFeatures
+from s3prl_aalbert.pretrain.units import Codebook, fit_codebook, label_corpus
 from s3prl_aalbert.pretrain.utterances import Utterance, Utterances
 
 CPU = torch.device("cpu")
@@ -178,8 +179,33 @@ def test_a_layer_of_a_checkpoint_is_clustered(tiny_config, speech, tmp_path) -> 
     assert set(np.unique(labels.read(2, 0, 34))) <= set(range(5))
     with pytest.raises(AalbertError, match=r"units\.layer is 9"):
         label(config, speech, tmp_path, source=str(tmp_path / "teacher"), layer=9)
-    with pytest.raises(AalbertError, match=r"expected task\.units_per_token 1"):
-        label(with_units(tiny_config, 3), speech, tmp_path, source=str(tmp_path / "teacher"), layer=1)
+    finer = replace(tiny_config, transformer=replace(tiny_config.transformer, downsample_rate=1))
+    save_release(tmp_path / "finer", finer, MaskedPrediction(finer).state_dict(), "")
+    with pytest.raises(AalbertError, match=r"finer.* 160 samples .*task\.units_per_token 1 has 480"):
+        label(config, speech, tmp_path, source=str(tmp_path / "finer"), layer=1)
+
+
+def test_units_of_a_frame_are_those_of_the_tokens_that_have_it_at_their_centre(tiny_config, speech, tmp_path) -> None:
+    teacher = MaskedPrediction(tiny_config).eval()
+    save_release(tmp_path / "teacher", tiny_config, teacher.state_dict(), "")
+    source = UnitsConfig(str(tmp_path / "teacher"), 1, cmvn="none")
+    config = with_units(tiny_config, per_token=3)
+    rows = LayerFeatures(tmp_path / "teacher", source, config, CPU)(speech[1])  # 4801 samples: 11 tokens
+    assert len(rows) == 33
+
+    def tokens(wav: np.ndarray) -> torch.Tensor:
+        with torch.no_grad():
+            return teacher.model(torch.from_numpy(wav).unsqueeze(0), torch.tensor([len(wav)])).hidden_states[1][0]
+
+    for count in (4320, 4800, 4960, 5119):
+        wav = speech[2][:count]
+        assert len(LayerFeatures(tmp_path / "teacher", source, config, CPU)(wav)) == 3 * len(tokens(wav))
+    hop = np.zeros(160, np.float32)
+    torch.testing.assert_close(rows[1::3], tokens(speech[1]))
+    torch.testing.assert_close(rows[0::3], tokens(np.concatenate([hop, speech[1]]))[:11])
+    torch.testing.assert_close(rows[2::3], tokens(np.concatenate([speech[1][160:], hop]))[:11])
+    labels = label(config, speech, tmp_path, source=str(tmp_path / "teacher"), layer=1)
+    assert labels.read(0, 2, 4).shape == (4, 3)
 
 
 def test_an_unknown_normalisation_is_refused() -> None:

@@ -1,0 +1,133 @@
+"""What units are clusters of: MFCC, or a layer of a model (HuBERT, arXiv 2106.07447, 3.1).
+
+Legend: S samples, F frames, T tokens, U units a token, N rows, C features of a unit.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+import torchaudio
+from torch import Tensor
+from torch.nn import functional
+
+from s3prl_aalbert.checkpoint.release import content_digest, load_checkpoint, load_weights
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model.aalbert import AalbertModel
+from s3prl_aalbert.model.acoustics import Acoustics
+from s3prl_aalbert.model.config import ModelConfig
+from s3prl_aalbert.pretrain.config import MFCC, UnitsConfig
+
+NUM_MFCC = 13
+Facts = dict[str, str | int | float]
+"""What something was made of, by name."""
+
+
+class UnitFeatures(Protocol):
+    """What is clustered."""
+
+    def __call__(self, wav: np.ndarray) -> Tensor:
+        """Return the features (N, C) of a waveform (S,), a row for each unit."""
+
+    @property
+    def description(self) -> Facts:
+        """Everything that decides their values."""
+
+
+class MfccFeatures:
+    """Thirteen MFCC and their deltas of each frame, of log-mel with CMVN; of a token, those of its frames."""
+
+    def __init__(self, config: ModelConfig):
+        audio = replace(config.audio, cmvn="utterance")
+        self.acoustics = Acoustics(audio, 1)
+        self.frames = config.transformer.downsample_rate // config.task.units_per_token
+        self.mels = audio.num_mel_bins
+        self.cosines = torchaudio.functional.create_dct(NUM_MFCC, self.mels, "ortho")  # (mel bins, 13)
+        self._audio = audio
+
+    @property
+    def description(self) -> Facts:
+        """The front end and how many frames a unit spans."""
+        return {"source": MFCC, "audio": json.dumps(asdict(self._audio), sort_keys=True), "frames": self.frames}
+
+    @torch.no_grad()
+    def __call__(self, wav: np.ndarray) -> Tensor:
+        """Return (N, 26 * frames)."""
+        features = self.acoustics(torch.from_numpy(wav).unsqueeze(0), torch.tensor([len(wav)]))
+        mfcc = features.tokens[:, :, : self.mels] @ self.cosines  # (1, F, 13)
+        delta = torchaudio.functional.compute_deltas(mfcc.transpose(1, 2)).transpose(1, 2)
+        frames = torch.cat([mfcc, delta], dim=-1)[0]  # (F, 26)
+        missing = -len(frames) % self.frames
+        return functional.pad(frames, (0, 0, 0, missing)).view(-1, self.frames * frames.size(1))
+
+
+class LayerFeatures:
+    """A hidden state of a model of this project, frozen."""
+
+    def __init__(self, path: Path, units: UnitsConfig, config: ModelConfig, device: torch.device):
+        """Load the model.
+
+        Raises:
+            AalbertError: no such checkpoint or layer, or its tokens are not as long as a unit.
+        """
+        checkpoint = load_checkpoint(path)
+        layer = units.layer
+        assert layer is not None
+        layers = checkpoint.config.transformer.num_hidden_layers
+        if not 0 <= layer <= layers:
+            raise AalbertError(f"units.layer is {layer}; {path} has the hidden states 0 to {layers}")
+        theirs = checkpoint.config.samples_per_token
+        self.unit_samples = config.samples_per_token // config.task.units_per_token
+        self.units_of_token, rest = divmod(theirs, self.unit_samples)
+        if rest or self.units_of_token % 2 == 0:
+            raise AalbertError(
+                f"{path}: a token has {theirs} samples and a unit of task.units_per_token "
+                f"{config.task.units_per_token} has {self.unit_samples}; expected as many, or an odd part of them"
+            )
+        self.model = AalbertModel(checkpoint.config).to(device).eval()
+        load_weights(self.model, checkpoint.model_state, checkpoint.path)
+        self.config, self.layer, self.cmvn, self.device = checkpoint.config, layer, units.cmvn, device
+
+    @property
+    def description(self) -> Facts:
+        """The weights themselves, the layer, how its values are normalised, and how many units its token has."""
+        digest = content_digest({}, {name: tensor.cpu() for name, tensor in self.model.state_dict().items()})
+        finer = {"units_of_token": self.units_of_token} if self.units_of_token > 1 else {}
+        return {"source": f"model {digest}", "layer": self.layer, "cmvn": self.cmvn, **finer}
+
+    @torch.no_grad()
+    def __call__(self, wav: np.ndarray) -> Tensor:
+        """Return (T * units of a token, hidden size): for each unit the token that has it at its centre."""
+        shifted = [self._shifted(torch.from_numpy(wav), unit) for unit in range(self.units_of_token)]
+        lengths = torch.tensor([len(each) for each in shifted], device=self.device)
+        wavs = torch.stack([functional.pad(each, (0, int(lengths.max()) - len(each))) for each in shifted])
+        states = self.model(wavs.to(self.device), lengths).hidden_states[self.layer].float().cpu()
+        tokens = int(self.config.num_tokens(np.array(len(wav))))
+        rows = states[:, :tokens].transpose(0, 1).flatten(0, 1)
+        if self.cmvn == "utterance":
+            # What is constant in an utterance is the speaker and the channel, not the phones.
+            rows = (rows - rows.mean(0)) / (rows.std(0, correction=0) + 1e-5)
+        return rows
+
+    def _shifted(self, wav: Tensor, unit: int) -> Tensor:
+        """Return a waveform moved so that the centres of its tokens lie on one of the units of a token."""
+        samples = self.unit_samples * (self.units_of_token // 2 - unit)
+        return functional.pad(wav, (samples, 0)) if samples > 0 else functional.pad(wav[-samples:], (0, -samples))
+
+
+def unit_features(config: ModelConfig, units: UnitsConfig, device: torch.device) -> UnitFeatures:
+    """Return what ``units.source`` names.
+
+    Raises:
+        AalbertError: it names nothing usable.
+    """
+    if units.source == MFCC:
+        return MfccFeatures(config)
+    from s3prl_aalbert.checkpoint.published import located
+
+    return LayerFeatures(located(units.source), units, config, device)
