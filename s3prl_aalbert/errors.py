@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this"; the command line prints it without a stack trace."""
+"""The one exception that means "the user can fix this"; the command line prints it without a stack trace."""
 
 from __future__ import annotations
 

@@ -39,16 +39,16 @@ def abx(
     Args:
         upstream: any upstream of S3PRL or of this plugin
         speech: audio of several speakers, e.g. TIMIT
-        upstream_ckpt: its checkpoint, where it takes one
-        upstream_model_config: its configuration, where it takes one
+        upstream_ckpt: its checkpoint, if it takes one
+        upstream_model_config: its configuration, if it takes one
         upstream_feature_selection: key of the upstream's outputs
         layer: one hidden state, 0 is the first; default: all
         alignments: labels as in aalbert_phone; default: the .phn beside the audio
         phone_set: 39, 48, 61 (TIMIT's) or as_found
         exclude: utterances to skip; default: sa1 sa2
-        against: upstream to subtract, or none
+        against: upstream whose errors are subtracted, or none
         out: write the value of every layer and pair of speakers to this file
-        seed: of an untrained upstream
+        seed: for the weights of an untrained upstream
 
     Raises:
         AalbertError: unusable audio or labels, or no such upstream, layer or key.

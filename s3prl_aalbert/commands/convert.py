@@ -17,15 +17,15 @@ examples:
   aalbert convert states-1000000.ckpt my_release --trust           # S3PRL's audio_albert, mockingjay or tera
   aalbert convert mockingjayALBERT-500000.ckpt my_release --trust  # the paper's own code (AlbertNew)
   aalbert convert epoch=9.ckpt my_release --trust                  # pohanchi/AALBERT
-  aalbert convert result/pretrain/my_aalbert small --dtype float16 --no-head    # to hand on: a third of the size
+  aalbert convert result/pretrain/my_aalbert small --dtype float16 --no-head    # a third of the size
   aalbert convert my_release states-500000.ckpt --to s3prl         # then: -u audio_albert_local -k FILE in S3PRL
   aalbert convert my_release my_upload --to huggingface --licence cc-by-4.0     # upload the folder as it is
   aalbert convert my_release my_graph --to onnx                    # or --to torch: graphs to serve the model from
   aalbert convert my_release control --untrained 0                 # the same model with random weights
   aalbert convert SUPERNET small --arch arch.yaml                  # a sub-network; then: -u aalbert_local -k small
 
-Files of other programs are recognised by what they hold. docs/formats.md says what each format can represent,
-docs/serving.md what the folders for others hold.
+The program that wrote a file is recognised from the file's content. docs/formats.md lists what each format can
+represent, docs/serving.md what the folders of --to huggingface, torch and onnx contain.
 """
 Target = Literal["release", "s3prl", "huggingface", "torch", "onnx"]
 Dtype = Literal["float32", "float16", "bfloat16"]
@@ -52,11 +52,11 @@ def convert(
         to: the format to write: a release of this project (the default), S3PRL's checkpoint, a folder for the Hugging
             Face Hub (transformers and S3PRL), or a graph for torch or ONNX
         arch: sizes of a sub-network to cut out first, as `aalbert search` writes them
-        dtype: of a release: the type that its weights are kept in
-        no_head: of a release: without the pre-training head
-        untrained: of a release: with new random weights of this seed, the control of a comparison; the statistics of
-            the corpus stay
-        licence: of the weights, for the card that a folder for others carries, as the Hub spells it
+        dtype: with --to release: number format of the weights
+        no_head: with --to release: drop the pre-training head
+        untrained: with --to release: draw new random weights from this seed, as the control of a comparison; the
+            statistics of the corpus stay
+        licence: licence of the weights for the card of --to huggingface, torch or onnx, as the Hub spells it
         trust: read another program's pickled objects, which can run any program: only for files from someone you trust
         accept_differences: with --to s3prl: write the file although S3PRL will compute other features
 

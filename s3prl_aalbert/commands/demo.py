@@ -26,14 +26,14 @@ def demo(
     max_speakers: int = 20,
     seed: int = 1337,
 ) -> int:
-    """Run the whole path on synthetic or real speech and return the exit code; a second call goes on from where it was.
+    """Run the whole path on synthetic or real speech and return the exit code; a second call resumes it.
 
     Args:
         speech: run on real speech below these folders
         output: folder of everything that is written; default: result/demo, with --speech result/demo_speech
         steps: pre-training steps; default: 600 in at most 2.7 minutes, with --speech 1500 in at most 6
         max_speakers: speakers in the speaker tasks on real speech
-        seed: of everything that is drawn
+        seed: for everything random
 
     Raises:
         AalbertError: unusable speech, a step that failed, or a folder with another demo.

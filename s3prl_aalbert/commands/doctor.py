@@ -7,7 +7,7 @@ import argparse
 EXAMPLES = """\
 examples:
   aalbert doctor
-  aalbert doctor && aalbert demo      # exit code 0: training would work; 1: something listed must be mended
+  aalbert doctor && aalbert demo      # exit code 0: training would work; 1: a listed problem must be fixed
 """
 
 
@@ -20,7 +20,7 @@ def doctor() -> int:
         mark = "ok  " if finding.good else "BAD "
         print(f"{mark} {finding.name}: {finding.found}" + (f"\n     -> {finding.fix}" if finding.fix else ""))
     bad = [finding.name for finding in findings if not finding.good]
-    print(f"\ntraining would fail: mend {', '.join(bad)}" if bad else "\neverything that training needs is here")
+    print(f"\ntraining would fail: fix {', '.join(bad)}" if bad else "\neverything that training needs is here")
     return 1 if bad else 0
 
 

@@ -38,13 +38,13 @@ def features(
         speech: audio files, or folders of them
         out: folder of the features; a second run adds what is missing there
         upstream: any upstream of S3PRL or of this plugin
-        upstream_ckpt: its checkpoint, where it takes one
-        upstream_model_config: its configuration, where it takes one
+        upstream_ckpt: its checkpoint, if it takes one
+        upstream_model_config: its configuration, if it takes one
         layer: hidden state, 0 is the first, or all; default: the last
         upstream_feature_selection: key of the upstream's outputs
-        format: of the files
+        format: file format of the features
         device: cuda or cpu; default: cuda if there is one
-        seed: of an untrained upstream
+        seed: for the weights of an untrained upstream
 
     Raises:
         AalbertError: no usable audio, no such upstream or layer, or ``out`` holds features of another kind.
@@ -62,8 +62,8 @@ def features(
     options = FeatureOptions(layer, upstream_feature_selection, format)
     described = {"upstream": upstream, "ckpt": upstream_ckpt, "model_config": upstream_model_config}
     done = write_features(built, utterances, out.expanduser(), options, described)
-    skipped = f", {len(done.skipped)} left out (left_out.tsv)" if done.skipped else ""
-    kept = f", {done.kept} were there" if done.kept else ""
+    skipped = f", {len(done.skipped)} skipped (left_out.tsv)" if done.skipped else ""
+    kept = f", {done.kept} existed already" if done.kept else ""
     print(f"{out}: features of {done.written} files written{kept}{skipped}")
 
 

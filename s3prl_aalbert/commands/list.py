@@ -28,7 +28,7 @@ def list_names(kind: Kind, *, all: bool = False) -> None:
 
     Args:
         kind: models (for -u), configs (for -g and -c) or tasks (for -d)
-        all: with models: S3PRL's own as well, which takes seconds
+        all: with models: list those of S3PRL too, which takes seconds
     """
     listed: dict[Kind, Callable[[], dict[str, Rows]]] = {
         "models": lambda: _models(all), "configs": _configs, "tasks": _tasks,

@@ -66,20 +66,20 @@ def pretrain(
     """Pre-train on folders of speech, or distill a teacher, and return the exit code.
 
     Args:
-        upstream: the architecture of an upstream, by its name in tasks; default: aalbert_3l; -g goes first
-        upstream_config: model: a path or a packaged name such as aalbert_6l
-        config: runner: a path or a packaged name such as pretrain_default
+        upstream: architecture, by the name of its upstream; -g has priority; default: aalbert_3l
+        upstream_config: configuration of the model: a path or a packaged name such as aalbert_6l
+        config: configuration of the training: a path or a packaged name such as pretrain_default
         speech: folders of speech (instead of pretrain_expert.datarc.paths)
         expname: save at result/pretrain/NAME
         expdir: save at DIR
-        past_exp: resume from a state or folder, with its own configuration
+        past_exp: resume from this state or folder, with the configuration stored there
         auto_resume: resume if the experiment has a state
         init: start from the weights of a checkpoint or a packaged name (aalbert), with new data and schedule
         override: e.g. "config.optimizer.lr=1e-3,,model.transformer.hidden_size=256"
-        seed: default: 1337, or that of the run that goes on
+        seed: default: 1337, or that of the resumed run
         device: cuda or cpu; default: cuda if there is one
-        multi_gpu: use every GPU of this machine; more than one machine: torchrun or srun
-        strict: stop at unusable audio instead of leaving it out
+        multi_gpu: use every GPU of this machine; for several machines use torchrun or srun
+        strict: stop at unusable audio instead of skipping it
         dry_run: check configuration, speech and memory in two steps; write nothing
         teacher: learn the hidden states of this upstream, of S3PRL or of this plugin (instead of distill.teacher)
         teacher_ckpt: the teacher's checkpoint, as -k elsewhere

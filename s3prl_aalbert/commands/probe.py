@@ -33,9 +33,9 @@ def probe(
     """Train a probe on every hidden state of an upstream and return the experiment folder, which holds probes.csv.
 
     Args:
-        upstream: any upstream of S3PRL or of this plugin; with -a the upstream of the run that goes on
-        upstream_ckpt: its checkpoint, where it takes one
-        upstream_model_config: its configuration, where it takes one
+        upstream: any upstream of S3PRL or of this plugin; with -a that of the resumed run
+        upstream_ckpt: its checkpoint, if it takes one
+        upstream_model_config: its configuration, if it takes one
         task: phone, speaker (frame-level), or both with a comma (default)
         config: a path or a packaged name; default: aalbert_probe
         expname: save at result/downstream/NAME

@@ -40,16 +40,16 @@ def profile(
     """Print what models cost; with ``measure`` also how fast they are here.
 
     Args:
-        upstream: upstreams, ours or S3PRL's
-        upstream_ckpt: checkpoint of the (one) upstream
-        upstream_model_config: our models by YAML; with -k sub-networks
+        upstream: upstreams of S3PRL or of this plugin
+        upstream_ckpt: checkpoint, with exactly one -u
+        upstream_model_config: models of this plugin, by YAML; with -k sub-networks of the checkpoint
         length: seconds of the utterance behind MACs per second; default: 15
         superb: also run S3PRL's upstreams on the 32 lengths of SUPERB's profile
         measure: time the models on this machine and watch their memory
         seconds: lengths for --measure; default: 5 15 60
-        repeats: timed passes of --measure
+        repeats: timed passes for --measure
         threads: threads for --measure; default: torch's choice
-        device: for --measure
+        device: device for --measure
 
     Raises:
         AalbertError: no such model, or options that do not go together.

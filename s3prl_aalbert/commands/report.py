@@ -38,14 +38,14 @@ def report(
     Args:
         runs: experiment folders, searched for runs of every kind
         out: folder of the report
-        title: heading of the page
-        note: what the reader should know first, e.g. the speech used; default: nothing
+        title: title of the page
+        note: a first paragraph, e.g. the speech used; default: none
         tsne: draw speakers as this model represents them (needs --speech)
         speech: speech of several speakers for --tsne
         tsne_layer: layer for --tsne, 0 is the input embedding; default: the last
         tsne_speakers: how many speakers to draw
         tsne_utterances: at most this many of each speaker
-        seed: of t-SNE and of the choice of utterances
+        seed: for t-SNE and the choice of utterances
 
     Raises:
         AalbertError: a folder is missing, nothing in it is usable, or options that do not go together.

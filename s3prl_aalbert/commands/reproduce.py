@@ -20,7 +20,7 @@ def reproduce(row: str | None = None, *, data: str | None = None, expdir: str | 
     """Run rows of RESULTS.md again and compare; 1 if any run failed.
 
     Args:
-        row: SWEEP/TASK/SETTING/MODEL or its beginning; none: list the rows
+        row: SWEEP/TASK/SETTING/MODEL or its beginning; without it, list all rows
         data: folder of the speech, as for `aalbert sweep`
         expdir: folder of the runs; default: the sweep's own
 

@@ -51,7 +51,7 @@ def search(
         method: how candidates are chosen
         evaluations: sub-networks to evaluate on the run's dev split
         speech: evaluate on the dev speakers of these folders instead of the run's
-        seed: of the draws
+        seed: for the random choices
         device: cuda or cpu; default: cuda if there is one
 
     Raises:

@@ -51,7 +51,7 @@ def submit(
         output_dir: folder for predict.zip and form.yaml
         all: a folder with TASK/best for each task
         er: emotion recognition, a folder with fold1 to fold5
-        any_count: accept test sets of other sizes than the official ones, for a trial
+        any_count: for a trial: accept test sets of any size
         pr: phoneme recognition
         sid: speaker identification
         ks: keyword spotting

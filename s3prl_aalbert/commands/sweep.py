@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  aalbert sweep my_sweep.yaml                      # runs what is not done yet, then writes OUTPUT/report
+  aalbert sweep my_sweep.yaml                      # runs what is unfinished, then writes OUTPUT/report
   aalbert sweep --preset small --data DIR --jobs 2 # the paper's experiments at the size of a laptop
   aalbert sweep --preset paper --only pretrain/    # part of one, by the beginning of its runs' names
   aalbert sweep --preset paper --dry-run           # one command a line, e.g. for a cluster's array job
@@ -43,17 +43,18 @@ def sweep(
     dry_run: bool = False,
     no_report: bool = False,
 ) -> int:
-    """Run the experiments of a grid that are not done yet, then write the report; return 1 if any run failed.
+    """Run the unfinished experiments of a grid, then write the report; return 1 if any run failed.
 
     Args:
-        file: the grid; see downstream_configs/sweep_small.yaml
+        file: file with the grid; see downstream_configs/sweep_small.yaml
         preset: a packaged grid: downstream_configs/sweep_PRESET.yaml
-        compare: run rows of RESULTS.md again and compare: SWEEP/TASK/SETTING/MODEL or its beginning; none: list them
-        data: folder that stands for {data} in the file; default: its own
+        compare: run rows of RESULTS.md again and compare; a ROW is SWEEP/TASK/SETTING/MODEL or its beginning; without
+            one, list all rows
+        data: folder to replace {data} in the file; default: the file's own
         expdir: folder of all runs; default: the file's output
-        only: the run of this name, or all whose names begin so; may be repeated
+        only: the run of this name, or all runs whose names begin with it; may be repeated
         jobs: runs at a time
-        dry_run: print the commands that are not done, and what each does and costs; run nothing
+        dry_run: print the commands of unfinished runs, and what each does and costs; run nothing
         no_report: write no report at the end
 
     Raises:

@@ -144,7 +144,7 @@ def check_weights() -> list[Finding]:
         from s3prl_aalbert.errors import AalbertError
         from s3prl_aalbert.upstream.download import fetch_published
     except Exception as error:  # torch is broken, which is reported separately
-        return [Finding("weights", False, f"cannot be checked ({_first(error)})", "repair torch first")]
+        return [Finding("weights", False, f"cannot be checked ({_first(error)})", "fix torch first")]
     found = []
     for name in packaged_names():
         try:

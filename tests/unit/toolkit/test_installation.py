@@ -1,4 +1,4 @@
-"""`aalbert doctor` says what is wrong and how to mend it."""
+"""`aalbert doctor` names what is wrong and what to type."""
 
 from __future__ import annotations
 
