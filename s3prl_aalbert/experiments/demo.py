@@ -13,6 +13,7 @@ from typing import Any
 from s3prl_aalbert.checkpoint.interop.releases import write_untrained
 from s3prl_aalbert.checkpoint.published import packaged_folder
 from s3prl_aalbert.checkpoint.release import CARD_FILE, load_checkpoint
+from s3prl_aalbert.downstream.results import PROBES_FILE, RESULTS_FILE, RunResults
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.experiments.demo_speech import DemoSpeech, prepare_real, prepare_synthetic
 from s3prl_aalbert.experiments.demo_steps import Step, StepRunner
@@ -162,7 +163,7 @@ def _task(options: DemoOptions, task: str, model: str, folder: Path, output: Pat
             *("-p", str(expdir), "-a", "--seed", str(options.seed)),
             *("-o", f"config.downstream_expert.datarc.audio={str(folder)!r}{_cache(options, output)}"),
         ),
-        expdir / "results.json",
+        expdir / RESULTS_FILE,
     )
 
 
@@ -180,16 +181,17 @@ def _probing(options: DemoOptions, speech: DemoSpeech, output: Path) -> Step:
         *("probe", "-u", "aalbert", "--task", ",".join(probed), "-c", "aalbert_probe_demo"),
         *("-p", str(expdir), "-a", "--seed", str(options.seed), "-o", f"{audio}{_cache(options, output)}"),
     )
-    return Step(f"probe every layer of {NAMES['aalbert']}", argv, expdir / "probes.csv")
+    return Step(f"probe every layer of {NAMES['aalbert']}", argv, expdir / PROBES_FILE)
 
 
 def verdict(output: Path) -> str:
     """Describe the results of the phone task; "" without a phone task."""
     accuracy = {}
     for model in NAMES:
-        results = output / "tasks" / f"aalbert_phone-{model}" / "results.json"
-        if results.is_file():
-            accuracy[model] = json.loads(results.read_text(encoding="utf-8"))["best"]["test"]["acc"]
+        folder = output / "tasks" / f"aalbert_phone-{model}"
+        best = RunResults.read(folder).best if (folder / RESULTS_FILE).is_file() else None
+        if best and best.test:
+            accuracy[model] = best.test["acc"]
     if len(accuracy) < len(NAMES):
         return ""
     figures = ", ".join(f"{NAMES[model]} {100 * value:.1f} %" for model, value in accuracy.items())

@@ -43,7 +43,7 @@ def version_of(package: str) -> str | None:
 
 
 def check_python() -> list[Finding]:
-    """Python itself."""
+    """Check the version of Python."""
     good = (3, 10) <= sys.version_info < (3, 13)
     return [Finding("Python", sys.version_info >= (3, 10), platform.python_version(),
                     "" if good else "tested are 3.10 to 3.12")]  # fmt: skip
@@ -72,7 +72,7 @@ def _pairs(versions: dict[str, str | None]) -> list[Finding]:
     hub = versions["huggingface_hub"] or "0"
     if int(hub.split(".")[0]) >= 1:
         fix = 'pip install "huggingface_hub<1"'
-        findings.append(Finding("huggingface_hub", False, f"{hub}; S3PRL 0.4.18 needs what 1.0 removed", fix))
+        findings.append(Finding("huggingface_hub", False, f"{hub}; S3PRL 0.4.18 needs a version before 1.0", fix))
     s3prl = versions["s3prl"]
     if s3prl and s3prl != "0.4.18":
         findings.append(Finding("s3prl", False, f"{s3prl}, expected 0.4.18", "pip install s3prl==0.4.18"))
@@ -93,7 +93,7 @@ def check_torch() -> list[Finding]:
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         return [Finding("device", True, names)]
     threads = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
-    built = "" if torch.version.cuda is None else "; torch could use a GPU but sees none"
+    built = "" if torch.version.cuda is None else "; torch supports CUDA but finds no GPU"
     return [Finding("device", True, f"CPU, {threads}{built}")]
 
 
@@ -178,7 +178,7 @@ def check_room() -> list[Finding]:
     findings = []
     memory = machine.available_memory()
     if memory is not None:
-        fix = "" if memory >= ENOUGH_MEMORY else "take a smaller model (-g aalbert_small) or a smaller train_batch_size"
+        fix = "" if memory >= ENOUGH_MEMORY else "use a smaller model (-g aalbert_small) or a smaller train_batch_size"
         findings.append(Finding("memory", memory >= LEAST_MEMORY, f"{memory / 1e9:.1f} GB available", fix))
     try:
         disk = machine.free_disk(Path.cwd())

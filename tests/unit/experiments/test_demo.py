@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from report_runs import write_results
 
 from s3prl_aalbert.cli import COMMANDS
 from s3prl_aalbert.commands import demo as command
@@ -171,9 +171,7 @@ def test_pretraining_ends_by_steps_or_time_and_at_the_steps_asked_for(
 def test_the_verdict_says_which_way_it_went(tmp_path: Path) -> None:
     assert demo.verdict(tmp_path) == ""
     for model, accuracy in {"features": 0.8, "untrained": 0.7, "pretrained": 0.75, "aalbert": 0.9}.items():
-        folder = tmp_path / "tasks" / f"aalbert_phone-{model}"
-        folder.mkdir(parents=True)
-        (folder / "results.json").write_text(json.dumps({"best": {"test": {"acc": accuracy}}}))
+        write_results(tmp_path / "tasks" / f"aalbert_phone-{model}", test=accuracy)
     said = demo.verdict(tmp_path)
     assert "above the same model untrained (+5.0 points) and not above input features (-5.0 points)" in said
     assert "aalbert_units is above input features (+10.0 points)" in said
