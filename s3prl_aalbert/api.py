@@ -6,13 +6,11 @@ command would print.
 
 from __future__ import annotations
 
-import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from s3prl_aalbert.audio_io import read_audio
+from s3prl_aalbert.commands.pretrain import pretrain as pretrain_command
+from s3prl_aalbert.commands.probe import probe as probe_command
 from s3prl_aalbert.device import checked_device
 from s3prl_aalbert.downstream.features import FeatureOptions, represent
 from s3prl_aalbert.downstream.results import read_probes
@@ -109,7 +109,7 @@ def pretrain(
         AalbertError: unusable speech, configuration or folder.
         SystemExit: a signal stopped the run after it saved its state; continue with ``resume``.
     """
-    code = _command("pretrain").pretrain(
+    code = pretrain_command(
         upstream_config=_text(model),
         config=_text(config),
         speech=[str(each) for each in speech],
@@ -169,7 +169,7 @@ def probe(
     Raises:
         AalbertError: unusable audio, labels, configuration or folder.
     """
-    expdir = _command("probe").probe(
+    expdir = probe_command(
         upstream=upstream,
         upstream_ckpt=_text(ckpt),
         upstream_model_config=_text(model_config),
@@ -204,14 +204,10 @@ def report(runs: Sequence[Location], out: Location, title: str | None = None, no
     return write_report([Path(run) for run in runs], Path(out), title or DEFAULT_TITLE, note)
 
 
-def _command(name: str) -> ModuleType:
-    return importlib.import_module(f"s3prl_aalbert.commands.{name}")
-
-
 def _text(value: Location | None) -> str | None:
     return None if value is None else str(value)
 
 
-def _override(settings: Mapping[str, Any] | None, written: Any) -> str | None:
+def _override(settings: Mapping[str, Any] | None, written: Callable[[Any], str]) -> str | None:
     """Return ``settings`` in the form of ``-o``; ``written`` turns a value into text."""
     return ",,".join(f"{key}={written(value)}" for key, value in settings.items()) if settings else None

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 from pathlib import Path
-from typing import Literal
 
 import pytest
 import safetensors
@@ -22,7 +20,7 @@ from s3prl_aalbert.model.config import AudioConfig, ModelConfig, TransformerConf
 from s3prl_aalbert.model.objective import MaskedPrediction
 from s3prl_aalbert.report.models import ModelKey
 from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE
-from s3prl_aalbert.typed_options import add_options, argument_texts, call
+from s3prl_aalbert.typed_options import argument_texts
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 ARCH = "hidden_size: 16\nnum_hidden_layers: 2\nnum_attention_heads: 2\nintermediate_size: 20\n"
@@ -102,49 +100,6 @@ def test_what_is_no_checkpoint_does_not_invite_trust(tmp_path: Path, capsys: pyt
     assert main(["convert", str(tmp_path / "README.md"), str(tmp_path / "x")]) == 2
     shown = capsys.readouterr().err
     assert mentions(shown, "README.md", "checkpoint") and "--trust" not in shown
-
-
-# ------------------------------------------------------------------------------------ options of a typed function
-
-
-def example(
-    first: Path,
-    *,
-    many: list[int] | None = None,
-    kind: Literal["a", "b"] = "a",
-    yes: bool = False,
-    rate: float,
-    note: str | None = None,
-) -> dict:
-    """Do something.
-
-    Args:
-        first: the first,
-            in two lines; 5 % of it
-        many: numbers
-        kind: which
-        yes: a switch
-        rate: a share
-        note: a text
-
-    Returns:
-        What it was given.
-    """
-    return {"first": first, "many": many, "kind": kind, "yes": yes, "rate": rate, "note": note}
-
-
-def test_options_come_from_the_signature_and_their_help_from_the_docstring() -> None:
-    parser = argparse.ArgumentParser()
-    add_options(parser, example, {"note": ("-n", "--note")}, {"first": "FILE"})
-    given = parser.parse_args(["x", "--many", "1", "2", "--rate", "0.5", "-n", "hello", "--yes", "--kind", "b"])
-    expected = {"first": Path("x"), "many": [1, 2], "kind": "b", "yes": True, "rate": 0.5, "note": "hello"}
-    assert call(example, given) == expected
-    defaults = {"first": Path("x"), "many": None, "kind": "a", "yes": False, "rate": 1.0, "note": None}
-    assert call(example, parser.parse_args(["x", "--rate", "1"])) == defaults
-    assert "the first, in two lines; 5 % of it" in " ".join(parser.format_help().split())
-    assert argument_texts(example)["note"] == "a text"
-    with pytest.raises(SystemExit):
-        parser.parse_args(["x"])  # rate is required
 
 
 def test_the_help_of_convert_is_its_docstring() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+from typing import Literal
+
 import pytest
 
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.parsing import Parser
-from s3prl_aalbert.typed_options import add_options, call
+from s3prl_aalbert.typed_options import add_options, argument_texts, call
 
 
 def example(
@@ -54,3 +58,43 @@ def test_values(argv: list[str], given: dict[str, object]) -> None:
 def test_mistakes(argv: list[str]) -> None:
     with pytest.raises(AalbertError):
         parsed(*argv)
+
+
+def plain(
+    first: Path,
+    *,
+    many: list[int] | None = None,
+    kind: Literal["a", "b"] = "a",
+    yes: bool = False,
+    rate: float,
+    note: str | None = None,
+) -> dict:
+    """Do something.
+
+    Args:
+        first: the first,
+            in two lines; 5 % of it
+        many: numbers
+        kind: which
+        yes: a switch
+        rate: a share
+        note: a text
+
+    Returns:
+        What it was given.
+    """
+    return {"first": first, "many": many, "kind": kind, "yes": yes, "rate": rate, "note": note}
+
+
+def test_options_come_from_the_signature_and_their_help_from_the_docstring() -> None:
+    parser = argparse.ArgumentParser()
+    add_options(parser, plain, {"note": ("-n", "--note")}, {"first": "FILE"})
+    given = parser.parse_args(["x", "--many", "1", "2", "--rate", "0.5", "-n", "hello", "--yes", "--kind", "b"])
+    expected = {"first": Path("x"), "many": [1, 2], "kind": "b", "yes": True, "rate": 0.5, "note": "hello"}
+    assert call(plain, given) == expected
+    defaults = {"first": Path("x"), "many": None, "kind": "a", "yes": False, "rate": 1.0, "note": None}
+    assert call(plain, parser.parse_args(["x", "--rate", "1"])) == defaults
+    assert "the first, in two lines; 5 % of it" in " ".join(parser.format_help().split())
+    assert argument_texts(plain)["note"] == "a text"
+    with pytest.raises(SystemExit):
+        parser.parse_args(["x"])  # rate is required
