@@ -1,6 +1,8 @@
 """Phones of TIMIT in frozen states, one speaker left out at a time: a linear classifier and a small network.
 
     python benchmarks/linear_probes.py --timit data/timit -u aalbert fbank -k result/pretrain/NAME --out p.csv
+    python benchmarks/linear_probes.py --timit data/LibriSpeech/dev-clean --alignments phones.tsv --utterances 3 \\
+        --folds 4 -k result/pretrain/NAME --out p.csv    # to choose a model by speakers that no table tests
 
 Each of the 16 speakers is tested once, by classifiers that were trained on the others, so that models are compared in
 16 pairs. Every 10 ms frame has its label, in training as in scoring: a token of 30 ms has an output for each of its
@@ -14,7 +16,9 @@ from __future__ import annotations
 import argparse
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +53,10 @@ class Setting(NamedTuple):
     classifiers: tuple[str, ...] = CLASSIFIERS
     layers: tuple[int, ...] | None = None
     """None takes all."""
+    alignments: str | None = None
+    """Labels of another corpus than TIMIT, as in the phoneme task."""
+    utterances: int | None = None
+    """Of a speaker, the first by name; None takes all."""
     seed: int = 0
     """Of the network."""
 
@@ -82,11 +90,19 @@ class Frames(NamedTuple):
 # --------------------------------------------------------------------------------------------------- data
 
 
-def load_phones(timit: Path, rate: int = 480) -> TaskData:
-    """Read audio and labels: 39 phones, without the two sentences that all speakers read."""
-    config = PhoneDataConfig(str(timit), phone_set="39", exclude=["sa1", "sa2"], token_label="centre")
+def load_phones(speech: Path, rate: int = 480, setting: Setting = Setting()) -> TaskData:  # noqa: B008 - frozen
+    """Read audio and labels: 39 phones, without the two sentences that all speakers of TIMIT read."""
+    labels = {"alignments": setting.alignments, "phone_set": "39", "token_label": "centre"}
+    config = PhoneDataConfig(str(speech), exclude=["sa1", "sa2"] if setting.alignments is None else None, **labels)
     with tempfile.TemporaryDirectory() as folder:
-        return load_phone_data(config, rate, 0, Path(folder))
+        data = load_phone_data(config, rate, 0, Path(folder))
+    kept: Counter[str] = Counter()
+    names = []
+    for name in sorted(data.num_samples):
+        kept[data.speakers[name]] += 1
+        if setting.utterances is None or kept[data.speakers[name]] <= setting.utterances:
+            names.append(name)
+    return replace(data, num_samples={name: data.num_samples[name] for name in names})
 
 
 def all_states(upstream: nn.Module, data: TaskData) -> list[list[np.ndarray]]:
@@ -112,7 +128,7 @@ def label_frames(data: TaskData, rate: int, tokens: Sequence[int], labels: str) 
         output.append(head)
         label.append(found.grid)
         start += count
-    speakers = [name.split("/")[0] for name in names]
+    speakers = [data.speakers[name] for name in names]
     joined = (np.concatenate(parts) for parts in (token, output, label))
     return Frames(names, speakers, list(tokens), torch.from_numpy(np.concatenate(targets)), *joined, len(data.classes))
 
@@ -141,7 +157,7 @@ def probe(
     wanted = [(layer, name) for layer in layers for name in setting.classifiers if (layer, name) not in done]
     if not wanted:
         return
-    data = load_phones(timit, rate)
+    data = load_phones(timit, rate, setting)
     states = all_states(upstream, data)
     frames = label_frames(data, rate, [len(each[0]) for each in states], setting.labels)
     folds = folds_of(frames, setting.folds)
@@ -187,7 +203,9 @@ def main() -> None:
     """Probe what is not probed yet, write the values, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--timit", type=Path, required=True, help="the TIMIT sample")
+    add("--timit", type=Path, required=True, metavar="DIR", help="the TIMIT sample, or other speech with --alignments")
+    add("--alignments", metavar="PATH", help="labels of other speech, as in aalbert_phone; default: TIMIT's .phn")
+    add("--utterances", type=int, metavar="N", help="of a speaker, the first by name; default: all")
     add_arguments(parser)
     add("--folds", type=int, metavar="N", help="speaker-disjoint folds, e.g. 4; default: one a speaker")
     add("--labels", choices=tuple(INVERSE_PENALTY), default="grid", help="of a token: one a 10 ms frame, or one in all")
@@ -196,7 +214,8 @@ def main() -> None:
     add("--out", type=Path, required=True, metavar="CSV", help="correct frames of every model, layer and speaker")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    setting = Setting(args.folds, args.labels, tuple(args.classifiers), args.layers and tuple(args.layers))
+    layers = args.layers and tuple(args.layers)
+    setting = Setting(args.folds, args.labels, tuple(args.classifiers), layers, args.alignments, args.utterances)
     records = Records(args.out, COLUMNS, {"folds": str(args.folds or "speakers"), "labels": args.labels})
     compared = subjects(args)
     for subject in compared:

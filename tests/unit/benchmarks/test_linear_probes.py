@@ -97,7 +97,8 @@ def hand_made() -> TaskData:
         "a/x": PhoneLabels(np.array([1, -100]), np.array([0, 1, 1, 2, 2])),
         "b/x": PhoneLabels(np.array([2]), np.array([2, -100, 0])),
     }
-    return TaskData(("p", "q", "r"), {}, None, labels.__getitem__, {"a/x": 800, "b/x": 480}, DataFacts())  # type: ignore[arg-type]
+    lengths, speakers = {"a/x": 800, "b/x": 480}, {"a/x": "a", "b/x": "b"}
+    return TaskData(("p", "q", "r"), {}, None, labels.__getitem__, lengths, DataFacts(), speakers)  # type: ignore[arg-type]
 
 
 def test_labels_of_tokens(probes: ModuleType) -> None:
@@ -108,6 +109,18 @@ def test_labels_of_tokens(probes: ModuleType) -> None:
     frames = probes.label_frames(hand_made(), 480, [2, 1], "token")
     assert frames.targets.tolist() == [[1], [-100], [2]]
     assert probes._by_speaker(np.array([[1], [2], [0]]), frames) == {"a": (4, 5), "b": (1, 2)}
+
+
+def test_some_utterances_of_other_speech_by_a_table_of_labels(probes: ModuleType, tmp_path: Path) -> None:
+    speech = synthesise_corpus(
+        tmp_path / "speech", num_speakers=2, utterances_per_speaker=3, seconds=(0.5, 0.6), seed=1
+    )
+    names = sorted(f"{path.parent.name}/{path.stem}" for path in speech.rglob("*.wav"))
+    table = tmp_path / "phones.tsv"
+    table.write_text("".join(f"{name}\t0.0\t0.2\taa\n{name}\t0.2\t0.4\tsil\n" for name in names))
+    data = probes.load_phones(speech, 480, probes.Setting(alignments=str(table), utterances=2))
+    assert list(data.num_samples) == [name for index, name in enumerate(names) if index % 3 < 2]
+    assert len(set(data.speakers.values())) == 4 and "aa" in data.classes
 
 
 def test_one_run_records_every_speaker_and_goes_on(
