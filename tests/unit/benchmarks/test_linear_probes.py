@@ -113,7 +113,7 @@ def test_labels_of_tokens(probes: ModuleType) -> None:
 
 def test_some_utterances_of_other_speech_by_a_table_of_labels(probes: ModuleType, tmp_path: Path) -> None:
     speech = synthesise_corpus(
-        tmp_path / "speech", num_speakers=2, utterances_per_speaker=3, seconds=(0.5, 0.6), seed=1
+        tmp_path / "speech", num_speakers=4, utterances_per_speaker=3, seconds=(0.5, 0.6), seed=1
     )
     names = sorted(f"{path.parent.name}/{path.stem}" for path in speech.rglob("*.wav"))
     table = tmp_path / "phones.tsv"
