@@ -54,7 +54,7 @@ class CachedAudio:
         # The file stays open: another run may replace it, and this run still reads the samples that it has indexed.
         self._file = path.open("rb", buffering=0)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         """Let workers that are not forked open the file themselves."""
         return CachedAudio, (self.path, self.offsets)
 

@@ -343,7 +343,7 @@ class TrainingBatches:
         self.epoch, self.position = 0, 0
         self._earlier: list[tuple[Cut, int]] = []
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Return where the stream stands: epoch, steps taken in it, and how these steps were cut.
 
         ``earlier`` lists, for an epoch that was continued with another number of processes or batch size, the cuts

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from s3prl_aalbert.model.config import ModelConfig, to_dict
 from s3prl_aalbert.pretrain.config import PretrainConfig
 from s3prl_aalbert.printable import markdown_cell
 
 
-def model_card(config: ModelConfig, pretraining: PretrainConfig, info: Mapping[str, Any], num_parameters: int) -> str:
+def model_card(
+    config: ModelConfig, pretraining: PretrainConfig, info: Mapping[str, object], num_parameters: int
+) -> str:
     """Return the Markdown card of a model pre-trained here.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -15,6 +15,10 @@ from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.config import PretrainConfig
 
 logger = logging.getLogger(__name__)
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+PRECISIONS: dict[str, Precision] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+"""Fabric's names."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def launch(config: PretrainConfig, options: RunOptions) -> Fabric:
     return fabric
 
 
-def choose_precision(name: str, accelerator: str) -> Any:
+def choose_precision(name: str, accelerator: str) -> Precision:
     """Return Fabric's name of a precision; "auto" is bf16 where the hardware multiplies it natively."""
     if name == "auto":
         if accelerator == "cuda":
@@ -66,4 +70,4 @@ def choose_precision(name: str, accelerator: str) -> Any:
         logger.info("runner.precision: auto chose %s", name)
     if name == "fp16" and accelerator == "cpu":
         raise AalbertError('runner.precision is "fp16", which torch trains on GPUs alone; on a CPU use bf16 or fp32')
-    return {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[name]
+    return PRECISIONS[name]

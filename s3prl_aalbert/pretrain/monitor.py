@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -85,7 +84,7 @@ def _open_writer(folder: Path, first_step: int):  # type: ignore[no-untyped-def]
 
     original = event_file_writer.RecordWriter
 
-    def open_records(*args: Any) -> Any:
+    def open_records(*args: object) -> object:
         records = original(*args)
         pass_over_unwritten(records)
         return records
@@ -97,7 +96,7 @@ def _open_writer(folder: Path, first_step: int):  # type: ignore[no-untyped-def]
         event_file_writer.RecordWriter = original
 
 
-def pass_over_unwritten(events: Any, methods: tuple[str, ...] = ("write", "flush", "close")) -> None:
+def pass_over_unwritten(events: object, methods: tuple[str, ...] = ("write", "flush", "close")) -> None:
     """Let a writer of TensorBoard events pass over what cannot be written, with one warning.
 
     Both tensorboard and tensorboardX write in a thread. The error of a full disk would end it with a stack trace, and
@@ -106,8 +105,8 @@ def pass_over_unwritten(events: Any, methods: tuple[str, ...] = ("write", "flush
     """
     warned = False
 
-    def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
+    def guarded(method: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object) -> object:
             nonlocal warned
             try:
                 return method(*args)

@@ -20,6 +20,7 @@ from s3prl_aalbert.checkpoint.content import CheckpointError
 from s3prl_aalbert.checkpoint.published import located
 from s3prl_aalbert.checkpoint.release import load_checkpoint
 from s3prl_aalbert.checkpoint.training_state import latest_state, load_training_state, step_of_state, training_states
+from s3prl_aalbert.config_kinds import Kind
 from s3prl_aalbert.device import checked_device
 from s3prl_aalbert.errors import AalbertError, near_folder
 from s3prl_aalbert.files import write_text
@@ -32,6 +33,8 @@ from s3prl_aalbert.pretrain.stages import RECIPE_FILE, STAGES, Stage, recipe_sta
 logger = logging.getLogger(__name__)
 
 SEED = 1337
+Sections = Mapping[str, Mapping[str, object]]
+"""A configuration: key and value of each section."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,7 @@ def _configurations(
     return model_config, from_dict(PretrainConfig, config, where_config)
 
 
-def _named(name: str, kind: Any) -> tuple[dict[str, Any], str]:
+def _named(name: str, kind: Kind) -> tuple[dict[str, Any], str]:
     path = find_config(name, "upstream_configs")
     return read_config(path, kind), str(path)
 
@@ -208,7 +211,7 @@ def _apply(request: Request, model: dict[str, Any], config: dict[str, Any]) -> N
         section_of(section_of(config, "pretrain_expert"), "datarc")["paths"] = paths
 
 
-def _log_differences(init: str, model: Mapping[str, Any], initial: Mapping[str, Any]) -> None:
+def _log_differences(init: str, model: Sections, initial: Sections) -> None:
     """Log what is not as in the model that the weights are from: shared ones fit any depth, positions any scale."""
     for section in ("transformer", "audio"):
         for key, value in model[section].items():

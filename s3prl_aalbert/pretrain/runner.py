@@ -386,7 +386,7 @@ class Pretrainer:
             monitor.message(f"saved {path}" + (f" and {BEST_STATE}" if best else ""))
         self.fabric.barrier()
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self) -> dict[str, object]:
         return {
             "step": self.step,
             "model": self.objective.state_dict(),

@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 # SIGUSR1, SIGUSR2 and SIGXCPU are what batch systems send some minutes before the time is up; SIGHUP ends a terminal.
 OF_BATCH_SYSTEMS = tuple(
@@ -55,7 +54,7 @@ class StopSignal:
         finally:
             self._deferred = False
 
-    def _handle(self, number: int, frame: Any) -> None:
+    def _handle(self, number: int, frame: object) -> None:
         if os.getpid() != self._process:  # a process that this one has forked has nothing to save
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
