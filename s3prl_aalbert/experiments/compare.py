@@ -88,8 +88,8 @@ def run_again(name: str, rows: Sequence[Row], data: str | None, output: str | No
         AalbertError: there is no speech.
     """
     sweep = load_sweep(find_config(f"sweep_{name}", "downstream_configs"), data, output)
-    wanted = {row.row for row in rows}
-    cells = [run for run in sweep.runs if run.name.rpartition("/")[0] in wanted]
+    names = {row.row for row in rows}
+    cells = [run for run in sweep.runs if run.name.rpartition("/")[0] in names]
     runs = sweep.with_needed(cells)
     check_data(sweep, runs, data)
     failed = execute(runs, sweep.runs, jobs)
