@@ -43,7 +43,7 @@ def __dir__() -> list[str]:
 class _CallablePackage(types.ModuleType):
     """A sub-package that shares its name with a function of the API: calling it calls that function."""
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
+    def __call__(self, *args: object, **options: object) -> Any:
         name = self.__name__.rpartition(".")[2]
         return getattr(importlib.import_module(f"{__package__}.api"), name)(*args, **options)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from s3prl_aalbert.yaml_config import ConfigError, read_yaml
 
@@ -25,12 +25,12 @@ MEANINGS: dict[Kind, str] = {
 }
 
 
-def kind_of(values: Mapping[str, Any]) -> Kind | None:
+def kind_of(values: Mapping[str, object]) -> Kind | None:
     """Return the kind of a configuration; None where its keys do not show it."""
     return next((kind for kind, marks in MARKS.items() if any(mark in values for mark in marks)), None)
 
 
-def read_config(path: Path, kind: Kind) -> dict[str, Any]:
+def read_config(path: Path, kind: Kind) -> dict[str, object]:
     """Read a configuration of one kind.
 
     Raises:

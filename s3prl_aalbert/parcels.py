@@ -33,7 +33,7 @@ FILES, FILES_A_WORKER = 64, 32
 """Open files of a training process, and those each loader process adds: its pipes and the tensors on their way."""
 
 
-def send(batch: Any) -> Any:
+def send(batch: object) -> Any:
     """Return a parcel that unpickles as ``batch`` in a loader process, and ``batch`` itself elsewhere."""
     worker = get_worker_info()
     return batch if worker is None else _Parcel(batch, worker.num_workers)
@@ -42,7 +42,7 @@ def send(batch: Any) -> Any:
 class _Parcel:
     """A batch as its structure and its tensors."""
 
-    def __init__(self, batch: Any, num_workers: int):
+    def __init__(self, batch: object, num_workers: int):
         structure = io.BytesIO()
         pickler = _Structure(structure)
         pickler.dump(batch)
@@ -53,7 +53,7 @@ class _Parcel:
         if needed > free_shared_memory() or not _share(pickler.tensors):
             self.tensors = [tensor.numpy() for tensor in pickler.tensors]
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return _unpacked, (self.structure, self.tensors)
 
 
@@ -65,7 +65,7 @@ class _Structure(pickle.Pickler):
         self.tensors: list[Tensor] = []
         self._places: dict[int, int] = {}
 
-    def persistent_id(self, thing: Any) -> int | None:
+    def persistent_id(self, thing: object) -> int | None:
         if not isinstance(thing, Tensor):
             return None
         if id(thing) not in self._places:  # one tensor in two places stays one

@@ -43,7 +43,7 @@ class ConfigError(AalbertError):
     """A configuration that cannot be used; the message lists every problem found."""
 
 
-def from_dict(cls: type[T], values: Mapping[str, Any] | None, where: str = "config") -> T:
+def from_dict(cls: type[T], values: Mapping[str, object] | None, where: str = "config") -> T:
     """Build dataclass ``cls`` from a mapping, reporting every unknown key, wrong type and bad value at once.
 
     Args:
@@ -104,13 +104,13 @@ def _build(cls: type, values: Any, prefix: str, problems: list[str]) -> Any:
     return result
 
 
-def _section(hint: Any) -> type | None:
+def _section(hint: object) -> type | None:
     """Return the dataclass that a field holds, or may hold, else None."""
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
     return next((o for o in options if isinstance(o, type) and dataclasses.is_dataclass(o)), None)
 
 
-def _convert(hint: Any, value: Any, name: str, problems: list[str]) -> Any:
+def _convert(hint: object, value: object, name: str, problems: list[str]) -> Any:
     """Return ``value`` converted to type ``hint``, or add the mismatch to ``problems``."""
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
     for option in options:
@@ -122,12 +122,12 @@ def _convert(hint: Any, value: Any, name: str, problems: list[str]) -> Any:
     return None
 
 
-def _choices(option: Any) -> tuple[str, ...]:
+def _choices(option: object) -> tuple[str, ...]:
     """Return the texts that a field may hold, if it names them."""
     return typing.get_args(option) if typing.get_origin(option) is typing.Literal else ()
 
 
-def _try_type(option: Any, value: Any) -> tuple[bool, Any]:
+def _try_type(option: Any, value: object) -> tuple[bool, object]:
     origin = typing.get_origin(option) or option
     if option is Any:
         return True, value
@@ -150,7 +150,7 @@ def _try_type(option: Any, value: Any) -> tuple[bool, Any]:
     return isinstance(value, origin), value
 
 
-def _try_sequence(option: Any, origin: Any, value: Any) -> tuple[bool, Any]:
+def _try_sequence(option: object, origin: Any, value: object) -> tuple[bool, object]:
     if not isinstance(value, (list, tuple)):
         return False, None
     item_hints = typing.get_args(option) or (Any,)
@@ -163,7 +163,7 @@ def _try_sequence(option: Any, origin: Any, value: Any) -> tuple[bool, Any]:
     return all(ok for ok, _ in pairs), origin(item for _, item in pairs)
 
 
-def _is_union(hint: Any) -> bool:
+def _is_union(hint: object) -> bool:
     return typing.get_origin(hint) in (typing.Union, types.UnionType)
 
 
@@ -185,7 +185,7 @@ def _type_name(option: Any) -> str:
     return names.get(option, str(option))
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """Return a value shortened for a message: a few lines of YAML can expand to gigabytes."""
     return "null" if value is None else _SHORTENED.repr(value)
 
@@ -253,14 +253,14 @@ def _check_extent(root: yaml.Node) -> None:
     size(root, 0)
 
 
-def leaves(value: Any, most: int = MOST_VALUES) -> Iterator[tuple[str, Any]]:
+def leaves(value: object, most: int = MOST_VALUES) -> Iterator[tuple[str, object]]:
     """Yield each key and single value of nested mappings and sequences with its dotted path.
 
     Raises:
         ValueError: nested deeper than DEEPEST, or more than ``most`` values.
     """
     count = 0
-    waiting: list[tuple[str, Any, int]] = [("", value, 0)]
+    waiting: list[tuple[str, object, int]] = [("", value, 0)]
     while waiting:
         place, current, depth = waiting.pop()
         count += 1

@@ -7,7 +7,6 @@ import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,7 +68,7 @@ def _is_compressed(path: Path) -> bool:
         return False
 
 
-def check_content(path: Path, content: Any) -> None:
+def check_content(path: Path, content: object) -> None:
     """Check that a checkpoint holds plain values, texts and tensors of weights, and not too many.
 
     Args:
@@ -103,7 +102,7 @@ def _tensor_problem(tensor: Tensor) -> str:
     return ""
 
 
-def _text_problem(value: Any) -> str:
+def _text_problem(value: object) -> str:
     if isinstance(value, str):
         try:
             value.encode()
@@ -121,7 +120,7 @@ def is_safetensors(path: Path) -> bool:
     return path.suffix == ".safetensors" and not start.startswith(b"PK\x03\x04")
 
 
-def check_tensors(path: Path, state: Mapping[Any, Any]) -> None:
+def check_tensors(path: Path, state: Mapping[object, object]) -> None:
     """Raise CheckpointError unless every value is a tensor."""
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
@@ -133,7 +132,7 @@ def some_names(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def check_version(path: Path, version: Any, newest: int) -> None:
+def check_version(path: Path, version: object, newest: int) -> None:
     """Raise CheckpointError unless this version of the package can read a format version."""
     if not isinstance(version, int) or version < 1:
         raise CheckpointError(f"{path}: is damaged: its format version is {version!r}")

@@ -78,7 +78,7 @@ def save_release(
     config: ModelConfig,
     state: Mapping[str, Tensor],
     card: str,
-    info: Mapping[str, Any] | None = None,
+    info: Mapping[str, object] | None = None,
 ) -> None:
     """Write a release: model.safetensors (its metadata alone suffices to load it), config.yaml and README.md.
 

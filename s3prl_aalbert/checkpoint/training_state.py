@@ -29,7 +29,7 @@ STATE_VERSION = 1
 STATES_PATTERN = "states-*.ckpt"
 
 
-def save_training_state(path: Path, config: ModelConfig, state: Mapping[str, Any]) -> None:
+def save_training_state(path: Path, config: ModelConfig, state: Mapping[str, object]) -> None:
     """Write everything that resuming needs; ``state["model"]`` holds the weights, the rest plain values and tensors."""
     content = {
         "format": FORMAT,

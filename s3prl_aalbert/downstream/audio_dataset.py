@@ -48,7 +48,7 @@ LIST_KEYS = ("train_list", "dev_list", "test_list")
 """Keys that are read only with ``split: lists``, where a task has the key ``split``."""
 
 
-def check_paths(config: Any, where: str) -> None:
+def check_paths(config: object, where: str) -> None:
     """Check that the files and folders of a task's configuration exist, before anything is read.
 
     Args:
@@ -199,7 +199,7 @@ class ItemDataset(Dataset):
     """A list of utterances as (waveform, label, name); ``crop`` limits the samples of a training utterance."""
 
     def __init__(
-        self, names: Sequence[str], store: AudioStore, label_of: Callable[[str], Any], crop: int | None, seed: int
+        self, names: Sequence[str], store: AudioStore, label_of: Callable[[str], object], crop: int | None, seed: int
     ):
         self.names, self.store, self.label_of, self.crop, self.seed = list(names), store, label_of, crop, seed
         self.epoch = 0
@@ -208,7 +208,7 @@ class ItemDataset(Dataset):
         """Return the number of utterances."""
         return len(self.names)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, Any, str]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, object, str]:
         """Return (num_samples,) float32, the label and the name."""
         name = self.names[index]
         wav = self.store.read(name)
@@ -233,7 +233,7 @@ class EpochSampler(Sampler[int]):
         return len(self.order)
 
 
-def collate(items: Sequence[tuple[np.ndarray, Any, str]]) -> tuple[list[np.ndarray], list[Any], list[str]]:
+def collate(items: Sequence[tuple[np.ndarray, object, str]]) -> tuple[list[np.ndarray], list[object], list[str]]:
     """Return waveforms, labels and names as lists, as S3PRL's runner expects."""
     wavs, labels, names = zip(*items, strict=True)
     return list(wavs), list(labels), list(names)

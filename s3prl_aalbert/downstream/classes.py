@@ -52,12 +52,12 @@ def _only(where: str, names: Sequence[str], others: Sequence[str]) -> str:
     return f"; only {where}: {', '.join(found[:SHOWN])}{more}" if found else ""
 
 
-def _without_names(module: KnowsClasses, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+def _without_names(module: KnowsClasses, state_dict: dict[str, object], prefix: str, *_: object) -> None:
     """Accept a checkpoint without names, as the first versions wrote it."""
     state_dict.setdefault(prefix + STATE, module.classes())
 
 
-def _with_other_outputs(module: KnowsClasses, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+def _with_other_outputs(module: KnowsClasses, state_dict: dict[str, Any], prefix: str, *_: object) -> None:
     """Refuse a classifier of the same classes that was trained with another ``datarc.token_label``."""
     if state_dict[prefix + STATE] != module.classes():
         return  # set_extra_state reports it

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -93,7 +92,7 @@ def write_features(
     utterances: Mapping[str, Path],
     folder: Path,
     options: FeatureOptions,
-    described: Mapping[str, Any],
+    described: Mapping[str, object],
 ) -> Written:
     """Write ``FOLDER/NAME.FORMAT`` for each utterance: float32 (tokens, width), or (layers, tokens, width) for "all".
 
@@ -181,7 +180,7 @@ def _write(path: Path, features: np.ndarray) -> None:
     write_atomically(path, write)
 
 
-def _check_record(folder: Path, options: FeatureOptions, described: Mapping[str, Any], upstream: nn.Module) -> None:
+def _check_record(folder: Path, options: FeatureOptions, described: Mapping[str, object], upstream: nn.Module) -> None:
     """Refuse to mix the features of two upstreams in a folder; record the upstream of a new folder."""
     record = {
         **described,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from s3prl_aalbert.checkpoint.published import located, packaged_folder, packaged_names
 from s3prl_aalbert.errors import AalbertError
@@ -24,7 +23,7 @@ def overlap_problems(value: str) -> list[str]:
 
 
 def check_overlap(
-    args: Mapping[str, Any], names: Sequence[str], speakers: Mapping[str, str], choice: str
+    args: Mapping[str, object], names: Sequence[str], speakers: Mapping[str, str], choice: str
 ) -> str | dict[str, int] | None:
     """Return how much of the test the upstream was pre-trained on, for results.json; None without pre-training.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -37,7 +36,7 @@ class Recorder:
         AalbertError: the existing history is damaged, and overwriting it would lose it.
     """
 
-    def __init__(self, expdir: Path, results: RunResults, args: Mapping[str, Any], resume: bool):
+    def __init__(self, expdir: Path, results: RunResults, args: Mapping[str, object], resume: bool):
         self.expdir, self.results = Path(expdir), results
         self.evaluated: str | None = str(args.get("init_ckpt")) if args.get("mode") == "evaluate" else None
         self.evaluated_step = None if self.evaluated is None else _step_of(Path(self.evaluated))

@@ -135,7 +135,7 @@ class RunResults:
     evaluations: list[CheckpointEvaluation] = field(default_factory=list)
 
     @classmethod
-    def started(cls, task: str, args: Mapping[str, Any], **facts: Any) -> RunResults:
+    def started(cls, task: str, args: Mapping[str, object], **facts: Any) -> RunResults:
         """Return the record of a new run; ``args`` is everything that S3PRL passes to the expert."""
         training = {section: args[section] for section in TRAINING_SECTIONS if args.get(section)}
         return cls(task, RunnerOptions.of(args), training, **facts)
@@ -177,7 +177,7 @@ class RunResults:
         )
 
 
-def _read_json(path: Path) -> Mapping[str, Any]:
+def _read_json(path: Path) -> Mapping[str, object]:
     try:
         text = path.read_text(encoding="utf-8")
         if not text:
@@ -192,7 +192,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _field(content: Mapping[str, Any], name: str, kind: type[T]) -> T:
+def _field(content: Mapping[str, object], name: str, kind: type[T]) -> T:
     """Return a value after checking its type; a missing mapping or list is empty."""
     value = content.get(name)
     if value is None and kind is not str:
@@ -202,7 +202,7 @@ def _field(content: Mapping[str, Any], name: str, kind: type[T]) -> T:
     return value
 
 
-def _data(content: Mapping[str, Any]) -> DataFacts | dict[str, DataFacts]:
+def _data(content: Mapping[str, object]) -> DataFacts | dict[str, DataFacts]:
     """Return the facts of the data of one task, or of several by task."""
     found = _field(content, "data", dict)
     if set(found) <= {fact.name for fact in fields(DataFacts)}:
@@ -210,14 +210,14 @@ def _data(content: Mapping[str, Any]) -> DataFacts | dict[str, DataFacts]:
     return {task: _section(DataFacts, found, task) for task in found}
 
 
-def _section(kind: type[T], content: Mapping[str, Any], name: str) -> T:
+def _section(kind: type[T], content: Mapping[str, object], name: str) -> T:
     try:
         return from_dict(kind, _field(content, name, dict), f'{RESULTS_FILE}: "{name}"')
     except ConfigError as error:
         raise ResultsError(str(error)) from error
 
 
-def _metrics(values: Any, where: str, needs_accuracy: bool = True) -> Metrics:
+def _metrics(values: object, where: str, needs_accuracy: bool = True) -> Metrics:
     """Return numbers by name after checking them; accuracies lie within [0, 1]."""
     if not isinstance(values, dict):
         raise ResultsError(f'{RESULTS_FILE}: "{where}" is {values!r}, expected a mapping of numbers')
@@ -232,7 +232,7 @@ def _metrics(values: Any, where: str, needs_accuracy: bool = True) -> Metrics:
     return metrics
 
 
-def _majority(content: Mapping[str, Any]) -> dict[str, float | Metrics]:
+def _majority(content: Mapping[str, object]) -> dict[str, float | Metrics]:
     """Return majority rates by split, or by task and split."""
     found = _field(content, "majority", dict)
     nested = {name: rates for name, rates in found.items() if isinstance(rates, dict)}
@@ -240,7 +240,7 @@ def _majority(content: Mapping[str, Any]) -> dict[str, float | Metrics]:
     return {**flat, **{name: _metrics(rates, f"majority.{name}", False) for name, rates in nested.items()}}
 
 
-def _step(entry: Any, where: str, optional: bool = False) -> Any:
+def _step(entry: object, where: str, optional: bool = False) -> Any:
     step = entry.get("step") if isinstance(entry, dict) else None
     if not (type(step) is int or (optional and isinstance(entry, dict) and step is None)):
         raise ResultsError(f'{RESULTS_FILE}: "{where}" holds {entry!r}, expected step, split and metrics')
@@ -362,7 +362,7 @@ class Confusion:
         return cls(labels, counts)
 
 
-def write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> None:
+def write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
     """Write rows as CSV, atomically."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)

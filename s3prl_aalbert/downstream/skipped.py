@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from s3prl_aalbert.files import write_text
 from s3prl_aalbert.printable import printable
@@ -56,7 +55,7 @@ class Skipped:
             what = _count(reason, len(details))
             logger.log(level, "%s task: skipped %s: %s%s", task, what, first_names(details), _hint(reason, details))
 
-    def facts(self) -> dict[str, dict[str, Any]]:
+    def facts(self) -> dict[str, dict[str, object]]:
         """Return count and first names by reason, for results.json."""
         return {
             reason: {"count": len(details), "names": sorted(details)[:MAX_RECORDED]}

@@ -43,7 +43,7 @@ class TaskData:
     """Speaker of each utterance."""
 
     @property
-    def counts(self) -> dict[str, Any]:
+    def counts(self) -> dict[str, object]:
         """The facts as plain values."""
         return asdict(self.facts)
 
@@ -126,8 +126,8 @@ class TaskExpert(KnowsClasses):
         features: Sequence[Tensor],
         labels: Sequence[Any],
         names: Sequence[str],
-        records: Any,
-        **_: Any,
+        records: object,
+        **_: object,
     ) -> Tensor:
         """Classify a batch, append its scores to ``records``, return the loss.
 
@@ -140,7 +140,7 @@ class TaskExpert(KnowsClasses):
         """
         raise NotImplementedError
 
-    def log_records(self, split: str, records: Any, logger: Any, global_step: int, **_: Any) -> list[str]:
+    def log_records(self, split: str, records: object, logger: Any, global_step: int, **_: object) -> list[str]:
         """Average the records, log and store them; return the names of the checkpoints to save."""
         metrics = self.metrics(records)
         for key, value in metrics.items():
@@ -160,14 +160,14 @@ class TaskExpert(KnowsClasses):
         """Return the accuracy of always predicting the most frequent training class, by split."""
 
     @abstractmethod
-    def metrics(self, records: Any) -> dict[str, float]:
+    def metrics(self, records: object) -> dict[str, float]:
         """Return the metrics of accumulated records; ``acc`` decides the best step."""
 
-    def write_artefacts(self, records: Any) -> None:
+    def write_artefacts(self, records: object) -> None:
         """Write confusion matrices and the like for the test split's best step."""
 
 
-def with_overlap(args: Mapping[str, Any], data: TaskData, datarc: Mapping[str, Any] | None) -> DataFacts:
+def with_overlap(args: Mapping[str, object], data: TaskData, datarc: Mapping[str, Any] | None) -> DataFacts:
     """Return the facts of the data, with the overlap of the test and the upstream's pre-training.
 
     Raises:
@@ -178,7 +178,7 @@ def with_overlap(args: Mapping[str, Any], data: TaskData, datarc: Mapping[str, A
     return replace(data.facts, pretraining_overlap=found)
 
 
-def data_folder(expdir: str | Path, kwargs: Mapping[str, Any]) -> Path | None:
+def data_folder(expdir: str | Path, kwargs: Mapping[str, object]) -> Path | None:
     """Return where the split is written; None with ``-m evaluate``, whose data may differ from the training."""
     return None if kwargs.get("mode") == "evaluate" else Path(expdir)
 

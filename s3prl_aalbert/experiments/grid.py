@@ -101,7 +101,7 @@ class SweepRun:
         """Whether exactly this command has been completed."""
         return self.recorded() == {"argv": list(self.argv), "done": True}
 
-    def recorded(self) -> dict[str, Any] | None:
+    def recorded(self) -> dict[str, object] | None:
         """Return the record in its folder of what was run there."""
         path = self.expdir / RECORD
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
@@ -199,7 +199,7 @@ def chosen_runs(sweep: Sweep, names: Sequence[str] | None) -> list[SweepRun]:
 _FILLED = ("pretrain", "models", "tasks", "settings", "override", "report")
 
 
-def _fill(value: Any, folders: Mapping[str, str]) -> Any:
+def _fill(value: object, folders: Mapping[str, str]) -> Any:
     """Replace {data} and {output} by their folders in every text."""
     if isinstance(value, str):
         for name, folder in folders.items():
@@ -270,13 +270,13 @@ class _Grid:
         return ("-u", model.upstream, *(part for flag, value in options if value for part in (flag, value)))
 
 
-def _check_names(path: Path, where: str, names: tuple[str, ...] | None, known: Mapping[str, Any]) -> None:
+def _check_names(path: Path, where: str, names: tuple[str, ...] | None, known: Mapping[str, object]) -> None:
     for name in names or ():
         if name not in known:
             raise ConfigError(f'{path}: {where} names "{name}"{did_you_mean(name, known)}, which does not exist')
 
 
-def _overrides(values: Mapping[str, Any]) -> tuple[str, ...]:
+def _overrides(values: Mapping[str, object]) -> tuple[str, ...]:
     """Return `-o` in S3PRL's syntax; "{seed}" becomes a number."""
     texts = (f"{key}={value if value == '{seed}' else repr(value)}" for key, value in values.items())
     return ("-o", ",,".join(texts)) if values else ()

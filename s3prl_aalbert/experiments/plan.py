@@ -102,7 +102,7 @@ def _macs_per_second(model: ModelConfig, seconds: float) -> float:
     return sum(module_macs(model, int(seconds * SAMPLE_RATE)).values()) / seconds
 
 
-def _audio(datarc: Mapping[str, Any]) -> str:
+def _audio(datarc: Mapping[str, object]) -> str:
     sections = [datarc, *(value for value in datarc.values() if isinstance(value, Mapping))]
     found = [str(section["audio"]) for section in sections if section.get("audio")]
     return " ".join(dict.fromkeys(found))

@@ -83,7 +83,7 @@ class AudioConfig:
     """Scale every waveform to this level first (S3PRL: -25); null: do not scale."""
 
     @classmethod
-    def from_older(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    def from_older(cls, values: Mapping[str, object]) -> Mapping[str, object]:
         """Return the values in today's form: ``cmvn`` was true or false once."""
         if isinstance(values.get("cmvn"), bool):
             return {**values, "cmvn": "utterance" if values["cmvn"] else "none"}

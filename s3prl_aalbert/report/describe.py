@@ -114,7 +114,7 @@ def freeze(settings: Settings) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((key, str(value)) for key, value in settings.items()))
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> Settings:
+def flatten(values: Mapping[str, object], prefix: str = "") -> Settings:
     """Return nested mappings as one mapping with dotted keys."""
     flat: Settings = {}
     for key, value in values.items():

@@ -100,7 +100,7 @@ def draw_speaker_maps(result: SpeakerMaps, layout: Layout) -> Figure:
     """Draw each representation's map; colour and marker show the speaker."""
     speakers = unique(result.speakers)
     figure, grid = panels(len(result.maps), layout, len(result.maps), height=3.3)
-    handles: list[Any] = []
+    handles: list[object] = []
     for axes, one in zip(grid, result.maps, strict=True):
         handles.clear()
         for index, speaker in enumerate(speakers):

@@ -38,7 +38,7 @@ class Layout:
 
 
 WIDE, NARROW = Layout(8.4, 2, 160), Layout(3.6, 1, 220)
-RC: dict[Any, Any] = {
+RC: dict[Any, object] = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",

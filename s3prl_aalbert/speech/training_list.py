@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.speech.finding import AUDIO_SUFFIXES
@@ -28,7 +28,7 @@ class Overlap(NamedTuple):
     speakers: list[str]
 
 
-def training_digests(speakers: Mapping[str, str]) -> dict[str, Any]:
+def training_digests(speakers: Mapping[str, str]) -> dict[str, object]:
     """Return the content of ``training_speech.json``.
 
     Args:

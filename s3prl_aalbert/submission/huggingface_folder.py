@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from s3prl_aalbert import __version__
 from s3prl_aalbert.checkpoint.interop.releases import keep_training_list
@@ -120,7 +119,7 @@ def write_folder(checkpoint: Checkpoint, folder: Path, licence: str | None = Non
         write_text(folder / path, json.dumps(values, indent=2) + "\n")
 
 
-def _transformers_files(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
+def _transformers_files(checkpoint: Checkpoint) -> dict[str, dict[str, object]]:
     """Return the JSON files of AutoConfig, AutoModel and AutoFeatureExtractor, by name."""
     code = FILES[TRANSFORMERS]
     model = {

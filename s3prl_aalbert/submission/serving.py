@@ -177,7 +177,7 @@ def example() -> tuple[Tensor, Tensor]:
     return torch.linspace(-0.1, 0.1, 2 * 8001).view(2, 8001), torch.tensor([8001, 5000])
 
 
-def free_shapes() -> dict[str, dict[int, Any]]:
+def free_shapes() -> dict[str, dict[int, object]]:
     """Return the axes of the inputs that may have any size."""
     free = torch.export.Dim.DYNAMIC
     return {"wavs": {0: free, 1: free}, "num_samples": {0: free}}

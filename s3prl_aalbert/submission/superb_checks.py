@@ -139,7 +139,7 @@ class _Detections(ContentHandler):
     def setDocumentLocator(self, locator: Any) -> None:
         self.locator = locator
 
-    def startElement(self, name: str, attrs: Any) -> None:
+    def startElement(self, name: str, attrs: object) -> None:
         where = f"{self.path}:{self.locator.getLineNumber()}"
         if name == "detected_termlist":
             query = self._attribute(where, attrs, "termid")
@@ -193,7 +193,7 @@ def _check_probabilities(path: Path) -> None:
         raise AalbertError(f"{path}: T_hat {problem}")
 
 
-def _no_probabilities(found: Any, h5py: Any) -> str | None:
+def _no_probabilities(found: object, h5py: Any) -> str | None:
     """Describe why an HDF5 object is not a table of numbers (frames, 2) in the file itself; None if it is."""
     expected = f"expected (frames, {MIXED_SPEAKERS})"
     if found is None:

@@ -36,7 +36,7 @@ def write_form(path: Path, predictions: Sequence[Prediction]) -> None:
     write_text(path, _HEADER + text)
 
 
-def build_form(predictions: Sequence[Prediction]) -> dict[str, Any]:
+def build_form(predictions: Sequence[Prediction]) -> dict[str, object]:
     """Return the form's answers; unknown ones are None or an empty string."""
     experiments = {prediction.option: read_experiment(prediction) for prediction in predictions}
     upstreams = {found["upstream"]: None for found in experiments.values() if found}
@@ -59,8 +59,8 @@ def build_form(predictions: Sequence[Prediction]) -> dict[str, Any]:
     }
 
 
-def _describe_model(experiment: Mapping[str, Any] | None) -> dict[str, Any]:
-    answers: dict[str, Any] = {
+def _describe_model(experiment: Mapping[str, object] | None) -> dict[str, object]:
+    answers: dict[str, object] = {
         "model_description": "",
         "upstream": experiment["upstream"] if experiment else None,
         "input_format": "",
@@ -142,7 +142,7 @@ def _last_step(folder: Path) -> int:
     return max((int(step) for step in steps if step.isdecimal()), default=0)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """Return a value for YAML; anything but text, numbers and collections of them becomes text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
@@ -167,7 +167,7 @@ def _find_checkpoint(prediction: Prediction) -> Path | None:
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def _count(state: Mapping[str, Any]) -> int:
+def _count(state: Mapping[str, object]) -> int:
     return sum(
         tensor.numel()
         for name, tensor in state.items()
@@ -175,7 +175,7 @@ def _count(state: Mapping[str, Any]) -> int:
     )
 
 
-def _task_answers(experiment: Mapping[str, Any] | None) -> dict[str, Any]:
+def _task_answers(experiment: Mapping[str, Any] | None) -> dict[str, object]:
     if experiment is None:
         return {}
     args, config = experiment["args"], experiment["config"]
@@ -198,7 +198,7 @@ def _task_answers(experiment: Mapping[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def _find_key(section: Mapping[str, Any], names: Sequence[str]) -> Any:
+def _find_key(section: Mapping[str, object], names: Sequence[str]) -> Any:
     """Return the value of the first of ``names`` in a section or in its sub-sections."""
     for name in names:
         if name in section:

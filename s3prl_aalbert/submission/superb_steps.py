@@ -6,14 +6,13 @@ import argparse
 import math
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError
 from s3prl_aalbert.model.config import find_config, read_yaml, shown
 from s3prl_aalbert.printable import LONGEST_MESSAGE, printable
 
 
-def count_steps(config: Mapping[str, Any], share: float = 1.0) -> int:
+def count_steps(config: Mapping[str, object], share: float = 1.0) -> int:
     """Return the first step after a share of the training with both a dev score and a saved state.
 
     Args:
@@ -32,7 +31,7 @@ def count_steps(config: Mapping[str, Any], share: float = 1.0) -> int:
     return min(total, math.ceil(share * total / whole) * whole)
 
 
-def _positive(runner: Mapping[str, Any], name: str) -> int:
+def _positive(runner: Mapping[str, object], name: str) -> int:
     value = runner.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise AalbertError(f"runner.{name} is {shown(value)}, expected a whole number of at least 1")

@@ -59,8 +59,8 @@ def upstream_misfits_reported(name: str, ckpt: str | None) -> Iterator[None]:
         yield
 
 
-def _loading_data(get_dataloader: Callable[..., Any], task: str) -> Callable[..., Any]:
-    def checked(split: str, **options: Any) -> Any:
+def _loading_data(get_dataloader: Callable[..., object], task: str) -> Callable[..., object]:
+    def checked(split: str, **options: object) -> Any:
         try:
             loader = get_dataloader(split, **options)
         except MISFITS as error:

@@ -20,7 +20,7 @@ SECTIONS = ("runner", "optimizer", "downstream_expert")
 OPTIONAL_SECTIONS = ("scheduler", "specaug")
 COUNTS = ("total_steps", "gradient_accumulate_steps", "log_step", "eval_step", "save_step", "max_keep")
 _COUNT, _AMOUNT = (int, "a whole number of at least 1"), ((int, float), "a number above 0 (with a point: 1.0e-4)")
-RUNNER_KEYS: dict[str, tuple[Any, str]] = {
+RUNNER_KEYS: dict[str, tuple[object, str]] = {
     **{f"runner.{name}": _COUNT for name in COUNTS},
     "runner.gradient_clipping": _AMOUNT,
     "runner.eval_dataloaders": (list, "a list of splits"),
@@ -28,7 +28,7 @@ RUNNER_KEYS: dict[str, tuple[Any, str]] = {
     "optimizer.lr": _AMOUNT,
 }
 """Keys that S3PRL's runner reads, with their types."""
-OPTIONAL_RUNNER_KEYS: dict[str, tuple[Any, str]] = {
+OPTIONAL_RUNNER_KEYS: dict[str, tuple[object, str]] = {
     "runner.evaluate_ratio": _AMOUNT,
     "runner.train_dataloader": (str, "the name of a split"),
     "runner.fp16": (bool, "true or false"),
@@ -37,7 +37,7 @@ OPTIONAL_RUNNER_KEYS: dict[str, tuple[Any, str]] = {
 _REFUSALS = (TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError, RuntimeError)
 
 
-def check_config(config: Mapping[str, Any], where: str, mode: str, settings: Mapping[str, Any]) -> None:
+def check_config(config: Mapping[str, object], where: str, mode: str, settings: Mapping[str, object]) -> None:
     """Check the keys that S3PRL's runner reads, on which it would otherwise fail, perhaps hours later.
 
     Args:
@@ -61,7 +61,7 @@ def check_config(config: Mapping[str, Any], where: str, mode: str, settings: Map
     if train:
         problems += _misspelt(config, (*SECTIONS, *OPTIONAL_SECTIONS), "")
         found = config.get("runner")
-        runner: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
+        runner: Mapping[str, object] = found if isinstance(found, Mapping) else {}
         problems += _misspelt(runner, [key.partition(".")[2] for key in RUNNER_KEYS], "runner.") + _names(config)
         # Checks that import torch and S3PRL come last, so that other mistakes are reported at once.
         problems = (
@@ -71,7 +71,7 @@ def check_config(config: Mapping[str, Any], where: str, mode: str, settings: Map
         raise AalbertError(f"{where}: " + "; ".join(problems))
 
 
-def _wrong_keys(config: Mapping[str, Any], keys: Mapping[str, tuple[Any, str]], optional: bool) -> list[str]:
+def _wrong_keys(config: Mapping[str, object], keys: Mapping[str, tuple[object, str]], optional: bool) -> list[str]:
     """Return the problems of these keys in the existing sections."""
     problems = []
     for name, (kind, expected) in keys.items():
@@ -84,7 +84,7 @@ def _wrong_keys(config: Mapping[str, Any], keys: Mapping[str, tuple[Any, str]], 
     return problems
 
 
-def _fits(value: Any, kind: Any) -> bool:
+def _fits(value: object, kind: Any) -> bool:
     if isinstance(value, bool) or kind is bool:
         return isinstance(value, bool) and kind is bool
     if kind is list:
@@ -92,7 +92,7 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(value, kind) and (isinstance(value, str) or value > 0)
 
 
-def _misspelt(values: Mapping[str, Any], known: Any, prefix: str) -> list[str]:
+def _misspelt(values: Mapping[str, object], known: Any, prefix: str) -> list[str]:
     """Return a problem for each unknown key that resembles a known one, since S3PRL would ignore it."""
     near = {
         str(key): did_you_mean(str(key), [name for name in known if name not in values])
@@ -102,7 +102,7 @@ def _misspelt(values: Mapping[str, Any], known: Any, prefix: str) -> list[str]:
     return [f'unknown key "{prefix}{key}"{hint}' for key, hint in near.items() if hint]
 
 
-def _names(config: Mapping[str, Any]) -> list[str]:
+def _names(config: Mapping[str, object]) -> list[str]:
     """Check the names that S3PRL looks up for the optimiser and the scheduler."""
     problems = []
     for section in ("optimizer", "scheduler"):
@@ -143,7 +143,7 @@ def _torch_optimizers() -> list[str]:
     ]
 
 
-def _refused(config: Mapping[str, Any], where: str, settings: Mapping[str, Any]) -> list[str]:
+def _refused(config: Mapping[str, Any], where: str, settings: Mapping[str, object]) -> list[str]:
     """Build optimiser, scheduler and SpecAugment for a toy model, take a step, and return their errors."""
     toolkit.activate()
     import_compiler_when_used()
@@ -177,7 +177,7 @@ def _refused(config: Mapping[str, Any], where: str, settings: Mapping[str, Any])
     return []
 
 
-def _warn_of_unused(section: Mapping[str, Any], optimizer: Any, where: str) -> None:
+def _warn_of_unused(section: Mapping[str, object], optimizer: Any, where: str) -> None:
     """Warn of settings that S3PRL's own optimisers accept but ignore, such as weight_decay of its AdamW."""
     from s3prl import optimizers
 

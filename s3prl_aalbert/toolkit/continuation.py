@@ -30,7 +30,7 @@ class Stopped(Exception):
 # ------------------------------------------------------------------------------ settings of the optimiser
 
 
-def restored_optimizer(runner: Any, build: Callable[[Any], Any], parts: Any) -> Any:
+def restored_optimizer(runner: Any, build: Callable[[object], Any], parts: object) -> Any:
     """Restore momenta from a checkpoint, and settings such as rates from the configuration where it has changed."""
     config, past = runner.config, runner.init_ckpt.get("Config")
     before = past.get("optimizer") if isinstance(past, Mapping) else None
@@ -56,7 +56,7 @@ def restored_optimizer(runner: Any, build: Callable[[Any], Any], parts: Any) -> 
     return optimizer
 
 
-def restored_scheduler(runner: Any, scheduler: Any) -> Any:
+def restored_scheduler(runner: Any, scheduler: object) -> Any:
     """Set the rate of the next step: that of the configured schedule with the optimiser's initial rates."""
     step = runner.init_ckpt.get("Step")
     if not step or not isinstance(scheduler, LambdaLR):
@@ -102,7 +102,7 @@ class Training:
             logger.warning("runner.fp16: %s holds no loss scale, so it starts anew", self.runner.args.init_ckpt)
         return self.scaler
 
-    def save(self, content: dict[str, Any], path: str) -> None:
+    def save(self, content: dict[str, object], path: str) -> None:
         """Write S3PRL's checkpoint with the states that it lacks; raises ``CheckpointError`` where that fails."""
         scaler = {} if self.scaler is None else {SCALER: self.scaler.state_dict()}
         self.files.save({**content, **scaler, POSITION: self.position()}, path)
@@ -129,7 +129,7 @@ class Training:
         """Whether a step was taken."""
         return self.bar is not None and int(self.bar.n) > int(self.runner.init_ckpt.get("Step", 0))
 
-    def position(self) -> dict[str, Any]:
+    def position(self) -> dict[str, object]:
         """Return the position in the data, for a checkpoint."""
         return {"batches": self.drawn, "length": self.length, "start": self.at_start, "now": random_states()}
 
@@ -145,7 +145,7 @@ class Training:
             self.save(self._states(step), str(path))
         raise Stopped(f"stopped by a signal at step {step}; the same command with -a continues")
 
-    def _states(self, step: int) -> dict[str, Any]:
+    def _states(self, step: int) -> dict[str, object]:
         """Return the states that S3PRL's runner saves."""
         from s3prl.utility.helper import get_model_state
 
@@ -184,7 +184,7 @@ class _Batches:
         """Return the number of batches in an epoch."""
         return len(self.loader)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[object]:
         """Yield the remaining batches."""
         skipped = self.past["batches"] if self.past is not None else 0
         if skipped < len(self):

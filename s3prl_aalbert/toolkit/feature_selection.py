@@ -30,12 +30,12 @@ def checked_featurizer(runner: Any, build: Callable[[], Any]) -> Any:
     return entry
 
 
-def _is_list(runner: Any, features: str) -> bool:
+def _is_list(runner: object, features: str) -> bool:
     found = _features_of_noise(runner).get(features)
     return isinstance(found, (list, tuple, dict)) and len(found) > 1  # S3PRL unwraps a list of one
 
 
-def _number_of_layers(runner: Any, features: str) -> int:
+def _number_of_layers(runner: object, features: str) -> int:
     found = _features_of_noise(runner)
     return len(found.get(features, found["hidden_states"]))
 

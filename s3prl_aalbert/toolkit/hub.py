@@ -61,7 +61,7 @@ def run_lazily(module: ModuleType, loader: SourceFileLoader) -> None:
     options = module.options
 
     @functools.wraps(options)
-    def all_options(*args: Any, **keywords: Any) -> Any:
+    def all_options(*args: object, **keywords: object) -> Any:
         for name in vars(module)["_sources"]:
             getattr(module, name)
         return options(*args, **keywords)

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 from s3prl_aalbert import toolkit
 from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
@@ -61,7 +60,7 @@ def _run(typed: Sequence[str], stop: StopSignal, folder: Path | None) -> int:
     reader = Reader()
     runners: list[Runner] = []
 
-    def build(args: argparse.Namespace, config: dict[str, Any]) -> Runner:
+    def build(args: argparse.Namespace, config: dict[str, object]) -> Runner:
         runners.append(Runner(args, config, stop, reader.initial))
         return runners[-1]
 

@@ -25,7 +25,7 @@ LONGEST_TEXT = 2000
 LONGEST_LIST = 10_000
 """Largest number of entries in a list that an expression returns, so that ``[0] * 10**12`` is refused."""
 _KALDI = "torchaudio.compliance.kaldi"
-_OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
+_OPERATORS: dict[type, Callable[[object, object], object]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -55,7 +55,7 @@ def literal(text: str) -> Any:
     return _evaluated(text, None)
 
 
-def evaluate(text: Any, *_scopes: Any) -> Any:
+def evaluate(text: object, *_scopes: object) -> Any:
     """Replace ``eval`` in S3PRL's modules: return what ``text`` names there, or its plain value.
 
     A name is one of the module's models, losses or own functions, or a method or part of the caller's ``self``.
@@ -71,7 +71,7 @@ def evaluate(text: Any, *_scopes: Any) -> Any:
         raise UnknownNameError(str(text), frame.f_globals.get("__name__", "S3PRL"), known) from error
 
 
-def _evaluated(text: Any, frame: FrameType | None) -> Any:
+def _evaluated(text: object, frame: FrameType | None) -> Any:
     if not isinstance(text, str) or len(text) > LONGEST_TEXT:
         raise ValueError("not a short text")
     try:
@@ -113,7 +113,7 @@ def _combined(op: ast.operator, left: Any, right: Any) -> Any:
     raise ValueError("not arithmetic with numbers or short lists")
 
 
-def _factor(left: Any, right: Any) -> int:
+def _factor(left: object, right: object) -> int:
     return next((value for value in (left, right) if isinstance(value, int)), LONGEST_LIST + 1)
 
 
@@ -166,7 +166,7 @@ def _part(owner: Any, steps: Sequence[str]) -> Any:
     raise ValueError("no part of a model")
 
 
-def _is_usable(value: Any) -> bool:
+def _is_usable(value: object) -> bool:
     """Return whether S3PRL may evaluate a name to this: a model or loss, or a function of its own."""
     if inspect.isclass(value):
         from torch import nn
@@ -179,7 +179,7 @@ def _is_of_s3prl(module: str) -> bool:
     return module.partition(".")[0] in ("s3prl", "s3prl_aalbert")
 
 
-def guard(module: ModuleType, loader: Any) -> None:
+def guard(module: ModuleType, loader: object) -> None:
     """Replace ``eval`` by ``evaluate`` in a module of S3PRL that uses it, before the module runs."""
     code = loader.get_code(module.__name__) if hasattr(loader, "get_code") else None
     if code is not None and _mentions_eval(code):
@@ -209,7 +209,7 @@ class _PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"GLOBAL {module}.{name}")
 
 
-def key_of(text: str, values: Any, prefix: str = "") -> str:
+def key_of(text: str, values: object, prefix: str = "") -> str:
     """Return the dotted key of the configuration that holds ``text`` or a part of it; "" if there is none."""
     items = values.items() if isinstance(values, Mapping) else enumerate(values) if isinstance(values, list) else ()
     for key, value in items:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -26,7 +25,7 @@ def get_aalbert_adamw(
     lr: float = 1e-3,
     upstream_lr: float | None = None,
     weight_decay: float = 0.01,
-    **unknown: Any,
+    **unknown: object,
 ) -> torch.optim.Optimizer:
     """Build AdamW over the modules that S3PRL trains: [upstream (only with -f),] featurizer, downstream.
 

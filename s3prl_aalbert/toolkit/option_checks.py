@@ -21,7 +21,7 @@ LARGEST_SEED = 2**32 - 1  # numpy's limit
 _NEEDS_MODEL_CONFIG = "baseline_local"  # features: reads -g and ignores -k
 
 
-def check_new_experiment(given: Mapping[str, Any]) -> None:
+def check_new_experiment(given: Mapping[str, object]) -> None:
     """Check the options that only a new experiment needs: folder, upstream, task.
 
     Raises:

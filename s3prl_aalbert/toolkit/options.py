@@ -53,7 +53,7 @@ def kind_of(name: str) -> str:
     return "true or false" if action.nargs == 0 else "a whole number" if action.type is int else "text"
 
 
-def problem_of(name: str, value: Any) -> str:
+def problem_of(name: str, value: object) -> str:
     """Describe what option ``name`` expects if ``value`` does not fit; "" if it fits."""
     action, expected = _actions()[name], kind_of(name)
     if action.choices:
@@ -67,7 +67,7 @@ def problem_of(name: str, value: Any) -> str:
     return "" if fits else expected
 
 
-def check_overridden(options: Mapping[str, Any]) -> None:
+def check_overridden(options: Mapping[str, object]) -> None:
     """Check the options that ``-o args.NAME=VALUE`` sets.
 
     Raises:

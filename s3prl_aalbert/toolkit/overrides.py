@@ -59,7 +59,7 @@ def _value(text: str) -> Any:
         return text.strip("'\"")
 
 
-def apply_override(text: str, args: argparse.Namespace, config: dict[str, Any]) -> None:
+def apply_override(text: str, args: argparse.Namespace, config: dict[str, object]) -> None:
     """Replace S3PRL's ``override``, which evaluates each value as a program and splits it at every ``=``.
 
     Raises:
@@ -74,7 +74,7 @@ def apply_override(text: str, args: argparse.Namespace, config: dict[str, Any]) 
             print(f"[Override] - {where}.{name} = {value}", file=sys.stderr)  # the form of S3PRL's message
 
 
-def overridden(config: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
+def overridden(config: Mapping[str, object], overrides: Overrides) -> dict[str, Any]:
     """Return a configuration with ``-o`` applied.
 
     Raises:
@@ -85,9 +85,9 @@ def overridden(config: Mapping[str, Any], overrides: Overrides) -> dict[str, Any
     return changed
 
 
-def _set_all(config: dict[str, Any], overrides: Overrides) -> None:
+def _set_all(config: dict[str, object], overrides: Overrides) -> None:
     for key, value in overrides.config.items():
-        section: Any = config
+        section: object = config
         *path, last = key.split(".")
         for name in path:
             section = section.setdefault(name, {}) if isinstance(section, dict) else None
@@ -96,7 +96,7 @@ def _set_all(config: dict[str, Any], overrides: Overrides) -> None:
         section[last] = value
 
 
-def check_new_keys(overrides: Overrides, config: Mapping[str, Any], own_task: bool = False) -> None:
+def check_new_keys(overrides: Overrides, config: Mapping[str, object], own_task: bool = False) -> None:
     """Check each key that ``-o`` adds to the configuration, since it may be misspelt.
 
     Args:
@@ -111,7 +111,7 @@ def check_new_keys(overrides: Overrides, config: Mapping[str, Any], own_task: bo
         names = key.split(".")
         if key in OPTIONAL_KEYS or (own_task and names[0] == "downstream_expert"):
             continue
-        section: Any = config
+        section: object = config
         for depth, name in enumerate(names):
             if isinstance(section, Mapping) and name in section:
                 section = section[name]

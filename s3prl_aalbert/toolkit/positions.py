@@ -17,14 +17,14 @@ SCALER = "Scaler"
 """Key of a checkpoint for the loss scale of ``runner.fp16``, which S3PRL does not save."""
 
 
-def checked_position(position: Any) -> bool:
+def checked_position(position: object) -> bool:
     """Return whether a value of a checkpoint is a valid position in an epoch."""
     counts = [position.get(name) for name in ("batches", "length")] if isinstance(position, dict) else [None]
     states = [position.get(name) for name in ("start", "now")] if isinstance(position, dict) else [None]
     return all(isinstance(count, int) and count >= 0 for count in counts) and all(isinstance(s, dict) for s in states)
 
 
-def random_states() -> dict[str, Any]:
+def random_states() -> dict[str, object]:
     """Return the states of all random generators as plain values."""
     version, numbers, gauss = random.getstate()
     kind, keys, *rest = np.random.get_state()

@@ -31,12 +31,12 @@ def autocast(model: nn.Module, device_type: str) -> None:
     """
     compute, postprocess = model.forward, getattr(model, "hook_postprocess", None)
 
-    def forward(*args: Any, **options: Any) -> Any:
+    def forward(*args: object, **options: object) -> Any:
         with torch.autocast(device_type, torch.bfloat16):
             found = compute(*args, **options)
         return _in_float32(found)
 
-    def postprocess_hooked(hidden: Any) -> Any:
+    def postprocess_hooked(hidden: object) -> Any:
         return _in_float32(postprocess(hidden) if callable(postprocess) else hidden)
 
     model.forward = forward
@@ -44,7 +44,7 @@ def autocast(model: nn.Module, device_type: str) -> None:
         model.hook_postprocess = postprocess_hooked  # type: ignore[assignment]
 
 
-def _in_float32(found: Any) -> Any:
+def _in_float32(found: object) -> Any:
     if isinstance(found, dict):
         return {name: _in_float32(value) for name, value in found.items()}
     if isinstance(found, (list, tuple)):

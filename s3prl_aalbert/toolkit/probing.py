@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +23,7 @@ class JoinedLayers(Featurizer):
 
     weights: nn.Parameter
 
-    def __init__(self, upstream: nn.Module, feature_selection: str = "hidden_states", **options: Any):
+    def __init__(self, upstream: nn.Module, feature_selection: str = "hidden_states", **options: object):
         self.layer_dims: list[int] = []
         with contextlib.redirect_stderr(io.StringIO()):  # it announces a weighted sum
             super().__init__(upstream, feature_selection, **options)
@@ -44,7 +43,7 @@ class JoinedLayers(Featurizer):
         return torch.cat(list(feature), dim=-1)
 
 
-def record_layers(config: dict[str, Any], featurizer: Any) -> None:
+def record_layers(config: dict[str, object], featurizer: object) -> None:
     """Set ``modelrc.layer_dims`` of the task to the widths of the joined layers, unless it is configured."""
     widths = getattr(featurizer, "layer_dims", None)
     section = config.get("downstream_expert")

@@ -9,7 +9,7 @@ from typing import Any
 
 
 @contextmanager
-def replaced(owner: Any, **values: Any) -> Iterator[None]:
+def replaced(owner: object, **values: object) -> Iterator[None]:
     """Set attributes of ``owner``, and restore the previous ones afterwards."""
     originals = {name: getattr(owner, name) for name in values}
     for name, value in values.items():
@@ -24,7 +24,7 @@ def replaced(owner: Any, **values: Any) -> Iterator[None]:
 class Changed:
     """A module with a few parts replaced."""
 
-    def __init__(self, module: ModuleType, **parts: Any):
+    def __init__(self, module: ModuleType, **parts: object):
         self._module = module
         self.__dict__.update(parts)
 

@@ -48,8 +48,8 @@ _IDENTITY = {
 
 
 def resumed_settings(
-    past: Path, recorded: Mapping[str, Any], given: Mapping[str, Any], overrides: Overrides
-) -> dict[str, Any]:
+    past: Path, recorded: Mapping[str, object], given: Mapping[str, object], overrides: Overrides
+) -> dict[str, object]:
     """Return the options with which S3PRL will resume from ``past``.
 
     Args:
@@ -95,7 +95,7 @@ def load_experiment(path: Path) -> dict[str, Any]:
     return {**states, "Args": argparse.Namespace(**_recorded_options(path, states["Args"]))}
 
 
-def load_states(path: Path, flag: str) -> dict[str, Any]:
+def load_states(path: Path, flag: str) -> dict[str, object]:
     """Load the weights and states that S3PRL's runner saved, by name.
 
     Raises:
@@ -122,11 +122,11 @@ def load_states(path: Path, flag: str) -> dict[str, Any]:
     return states
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= 0
 
 
-def _recorded_options(path: Path, args: Any) -> dict[str, Any]:
+def _recorded_options(path: Path, args: object) -> dict[str, object]:
     """Return the recorded options of a checkpoint that S3PRL has and that resuming uses."""
     recorded = getattr(args, "__dict__", {})
     kept = {name: value for name, value in recorded.items() if kind_of(name) and name not in _NOT_TAKEN}
@@ -147,17 +147,17 @@ class Reader:
     """Reads the checkpoints of ``-e``, ``-a`` and ``-i`` once each, in place of S3PRL's ``torch.load``."""
 
     def __init__(self) -> None:
-        self._loaded: dict[str, dict[str, Any]] = {}
+        self._loaded: dict[str, dict[str, object]] = {}
 
-    def past(self, path: str, **_: Any) -> dict[str, Any]:
+    def past(self, path: str, **_: object) -> dict[str, object]:
         """Return an experiment as ``load_experiment`` does."""
         return self._read(path, load_experiment)
 
-    def initial(self, path: str, **_: Any) -> dict[str, Any]:
+    def initial(self, path: str, **_: object) -> dict[str, object]:
         """Return the states with which the runner starts: of the experiment, or of ``-i``."""
         return self._read(path, lambda file: load_states(file, "-i"))
 
-    def _read(self, path: str, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    def _read(self, path: str, load: Callable[[Path], dict[str, object]]) -> dict[str, object]:
         if path not in self._loaded:
             self._loaded[path] = load(Path(path))
         return {  # S3PRL changes options and configuration in place
@@ -166,7 +166,7 @@ class Reader:
         }
 
 
-def _compare(past: Path, name: str, typed: Any, recorded: Any) -> None:
+def _compare(past: Path, name: str, typed: Any, recorded: object) -> None:
     """Raise or warn if S3PRL will ignore a typed option for another, recorded value."""
     if typed == recorded or (name in _PATHS and recorded and _same_file(typed, recorded)):
         return
@@ -178,5 +178,5 @@ def _compare(past: Path, name: str, typed: Any, recorded: Any) -> None:
     logger.warning("%s: %s is ignored, %s keeps %s", name, typed, past, recorded)
 
 
-def _same_file(typed: str, recorded: Any) -> bool:
+def _same_file(typed: str, recorded: object) -> bool:
     return Path(typed).resolve() == Path(str(recorded)).resolve() or typed == Path(str(recorded)).stem

@@ -48,9 +48,9 @@ class Runner(s3prl_runner.Runner):
     def __init__(
         self,
         args: argparse.Namespace,
-        config: dict[str, Any],
+        config: dict[str, object],
         stop: StopSignal,
-        load: Callable[..., dict[str, Any]] = torch.load,
+        load: Callable[..., dict[str, object]] = torch.load,
     ) -> None:
         self.stop = stop
         self.training: continuation.Training | None = None
@@ -59,7 +59,7 @@ class Runner(s3prl_runner.Runner):
 
     # ------------------------------------------------------------------------------------- what it builds
 
-    def _load_weight(self, model: Any, name: str) -> None:
+    def _load_weight(self, model: object, name: str) -> None:
         with building.misfits_reported(f"{self.args.init_ckpt}: its {name} does not fit this run"):
             super()._load_weight(model, name)
 
@@ -85,14 +85,14 @@ class Runner(s3prl_runner.Runner):
         record_layers(self.config, self.featurizer.model)
         return building.checked_task(self, super()._get_downstream)
 
-    def _get_optimizer(self, model_params: Any) -> Any:
+    def _get_optimizer(self, model_params: object) -> Any:
         optimizer = continuation.restored_optimizer(self, super()._get_optimizer, model_params)
         return self._kept("optimizer", optimizer)
 
-    def _get_scheduler(self, optimizer: Any) -> Any:
+    def _get_scheduler(self, optimizer: object) -> Any:
         return self._kept("scheduler", continuation.restored_scheduler(self, super()._get_scheduler(optimizer)))
 
-    def _kept(self, name: str, part: Any) -> Any:
+    def _kept(self, name: str, part: object) -> Any:
         if self.training is not None:
             self.training.built[name] = part
         return part
@@ -124,7 +124,7 @@ class Runner(s3prl_runner.Runner):
         with _written(), replaced(s3prl_runner, **parts):
             super().train()
 
-    def evaluate(self, split: str | None = None, logger: Any = None, global_step: int = 0) -> Any:
+    def evaluate(self, split: str | None = None, logger: object = None, global_step: int = 0) -> Any:
         """Evaluate a split; the default is the split in the options."""
         if self.training is None:
             with _written():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from tensorboardX import SummaryWriter
@@ -22,7 +21,7 @@ class Checkpoints:
     def __init__(self) -> None:
         self._replaced: list[str] = []
 
-    def save(self, content: Any, path: str) -> None:
+    def save(self, content: object, path: str) -> None:
         """Write ``content`` to ``path``; raises ``CheckpointError`` where that fails."""
         written = Path(path)
         write_atomically(written, lambda temporary: torch.save(content, temporary))
@@ -53,7 +52,7 @@ class Writers:
         for writer in self._writers:
             writer.close()
 
-    def open(self, *args: Any, **options: Any) -> SummaryWriter:
+    def open(self, *args: object, **options: object) -> SummaryWriter:
         """Return a new writer."""
         writer = SummaryWriter(*args, **options)
         self._writers.append(writer)

@@ -54,7 +54,7 @@ def pad_wavs(wavs: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> tupl
     return padded, lengths
 
 
-def _check_wav(index: int, wav: Any) -> None:
+def _check_wav(index: int, wav: object) -> None:
     if not isinstance(wav, Tensor):
         raise AalbertError(f"waveform {index} is {type(wav).__name__}, expected a tensor (num_samples,)")
     if wav.dim() != 1 or not wav.numel():
@@ -125,7 +125,7 @@ class UpstreamExpert(nn.Module):
         AalbertError: a file is missing or damaged, or does not fit.
     """
 
-    def __init__(self, ckpt: str | None = None, model_config: str | None = None, **_: Any):
+    def __init__(self, ckpt: str | None = None, model_config: str | None = None, **_: object):
         super().__init__()
         self.arch: Architecture | None = None
         if ckpt:
@@ -196,7 +196,7 @@ class FeaturesExpert(nn.Module):
     mean over an utterance is not zero, so that utterance-level tasks can learn from them.
     """
 
-    def __init__(self, model_config: str | None = None, **_: Any):
+    def __init__(self, model_config: str | None = None, **_: object):
         super().__init__()
         config = load_model_config(model_config) if model_config else ModelConfig()
         self.config = config

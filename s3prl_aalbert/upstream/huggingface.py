@@ -91,7 +91,7 @@ class PretrainedAalbert(
         token: str | bool | None = None,
         proxies: dict[str, str] | None = None,
         resume_download: bool | None = None,
-        **model_kwargs: Any,
+        **model_kwargs: object,
     ) -> PretrainedAalbert:
         """Load a release folder, or the repository of that name on the Hub, in evaluation mode."""
         folder = model_id

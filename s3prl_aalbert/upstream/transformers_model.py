@@ -7,8 +7,6 @@ Legend: B batch, S samples, T tokens, D hidden size.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -28,10 +26,10 @@ class AalbertConfig(PretrainedConfig):
 
     def __init__(
         self,
-        transformer: dict[str, Any] | None = None,
-        audio: dict[str, Any] | None = None,
-        task: dict[str, Any] | None = None,
-        **kwargs: Any,
+        transformer: dict[str, object] | None = None,
+        audio: dict[str, object] | None = None,
+        task: dict[str, object] | None = None,
+        **kwargs: object,
     ):
         given = {"transformer": transformer or {}, "audio": audio or {}, "task": task or {}}
         sections = to_dict(from_dict(ModelConfig, given, "config.json"))

@@ -112,7 +112,7 @@ def _audio_problems(audio: AudioConfig) -> list[str]:
     return found
 
 
-def _transformer_section(transformer: TransformerConfig) -> dict[str, Any]:
+def _transformer_section(transformer: TransformerConfig) -> dict[str, object]:
     section = {key: getattr(transformer, key) for key in TRANSFORMER_KEYS}
     groups = len(set(transformer.group_of_layer))
     # S3PRL has one set of weights, or one per layer; other numbers of groups are written layer by layer.

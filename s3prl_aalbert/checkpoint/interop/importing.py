@@ -66,10 +66,10 @@ def import_checkpoint(path: Path, trust: bool = False) -> Imported:
     return imported
 
 
-def _unwrapped(content: Mapping[str, Any]) -> dict[str, Any]:
+def _unwrapped(content: Mapping[str, Any]) -> dict[str, object]:
     """Return a checkpoint without the prefix ``module.`` that DataParallel adds to every name."""
     wrapper = "module."
-    plain: dict[str, Any] = {}
+    plain: dict[str, object] = {}
     for key, value in content.items():
         names = list(value) if isinstance(value, Mapping) else []
         if names and all(isinstance(name, str) and name.startswith(wrapper) for name in names):
@@ -78,7 +78,7 @@ def _unwrapped(content: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _of_program(content: Mapping[str, Any], path: Path) -> Imported:
+def _of_program(content: Mapping[str, object], path: Path) -> Imported:
     """Recognise the program by the checkpoint's keys, and convert it."""
     if "Transformer" in content:
         return _from_s3prl(content, path)
@@ -164,9 +164,9 @@ def _from_lightning(content: Mapping[str, Any], path: Path) -> Imported:
     return Imported("pohanchi/AALBERT", config, state, info, differences)
 
 
-def s3prl_masks(task: Mapping[str, Any]) -> dict[str, Any]:
+def s3prl_masks(task: Mapping[str, Any]) -> dict[str, object]:
     """Convert S3PRL's section ``task``, which defines its masks; its dice are thrown once per utterance."""
-    masks: dict[str, Any] = {"dice": "utterance"}
+    masks: dict[str, object] = {"dice": "utterance"}
     share = task.get("mask_proportion", 0)
     if 0 < share <= 1:  # 0 means training without masks in time
         masks["mask_proportion"] = share
@@ -179,7 +179,7 @@ def s3prl_masks(task: Mapping[str, Any]) -> dict[str, Any]:
     return masks
 
 
-def s3prl_audio(audio: Any, path: Path) -> tuple[AudioConfig, bool, list[str]]:
+def s3prl_audio(audio: object, path: Path) -> tuple[AudioConfig, bool, list[str]]:
     """Convert S3PRL's section ``audio``.
 
     Returns:
@@ -223,7 +223,7 @@ def s3prl_audio(audio: Any, path: Path) -> tuple[AudioConfig, bool, list[str]]:
 # ---------------------------------------------------------------------------------------------- parts of reading
 
 
-def _section(content: Mapping[str, Any], key: str, path: Path) -> Mapping[str, Any]:
+def _section(content: Mapping[str, object], key: str, path: Path) -> Mapping[str, Any]:
     section = content.get(key)
     if not isinstance(section, Mapping):
         raise CheckpointError(f'{path}: lacks the section "{key}"; its keys are {", ".join(map(str, content))}')
@@ -231,7 +231,7 @@ def _section(content: Mapping[str, Any], key: str, path: Path) -> Mapping[str, A
 
 
 def _model_config(
-    transformer: Mapping[str, Any], audio: AudioConfig, task: Mapping[str, Any], path: Path
+    transformer: Mapping[str, object], audio: AudioConfig, task: Mapping[str, object], path: Path
 ) -> ModelConfig:
     sections = {"transformer": dict(transformer), "audio": to_dict(audio), "task": dict(task)}
     return from_dict(ModelConfig, sections, str(path))

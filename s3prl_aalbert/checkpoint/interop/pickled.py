@@ -15,7 +15,7 @@ from s3prl_aalbert.checkpoint.content import UNREADABLE, CheckpointError, check_
 logger = logging.getLogger(__name__)
 
 
-def read_foreign(path: Path, trust: bool) -> dict[str, Any]:
+def read_foreign(path: Path, trust: bool) -> dict[str, object]:
     """Read another program's checkpoint.
 
     Args:
@@ -53,7 +53,7 @@ def _foreign_classes(path: Path) -> str:
 
 
 def _unpickle(path: Path) -> Any:
-    reader: Any = SimpleNamespace(Unpickler=_LenientUnpickler, load=pickle.load, __name__="pickle")
+    reader: object = SimpleNamespace(Unpickler=_LenientUnpickler, load=pickle.load, __name__="pickle")
     try:
         return torch.load(path, map_location="cpu", weights_only=False, pickle_module=reader)
     except UNREADABLE as error:
@@ -74,8 +74,8 @@ class _LenientUnpickler(pickle.Unpickler):
 class _Absent(dict):
     """Replaces an object of a program that is not installed."""
 
-    def __init__(self, *_: Any, **__: Any):
+    def __init__(self, *_: object, **__: object):
         super().__init__()
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         """Ignore the object's state."""

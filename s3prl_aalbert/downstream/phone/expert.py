@@ -54,7 +54,7 @@ class DownstreamExpert(TaskExpert):
         labels: Sequence[PhoneLabels],
         names: Sequence[str],
         records: Any,
-        **_: Any,
+        **_: object,
     ) -> Tensor:
         """Classify every token of a batch; see ``TaskExpert.forward``."""
         lengths = [min(len(feature), len(label.token)) for feature, label in zip(features, labels, strict=True)]

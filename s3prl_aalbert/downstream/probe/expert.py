@@ -136,7 +136,7 @@ class DownstreamExpert(KnowsClasses):
         )
         self.recorder = Recorder(self.expdir, results, kwargs, resume=bool(kwargs.get("init_ckpt")))
 
-    def _load(self, task: str, values: dict | None, kwargs: Mapping[str, Any]) -> TaskData:
+    def _load(self, task: str, values: dict | None, kwargs: Mapping[str, object]) -> TaskData:
         where = f"downstream_expert.datarc.{task}"
         ignored = sorted(NOT_BY_TASK & set(values if isinstance(values, dict) else ()))
         if ignored:
@@ -182,11 +182,11 @@ class DownstreamExpert(KnowsClasses):
         self,
         split: str,
         features: Sequence[Tensor],
-        labels: Sequence[Any],
+        labels: Sequence[object],
         names: Sequence[str],
         tasks: Sequence[str],
-        records: Any,
-        **_: Any,
+        records: object,
+        **_: object,
     ) -> Tensor:
         """Run every probe on the utterances of its task; returns the sum of their losses.
 
@@ -207,7 +207,7 @@ class DownstreamExpert(KnowsClasses):
                 )
         return total
 
-    def _run_task(self, split: str, task: str, features: list[Tensor], labels: list[Any], records: Any) -> Tensor:
+    def _run_task(self, split: str, task: str, features: list[Tensor], labels: list[object], records: Any) -> Tensor:
         lengths = [len(feature) for feature in features]
         layers = torch.cat(features).split(self.layer_dims, dim=-1)  # each (tokens, dim)
         target = _token_targets(task, labels, lengths).to(layers[0].device)  # (tokens * outputs,)
@@ -242,7 +242,7 @@ class DownstreamExpert(KnowsClasses):
                 correct, count = correct + int((answers[:, 0] == label).sum()), count + length
         return correct, count
 
-    def log_records(self, split: str, records: Any, logger: Any, global_step: int, **_: Any) -> list[str]:
+    def log_records(self, split: str, records: Any, logger: Any, global_step: int, **_: object) -> list[str]:
         """Record every probe; on the last split of an evaluation rewrite probes.csv."""
         metrics: dict[str, float] = {}
         for probe in self.probes:

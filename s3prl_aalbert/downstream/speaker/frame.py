@@ -28,7 +28,7 @@ class DownstreamExpert(SpeakerExpert):
         labels: Sequence[int],
         names: Sequence[str],
         records: Any,
-        **_: Any,
+        **_: object,
     ) -> Tensor:
         """Classify each token; see ``TaskExpert.forward``."""
         lengths = torch.tensor([len(feature) for feature in features])

@@ -24,7 +24,7 @@ class DownstreamExpert(SpeakerExpert):
         labels: Sequence[int],
         names: Sequence[str],
         records: Any,
-        **_: Any,
+        **_: object,
     ) -> Tensor:
         """Classify each utterance; see ``TaskExpert.forward``."""
         # Audio that is too short for one token of S3PRL's Featurizer has no mean, so its input is zeros.

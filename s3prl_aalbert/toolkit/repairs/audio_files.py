@@ -89,7 +89,7 @@ def load(
     return (samples.t().contiguous() if channels_first else samples), rates.pop()
 
 
-def info(uri: Uri, format: str | None = None, **_ignored: Any) -> AudioMetaData:
+def info(uri: Uri, format: str | None = None, **_ignored: object) -> AudioMetaData:
     """Return the header of an audio file."""
     source = _plain(uri)
     frames = length_of(source)
@@ -107,7 +107,7 @@ def save(
     format: str | None = None,
     encoding: str | None = None,
     bits_per_sample: int | None = None,
-    **_ignored: Any,
+    **_ignored: object,
 ) -> None:
     """Write a 2-D tensor, (C, S) or (S, C), as an audio file; the type follows the name or ``format``."""
     if src.dim() != 2:

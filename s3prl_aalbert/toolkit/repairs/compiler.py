@@ -28,17 +28,19 @@ def import_compiler_when_used() -> None:
 class _Compiler(ModuleType):
     """Offers the two marks; every other attribute comes from the compiler itself."""
 
-    def disable(self, function: Callable[..., Any], recursive: bool = True, **options: Any) -> Callable[..., Any]:
+    def disable(
+        self, function: Callable[..., object], recursive: bool = True, **options: object
+    ) -> Callable[..., object]:
         """Return the function; once the compiler is loaded, it is marked as not to be compiled."""
 
-        def call(*args: Any, **kwargs: Any) -> Any:
+        def call(*args: object, **kwargs: object) -> Any:
             real = sys.modules[NAME]
             marked = function if real is self else real.disable(function, recursive, **options)
             return marked(*args, **kwargs)
 
         return call
 
-    def graph_break(self, *args: Any, **options: Any) -> None:
+    def graph_break(self, *args: object, **options: object) -> None:
         """Do nothing: no code is being compiled yet."""
         real = sys.modules[NAME]
         if real is not self:

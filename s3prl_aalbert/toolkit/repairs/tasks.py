@@ -122,7 +122,7 @@ def keep_data_from_running_commands() -> None:
     kaldi: Any = importlib.import_module("s3prl.downstream.diarization.dataset").KaldiData
     load = kaldi._load_wav_scp
 
-    def load_files(self: Any, path: str) -> dict[str, str]:
+    def load_files(self: object, path: str) -> dict[str, str]:
         found: dict[str, str] = load(self, path)
         for recording, source in found.items():
             if source.endswith("|") and os.environ.get(TRUST_WAV_SCP) != "1":
@@ -171,7 +171,7 @@ def name_package_of_language_model() -> None:
         warnings.simplefilter("ignore")  # it warns whether or not there is a language model
         decoder: Any = importlib.import_module("s3prl.downstream.asr.w2l_decoder")
 
-    def refuse(*_arguments: Any) -> None:
+    def refuse(*_arguments: object) -> None:
         raise AalbertError("decoder_type=kenlm needs flashlight-text: pip install flashlight-text")
 
     decoder.W2lKenLMDecoder = refuse
@@ -213,7 +213,7 @@ def cache_lengths_by_corpus() -> None:
     dataset = verification.SpeakerVerifi_train
     construct = dataset.__init__
 
-    def on_all_cores(self: Any, *args: Any, **options: Any) -> None:
+    def on_all_cores(self: object, *args: object, **options: object) -> None:
         construct(self, *args, **{"n_jobs": min(12, os.cpu_count() or 1), **options})
 
     dataset.__init__ = _with_cache(on_all_cores, verification, "__file__", "dataset.py")
@@ -223,7 +223,7 @@ def _with_cache(construct: Callable[..., None], module: ModuleType, name: str, s
     """Wrap a data set's constructor: while it runs, ``module.name`` is a path in the cache folder of its corpus."""
 
     @functools.wraps(construct)
-    def constructor(self: Any, *args: Any, **options: Any) -> None:
+    def constructor(self: object, *args: object, **options: object) -> None:
         folder = _cache_folder(module.__name__.split(".")[2], [*args, *options.values()])
         with replaced(module, **{name: os.path.join(folder, suffix)}):  # noqa: PTH118 (S3PRL needs the last slash)
             construct(self, *args, **options)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from torch.utils.data import DistributedSampler, Sampler
 
@@ -11,10 +10,10 @@ from torch.utils.data import DistributedSampler, Sampler
 class DistributedSamplerWrapper(DistributedSampler):
     """Draws with ``sampler`` once per epoch; each process gets its share of the draws."""
 
-    def __init__(self, sampler: Sampler, **options: Any) -> None:
+    def __init__(self, sampler: Sampler, **options: object) -> None:
         super().__init__(list(range(len(sampler))), **options)  # type: ignore[arg-type]
         self.sampler = sampler
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[object]:
         draws = list(self.sampler)
         return (draws[position] for position in super().__iter__())

@@ -35,7 +35,7 @@ class LibriPhoneDataset(TranscribedFiles):
         path: str,
         lexicon: Sequence[str],
         ascending: bool = False,
-        **_others: Any,
+        **_others: object,
     ) -> None:
         words = _read_lexicon(lexicon, tokenizer)
         examples = [
