@@ -1,0 +1,278 @@
+"""The tables of RESULTS.md, from what is recorded; with --data, every command behind them runs again.
+
+    python benchmarks/results_page.py                               # the tables, from benchmarks/results
+    python benchmarks/results_page.py --data data -o result/page    # runs all, and prints recorded values beside them
+    python benchmarks/results_page.py --data data --dry-run         # only the commands
+
+DATA holds timit, LibriSpeech/{train-clean-5,dev-clean,test-clean,train-clean-100-aligned} as FLAC, and lexicon.txt with
+lines WORD PHONEME ... (docs/evaluation.md). What is done is skipped. About six hours on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from s3prl_aalbert.downstream.paired import Values, differences, percent
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.experiments.recorded import RECORDED, read_rows
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+RESULTS = REPOSITORY / "benchmarks" / "results"
+FEATURES, TINY, UNITS = "features", "aalbert_tiny", "aalbert_units"
+PARAMETERS = {TINY: "0.98M", UNITS: "2.15M"}
+UNTRAINED = "untrained "
+"""Before a model's name: the same with the weights that it began with."""
+LAYERS = {TINY: "3", UNITS: "2"}
+"""Of the lowest ABX error across speakers."""
+TOKEN_LAYERS = {TINY: "3", UNITS: "4"}
+"""For speakers by token."""
+SMALL_SETS = {"dev-clean": 9, "test-clean": 5}
+"""For phone recognition: every so many utterances, by name."""
+
+
+# ------------------------------------------------------------------------------------------------ commands
+
+
+class Step(NamedTuple):
+    """One command; it is done once its last file is there."""
+
+    done: Path
+    command: list[str]
+
+
+def steps(data: Path, out: Path) -> list[Step]:
+    """Return every command behind the tables, in order."""
+    found: list[Step] = []
+
+    def add(done: str, *command: str | Path) -> None:
+        found.append(Step(out / done, [str(part) for part in command]))
+
+    timit, speech, sweep = data / "timit", data / "LibriSpeech", out / "sweep"
+    untrained = {UNITS: sweep / "untrained", TINY: out / "untrained_tiny"}
+    for model, folder in untrained.items():
+        add(str(folder.relative_to(out) / "config.yaml"), "convert", model, folder, "--untrained", "0")
+    sources: dict[str, list[str | Path]] = {FEATURES: ["-u", "aalbert_features"]}
+    for model, folder in untrained.items():
+        sources |= {model: ["-u", model], UNTRAINED + model: ["-u", "aalbert_local", "-k", folder]}
+    for name, source in sources.items():
+        file = _abx_file(name)
+        add(file, "abx", *source, "--against", "none", "--speech", timit, "--out", out / file)
+    probes = ["benchmarks/linear_probes.py", "--timit", timit, "--out", out / "phones.csv"]
+    add("phones_units", *probes, "-u", UNITS, "--layers", LAYERS[UNITS])
+    add("phones_tiny", *probes, "-u", TINY, "fbank", "--single-frames", "--layers", LAYERS[TINY])
+    unseen = ["benchmarks/unseen_speakers.py", "--speech", speech / "dev-clean", speech / "test-clean"]
+    unseen += ["--out", out / "speakers.csv"]
+    add("speakers_units", *unseen, "-u", UNITS, "--layers", "1", "2", "4")
+    add("speakers_tiny", *unseen, "-u", TINY, "--layers", "2", "3")
+    align = ["scripts/align_phones.py", speech / "dev-clean", speech / "test-clean", "--every", "6"]
+    add("sweep/phones.tsv", *align, "-o", sweep / "phones.tsv")
+    add("sweep/rows.csv", "sweep", "--preset", "release", "--data", data, "-p", sweep)
+    for name in (FEATURES, UNTRAINED + UNITS, UNITS):
+        run = out / "recognition" / name.replace(" ", "_")
+        settings = [
+            "config.runner.total_steps=300",
+            "config.runner.eval_step=100",
+            f"config.runner.feature_cache='{out / 'states'}'",
+            f"config.downstream_expert.corpus.path='{out / 'recognition' / 'LibriSpeech'}'",
+            f"config.downstream_expert.corpus.lexicon=['{data / 'lexicon.txt'}']",
+        ]
+        train = ["downstream", "-m", "train", *sources[name], "-d", "ctc", "-c", "librispeech_pr", "-p", run]
+        place = str(run.relative_to(out))
+        add(f"{place}/dev-best.ckpt", *train, "-o", ",,".join(settings))
+        add(f"{place}/test-hyp.ark", "downstream", "-m", "evaluate", "-e", run / "dev-best.ckpt", "-t", "test")
+    runs = [out / "recognition" / name.replace(" ", "_") for name in (FEATURES, UNTRAINED + UNITS, UNITS)]
+    add("phone_errors.csv", "benchmarks/phone_errors.py", *runs, "--out", out / "phone_errors.csv")
+    return found
+
+
+def _abx_file(model: str) -> str:
+    return f"abx_{model.replace(' ', '_')}.csv"
+
+
+def _argv(command: Sequence[str]) -> list[str]:
+    """Return what to start: a script of this repository, or ``aalbert COMMAND``."""
+    if command[0].endswith(".py"):
+        return [sys.executable, str(REPOSITORY / command[0]), *command[1:]]
+    return [sys.executable, "-m", "s3prl_aalbert", *command]
+
+
+def run(step: Step) -> None:
+    """Run a step that is not done."""
+    if step.done.exists():
+        return
+    logging.info("%s", shlex.join(step.command))
+    step.done.parent.mkdir(parents=True, exist_ok=True)
+    with (step.done.parent / "log.txt").open("a") as log:
+        ended = subprocess.run(_argv(step.command), stdout=log, stderr=log, check=False, cwd=REPOSITORY)
+    if ended.returncode:
+        raise AalbertError(f"{shlex.join(step.command)}: ended with code {ended.returncode}, see {log.name}")
+    step.done.touch()
+
+
+def link_small_sets(data: Path, folder: Path) -> None:
+    """Lay out the sets of phone recognition: train-clean-5 whole, some utterances of the others by their own names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "train-clean-5").exists():
+        (folder / "train-clean-5").symlink_to(data / "train-clean-5")
+    for name, every in SMALL_SETS.items():
+        files = sorted((data / name).rglob("*.flac"), key=lambda file: file.stem)[::every]
+        if not files:
+            raise AalbertError(f"{data / name}: no .flac found, which S3PRL's ctc looks for")
+        for file in files:
+            place = folder / name / file.parent.relative_to(data / name)
+            place.mkdir(parents=True, exist_ok=True)
+            for each in (file, *file.parent.glob("*.trans.txt")):
+                if not (place / each.name).exists():
+                    (place / each.name).symlink_to(each)
+
+
+# -------------------------------------------------------------------------------------------------- values
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    if not file.is_file():
+        return []
+    with file.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def abx(folder: Path, model: str, condition: str) -> Values:
+    """Return a model's ABX error of every speaker of A and B, the mean over the speakers of X."""
+    found: dict[str, list[float]] = {}
+    layer = _layer(model, LAYERS)
+    for row in _rows(folder / _abx_file(model)):
+        if row["layer"] == layer and row["condition"] == condition and row["error"] != "nan":
+            found.setdefault(row["speaker"], []).append(float(row["error"]))
+    return {speaker: sum(errors) / len(errors) for speaker, errors in found.items()}
+
+
+def classified(folder: Path, model: str, file: str, classifier: str) -> Values:
+    """Return the share of a model's correct answers of every speaker."""
+    name, layer = model, _layer(model, TOKEN_LAYERS if classifier == "frame" else LAYERS)
+    if model == FEATURES:
+        name = "aalbert_features without CMVN" if file == "speakers.csv" else "aalbert_features"
+    counts: dict[str, tuple[int, int]] = {}
+    for row in _rows(folder / file):
+        kind = {"folds": "speakers", "labels": "grid"}
+        if (row["model"], row["layer"], row["classifier"]) == (name, layer, classifier) and all(
+            row.get(key, value) == value for key, value in kind.items()
+        ):
+            correct, count = counts.get(row["speaker"], (0, 0))
+            counts[row["speaker"]] = correct + int(row["correct"]), count + int(row["count"])
+    return {speaker: correct / count for speaker, (correct, count) in counts.items()}
+
+
+def swept(folder: Path, model: str, task: str) -> Values:
+    """Return a model's accuracy in every fold or with every seed of a task of the sweep."""
+    file = RECORDED / "release.csv" if folder == RESULTS else folder / "sweep" / "rows.csv"
+    name = "untrained" if model == UNTRAINED + UNITS else model
+    found = [row for row in read_rows(file) if row.row == f"{task}/{name}"] if file.is_file() else []
+    return {seed: value / 100 for row in found if row.metric == "accuracy" for seed, value in row.values.items()}
+
+
+def recognised(folder: Path, model: str) -> Values:
+    """Return the phone error of every speaker."""
+    rows = _rows(folder / "phone_errors.csv")
+    return {row["speaker"]: float(row["error"]) for row in rows if row["run"] == model.replace(" ", "_")}
+
+
+def _layer(model: str, layers: dict[str, str]) -> str:
+    return layers.get(model.removeprefix(UNTRAINED), "0")
+
+
+# -------------------------------------------------------------------------------------------------- tables
+
+ROWS: dict[str, Callable[[Path, str], Values]] = {
+    "ABX error within speakers, TIMIT (%)": lambda f, m: abx(f, m, "within"),
+    "ABX error across speakers (%)": lambda f, m: abx(f, m, "across"),
+    "phones of TIMIT, linear (%)": lambda f, m: classified(f, m, "phones.csv", "linear"),
+    "phones of TIMIT, one hidden layer (%)": lambda f, m: classified(f, m, "phones.csv", "network"),
+    "phones of TIMIT, S3PRL's runner, weighted sum (%), four folds": lambda f, m: swept(f, m, "timit/weighted_sum"),
+    "the same, fine-tuned (%)": lambda f, m: swept(f, m, "timit_fine_tuned/fine_tuned"),
+    "phones as found, aligned LibriSpeech, S3PRL's runner (%), four folds": lambda f, m: swept(
+        f, m, "mfa/weighted_sum"
+    ),
+    "phones of dev-clean to test-clean, automatic labels, S3PRL's runner (%), four seeds": lambda f, m: swept(
+        f, m, "forced/weighted_sum"
+    ),
+    "phone error of S3PRL's `ctc`, test-clean, frozen, 300 steps (%)": recognised,
+    "80 unseen speakers by utterance (%)": lambda f, m: classified(f, m, "speakers.csv", "utterance"),
+    "80 unseen speakers by token (%)": lambda f, m: classified(f, m, "speakers.csv", "frame"),
+}
+
+
+def tables(folder: Path) -> str:
+    """Return both tables of the page in Markdown: all models, and the differences of the small one."""
+    own = UNTRAINED + UNITS
+    heads = ["", "input features", *(f"`{model}` ({PARAMETERS[model]})" for model in (TINY, UNITS))]
+    heads += ["the same untrained", f"`{UNITS}` less features", "less untrained"]
+    lines = [_line(heads), "|" + "---|" * len(heads)]
+    small = [_line([f"`{TINY}`", "less its features", "less itself untrained"]), "|---|---|---|"]
+    for label, read in ROWS.items():
+        values = {model: read(folder, model) for model in (FEATURES, TINY, UNITS, own, UNTRAINED + TINY)}
+        shown = [percent(values[model]) if values[model] else "" for model in (FEATURES, TINY, UNITS, own)]
+        less = [_less(values[UNITS], values[other]) for other in (FEATURES, own)]
+        lines.append(_line([label, *shown, *less]))
+        if values[TINY]:
+            less = [_less(values[TINY], values[other]) for other in (FEATURES, UNTRAINED + TINY)]
+            small.append(_line([label, *less]))
+    return "\n".join([*lines, "", *small])
+
+
+def _less(values: Values, baseline: Values) -> str:
+    paired = differences(values, baseline)
+    return percent(paired, sign=True) if paired else ""
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def beside_recorded(folder: Path) -> str:
+    """Return for every row and model what is recorded, what is in a folder, and the paired difference."""
+    lines = []
+    for label, read in ROWS.items():
+        for model in (FEATURES, TINY, UNITS, UNTRAINED + UNITS):
+            here, before = read(folder, model), read(RESULTS, model)
+            if here and before:
+                lines.append(
+                    f"{label}, {model}: recorded {percent(before)}, here {percent(here)}, {_less(here, before)}"
+                )
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the tables; run what is behind them first if there is data."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="the speech; without it, the tables of what is recorded")
+    parser.add_argument("-o", "--out", type=Path, default=Path("result/page"), help="folder; default: %(default)s")
+    parser.add_argument("--dry-run", action="store_true", help="only print the commands")
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if not args.data:
+        print(tables(RESULTS))
+        return 0
+    data, out = args.data.resolve(), args.out.resolve()
+    if args.dry_run:
+        for step in steps(args.data, args.out):
+            script = step.command[0].endswith(".py")
+            print(shlex.join(["python" if script else "aalbert", *step.command]))
+        return 0
+    link_small_sets(data / "LibriSpeech", out / "recognition" / "LibriSpeech")
+    for step in steps(data, out):
+        run(step)
+    print(tables(out))
+    print(beside_recorded(out))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
