@@ -218,6 +218,8 @@ def tables(folder: Path) -> str:
     small = [_line([f"`{TINY}`", "less its features", "less itself untrained"]), "|---|---|---|"]
     for label, read in ROWS.items():
         values = {model: read(folder, model) for model in (FEATURES, TINY, UNITS, own, UNTRAINED + TINY)}
+        if not values[UNITS]:  # not run yet
+            continue
         shown = [percent(values[model]) if values[model] else "" for model in (FEATURES, TINY, UNITS, own)]
         less = [_less(values[UNITS], values[other]) for other in (FEATURES, own)]
         lines.append(_line([label, *shown, *less]))
