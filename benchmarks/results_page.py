@@ -5,7 +5,8 @@
     python benchmarks/results_page.py --data data --dry-run         # only the commands
 
 DATA holds timit, LibriSpeech/{train-clean-5,dev-clean,test-clean,train-clean-100-aligned} as FLAC, and lexicon.txt with
-lines WORD PHONEME ... (docs/evaluation.md). What is done is skipped. It takes hours, most of them for phone recognition and the runs of S3PRL.
+lines WORD PHONEME ... (docs/evaluation.md). What is done is skipped. It takes hours, most of them for phone
+recognition and the runs of S3PRL.
 """
 
 from __future__ import annotations
