@@ -124,6 +124,10 @@ def _compare(texts: Sequence[str], data: str | None, expdir: str | None, jobs: i
     if not texts:
         print(printable_lines(compare.list_rows()))
         return 0
+    if compare.PAGE in texts:
+        if len(texts) > 1:
+            raise AalbertError(f"--compare {compare.PAGE} takes no other row")
+        return compare.run_page(data, expdir)
     again = [compare.run_again(*found, data, expdir, jobs) for found in [compare.find_rows(text) for text in texts]]
     for each in again:
         print(printable_lines(each.table()))

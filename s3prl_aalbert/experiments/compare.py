@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import s3prl_aalbert
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 from s3prl_aalbert.experiments import recorded
 from s3prl_aalbert.experiments.execute import check_data, execute
 from s3prl_aalbert.experiments.grid import SweepRun, load_sweep
 from s3prl_aalbert.experiments.recorded import Row, measure, read_rows
 from s3prl_aalbert.model.config import find_config
+
+PAGE = "page"
+"""The tables of RESULTS.md, whose rows are of several commands and not of a sweep alone."""
 
 
 def recorded_rows() -> dict[str, list[Row]]:
@@ -28,7 +34,7 @@ def list_rows() -> str:
             own = [r for r in rows if r.row == row]
             shown = ", ".join(f"{r.metric} {_value(r)}" for r in own) if len(own) < 3 else f"{len(own)} values"
             lines.append(f"{name}/{row:<60} {shown}")
-    return "\n".join(lines)
+    return "\n".join([*lines, f"{PAGE:<60} the tables of RESULTS.md, by benchmarks/results_page.py"])
 
 
 def find_rows(text: str) -> tuple[str, list[Row]]:
@@ -43,11 +49,13 @@ def find_rows(text: str) -> tuple[str, list[Row]]:
     known = recorded_rows()
     name, _, beginning = text.partition("/")
     if name not in known:
-        raise AalbertError(f'{text}: no sweep "{name}"{did_you_mean(name, known)}; rows are of {", ".join(known)}')
+        raise AalbertError(
+            f'{text}: no sweep "{name}"{did_you_mean(name, known)}; rows are of {", ".join([*known, PAGE])}'
+        )
     rows = [row for row in known[name] if not beginning or f"{row.row}/".startswith(f"{beginning.rstrip('/')}/")]
     if not rows:
-        names = {f"{name}/{row.row}" for row in known[name]}
-        raise AalbertError(f"{text}: no such row{did_you_mean(text, names)}; `aalbert sweep --compare` lists them")
+        begun = {f"{name}/{row.row}" for row in known[name]}
+        raise AalbertError(f"{text}: no such row{did_you_mean(text, begun)}; `aalbert sweep --compare` lists them")
     return name, rows
 
 
@@ -72,6 +80,21 @@ class Again:
         origins = "; ".join(dict.fromkeys(f"{row.machine}, version {row.version}" for row in self.recorded))
         lines.append("in percent: mean ± standard error over seeds")
         return "\n".join([*lines, f"recorded on {origins}; runs in {self.folder}"])
+
+
+def run_page(data: str | None, output: str | None) -> int:
+    """Run every command behind the tables of RESULTS.md, print them beside the recorded values, return the exit code.
+
+    Raises:
+        AalbertError: no speech is named, or this is no checkout of the repository.
+    """
+    script = Path(s3prl_aalbert.__file__).parents[1] / "benchmarks" / "results_page.py"
+    if not script.is_file():
+        raise AalbertError(f"{PAGE}: needs a checkout of the repository, with benchmarks/{script.name}")
+    if not data:
+        raise AalbertError(f"{PAGE}: name the folder of the speech with --data")
+    folder = ["-o", output] if output else []
+    return subprocess.run([sys.executable, str(script), "--data", data, *folder], check=False).returncode
 
 
 def run_again(name: str, rows: Sequence[Row], data: str | None, output: str | None, jobs: int = 1) -> Again:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from report_runs import write_probe_run, write_results
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.downstream.paired import mean_and_error
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.experiments import compare
 from s3prl_aalbert.experiments import execute as sweep_runner
 from s3prl_aalbert.experiments import recorded as rows
 from s3prl_aalbert.experiments.grid import SweepRun, load_sweep
@@ -186,3 +188,23 @@ def test_a_mistake_in_the_reports_options_is_found_before_the_runs(
     grid.write_text("output: out\nmodels: {m: {upstream: fbank}}\ntasks: {t: {downstream: d}}\nreport: [--nte, x]\n")
     assert main(["sweep", str(grid), "-p", str(tmp_path / "out")]) == 2
     assert mentions(capsys.readouterr().err, "--note") and not (tmp_path / "out").exists()
+
+
+def test_the_page_is_run_by_its_script_with_the_speech_that_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, repository: Path, tmp_path: Path
+) -> None:
+    started: list[list[str]] = []
+
+    def start(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        started.append(command)
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr(compare.subprocess, "run", start)
+    assert main(["sweep", "--compare", "page", "--data", "speech", "-p", "out"]) == 3
+    script = repository / "benchmarks" / "results_page.py"
+    assert started == [[sys.executable, str(script), "--data", "speech", "-o", "out"]] and script.is_file()
+    assert main(["reproduce", "page"]) == 2 and mentions(capsys.readouterr().err, "page", "--data")
+    assert main(["sweep", "--compare", "page", "small", "--data", "speech"]) == 2
+    monkeypatch.setattr(compare.s3prl_aalbert, "__file__", str(tmp_path / "site" / "s3prl_aalbert" / "__init__.py"))
+    assert main(["sweep", "--compare", "page", "--data", "speech"]) == 2
+    assert mentions(capsys.readouterr().err, "benchmarks/results_page.py") and len(started) == 1
