@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s3prl_aalbert.downstream.paired import Values, differences, percent
-from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError
 from s3prl_aalbert.experiments.recorded import RECORDED, read_rows
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -105,13 +105,12 @@ def _argv(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "s3prl_aalbert", *command]
 
 
-def run(step: Step) -> None:
+def run(step: Step, log_file: Path) -> None:
     """Run a step that is not done."""
     if step.done.exists():
         return
     logging.info("%s", shlex.join(step.command))
-    step.done.parent.mkdir(parents=True, exist_ok=True)
-    with (step.done.parent / "log.txt").open("a") as log:
+    with log_file.open("a") as log:
         ended = subprocess.run(_argv(step.command), stdout=log, stderr=log, check=False, cwd=REPOSITORY)
     if ended.returncode:
         raise AalbertError(f"{shlex.join(step.command)}: ended with code {ended.returncode}, see {log.name}")
@@ -269,9 +268,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             script = step.command[0].endswith(".py")
             print(shlex.join(["python" if script else "aalbert", *step.command]))
         return 0
-    link_small_sets(data / "LibriSpeech", out / "recognition" / "LibriSpeech")
-    for step in steps(data, out):
-        run(step)
+    try:
+        link_small_sets(data / "LibriSpeech", out / "recognition" / "LibriSpeech")
+        for step in steps(data, out):
+            run(step, out / "log.txt")
+    except AalbertError as error:
+        print(f"results_page.py: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
     print(tables(out))
     print(beside_recorded(out))
     return 0

@@ -65,3 +65,13 @@ def test_small_sets_are_links_to_some_utterances_with_their_transcripts(tmp_path
     assert len(list((tmp_path / "sets" / "test-clean").rglob("*.flac"))) == 4
     with pytest.raises(AalbertError, match=r"dev-clean.*\.flac"):
         results_page.link_small_sets(tmp_path / "empty", tmp_path / "other")
+
+
+def test_a_step_runs_once_and_a_failed_one_names_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    for _ in range(2):
+        results_page.run(results_page.Step(tmp_path / "done", ["--version"]), log)
+    assert log.read_text().count("aalbert") == 1 and (tmp_path / "done").exists()
+    with pytest.raises(AalbertError, match=r"no-such-command.* 2.*log\.txt"):
+        results_page.run(results_page.Step(tmp_path / "other", ["no-such-command"]), log)
+    assert not (tmp_path / "other").exists()
