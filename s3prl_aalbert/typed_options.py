@@ -10,6 +10,22 @@ import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
+S3PRL_LETTERS = {
+    "upstream": "u",
+    "upstream_config": "g",  # of run_pretrain.py
+    "upstream_ckpt": "k",
+    "upstream_model_config": "g",
+    "upstream_feature_selection": "s",
+    "layer": "l",
+    "config": "c",
+    "expname": "n",
+    "expdir": "p",
+    "past_exp": "e",
+    "auto_resume": "a",
+    "override": "o",
+}
+"""S3PRL's options and ``-l``, which keep its letters and its spelling in every command that has them."""
+
 
 def add_options(
     parser: argparse.ArgumentParser,
@@ -29,7 +45,7 @@ def add_options(
     Args:
         parser: the command's.
         function: has a type for every argument, and a line for each in the section "Args" of its docstring.
-        flags: the names of an argument's option, where they are not just ``--name``.
+        flags: the names of an argument's option, where they are neither S3PRL's nor just ``--name``.
         metavars: the placeholder of an argument's value in the help; completion reads it.
         types: the function that parses an argument's text, where its type does not show it.
         one_of: arguments of which exactly one must be given.
@@ -54,10 +70,16 @@ def add_options(
         place = alternatives if alternatives and name in one_of else parser
         required = parameter.default is parameter.empty
         if parameter.kind is parameter.KEYWORD_ONLY:
-            names = (flags or {}).get(name, (f"--{name.replace('_', '-')}",))
+            names = (flags or {}).get(name) or _names(name)
             place.add_argument(*names, dest=name, required=required, **settings)
         else:
             place.add_argument(name, **settings if required else {"nargs": "?", **settings})
+
+
+def _names(argument: str) -> tuple[str, ...]:
+    if argument in S3PRL_LETTERS:
+        return f"-{S3PRL_LETTERS[argument]}", f"--{argument}"
+    return (f"--{argument.replace('_', '-')}",)
 
 
 def given(function: Callable[..., Any], args: argparse.Namespace) -> dict[str, Any]:

@@ -79,16 +79,9 @@ def abx(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    flags = {
-        "upstream": ("-u", "--upstream"),
-        "upstream_ckpt": ("-k", "--upstream_ckpt"),
-        "upstream_model_config": ("-g", "--upstream_model_config"),
-        "upstream_feature_selection": ("-s", "--upstream_feature_selection"),
-        "layer": ("-l", "--layer"),
-    }
     metavars = {"upstream_ckpt": "CKPT", "upstream_model_config": "YAML", "upstream_feature_selection": "KEY"}
     metavars |= {"layer": "N", "speech": "DIR", "alignments": "PATH", "phone_set": "SET", "exclude": "NAME"}
-    add_options(parser, abx, flags, metavars | {"against": "U", "out": "CSV"})
+    add_options(parser, abx, metavars=metavars | {"against": "U", "out": "CSV"})
 
 
 def main(args: argparse.Namespace) -> int:

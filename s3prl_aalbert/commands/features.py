@@ -69,16 +69,9 @@ def features(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    flags = {
-        "upstream": ("-u", "--upstream"),
-        "upstream_ckpt": ("-k", "--upstream_ckpt"),
-        "upstream_model_config": ("-g", "--upstream_model_config"),
-        "layer": ("-l", "--layer"),
-        "upstream_feature_selection": ("-s", "--upstream_feature_selection"),
-    }
     metavars = {"speech": "IN", "out": "OUT", "upstream": "NAME", "upstream_ckpt": "CKPT", "layer": "N"}
     metavars |= {"upstream_model_config": "YAML", "upstream_feature_selection": "KEY"}
-    add_options(parser, features, flags, metavars, {"layer": _layer})
+    add_options(parser, features, metavars=metavars, types={"layer": _layer})
 
 
 def main(args: argparse.Namespace) -> int:

@@ -23,14 +23,6 @@ examples:
 """
 TEACHER = ("teacher", "teacher_ckpt", "teacher_config")
 FLAGS = {
-    "upstream": ("-u", "--upstream"),
-    "upstream_config": ("-g", "--upstream_config"),
-    "config": ("-c", "--config"),
-    "expname": ("-n", "--expname"),
-    "expdir": ("-p", "--expdir"),
-    "past_exp": ("-e", "--past_exp"),
-    "auto_resume": ("-a", "--auto_resume"),
-    "override": ("-o", "--override"),
     "multi_gpu": ("--multi_gpu",),
     "teacher_ckpt": ("--teacher_ckpt",),
     "teacher_config": ("--teacher_config",),

@@ -57,18 +57,8 @@ def probe(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    flags = {
-        "upstream": ("-u", "--upstream"),
-        "upstream_ckpt": ("-k", "--upstream_ckpt"),
-        "upstream_model_config": ("-g", "--upstream_model_config"),
-        "config": ("-c", "--config"),
-        "expname": ("-n", "--expname"),
-        "expdir": ("-p", "--expdir"),
-        "auto_resume": ("-a", "--auto_resume"),
-        "override": ("-o", "--override"),
-    }
     metavars = {"upstream_ckpt": "CKPT", "upstream_model_config": "YAML", "config": "YAML", "expname": "NAME"}
-    add_options(parser, probe, flags, metavars | {"expdir": "DIR", "override": "TEXT"})
+    add_options(parser, probe, metavars=metavars | {"expdir": "DIR", "override": "TEXT"})
 
 
 def main(args: argparse.Namespace) -> int:

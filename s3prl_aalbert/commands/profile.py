@@ -75,13 +75,8 @@ def profile(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    flags = {
-        "upstream": ("-u", "--upstream"),
-        "upstream_ckpt": ("-k", "--upstream_ckpt"),
-        "upstream_model_config": ("-g", "--upstream_model_config"),
-    }
     metavars = {"upstream": "NAME", "upstream_ckpt": "CKPT", "upstream_model_config": "YAML", "length": "S"}
-    add_options(parser, profile, flags, metavars | {"seconds": "S", "repeats": "N", "threads": "N"})
+    add_options(parser, profile, metavars=metavars | {"seconds": "S", "repeats": "N", "threads": "N"})
 
 
 def main(args: argparse.Namespace) -> int:

@@ -32,7 +32,7 @@ def reproduce(row: str | None = None, *, data: str | None = None, expdir: str | 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add_options(parser, reproduce, {"expdir": ("-p", "--expdir")}, {"row": "ROW", "data": "DIR", "expdir": "DIR"})
+    add_options(parser, reproduce, metavars={"row": "ROW", "data": "DIR", "expdir": "DIR"})
 
 
 def main(args: argparse.Namespace) -> int:

@@ -96,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     metavars = {"file": "YAML", "compare": "ROW", "data": "DIR", "expdir": "DIR", "only": "NAME", "jobs": "N"}
     one_of = ("file", "preset", "compare")
-    add_options(parser, sweep, {"expdir": ("-p", "--expdir")}, metavars, one_of=one_of, repeated=["only"])
+    add_options(parser, sweep, metavars=metavars, one_of=one_of, repeated=["only"])
 
 
 def main(args: argparse.Namespace) -> int:
