@@ -9,12 +9,31 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from s3prl_aalbert.errors import AalbertError
 
-def run_once(done: Path, command: Sequence[str]) -> None:
-    """Run ``aalbert COMMAND`` unless the file that it ends with is there; its output goes to log.txt beside it."""
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def run_once(done: Path, command: Sequence[str], log_file: Path | None = None) -> None:
+    """Run a command unless the file that it ends with is there.
+
+    Args:
+        done: that file.
+        command: ``COMMAND ...`` of ``aalbert``, or ``FOLDER/SCRIPT.py ...`` of this repository.
+        log_file: gets the output; None is log.txt beside ``done``.
+
+    Raises:
+        AalbertError: the command failed.
+    """
     if done.exists():
         return
-    logging.info("aalbert %s", shlex.join(command))
-    done.parent.mkdir(parents=True, exist_ok=True)
-    with (done.parent / "log.txt").open("a") as log:
-        subprocess.run([sys.executable, "-m", "s3prl_aalbert", *command], stdout=log, stderr=log, check=True)
+    script = command[0].endswith(".py")
+    program = [str(REPOSITORY / command[0])] if script else ["-m", "s3prl_aalbert", command[0]]
+    typed = shlex.join(["python" if script else "aalbert", *command])
+    logging.info("%s", typed)
+    log_file = log_file or done.parent / "log.txt"
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log_file.open("a") as log:
+        ended = subprocess.run([sys.executable, *program, *command[1:]], stdout=log, stderr=log, check=False)
+    if ended.returncode:
+        raise AalbertError(f"{typed}: ended with code {ended.returncode}, see {log_file}")

@@ -15,17 +15,18 @@ import argparse
 import csv
 import logging
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from commands import REPOSITORY, run_once
+from tables import markdown_line, shares
+
 from s3prl_aalbert.downstream.paired import Values, differences, percent
 from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError
 from s3prl_aalbert.experiments.recorded import RECORDED, read_rows
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
 FEATURES, TINY, UNITS = "features", "aalbert_tiny", "aalbert_units"
 PARAMETERS = {TINY: "0.98M", UNITS: "2.15M"}
@@ -35,6 +36,8 @@ LAYERS = {TINY: "3", UNITS: "2"}
 """Of the lowest ABX error across speakers."""
 TOKEN_LAYERS = {TINY: "3", UNITS: "4"}
 """For speakers by token."""
+PROTOCOL = {"folds": "speakers", "labels": "grid"}
+"""Of the phones, where a file has others as well."""
 SMALL_SETS = {"dev-clean": 9, "test-clean": 5}
 """For phone recognition: every so many utterances, by name."""
 
@@ -43,7 +46,7 @@ SMALL_SETS = {"dev-clean": 9, "test-clean": 5}
 
 
 class Step(NamedTuple):
-    """One command; it is done once its last file is there."""
+    """One command, and an empty file that tells that it is done: its results may be there before it ends."""
 
     done: Path
     command: list[str]
@@ -53,19 +56,19 @@ def steps(data: Path, out: Path) -> list[Step]:
     """Return every command behind the tables, in order."""
     found: list[Step] = []
 
-    def add(done: str, *command: str | Path) -> None:
-        found.append(Step(out / done, [str(part) for part in command]))
+    def add(name: str, *command: str | Path) -> None:
+        found.append(Step(out / "done" / name, [str(part) for part in command]))
 
     timit, speech, sweep = data / "timit", data / "LibriSpeech", out / "sweep"
     untrained = {UNITS: sweep / "untrained", TINY: out / "untrained_tiny"}
     for model, folder in untrained.items():
-        add(str(folder.relative_to(out) / "config.yaml"), "convert", model, folder, "--untrained", "0")
+        add(folder.name, "convert", model, folder, "--untrained", "0")
     sources: dict[str, list[str | Path]] = {FEATURES: ["-u", "aalbert_features"]}
     for model, folder in untrained.items():
         sources |= {model: ["-u", model], UNTRAINED + model: ["-u", "aalbert_local", "-k", folder]}
     for name, source in sources.items():
-        file = _abx_file(name)
-        add(file, "abx", *source, "--against", "none", "--speech", timit, "--out", out / file)
+        file = out / _abx_file(name)
+        add(file.stem, "abx", *source, "--against", "none", "--speech", timit, "--out", file)
     probes = ["benchmarks/linear_probes.py", "--timit", timit, "--out", out / "phones.csv"]
     add("phones_units", *probes, "-u", UNITS, "--layers", LAYERS[UNITS])
     add("phones_tiny", *probes, "-u", TINY, "fbank", "--single-frames", "--layers", LAYERS[TINY])
@@ -74,8 +77,9 @@ def steps(data: Path, out: Path) -> list[Step]:
     add("speakers_units", *unseen, "-u", UNITS, "--layers", "1", "2", "4")
     add("speakers_tiny", *unseen, "-u", TINY, "--layers", "2", "3")
     align = ["scripts/align_phones.py", speech / "dev-clean", speech / "test-clean", "--every", "6"]
-    add("sweep/phones.tsv", *align, "-o", sweep / "phones.tsv")
-    add("sweep/rows.csv", "sweep", "--preset", "release", "--data", data, "-p", sweep)
+    add("phones_aligned", *align, "-o", sweep / "phones.tsv")
+    add("sweep", "sweep", "--preset", "release", "--data", data, "-p", sweep)
+    runs: list[Path] = []
     for name in (FEATURES, UNTRAINED + UNITS, UNITS):
         run = out / "recognition" / name.replace(" ", "_")
         settings = [
@@ -85,12 +89,12 @@ def steps(data: Path, out: Path) -> list[Step]:
             f"config.downstream_expert.corpus.path='{out / 'recognition' / 'LibriSpeech'}'",
             f"config.downstream_expert.corpus.lexicon=['{data / 'lexicon.txt'}']",
         ]
-        train = ["downstream", "-m", "train", *sources[name], "-d", "ctc", "-c", "librispeech_pr", "-p", run]
-        place = str(run.relative_to(out))
-        add(f"{place}/dev-best.ckpt", *train, "-o", ",,".join(settings))
-        add(f"{place}/test-hyp.ark", "downstream", "-m", "evaluate", "-e", run / "dev-best.ckpt", "-t", "test")
-    runs = [out / "recognition" / name.replace(" ", "_") for name in (FEATURES, UNTRAINED + UNITS, UNITS)]
-    add("phone_errors.csv", "benchmarks/phone_errors.py", *runs, "--out", out / "phone_errors.csv")
+        train = ["downstream", "-m", "train", *sources[name], "-d", "ctc", "-c", "librispeech_pr", "-p", run, "-a"]
+        add(f"{run.name}_trained", *train, "-o", ",,".join(settings))
+        evaluate = ["downstream", "-m", "evaluate", "-e", run / "dev-best.ckpt", "-t", "test"]
+        add(f"{run.name}_tested", *evaluate)
+        runs.append(run)
+    add("phone_errors", "benchmarks/phone_errors.py", *runs, "--out", out / "phone_errors.csv")
     return found
 
 
@@ -98,22 +102,10 @@ def _abx_file(model: str) -> str:
     return f"abx_{model.replace(' ', '_')}.csv"
 
 
-def _argv(command: Sequence[str]) -> list[str]:
-    """Return what to start: a script of this repository, or ``aalbert COMMAND``."""
-    if command[0].endswith(".py"):
-        return [sys.executable, str(REPOSITORY / command[0]), *command[1:]]
-    return [sys.executable, "-m", "s3prl_aalbert", *command]
-
-
 def run(step: Step, log_file: Path) -> None:
-    """Run a step that is not done."""
-    if step.done.exists():
-        return
-    logging.info("%s", shlex.join(step.command))
-    with log_file.open("a") as log:
-        ended = subprocess.run(_argv(step.command), stdout=log, stderr=log, check=False, cwd=REPOSITORY)
-    if ended.returncode:
-        raise AalbertError(f"{shlex.join(step.command)}: ended with code {ended.returncode}, see {log.name}")
+    """Run a step that is not done, and mark it as done."""
+    run_once(step.done, step.command, log_file)
+    step.done.parent.mkdir(exist_ok=True)
     step.done.touch()
 
 
@@ -159,15 +151,8 @@ def classified(folder: Path, model: str, file: str, classifier: str) -> Values:
     name, layer = model, _layer(model, TOKEN_LAYERS if classifier == "frame" else LAYERS)
     if model == FEATURES:
         name = "aalbert_features without CMVN" if file == "speakers.csv" else "aalbert_features"
-    counts: dict[str, tuple[int, int]] = {}
-    for row in _rows(folder / file):
-        kind = {"folds": "speakers", "labels": "grid"}
-        if (row["model"], row["layer"], row["classifier"]) == (name, layer, classifier) and all(
-            row.get(key, value) == value for key, value in kind.items()
-        ):
-            correct, count = counts.get(row["speaker"], (0, 0))
-            counts[row["speaker"]] = correct + int(row["correct"]), count + int(row["count"])
-    return {speaker: correct / count for speaker, (correct, count) in counts.items()}
+    own = (row for row in _rows(folder / file) if PROTOCOL.items() <= {**PROTOCOL, **row}.items())
+    return shares(own).get((name, classifier, layer), {})
 
 
 def swept(folder: Path, model: str, task: str) -> Values:
@@ -214,28 +199,24 @@ def tables(folder: Path) -> str:
     own = UNTRAINED + UNITS
     heads = ["", "input features", *(f"`{model}` ({PARAMETERS[model]})" for model in (TINY, UNITS))]
     heads += ["the same untrained", f"`{UNITS}` less features", "less untrained"]
-    lines = [_line(heads), "|" + "---|" * len(heads)]
-    small = [_line([f"`{TINY}`", "less its features", "less itself untrained"]), "|---|---|---|"]
+    lines = [markdown_line(heads), "|" + "---|" * len(heads)]
+    small = [markdown_line([f"`{TINY}`", "less its features", "less itself untrained"]), "|---|---|---|"]
     for label, read in ROWS.items():
         values = {model: read(folder, model) for model in (FEATURES, TINY, UNITS, own, UNTRAINED + TINY)}
         if not values[UNITS]:  # not run yet
             continue
         shown = [percent(values[model]) if values[model] else "" for model in (FEATURES, TINY, UNITS, own)]
         less = [_less(values[UNITS], values[other]) for other in (FEATURES, own)]
-        lines.append(_line([label, *shown, *less]))
+        lines.append(markdown_line([label, *shown, *less]))
         if values[TINY]:
             less = [_less(values[TINY], values[other]) for other in (FEATURES, UNTRAINED + TINY)]
-            small.append(_line([label, *less]))
+            small.append(markdown_line([label, *less]))
     return "\n".join([*lines, "", *small])
 
 
 def _less(values: Values, baseline: Values) -> str:
     paired = differences(values, baseline)
     return percent(paired, sign=True) if paired else ""
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def beside_recorded(folder: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from subjects import FEATURES, Subject
@@ -44,14 +44,24 @@ class Records:
         write_csv(self.path, [self.columns, *([row[column] for column in self.columns] for row in self.rows)])
 
 
-def table(title: str, rows: Sequence[Row], compared: Sequence[Subject]) -> str:
-    """Return one line a model, classifier and layer: mean over speakers, and paired differences."""
+def shares(rows: Iterable[Row]) -> dict[tuple[str, str, str], Values]:
+    """Return the share of correct answers of every speaker, by model, classifier and layer."""
     counts: dict[tuple[str, str, str], dict[str, tuple[int, int]]] = {}
     for row in rows:
         by_speaker = counts.setdefault((row["model"], row["classifier"], row["layer"]), {})
         correct, count = by_speaker.get(row["speaker"], (0, 0))
         by_speaker[row["speaker"]] = correct + int(row["correct"]), count + int(row["count"])
-    values = {key: {name: c / n for name, (c, n) in found.items()} for key, found in counts.items()}
+    return {key: {name: c / n for name, (c, n) in found.items()} for key, found in counts.items()}
+
+
+def markdown_line(cells: Iterable[str]) -> str:
+    """Return a line of a table in Markdown."""
+    return "| " + " | ".join(cells) + " |"
+
+
+def table(title: str, rows: Sequence[Row], compared: Sequence[Subject]) -> str:
+    """Return one line a model, classifier and layer: mean over speakers, and paired differences."""
+    values = shares(rows)
     twins = {subject.name: subject.twin for subject in compared}
     heads = ("mean ± se", "less features", "less untrained")
     lines = [f"{title:44} {'layer':>5}" + "".join(f"  {head:>14}" for head in heads)]
