@@ -26,18 +26,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 import yaml
 from commands import run_once
 from linear_probes import Setting, probe
 from subjects import untrained_twin
+from tables import markdown_line
 from torch import nn
 
-from s3prl_aalbert.audio_io import read_audio
 from s3prl_aalbert.checkpoint.training_state import load_training_state, training_states
-from s3prl_aalbert.downstream.abx import AbxErrors, Spoken, abx_errors, load_segments, pool_segments
+from s3prl_aalbert.downstream.abx import Spoken, load_segments
+from s3prl_aalbert.downstream.abx_scores import CONDITIONS
+from s3prl_aalbert.downstream.abx_scores import score as abx_scores
 from s3prl_aalbert.downstream.paired import differences, mean_and_error, percent
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
+from s3prl_aalbert.downstream.states import HIDDEN_STATES
 from s3prl_aalbert.files import write_text
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 
@@ -45,7 +47,6 @@ SEEDS = (0, 1, 2)
 RATES = (5e-4, 1e-3, 2e-3)
 STATES = 6
 """Kept of every run, evenly spaced."""
-RATE = 480
 RECIPE: dict[str, Any] = {
     "transformer": {
         "hidden_size": 256,
@@ -96,7 +97,6 @@ CELLS: dict[str, dict[str, Any]] = {
         **UNSHARED, "task.num_units": 200, "config.units.source": "units, unshared", "config.units.layer": 1,
     },
 }  # fmt: skip
-CONDITIONS = ("within", "across")
 LINEAR = "linear"
 """Errors of a linear classifier of phones, beside the conditions of ABX."""
 COLUMNS = ("cell", "seed", "rate", "step", "seconds", "layer", "condition", "speaker", "error")
@@ -185,24 +185,6 @@ def segments(timit: Path) -> tuple[Spoken, ...]:
     return tuple(load_segments(PhoneDataConfig(str(timit), phone_set="39", exclude=["sa1", "sa2"])))
 
 
-@torch.no_grad()
-def abx_by_layer(upstream: nn.Module, timit: Path) -> list[AbxErrors]:
-    """Return the errors of every hidden state."""
-    spoken = segments(timit)
-    states = [[s[0].numpy() for s in upstream([_wav(one)])["hidden_states"]] for one in spoken]
-    phones = [segment.phone for one in spoken for segment in one.segments]
-    speakers = [one.speaker for one in spoken for _ in one.segments]
-
-    def pooled(layer: int) -> np.ndarray:
-        return np.concatenate([pool_segments(s[layer], RATE, o.segments) for s, o in zip(states, spoken, strict=True)])
-
-    return [abx_errors(pooled(layer), phones, speakers) for layer in range(len(states[0]))]
-
-
-def _wav(one: Spoken) -> torch.Tensor:
-    return torch.from_numpy(read_audio(Path(one.path)))
-
-
 def score(args: argparse.Namespace) -> list[dict[str, str]]:
     """Return the rows of results.csv, scoring what is not there yet."""
     path = args.output / "results.csv"
@@ -224,7 +206,7 @@ def score(args: argparse.Namespace) -> list[dict[str, str]]:
 
 def _abx(upstream: nn.Module, timit: Path) -> Iterator[tuple[int, str, str, float]]:
     """Yield layer, condition, speaker and ABX error."""
-    for layer, errors in enumerate(abx_by_layer(upstream, timit)):
+    for layer, errors in abx_scores(upstream, "", HIDDEN_STATES, None, segments(timit)).layers.items():
         for condition in CONDITIONS:
             for speaker, error in getattr(errors, condition)().items():
                 yield layer, condition, speaker, error
@@ -311,9 +293,9 @@ def markdown(rows: Sequence[Mapping[str, str]], cells: Sequence[str]) -> str:
         "Errors (%) on TIMIT, ABX and of a linear classifier of phones: mean over seeds and speakers ± its standard "
         f"error; equal time: {limit:.0f} s",
         "",
-        _line(columns),
+        markdown_line(columns),
         "|" + "---|" * len(columns),
-        _line(["input features", "", "", shown[0], shown[1], "", "", "", "", shown[2], "", ""]),
+        markdown_line(["input features", "", "", shown[0], shown[1], "", "", "", "", shown[2], "", ""]),
     ]
     for cell, found in curves.items():
         last = max(found.at)
@@ -321,7 +303,7 @@ def markdown(rows: Sequence[Mapping[str, str]], cells: Sequence[str]) -> str:
         cells_of_row = [cell, f"{found.seconds[last]:.0f}", str(found.layer), percent(found.at[last]["within"])]
         cells_of_row += _beside(found, curves.get("recipe"), "across")
         cells_of_row += [percent(found.at[within_time]["across"]), str(linear[cell].layer)]
-        lines.append(_line(cells_of_row + _beside(linear[cell], linear.get("recipe"), LINEAR)))
+        lines.append(markdown_line(cells_of_row + _beside(linear[cell], linear.get("recipe"), LINEAR)))
     return "\n".join(lines) + "\n"
 
 
@@ -330,10 +312,6 @@ def _beside(found: Curve, reference: Curve | None, condition: str) -> list[str]:
     values = found.at[max(found.at)][condition]
     others = [found.at.get(0), reference.at[max(reference.at)] if reference and reference is not found else None]
     return [percent(values), *(percent(differences(values, each[condition]), True) if each else "" for each in others)]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def picture(rows: Sequence[Mapping[str, str]], cells: Sequence[str], path: Path) -> None:
