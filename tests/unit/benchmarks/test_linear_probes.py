@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import sys
 from pathlib import Path
-from types import ModuleType
 
+import classifiers
+import linear_probes as probes
 import numpy as np
 import pytest
 import torch
@@ -19,19 +20,6 @@ from s3prl_aalbert.downstream.task import TaskData
 from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
 
-@pytest.fixture
-def probes(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(repository / "benchmarks"))
-    import linear_probes
-
-    return linear_probes
-
-
-@pytest.fixture
-def classifiers(probes: ModuleType) -> ModuleType:
-    return sys.modules["classifiers"]
-
-
 def problem(seed: int, number: int = 300, dim: int = 12, classes: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(number, dim, generator=generator) @ torch.randn(dim, dim, generator=generator) + 3
@@ -39,7 +27,7 @@ def problem(seed: int, number: int = 300, dim: int = 12, classes: int = 5) -> tu
     return inputs, (inputs @ centres.T + 4 * torch.randn(number, classes, generator=generator)).argmax(1)
 
 
-def test_logistic_regression_is_scikit_learns(classifiers: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logistic_regression_is_scikit_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classifiers, "GRADIENT", 1e-5)
     monkeypatch.setattr(classifiers, "ITERATIONS", 1000)
     inputs, wanted = problem(0)
@@ -50,7 +38,7 @@ def test_logistic_regression_is_scikit_learns(classifiers: ModuleType, monkeypat
     np.testing.assert_allclose(ours.bias - ours.bias.mean(), theirs.intercept_ - theirs.intercept_.mean(), atol=2e-3)
 
 
-def test_outputs_are_regressions_of_their_own_and_unlabelled_inputs_do_not_count(classifiers: ModuleType) -> None:
+def test_outputs_are_regressions_of_their_own_and_unlabelled_inputs_do_not_count() -> None:
     inputs, first = problem(1)
     second = problem(2)[1]
     targets = torch.stack([first, second], 1)
@@ -64,7 +52,7 @@ def test_outputs_are_regressions_of_their_own_and_unlabelled_inputs_do_not_count
     np.testing.assert_allclose(both.weight[:, 5:].T, theirs.coef_, atol=0.02)
 
 
-def test_networks_learn_what_no_linear_classifier_can(classifiers: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_learn_what_no_linear_classifier_can(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exclusive or in two folds; the second output asks for the opposite."""
     monkeypatch.setattr(classifiers, "STEPS", 100)
     inputs = torch.randn(450, 2, generator=torch.Generator().manual_seed(0)).sign()
@@ -101,7 +89,7 @@ def hand_made() -> TaskData:
     return TaskData(("p", "q", "r"), {}, None, labels.__getitem__, lengths, DataFacts(), speakers)  # type: ignore[arg-type]
 
 
-def test_labels_of_tokens(probes: ModuleType) -> None:
+def test_labels_of_tokens() -> None:
     frames = probes.label_frames(hand_made(), 480, [2, 1], "grid")
     assert frames.targets.tolist() == [[0, 1, 1], [2, 2, -100], [2, -100, 0]]
     scores = probes._by_speaker(np.array([[0, 1, 2], [2, 0, 0], [2, 1, 1]]), frames)
@@ -111,7 +99,7 @@ def test_labels_of_tokens(probes: ModuleType) -> None:
     assert probes._by_speaker(np.array([[1], [2], [0]]), frames) == {"a": (4, 5), "b": (1, 2)}
 
 
-def test_some_utterances_of_other_speech_by_a_table_of_labels(probes: ModuleType, tmp_path: Path) -> None:
+def test_some_utterances_of_other_speech_by_a_table_of_labels(tmp_path: Path) -> None:
     speech = synthesise_corpus(
         tmp_path / "speech", num_speakers=4, utterances_per_speaker=3, seconds=(0.5, 0.6), seed=1
     )
@@ -124,7 +112,7 @@ def test_some_utterances_of_other_speech_by_a_table_of_labels(probes: ModuleType
 
 
 def test_one_run_records_every_speaker_and_goes_on(
-    probes: ModuleType, classifiers: ModuleType, tiny_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    tiny_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     for name, value in (("STEPS", 50), ("HIDDEN", 8), ("BATCH", 16)):

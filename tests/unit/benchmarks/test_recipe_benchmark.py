@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import sys
 from pathlib import Path
 
-import pytest
+import recipe
 
 from s3prl_aalbert.model.config import ModelConfig, from_dict
 from s3prl_aalbert.pretrain.config import PretrainConfig, apply_overrides
 
 
-@pytest.fixture
-def recipe(repository: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(repository / "benchmarks"))
-    sys.modules.pop("recipe", None)
-    return importlib.import_module("recipe")
-
-
-def test_every_cell_is_a_sound_configuration(recipe, tmp_path: Path) -> None:
+def test_every_cell_is_a_sound_configuration(tmp_path: Path) -> None:
     args = argparse.Namespace(
         output=tmp_path, speech=[tmp_path], steps=60, rates=[1e-3], seeds=[0], batch_seconds=120, print=True
     )
@@ -46,7 +37,7 @@ def rows(cell: str, step: int, seconds: float, errors: dict[int, float]) -> list
     return found
 
 
-def test_the_table_compares_at_equal_steps_and_at_equal_time(recipe) -> None:
+def test_the_table_compares_at_equal_steps_and_at_equal_time() -> None:
     """The slow cell is better at the end, and has had half of its steps when the recipe is done."""
     values = [
         *rows("input features", 0, 0, {0: 0.20}),

@@ -5,20 +5,12 @@ from __future__ import annotations
 import csv
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-
-
-@pytest.fixture
-def unseen(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(repository / "benchmarks"))
-    import unseen_speakers
-
-    return unseen_speakers
+import unseen_speakers as unseen
 
 
 @pytest.fixture
@@ -34,7 +26,7 @@ def speech(tmp_path: Path) -> Path:
     return tmp_path / "dev-clean"
 
 
-def test_excerpts_are_the_middle_of_some_utterances(unseen: ModuleType, speech: Path) -> None:
+def test_excerpts_are_the_middle_of_some_utterances(speech: Path) -> None:
     found = unseen.load_excerpts([speech], unseen.Setting(utterances=10, seconds=0.25))
     assert found.speakers == ["11"] * 10 + ["22"] * 10 and len(set(found.names)) == 20
     whole, _ = soundfile.read(speech / "11" / "5" / f"{found.names[0]}.wav", dtype="float32")
@@ -42,7 +34,7 @@ def test_excerpts_are_the_middle_of_some_utterances(unseen: ModuleType, speech: 
     np.testing.assert_allclose(found.wavs[0], whole[start : start + 4000], atol=1e-4)
 
 
-def test_every_division_tests_a_tenth_of_each_speaker(unseen: ModuleType, speech: Path) -> None:
+def test_every_division_tests_a_tenth_of_each_speaker(speech: Path) -> None:
     found = unseen.load_excerpts([speech], unseen.Setting(utterances=12))
     labels = torch.tensor([[1.0, 0.0]] * 12 + [[0.0, 1.0]] * 12) + 0.01 * torch.arange(24)[:, None]
     told = unseen.classify(unseen.Inputs(labels, np.arange(24)), found, 0)
@@ -54,7 +46,7 @@ def test_every_division_tests_a_tenth_of_each_speaker(unseen: ModuleType, speech
 
 
 def test_one_run_records_every_split_and_speaker(
-    unseen: ModuleType, speech: Path, tiny_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    speech: Path, tiny_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     out = tmp_path / "speakers.csv"
