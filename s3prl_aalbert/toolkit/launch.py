@@ -22,7 +22,6 @@ from s3prl_aalbert.toolkit import arguments
 from s3prl_aalbert.toolkit.leftovers import no_leftovers
 from s3prl_aalbert.toolkit.overrides import apply_override
 from s3prl_aalbert.toolkit.parser import PROGRAM
-from s3prl_aalbert.toolkit.repairs.compiler import import_compiler_when_used
 from s3prl_aalbert.toolkit.replace import Changed, replaced
 
 logger = logging.getLogger(__name__)
@@ -50,7 +49,6 @@ def run(argv: Sequence[str]) -> int:
 
 def _run(typed: Sequence[str], stop: StopSignal, folder: Path | None) -> int:
     toolkit.activate()
-    import_compiler_when_used()
     from s3prl import run_downstream
 
     from s3prl_aalbert.toolkit.continuation import Stopped

@@ -70,3 +70,18 @@ import_compiler_when_used()
 assert sys.modules["torch._dynamo"] is before
 """
     )
+
+
+def test_the_check_of_a_tasks_optimiser_does_without_the_compiler() -> None:
+    """Which is where a task first has one."""
+    run(
+        """
+from s3prl_aalbert.config_kinds import read_config
+from s3prl_aalbert.model.config import find_config
+from s3prl_aalbert.toolkit.config_checks import check_config
+
+config = read_config(find_config("aalbert_phone_demo", "downstream_configs"), "task")
+check_config(config, "here", "train", {})
+assert "s3prl.optimizers" in sys.modules and "torch._dynamo.eval_frame" not in sys.modules
+"""
+    )
