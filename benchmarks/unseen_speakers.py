@@ -31,7 +31,6 @@ from s3prl_aalbert.model.config import SAMPLE_RATE
 from s3prl_aalbert.speech.speakers import speaker_of
 
 COLUMNS = ("model", "layer", "classifier", "utterances", "seconds", "split", "speaker", "correct", "count")
-LEVELS = ("utterance", "frame")
 INVERSE_PENALTY = 0.1
 """C of the logistic regression, chosen by dev excerpts of the features and of an untrained model."""
 TOKENS = 12

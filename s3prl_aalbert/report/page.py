@@ -317,9 +317,7 @@ def _data_url(png: bytes) -> str:
 
 
 def _figure(figure: ReportFigure, pictures: Pictures) -> str:
-    wide, narrow = (
-        f"data:image/png;base64,{base64.b64encode(png).decode()}" for png in (pictures.wide, pictures.narrow)
-    )
+    wide, narrow = map(_data_url, (pictures.wide, pictures.narrow))
     # The width is in inches, so that text has the same size in all pictures.
     image = f'<img style="--inches: {pictures.inches:.2f}" alt="{html_text(figure.alt)}" src="{wide}">'
     picture = f'<picture><source media="(max-width: 600px)" srcset="{narrow}">{image}</picture>'
