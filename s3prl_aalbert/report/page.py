@@ -217,10 +217,10 @@ def _how_to_read(page: Page) -> str:
     # Only columns that the tables on this page really have are explained.
     shown = full_rows(page.results)
     items = [
-        "Test accuracy is the share of right answers on speech that neither trained nor chose anything. The best step "
-        "of each run is chosen by dev accuracy alone.",
-        "A value with ± is a mean and its standard error: over splits, folds among them, with the seeds of a split "
-        "averaged first, or over seeds where there is one split.",
+        "Test accuracy is the share of right answers on speech that is used neither to train nor to choose. The best "
+        "step of each run is chosen by dev accuracy alone.",
+        "A value with ± is a mean and its standard error. The mean is over splits or folds, each of them averaged over "
+        "its seeds first; if there is one split, it is over seeds.",
     ]
     if any(any(compare(row, shown)) for row in shown):
         items.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,7 @@ from s3prl_aalbert.files import write_text
 from s3prl_aalbert.model.aalbert import AalbertModel
 from s3prl_aalbert.model.encoder import initialise
 from s3prl_aalbert.printable import markdown_cell
-from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE
+from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE, training_digests
 
 UNTRAINED_CARD = "# Untrained: random weights, the control of a comparison\n"
 
@@ -71,6 +72,8 @@ def write_smaller(
 def write_untrained(checkpoint: Checkpoint, folder: Path, seed: int) -> None:
     """Write a release of the same model with random weights, as the control of a comparison.
 
+    Its list of training speech is empty, so that tasks know that nothing of their test was in its training.
+
     Args:
         checkpoint: a model of this project; the statistics of its corpus are kept.
         folder: where the release is written.
@@ -82,6 +85,7 @@ def write_untrained(checkpoint: Checkpoint, folder: Path, seed: int) -> None:
     initialise(model, checkpoint.config.transformer.initializer_range)
     state = {f"{MODEL_PREFIX}{name}": tensor for name, tensor in model.state_dict().items()}
     save_release(folder, checkpoint.config, state, UNTRAINED_CARD, {"step": 0, "untrained": True})
+    write_text(folder / TRAINING_LIST_FILE, json.dumps(training_digests({})) + "\n")
 
 
 def keep_training_list(checkpoint: Checkpoint, folder: Path) -> None:

@@ -19,7 +19,7 @@ from s3prl_aalbert.model.aalbert import AalbertModel
 from s3prl_aalbert.model.config import AudioConfig, ModelConfig, TransformerConfig
 from s3prl_aalbert.model.objective import MaskedPrediction
 from s3prl_aalbert.report.models import ModelKey
-from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE
+from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE, overlap
 from s3prl_aalbert.typed_options import argument_texts
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
@@ -121,6 +121,7 @@ def test_the_untrained_twin_has_the_corpus_statistics_and_other_weights(tmp_path
     assert twin.config == model.config and twin.info["step"] == 0
     keys = [ModelKey("aalbert_local", str(tmp_path / name)) for name in ("model", "untrained")]
     assert [key.untrained for key in keys] == [False, True], "the report tells them apart"
+    assert overlap(tmp_path / "untrained", ["a"], {"a": "b"}) == ([], [])
     own, other = AalbertModel(config), AalbertModel(config)
     load_weights(own, model.model_state, model.path)
     load_weights(other, twin.model_state, twin.path)
