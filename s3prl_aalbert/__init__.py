@@ -15,7 +15,7 @@ Importing the package imports neither torch nor S3PRL. The first of these calls 
 
 import importlib
 import types
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _API = ("Probed", "features", "load", "pretrain", "probe", "report")
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _API:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.api"), name)
@@ -43,7 +43,7 @@ def __dir__() -> list[str]:
 class _CallablePackage(types.ModuleType):
     """A sub-package that shares its name with a function of the API: calling it calls that function."""
 
-    def __call__(self, *args: object, **options: object) -> Any:
+    def __call__(self, *args: object, **options: object) -> object:
         name = self.__name__.rpartition(".")[2]
         return getattr(importlib.import_module(f"{__package__}.api"), name)(*args, **options)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -86,7 +86,7 @@ def pretrain(
     *,
     model: Location | None = None,
     config: Location | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     init: Location | None = None,
     seed: int | None = None,
     device: str | None = None,
@@ -147,7 +147,7 @@ def probe(
     model_config: Location | None = None,
     tasks: Sequence[str] = ("phone", "speaker"),
     config: Location | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     seed: int | None = None,
     device: str | None = None,
     resume: bool = False,
@@ -208,6 +208,6 @@ def _text(value: Location | None) -> str | None:
     return None if value is None else str(value)
 
 
-def _override(settings: Mapping[str, Any] | None, written: Callable[[Any], str]) -> str | None:
+def _override(settings: Mapping[str, object] | None, written: Callable[[object], str]) -> str | None:
     """Return ``settings`` in the form of ``-o``; ``written`` turns a value into text."""
     return ",,".join(f"{key}={written(value)}" for key, value in settings.items()) if settings else None

@@ -11,8 +11,9 @@ import io
 import logging
 import pickle
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ except ImportError:  # Windows knows no such limits
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 SHARED_MEMORY = Path("/dev/shm")
 MOST_WORKERS = 512
 """Largest number of loader processes in a configuration."""
@@ -33,7 +36,7 @@ FILES, FILES_A_WORKER = 64, 32
 """Open files of a training process, and those each loader process adds: its pipes and the tensors on their way."""
 
 
-def send(batch: object) -> Any:
+def send(batch: T) -> T | _Parcel:
     """Return a parcel that unpickles as ``batch`` in a loader process, and ``batch`` itself elsewhere."""
     worker = get_worker_info()
     return batch if worker is None else _Parcel(batch, worker.num_workers)
@@ -83,11 +86,11 @@ class _Whole(pickle.Unpickler):
         return self.tensors[place]
 
 
-def _unpacked(structure: bytes, tensors: list[Any]) -> Any:
+def _unpacked(structure: bytes, tensors: Sequence[Tensor | np.ndarray]) -> object:
     if tensors and isinstance(tensors[0], np.ndarray):
         _warn_once()
-        tensors = [torch.from_numpy(array) for array in tensors]
-    return _Whole(structure, tensors).load()
+    whole = [torch.from_numpy(each) if isinstance(each, np.ndarray) else each for each in tensors]
+    return _Whole(structure, whole).load()
 
 
 @functools.cache

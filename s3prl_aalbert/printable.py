@@ -10,7 +10,6 @@ import html
 import logging
 import re
 from pathlib import PurePath
-from typing import Any
 
 LONGEST_MESSAGE = 4000
 LONGEST_IN_FIGURE = 90
@@ -54,7 +53,7 @@ def markdown_cell(text: object) -> str:
     return printable(text).replace("|", r"\|").replace("<", "&lt;")
 
 
-def csv_cell(value: object) -> Any:
+def csv_cell(value: object) -> object:
     """Return a cell that no spreadsheet reads as a formula; numbers stay unchanged."""
     if not isinstance(value, (str, PurePath)):
         return value

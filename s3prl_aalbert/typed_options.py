@@ -8,7 +8,22 @@ import re
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, TypeVar
+
+T = TypeVar("T")
+
+
+class _Settings(TypedDict, total=False):
+    """The keywords of argparse's ``add_argument``."""
+
+    help: str
+    action: str
+    type: Callable[[str], object]
+    choices: Sequence[str]
+    default: object
+    nargs: str
+    metavar: str
+
 
 S3PRL_LETTERS = {
     "upstream": "u",
@@ -29,10 +44,10 @@ S3PRL_LETTERS = {
 
 def add_options(
     parser: argparse.ArgumentParser,
-    function: Callable[..., Any],
+    function: Callable[..., object],
     flags: Mapping[str, tuple[str, ...]] | None = None,
     metavars: Mapping[str, str] | None = None,
-    types: Mapping[str, Callable[[str], Any]] | None = None,
+    types: Mapping[str, Callable[[str], object]] | None = None,
     *,
     one_of: Sequence[str] = (),
     repeated: Collection[str] = (),
@@ -56,11 +71,11 @@ def add_options(
     for name, parameter in inspect.signature(function).parameters.items():
         kind, nargs = _plain(hints[name])
         default = None if parameter.default is parameter.empty else parameter.default
-        settings: dict[str, Any] = {"help": _help(texts[name], default)}
+        settings: _Settings = {"help": _help(texts[name], default)}
         if kind is bool:
             settings["action"] = "store_true"
         else:
-            settings |= _value((types or {}).get(name, kind), default)
+            settings.update(_value((types or {}).get(name, kind), default))
             if name in repeated:
                 settings["action"] = "append"
             elif nargs:
@@ -82,40 +97,42 @@ def _names(argument: str) -> tuple[str, ...]:
     return (f"--{argument.replace('_', '-')}",)
 
 
-def given(function: Callable[..., Any], args: argparse.Namespace) -> dict[str, Any]:
+def given(function: Callable[..., object], args: argparse.Namespace) -> dict[str, Any]:
     """Return the values of the options that ``add_options`` declared for a function, by argument."""
     return {name: getattr(args, name) for name in inspect.signature(function).parameters}
 
 
-def call(function: Callable[..., Any], args: argparse.Namespace) -> Any:
+def call(function: Callable[..., T], args: argparse.Namespace) -> T:
     """Call a function with the options that ``add_options`` declared."""
     signature, by_name = inspect.signature(function), given(function, args)
     plain = [by_name.pop(p.name) for p in signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
     return function(*plain, **by_name)
 
 
-def argument_texts(function: Callable[..., Any]) -> dict[str, str]:
+def argument_texts(function: Callable[..., object]) -> dict[str, str]:
     """Return the texts of a docstring's section "Args", by argument, each as one line."""
     section = inspect.cleandoc(function.__doc__ or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
     entries = re.split(r"^    (\w+): ", section, flags=re.MULTILINE)[1:]
     return {name: " ".join(text.split()) for name, text in zip(entries[::2], entries[1::2], strict=True)}
 
 
-def _help(text: str, default: Any) -> str:
+def _help(text: str, default: object) -> str:
     """Return a help text for argparse, with the default unless the text names it."""
     named = default is None or isinstance(default, bool) or "default" in text
     return (text if named else f"{text}; default: {default}").replace("%", "%%")
 
 
-def _value(kind: Any, default: Any) -> dict[str, Any]:
+def _value(kind: object, default: object) -> _Settings:
     if typing.get_origin(kind) is Literal:
         return {"choices": typing.get_args(kind), "default": default}
+    assert callable(kind)
     return {"type": kind, "default": default}
 
 
-def _plain(hint: Any) -> tuple[Any, str | None]:
+def _plain(hint: object) -> tuple[object, str | None]:
     """Return the type of one value, and the ``nargs`` of argparse if the argument takes several."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         hint = next(option for option in typing.get_args(hint) if option is not type(None))
-    many = {list: "+", tuple: "*"}.get(typing.get_origin(hint))
+    several: dict[object, str] = {list: "+", tuple: "*"}
+    many = several.get(typing.get_origin(hint))
     return (typing.get_args(hint)[0], many) if many else (hint, None)

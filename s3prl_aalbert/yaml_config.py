@@ -9,11 +9,14 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
 from s3prl_aalbert.errors import AalbertError, did_you_mean
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 _SHORTENED = reprlib.Repr()  # a few lines of YAML can expand to gigabytes by their aliases
@@ -43,7 +46,7 @@ class ConfigError(AalbertError):
     """A configuration that cannot be used; the message lists every problem found."""
 
 
-def from_dict(cls: type[T], values: Mapping[str, object] | None, where: str = "config") -> T:
+def from_dict(cls: type[T], values: object, where: str = "config") -> T:
     """Build dataclass ``cls`` from a mapping, reporting every unknown key, wrong type and bad value at once.
 
     Args:
@@ -61,25 +64,25 @@ def from_dict(cls: type[T], values: Mapping[str, object] | None, where: str = "c
     return typing.cast(T, result)
 
 
-def to_dict(config: Any) -> dict[str, Any]:
+def to_dict(config: DataclassInstance) -> dict[str, Any]:
     """Return a configuration as nested plain dictionaries, ready for YAML or JSON."""
     return dataclasses.asdict(config)
 
 
-def _build(cls: type, values: Any, prefix: str, problems: list[str]) -> Any:
+def _build(cls: type, values: object, prefix: str, problems: list[str]) -> object:
     if values is None:
         values = {}
     if not isinstance(values, Mapping):
         problems.append(f"{prefix.rstrip('.') or 'the file'} is {shown(values)}, expected a mapping of keys")
         return None
-    values = getattr(cls, "from_older", lambda given: given)(values)
+    given: Mapping[str, object] = getattr(cls, "from_older", lambda same: same)(values)
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     # Every key is checked, so that one message lists all problems of a file.
     before = len(problems)
     kwargs = {}
     no_choice: list[str] = []
-    for key, value in values.items():
+    for key, value in given.items():
         name = f"{prefix}{key}"
         if key not in fields:
             problems.append(f'unknown key "{name}"{did_you_mean(str(key), fields)}')
@@ -93,7 +96,7 @@ def _build(cls: type, values: Any, prefix: str, problems: list[str]) -> Any:
             kwargs[key] = _convert(hints[key], value, name, problems)
     for name, f in fields.items():
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        if required and name not in values:
+        if required and name not in given:
             problems.append(f'missing key "{prefix}{name}"')
     # Without valid keys there is no dataclass to build, and its own checks could not run.
     if len(problems) > before:
@@ -110,7 +113,7 @@ def _section(hint: object) -> type | None:
     return next((o for o in options if isinstance(o, type) and dataclasses.is_dataclass(o)), None)
 
 
-def _convert(hint: object, value: object, name: str, problems: list[str]) -> Any:
+def _convert(hint: object, value: object, name: str, problems: list[str]) -> object:
     """Return ``value`` converted to type ``hint``, or add the mismatch to ``problems``."""
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
     for option in options:
@@ -127,10 +130,8 @@ def _choices(option: object) -> tuple[str, ...]:
     return typing.get_args(option) if typing.get_origin(option) is typing.Literal else ()
 
 
-def _try_type(option: Any, value: object) -> tuple[bool, object]:
+def _try_type(option: object, value: object) -> tuple[bool, object]:
     origin = typing.get_origin(option) or option
-    if option is Any:
-        return True, value
     if option is type(None):
         return value is None, None
     if origin is typing.Literal:
@@ -147,30 +148,31 @@ def _try_type(option: Any, value: object) -> tuple[bool, object]:
         return _try_sequence(option, origin, value)
     if origin is dict:
         return isinstance(value, Mapping), dict(value) if isinstance(value, Mapping) else None
-    return isinstance(value, origin), value
+    return isinstance(origin, type) and isinstance(value, origin), value
 
 
-def _try_sequence(option: object, origin: Any, value: object) -> tuple[bool, object]:
+def _try_sequence(option: object, origin: object, value: object) -> tuple[bool, object]:
     if not isinstance(value, (list, tuple)):
         return False, None
-    item_hints = typing.get_args(option) or (Any,)
+    item_hints = typing.get_args(option) or (object,)
     if origin is tuple and len(item_hints) > 1 and item_hints[-1] is not Ellipsis:
         if len(item_hints) != len(value):
             return False, None
         pairs = [_try_type(hint, item) for hint, item in zip(item_hints, value, strict=True)]
     else:
         pairs = [_try_type(item_hints[0], item) for item in value]
-    return all(ok for ok, _ in pairs), origin(item for _, item in pairs)
+    items = [item for _, item in pairs]
+    return all(ok for ok, _ in pairs), tuple(items) if origin is tuple else items
 
 
 def _is_union(hint: object) -> bool:
     return typing.get_origin(hint) in (typing.Union, types.UnionType)
 
 
-def _type_name(option: Any) -> str:
+def _type_name(option: object) -> str:
     if option is type(None):
         return "null"
-    names = {
+    names: dict[object, str] = {
         int: "a whole number",
         float: "a number",
         str: "text",
@@ -180,7 +182,7 @@ def _type_name(option: Any) -> str:
     if choices := _choices(option):
         return f"one of {', '.join(choices)}"
     if typing.get_origin(option) in (list, tuple):
-        items = [_type_name(item) for item in typing.get_args(option) if item is not Ellipsis]
+        items = [_type_name(item) for item in typing.get_args(option) if item not in (Ellipsis, object)]
         return "a list" + (f", each entry {items[0]}" if len(set(items)) == 1 else "")
     return names.get(option, str(option))
 
@@ -190,7 +192,7 @@ def shown(value: object) -> str:
     return "null" if value is None else _SHORTENED.repr(value)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, object]:
     """Read a YAML file holding a mapping.
 
     Raises:
@@ -213,7 +215,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def load_yaml(text: str) -> Any:
+def load_yaml(text: str) -> object:
     """Return the plain values of a YAML text.
 
     Raises:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import torch
+from torch import Tensor
 
 from s3prl_aalbert.checkpoint.content import (
     FORMAT,
@@ -29,6 +30,28 @@ STATE_VERSION = 1
 STATES_PATTERN = "states-*.ckpt"
 
 
+class TrainingState(TypedDict, total=False):
+    """What a training state holds; ``config`` and ``model`` are always there."""
+
+    format: str
+    format_version: int
+    step: int
+    config: dict[str, object]
+    """The model's."""
+    pretrain_config: dict[str, Any]
+    model: dict[str, Tensor]
+    optimizer: dict[str, object]
+    precision: dict[str, object]
+    batches: dict[str, Any]
+    """Where the stream of batches stands."""
+    budget: dict[str, float]
+    """Not in states of before 0.3."""
+    best_dev: float
+    lowest_loss: float
+    smoothed_loss: float | None
+    seed: int
+
+
 def save_training_state(path: Path, config: ModelConfig, state: Mapping[str, object]) -> None:
     """Write everything that resuming needs; ``state["model"]`` holds the weights, the rest plain values and tensors."""
     content = {
@@ -40,7 +63,7 @@ def save_training_state(path: Path, config: ModelConfig, state: Mapping[str, obj
     write_atomically(path, lambda temporary: torch.save(content, temporary))
 
 
-def load_training_state(path: Path) -> dict[str, Any]:
+def load_training_state(path: Path) -> TrainingState:
     """Read a training state; only tensors and plain values are unpickled.
 
     Raises:
@@ -69,7 +92,7 @@ def load_training_state(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: is damaged: its step is {step!r}")
     check_tensors(path, content["model"])
     check_content(path, content)
-    return content
+    return cast(TrainingState, content)
 
 
 def latest_state(folder: Path) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from s3prl_aalbert.config_kinds import read_config
 from s3prl_aalbert.yaml_config import (
@@ -18,6 +18,10 @@ from s3prl_aalbert.yaml_config import (
     shown,
     to_dict,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
 
 __all__ = [
     "INVALID_YAML",
@@ -42,6 +46,7 @@ SAMPLE_RATE = 16000
 # No model comes near these limits. A typing error does, and would fill the memory or run for ever.
 LARGEST_SIZE, MOST_LAYERS = 1 << 16, 1000
 Cmvn = Literal["utterance", "corpus", "none"]
+Count = TypeVar("Count", int, "Tensor", "np.ndarray")
 LARGEST_AUDIO = {"win_ms": 10_000, "hop_ms": 10_000, "n_fft": 1 << 20, "num_mel_bins": 10_000}
 
 
@@ -99,7 +104,7 @@ class AudioConfig:
         """Window length in samples."""
         return round(self.win_ms * self.sample_rate / 1000)
 
-    def num_frames(self, num_samples: Any) -> Any:
+    def num_frames(self, num_samples: Count) -> Count:
         """Return the number of frames of ``num_samples`` samples, a number or a tensor."""
         if self.mirrored_edges:
             return num_samples // self.hop_samples + 1
@@ -403,7 +408,7 @@ class ModelConfig:
         """Dimensions of one token: stacked frames."""
         return self.audio.feature_dim * self.transformer.downsample_rate
 
-    def num_tokens(self, num_samples: Any) -> Any:
+    def num_tokens(self, num_samples: Count) -> Count:
         """Return the number of tokens of ``num_samples`` samples, a number or a tensor."""
         return -(-self.audio.num_frames(num_samples) // self.transformer.downsample_rate)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 class PreciseBuffers(nn.Module):
     """A module whose own buffers keep at least 32 bits: ``half()`` would round windows and filters irreversibly."""
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PreciseBuffers:
         """Convert as any module does, but compute rounded buffers from the previous, exact ones."""
         before = dict(self._buffers)
         super()._apply(fn, recurse)

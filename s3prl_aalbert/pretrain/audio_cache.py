@@ -19,7 +19,6 @@ import shutil
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -184,16 +183,12 @@ class CacheBuilder:
         cached = list(zip(self.offsets[rows].tolist(), self.utterances.select(rows), strict=True))
         table = [(offset, file.samples, file.size, file.mtime) for offset, file in cached]
         paths = "\n".join(file.path for _, file in cached).encode("utf-8", ERRORS)
-        columns: dict[str, Any] = {
-            "head": np.array([FORMAT, len(rows)]),
-            "data": np.array(self.data.name),
-            "paths": np.frombuffer(paths, np.uint8),
-            "table": np.array(table, dtype=np.int64).reshape(-1, 4),
-        }
+        head, data = np.array([FORMAT, len(rows)]), np.array(self.data.name)
+        columns = np.array(table, dtype=np.int64).reshape(-1, 4)
 
         def write(temporary: Path) -> None:
             with temporary.open("wb") as file:
-                np.savez(file, **columns)
+                np.savez(file, head=head, data=data, paths=np.frombuffer(paths, np.uint8), table=columns)
 
         write_atomically(self.index, write)
         self._changed = False

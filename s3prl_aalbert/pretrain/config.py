@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 
@@ -225,7 +225,7 @@ class PretrainConfig:
         return self.pretrain_expert.datarc
 
 
-def section_of(config: dict[str, Any], name: str) -> dict[str, Any]:
+def section_of(config: dict[str, object], name: str) -> dict[str, object]:
     """Return a section of a configuration, added where it is missing or null.
 
     Raises:
@@ -233,12 +233,13 @@ def section_of(config: dict[str, Any], name: str) -> dict[str, Any]:
     """
     if config.get(name) is None:
         config[name] = {}
-    if not isinstance(config[name], dict):
-        raise ConfigError(f'"{name}" is {type(config[name]).__name__}, expected a section of keys')
-    return config[name]
+    section = config[name]
+    if not isinstance(section, dict):
+        raise ConfigError(f'"{name}" is {type(section).__name__}, expected a section of keys')
+    return section
 
 
-def apply_overrides(model: dict[str, Any], config: dict[str, Any], text: str | None) -> None:
+def apply_overrides(model: dict[str, object], config: dict[str, object], text: str | None) -> None:
     """Apply S3PRL's ``-o "config.optimizer.lr=1e-3,,model.transformer.hidden_size=256"`` in place.
 
     ``config.`` is the YAML of ``-c``, ``model.`` that of ``-g``; values are YAML. Unknown keys are found later, by

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Generator, Iterable, Iterator
-from typing import Any, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -16,28 +16,30 @@ from s3prl_aalbert.prefetch import prefetch
 from s3prl_aalbert.pretrain.signals import OF_BATCH_SYSTEMS
 
 T = TypeVar("T")
+ItemT = TypeVar("ItemT")
+BatchT = TypeVar("BatchT", covariant=True)
 Keys = list[tuple[int, int]]
 """The (epoch, utterance) pairs of one micro-batch."""
 READY = 2
 """Batches that a thread prepares in advance."""
 
 
-class BatchSource(Protocol):
+class BatchSource(Protocol[ItemT, BatchT]):
     """A dataset of items that can be made a batch."""
 
-    def __getitem__(self, key: tuple[int, int]) -> Any: ...
+    def __getitem__(self, key: tuple[int, int]) -> ItemT: ...
 
-    def collate(self, items: Any) -> Any:
+    def collate(self, items: list[ItemT]) -> BatchT:
         """Return a batch."""
 
 
-class _Batches(Dataset):
+class _Batches(Dataset, Generic[ItemT]):
     """Whole micro-batches by their keys; an unusable file is returned, so that its message passes between processes."""
 
-    def __init__(self, source: BatchSource):
+    def __init__(self, source: BatchSource[ItemT, object]):
         self.source = source
 
-    def __getitem__(self, keys: Keys) -> Any:
+    def __getitem__(self, keys: Keys) -> object:
         try:
             return send(self.source.collate([self.source[key] for key in keys]))
         except AudioError as error:
@@ -52,7 +54,7 @@ class _Keys(Iterable[Keys]):
         return self.keys
 
 
-def load(source: BatchSource, keys: Iterator[Keys], num_workers: int) -> Generator[Any]:
+def load(source: BatchSource[ItemT, BatchT], keys: Iterator[Keys], num_workers: int) -> Generator[BatchT]:
     """Yield a batch for each element of ``keys``, in order.
 
     Args:

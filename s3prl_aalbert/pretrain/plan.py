@@ -12,14 +12,19 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from s3prl_aalbert.checkpoint.content import CheckpointError
 from s3prl_aalbert.checkpoint.published import located
 from s3prl_aalbert.checkpoint.release import load_checkpoint
-from s3prl_aalbert.checkpoint.training_state import latest_state, load_training_state, step_of_state, training_states
+from s3prl_aalbert.checkpoint.training_state import (
+    TrainingState,
+    latest_state,
+    load_training_state,
+    step_of_state,
+    training_states,
+)
 from s3prl_aalbert.config_kinds import Kind
 from s3prl_aalbert.device import checked_device
 from s3prl_aalbert.errors import AalbertError, near_folder
@@ -61,7 +66,7 @@ def plan_run(request: Request, stage: Stage | None = None) -> RunPlan:
     """
     expdir = request.folder
     resume_from = _resume_from(request, expdir)
-    past = _load_past(resume_from) if resume_from else {}
+    past: TrainingState = _load_past(resume_from) if resume_from else {}
     if resume_from and not request.auto_resume and not request.dry_run:
         _check_nothing_newer(expdir, resume_from, past.get("step") or 0)
     model, config = _configurations(request, past, resume_from, stage)
@@ -80,7 +85,7 @@ def plan_stages(request: Request) -> list[Stage]:
     kept = request.folder / RECIPE_FILE if request.expname or request.expdir else None
     if request.auto_resume and kept is not None and kept.is_file():
         recipe = read_yaml(kept)
-        model, config, where = recipe.get("model") or {}, recipe.get("config") or {}, str(kept)
+        model, config, where = section_of(recipe, "model"), section_of(recipe, "config"), str(kept)
     elif request.config:
         path = find_config(request.config, "upstream_configs")
         config, where = read_config(path, "pretraining"), str(path)
@@ -132,7 +137,7 @@ def _resume_from(request: Request, expdir: Path) -> Path | None:
     return None
 
 
-def _load_past(path: Path) -> dict[str, Any]:
+def _load_past(path: Path) -> TrainingState:
     """Return a training state; where it cannot be read, the message names the newest whole one before it."""
     try:
         return load_training_state(path)
@@ -161,7 +166,7 @@ def _check_nothing_newer(expdir: Path, resume_from: Path, step: int) -> None:
 
 
 def _configurations(
-    request: Request, past: Mapping[str, Any], resume_from: Path | None, stage: Stage | None
+    request: Request, past: TrainingState, resume_from: Path | None, stage: Stage | None
 ) -> tuple[ModelConfig, PretrainConfig]:
     """Return the model's and the runner's configuration, in the order that the module names."""
     initial = None if resume_from or not request.init else to_dict(load_checkpoint(request.init).config)
@@ -191,7 +196,7 @@ def _configurations(
     return model_config, from_dict(PretrainConfig, config, where_config)
 
 
-def _named(name: str, kind: Kind) -> tuple[dict[str, Any], str]:
+def _named(name: str, kind: Kind) -> tuple[dict[str, object], str]:
     path = find_config(name, "upstream_configs")
     return read_config(path, kind), str(path)
 
@@ -203,7 +208,7 @@ def _log_defaults(request: Request, model_given: bool) -> None:
         logger.info("chosen by default: -c %s", request.default_config)
 
 
-def _apply(request: Request, model: dict[str, Any], config: dict[str, Any]) -> None:
+def _apply(request: Request, model: dict[str, object], config: dict[str, object]) -> None:
     """Put ``override`` and then ``speech`` into configurations."""
     apply_overrides(model, config, request.override)
     if request.speech:  # absolute: a resumed run may start in another folder

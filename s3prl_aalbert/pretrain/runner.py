@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +18,12 @@ from torch import Tensor
 
 from s3prl_aalbert.checkpoint.content import UNREADABLE
 from s3prl_aalbert.checkpoint.release import CARD_FILE, WEIGHTS_FILE, load_checkpoint, load_weights, save_release
-from s3prl_aalbert.checkpoint.training_state import load_training_state, save_training_state, training_states
+from s3prl_aalbert.checkpoint.training_state import (
+    TrainingState,
+    load_training_state,
+    save_training_state,
+    training_states,
+)
 from s3prl_aalbert.compress.distillation import Teacher
 from s3prl_aalbert.compress.space import architectures_of_step
 from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
@@ -420,7 +425,7 @@ class Pretrainer:
             raise AalbertError(f"{path}: is damaged: {type(error).__name__}: {error}") from error
         logger.info("resumed from %s at step %d", path, self.step)
 
-    def _restore(self, state: dict[str, Any], path: Path) -> None:
+    def _restore(self, state: TrainingState, path: Path) -> None:
         load_weights(self.objective, state["model"], path)
         past, own = state["pretrain_config"]["optimizer"]["name"], self.config.optimizer.name
         if past != own:
@@ -432,10 +437,10 @@ class Pretrainer:
             self.budget.load_state_dict(state["budget"])
         numbers = int(state["step"]), float(state["best_dev"]), float(state["lowest_loss"])
         self.step, self.best_dev, self.lowest_loss = numbers
-        if state.get("smoothed_loss") is not None:  # older states have none: the smoothing starts anew
-            self.smoothed_loss = float(state["smoothed_loss"])
+        if (smoothed := state.get("smoothed_loss")) is not None:  # older states have none: the smoothing starts anew
+            self.smoothed_loss = float(smoothed)
 
-    def _restore_optimizer(self, state: dict[str, Any]) -> None:
+    def _restore_optimizer(self, state: dict[str, object]) -> None:
         """Restore what the optimiser has gathered; weight decay, betas and the like are those of this configuration."""
         settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state)

@@ -10,7 +10,6 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from s3prl_aalbert.errors import did_you_mean
 from s3prl_aalbert.model.config import ConfigError, ModelConfig, from_dict
@@ -30,9 +29,9 @@ class StageConfig:
     """Of the stage; later ones can name it in ``init`` and ``units.source``."""
     init: str | None = None
     """An earlier stage whose weights this one starts from; null: from new weights."""
-    model: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, object] = field(default_factory=dict)
     """Keys of ``-g`` that differ from the file's."""
-    config: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, object] = field(default_factory=dict)
     """Keys of ``-c`` that differ from the recipe's own."""
 
 
@@ -40,7 +39,7 @@ class StageConfig:
 class RecipeConfig:
     """The key ``stages``."""
 
-    stages: list[Any] = field(default_factory=list)
+    stages: list[object] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -50,13 +49,13 @@ class Stage:
     name: str
     expdir: Path
     init: Path | None
-    model: dict[str, Any]
+    model: dict[str, object]
     """The YAML of ``-g``, as this stage has it."""
-    config: dict[str, Any]
+    config: dict[str, object]
     """The YAML of ``-c``, as this stage has it."""
 
 
-def recipe_stages(model: Mapping[str, Any], config: Mapping[str, Any], expdir: Path, where: str) -> list[Stage]:
+def recipe_stages(model: Mapping[str, object], config: Mapping[str, object], expdir: Path, where: str) -> list[Stage]:
     """Return the runs of a recipe, checked as a whole; an empty list where ``config`` is none.
 
     Args:
@@ -95,12 +94,15 @@ def recipe_stages(model: Mapping[str, Any], config: Mapping[str, Any], expdir: P
     return found
 
 
-def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def merged(values: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
     """Return nested values with changes put in, section by section; neither is altered."""
     result = copy.deepcopy(dict(values))
     for key, value in changes.items():
-        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = merged(result[key], value) if both else copy.deepcopy(value)
+        before = result.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            result[key] = merged(before, value)
+        else:
+            result[key] = copy.deepcopy(value)
     return result
 
 

@@ -17,7 +17,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO
 
 import torch
 
@@ -207,7 +207,15 @@ def _digest(path: Path) -> str:
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects only among http and https, and from https only to https."""
 
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
         scheme = urllib.parse.urlsplit(newurl).scheme
         if scheme not in ("https", req.type):
             raise CheckpointError(f"{req.full_url}: is redirected to {newurl}; expected another https address")
@@ -259,7 +267,7 @@ def _attempt(url: str, partial: Path, start: int, progress: bool, deadline: floa
         raise http.client.IncompleteRead(b"", total - written)
 
 
-def _open(url: str, start: int) -> Any:
+def _open(url: str, start: int) -> http.client.HTTPResponse:
     scheme, _, path, *_ = urllib.parse.urlsplit(url)
     if scheme == "file" and not (local := Path(urllib.request.url2pathname(path))).is_file():
         raise CheckpointError(f"{url}: {'is not a file' if local.exists() else 'no such file'}")
@@ -286,11 +294,11 @@ def _total_bytes(url: str, length: str | None, start: int) -> int | None:
     return total
 
 
-def _chunks(response: BinaryIO) -> Iterator[bytes]:
+def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
     """Yield the received bytes as they arrive."""
     while True:
         try:
-            chunk = response.read1(CHUNK_BYTES)  # type: ignore[attr-defined]
+            chunk = response.read1(CHUNK_BYTES)
         except (OSError, ValueError) as error:  # errors of the connection, not of the disk
             raise urllib.error.URLError(error) from error
         if not chunk:

@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -145,7 +144,7 @@ class UpstreamExpert(nn.Module):
         """Return the samples per token, the same for every key: 480 by default (30 ms at 16 kHz)."""
         return self.model.config.samples_per_token
 
-    def forward(self, wavs: Sequence[Tensor]) -> dict[str, Any]:
+    def forward(self, wavs: Sequence[Tensor]) -> dict[str, list[Tensor] | Tensor]:
         """Represent unpadded waveforms.
 
         Args:
@@ -208,7 +207,7 @@ class FeaturesExpert(nn.Module):
         """Return the samples per token."""
         return self.config.samples_per_token
 
-    def forward(self, wavs: Sequence[Tensor]) -> dict[str, Any]:
+    def forward(self, wavs: Sequence[Tensor]) -> dict[str, list[Tensor] | Tensor]:
         """Return ``hidden_states`` [with CMVN] and ``no_cmvn`` [without], each (batch, tokens, stack * feature_dim)."""
         padded, lengths = pad_wavs(wavs, self.raw.window.dtype)
         normalised = self.normalised(padded, lengths).tokens

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
+from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, snapshot_download
 from torch import Tensor
 
 from s3prl_aalbert.checkpoint.published import located
@@ -112,7 +112,8 @@ class PretrainedAalbert(
 def _with_metadata(text: str) -> str:
     """Return a model card with the fields by which the Hub finds models; existing fields are kept."""
     card = ModelCard(text, ignore_metadata_errors=True)
-    data: Any = card.data
+    data = card.data
+    assert isinstance(data, ModelCardData)
     data.library_name = data.library_name or LIBRARY
     data.pipeline_tag = data.pipeline_tag or TASK
     data.tags = data.tags or TAGS

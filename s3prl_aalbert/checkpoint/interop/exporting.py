@@ -32,7 +32,7 @@ S3PRL_HOP, S3PRL_FFT = 160, 400
 class Exported:
     """The content for torch.save, and what S3PRL will compute differently from this project."""
 
-    content: dict[str, Any]
+    content: dict[str, object]
     differences: list[str]
 
 

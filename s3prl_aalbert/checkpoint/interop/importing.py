@@ -41,7 +41,7 @@ class Imported:
     config: ModelConfig
     state: dict[str, Tensor]
     """Weights as in a release: ``model.*``, and ``head.*`` if this project has the same pre-training target."""
-    info: dict[str, Any]
+    info: dict[str, object]
     differences: list[str]
     """What this project computes differently from that program, one sentence each."""
 
@@ -66,13 +66,12 @@ def import_checkpoint(path: Path, trust: bool = False) -> Imported:
     return imported
 
 
-def _unwrapped(content: Mapping[str, Any]) -> dict[str, object]:
+def _unwrapped(content: Mapping[str, object]) -> dict[str, object]:
     """Return a checkpoint without the prefix ``module.`` that DataParallel adds to every name."""
     wrapper = "module."
     plain: dict[str, object] = {}
     for key, value in content.items():
-        names = list(value) if isinstance(value, Mapping) else []
-        if names and all(isinstance(name, str) and name.startswith(wrapper) for name in names):
+        if isinstance(value, Mapping) and value and all(str(name).startswith(wrapper) for name in value):
             value = _below(value, wrapper)
         plain[key] = value
     return plain

@@ -6,7 +6,6 @@ import logging
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import torch
 
@@ -52,7 +51,7 @@ def _foreign_classes(path: Path) -> str:
     return f" ({', '.join(sorted(names)[:3])})" if names else ""
 
 
-def _unpickle(path: Path) -> Any:
+def _unpickle(path: Path) -> object:
     reader: object = SimpleNamespace(Unpickler=_LenientUnpickler, load=pickle.load, __name__="pickle")
     try:
         return torch.load(path, map_location="cpu", weights_only=False, pickle_module=reader)
@@ -63,7 +62,7 @@ def _unpickle(path: Path) -> Any:
 class _LenientUnpickler(pickle.Unpickler):
     """Reads objects of programs that are not installed as empty ones: only weights and configuration are needed."""
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         try:
             return super().find_class(module, name)
         except (ImportError, AttributeError):
