@@ -9,14 +9,11 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import yaml
 
 from s3prl_aalbert.errors import AalbertError, did_you_mean
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 _SHORTENED = reprlib.Repr()  # a few lines of YAML can expand to gigabytes by their aliases
@@ -42,6 +39,10 @@ MOST_VALUES, DEEPEST = 100_000, 50
 """Bounds of a YAML file with its aliases and merges expanded; a checkpoint's configuration has the same."""
 
 
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field]]
+
+
 class ConfigError(AalbertError):
     """A configuration that cannot be used; the message lists every problem found."""
 
@@ -64,7 +65,7 @@ def from_dict(cls: type[T], values: object, where: str = "config") -> T:
     return typing.cast(T, result)
 
 
-def to_dict(config: DataclassInstance) -> dict[str, Any]:
+def to_dict(config: _Dataclass) -> dict[str, Any]:
     """Return a configuration as nested plain dictionaries, ready for YAML or JSON."""
     return dataclasses.asdict(config)
 

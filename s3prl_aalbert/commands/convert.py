@@ -64,9 +64,7 @@ def convert(
         AalbertError: an unusable checkpoint, options that do not go together, or ``out`` exists already.
     """
     smaller = bool(dtype or no_head)
-    if untrained is not None and (smaller or to != "release" or arch or trust):
-        raise AalbertError("--untrained goes with no other option: it writes a release of the same model")
-    _check_options(to, smaller, bool(arch), bool(licence), trust, accept_differences)
+    _check_options(to, smaller, bool(arch), untrained is not None, bool(licence), trust, accept_differences)
     out = out.expanduser()
     if to == "s3prl" and out.exists():
         raise AalbertError(f"{out}: exists already; name a new file")
@@ -87,10 +85,8 @@ def convert(
             written = conversion.to_program(source, out, to, licence)
         elif smaller:
             written = conversion.to_smaller(source, out, dtype, no_head)
-        elif arch is not None:
-            written = conversion.wrote_release(out)
         else:
-            written = conversion.to_release(source, out, trust)
+            written = conversion.wrote_release(out) if arch else conversion.to_release(source, out, trust)
         print(printable_lines(written))
 
 
@@ -117,8 +113,12 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_options(to: Target, smaller: bool, arch: bool, licence: bool, trust: bool, accepted: bool) -> None:
+def _check_options(
+    to: Target, smaller: bool, arch: bool, untrained: bool, licence: bool, trust: bool, accepted: bool
+) -> None:
     """Raise AalbertError where an option would go unused."""
+    if untrained and (smaller or to != "release" or arch or trust):
+        raise AalbertError("--untrained goes with no other option: it writes a release of the same model")
     if smaller and to != "release":
         raise AalbertError(f"--dtype and --no-head are for a release; what --to {to} writes has neither")
     if accepted and to != "s3prl":

@@ -32,7 +32,7 @@ def features(
     device: str | None = None,
     seed: int = 0,
 ) -> None:
-    """Write the features of audio files, each computed alone; a second call adds what is missing.
+    """Write the features of audio files, each computed alone.
 
     Args:
         speech: audio files, or folders of them

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import random
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +14,8 @@ from s3prl_aalbert.errors import AalbertError, check_new_folder
 from s3prl_aalbert.typed_options import add_options, call
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from s3prl_aalbert.compress.search import Candidate
     from s3prl_aalbert.model.sub_network import Architecture
     from s3prl_aalbert.pretrain.runner import Pretrainer
@@ -78,15 +81,7 @@ def search(
     cost, unit = COSTS[kind]
     logger.info("%d sub-networks, at most %g %s", count_architectures(space, config.transformer), budget, unit)
     with tqdm(total=evaluations, desc="search", unit="arch", dynamic_ncols=True) as progress:
-        losses: list[float] = []
-
-        def loss(arch: Architecture) -> float:
-            losses.append(trainer.dev_loss(arch))
-            progress.set_postfix_str(f"best dev loss {min(losses):.4f}")
-            progress.update()
-            return losses[-1]
-
-        problem = Problem(space, config.transformer, partial(cost, config), budget, loss)
+        problem = Problem(space, config.transformer, partial(cost, config), budget, _shown_loss(trainer, progress))
         searched = evolutionary_search if method == "evolutionary" else random_search
         found = searched(problem, evaluations, random.Random(seed))
     _write(output, found, unit)
@@ -120,6 +115,19 @@ def _load_run(run: Path, speech: list[str] | None, device: str | None) -> Pretra
     if not trainer.corpus.split("dev"):
         raise AalbertError(f"{state}: its corpus has no dev split to evaluate on; give --speech")
     return trainer
+
+
+def _shown_loss(trainer: Pretrainer, progress: tqdm) -> Callable[[Architecture], float]:
+    """Return the function of a sub-network's dev loss, which shows in a bar how many there are and the best of them."""
+    losses: list[float] = []
+
+    def loss(arch: Architecture) -> float:
+        losses.append(trainer.dev_loss(arch))
+        progress.set_postfix_str(f"best dev loss {min(losses):.4f}")
+        progress.update()
+        return losses[-1]
+
+    return loss
 
 
 def _write(output: Path, found: list[Candidate], unit: str) -> None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 import inspect
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.printable import printable
 from s3prl_aalbert.typed_options import add_options, call
+
+if TYPE_CHECKING:
+    from s3prl_aalbert.submission.superb_tasks import Prediction
 
 EXAMPLES = """examples:
   aalbert submit --pr result/superb/pr/best --sid result/superb/sid/best -o submission
@@ -76,18 +81,12 @@ def submit(
     """
     given = {option: path for option, path in locals().items() if option in TASKS and path}
     from s3prl_aalbert.submission.superb_folders import find_experiments, find_folds
-    from s3prl_aalbert.submission.superb_form import write_form
-    from s3prl_aalbert.submission.superb_tasks import collect, write_zip
+    from s3prl_aalbert.submission.superb_tasks import collect
 
     experiments = {**(find_experiments(all) if all else {}), **(find_folds(er) if er else {}), **given}
     if not experiments:
         raise AalbertError("no experiment: give one per task, e.g. --pr EXP --sid EXP, or --all DIR")
-    predictions = collect({option: path.expanduser() for option, path in experiments.items()}, any_count)
-    write_form(output_dir / "form.yaml", predictions)
-    write_zip(output_dir / "predict.zip", predictions)
-    for prediction in predictions:
-        print(f"{prediction.task.name:<12} {prediction.utterances:>6} predictions  {printable(prediction.experiment)}")
-    print(f"wrote {output_dir / 'predict.zip'} and {output_dir / 'form.yaml'}")
+    _write(output_dir, collect({option: path.expanduser() for option, path in experiments.items()}, any_count))
 
 
 TASKS = tuple(
@@ -109,3 +108,14 @@ def main(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     call(submit, args)
     return 0
+
+
+def _write(folder: Path, predictions: Sequence[Prediction]) -> None:
+    from s3prl_aalbert.submission.superb_form import write_form
+    from s3prl_aalbert.submission.superb_tasks import write_zip
+
+    write_form(folder / "form.yaml", predictions)
+    write_zip(folder / "predict.zip", predictions)
+    for prediction in predictions:
+        print(f"{prediction.task.name:<12} {prediction.utterances:>6} predictions  {printable(prediction.experiment)}")
+    print(f"wrote {folder / 'predict.zip'} and {folder / 'form.yaml'}")

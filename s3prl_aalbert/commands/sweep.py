@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shlex
-import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from s3prl_aalbert.commands import report
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.printable import printable, printable_lines
 from s3prl_aalbert.typed_options import add_options, call
 
 if TYPE_CHECKING:
-    from s3prl_aalbert.experiments.grid import Sweep, SweepRun
+    from s3prl_aalbert.experiments.grid import Sweep
 
 EXAMPLES = """\
 examples:
@@ -64,32 +60,27 @@ def sweep(
         raise AalbertError("give one of YAML, --preset and --compare")
     if jobs < 1:
         raise AalbertError(f"--jobs {jobs}: expected 1 or more runs at a time")
-    if compare is not None:
-        if only or dry_run or no_report:
-            raise AalbertError("--compare takes neither --only nor --dry-run nor --no-report")
-        return _compare(compare, data, expdir, jobs)
-    from s3prl_aalbert.experiments.execute import check_data, execute, log_runs
+    if compare is not None and (only or dry_run or no_report):
+        raise AalbertError("--compare takes neither --only nor --dry-run nor --no-report")
     from s3prl_aalbert.experiments.grid import chosen_runs, load_sweep
+    from s3prl_aalbert.experiments.sweeping import compare_rows, print_plan, run_all
     from s3prl_aalbert.model.config import find_config
 
+    if compare is not None:
+        return compare_rows(compare, data, expdir, jobs)
     name = preset or str(file)
     grid = load_sweep(find_config(f"sweep_{preset}" if preset else name, "downstream_configs"), data, expdir)
     runs = chosen_runs(grid, only)
     # Read before the runs, which may take days.
     options = report.options_of(["-o", str(grid.output / "report"), "--title", name, *grid.report])
     if dry_run:
-        to_do = [run for run in runs if not run.done]
         what = ["--preset", preset] if preset else [name]
-        _print_plan(to_do, grid, [*what, *(["--data", data] if data else []), *(["-p", expdir] if expdir else [])])
+        print_plan(runs, grid, [*what, *(["--data", data] if data else []), *(["-p", expdir] if expdir else [])])
         return 0
-    check_data(grid, runs, data)
-    log_runs(runs)
-    failed = execute(runs, grid.runs, jobs)
-    if failed:
-        print(f"{len(failed)} of {len(runs)} runs failed; the same command tries them again", file=sys.stderr)
+    code = run_all(runs, grid, data, jobs)
     if not no_report:
         _report(grid, options)
-    return 1 if failed else 0
+    return code
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,45 +96,14 @@ def main(args: argparse.Namespace) -> int:
     return call(sweep, args)
 
 
-def _print_plan(runs: Sequence[SweepRun], grid: Sweep, options: Sequence[str]) -> None:
-    """Print one command a line that runs one cell; what each does and costs goes to standard error.
-
-    A cluster's array job reads the commands.
-    """
-    from s3prl_aalbert.experiments.plan import describe_plan
-
-    for run in runs:
-        print(printable(shlex.join(["aalbert", "sweep", *options, "--only", run.name, "--no-report"])))
-    print(printable_lines(describe_plan(runs, grid.runs)), file=sys.stderr)
-
-
-def _compare(texts: Sequence[str], data: str | None, expdir: str | None, jobs: int) -> int:
-    """Run the rows that are named and print both values; without a name list all rows."""
-    from s3prl_aalbert.experiments import compare
-
-    if not texts:
-        print(printable_lines(compare.list_rows()))
-        return 0
-    if compare.PAGE in texts:
-        if len(texts) > 1:
-            raise AalbertError(f"--compare {compare.PAGE} takes no other row")
-        return compare.run_page(data, expdir)
-    again = [compare.run_again(*found, data, expdir, jobs) for found in [compare.find_rows(text) for text in texts]]
-    for each in again:
-        print(printable_lines(each.table()))
-    return 1 if any(each.failed for each in again) else 0
-
-
 def _report(grid: Sweep, options: dict[str, Any]) -> None:
     """Write rows.csv and the report of what is done."""
-    from s3prl_aalbert.experiments.recorded import measure, write_rows
+    from s3prl_aalbert.experiments.sweeping import record
 
-    done = [run for run in grid.runs if run.done]
-    if not done:
+    folders = record(grid)
+    if not folders:
         return
-    write_rows(measure({run.name: run.expdir for run in done if run.cell}), grid.output / "rows.csv")
     if any(options["tsne"] == run.expdir and not run.done for run in grid.runs):
         logger.warning("%s is not pre-trained yet: the report is without its t-SNE", options["tsne"])
         options = options | {"tsne": None, "speech": None}
-    first_stages = {run.needs for run in done if not run.cell}  # of pre-trainings that went on from them
-    report.report([run.expdir for run in done if run.name not in first_stages], **options)
+    report.report(folders, **options)
