@@ -28,7 +28,7 @@ examples:
 """
 logger = logging.getLogger(__name__)
 
-Preset = Literal["release", "small", "7h", "paper", "evidence"]
+Preset = Literal["release", "small", "paper"]
 
 
 def sweep(
@@ -124,10 +124,11 @@ def _compare(texts: Sequence[str], data: str | None, expdir: str | None, jobs: i
     if not texts:
         print(printable_lines(compare.list_rows()))
         return 0
-    if compare.PAGE in texts:
+    others = [text for text in texts if text in (compare.PAGE, *compare.BENCHMARKS)]
+    if others:
         if len(texts) > 1:
-            raise AalbertError(f"--compare {compare.PAGE} takes no other row")
-        return compare.run_page(data, expdir)
+            raise AalbertError(f"--compare {others[0]} takes no other row")
+        return compare.run_benchmark(others[0], data, expdir)
     again = [compare.run_again(*found, data, expdir, jobs) for found in [compare.find_rows(text) for text in texts]]
     for each in again:
         print(printable_lines(each.table()))
