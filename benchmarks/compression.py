@@ -1,52 +1,88 @@
-"""Evidence for compression at small scale (RESULTS.md): trainings by the project's own commands, then linear probes.
+"""Compression at a small scale: trainings by the project's own commands, then tests on speech that none of them heard.
 
-    python benchmarks/compression.py --speech data/speechocean762 data/LibriSpeech --timit data/timit \\
-        --teacher result/pretrain/aalbert_small -o result/compression
+    python benchmarks/compression.py --speech data/speechocean762 data/LibriSpeech/train-clean-5 --timit data/timit \\
+        --speakers data/LibriSpeech/dev-clean data/LibriSpeech/test-clean -o result/compression
 
-The student has width 128 and 3 shared layers. Pre-trained alone, it sees crops of 2 s for the first 400 steps, without
-which its loss would not move (docs/pretraining.md). What is done is skipped and what was interrupted goes on, so that
-the same command may be given again. Ends with results.csv, searches.csv and tables.md in the output folder; `--print`
-shows the commands instead. Processes can share the work, each with some of `--seeds`; the command without them then
-makes the tables.
+The teacher is the packaged model. The student has width 128, 3 shared layers, and the teacher's positions and
+normalisation. Every frozen model is tested by the ABX error across speakers of TIMIT, a linear classifier of its phones
+(four folds by speaker), and one of 80 speakers by token. What is done is skipped, and what was interrupted goes on.
+Ends with results.csv, searches.csv and tables.md in the output folder; `--print` shows the commands instead. Processes
+can share the work, each with some of `--seeds`; the command with all of them then makes the tables.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import csv
 import logging
 import shlex
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import torch
 import yaml
 from commands import run_once
+from linear_probes import Setting, probe
+from subjects import untrained_twin
+from tables import markdown_line
 from torch import nn
+from unseen_speakers import Setting as SpeakerSetting
+from unseen_speakers import classify, layers_of, load_excerpts
 
+from s3prl_aalbert.checkpoint.release import load_checkpoint
+from s3prl_aalbert.compress.extraction import extracted_config
+from s3prl_aalbert.downstream.abx import load_segments
+from s3prl_aalbert.downstream.abx_scores import score as abx_scores
+from s3prl_aalbert.downstream.paired import differences, mean_and_error, percent
+from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
+from s3prl_aalbert.downstream.results import write_csv
+from s3prl_aalbert.downstream.states import HIDDEN_STATES
 from s3prl_aalbert.files import write_text
+from s3prl_aalbert.model.aalbert import count_parameters
+from s3prl_aalbert.model.encoder import Encoder, InputEmbedding
+from s3prl_aalbert.model.macs import encoder_macs
+from s3prl_aalbert.model.sub_network import load_architecture
+from s3prl_aalbert.upstream import hubconf
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 
-SEEDS = (1, 2, 3)
-STEPS = 800
+TEACHER = "aalbert_units"
+SEEDS = (1, 2)
+STEPS = 400
 """Of every training; of the supernet's stage 1, too."""
-STAGE_2_STEPS = 400
+STAGE_2_STEPS = 200
 BUDGET = 18e6
-"""MACs per second of audio for the searches; the student has 30e6."""
-EVALUATIONS = 96
+"""MACs per second of audio for the searches; the student has 31e6."""
+EVALUATIONS = 48
+METHODS = ("evolutionary", "random")
 RUNNER = {
     "runner.log_step": 50,
     "runner.eval_step": 100000,  # the last step alone
     "runner.save_step": 200,
     "runner.max_keep": 1,
     "optimizer.lr": "2e-3",
-    "pretrain_expert.datarc.train_batch_size": 8,
-    "pretrain_expert.datarc.dev_fraction": 0.01,
+    "optimizer.warmup_proportion": 0.05,
+    "pretrain_expert.datarc.train_batch_size": 16,
+    "pretrain_expert.datarc.max_batch_seconds": 30,
+    "pretrain_expert.datarc.max_seconds": 24,
 }
-TARGET = {"distill.average_top_k": 3}
+STUDENT = {
+    "transformer": {
+        "hidden_size": 128,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "intermediate_size": 512,
+        "attention_head_size": 64,  # of all of its sub-networks, too
+        "positions": "convolutional",
+    },
+    "audio": {"cmvn": "corpus"},
+    "task": {"mask_proportion": 0.45, "zero_proportion": 1, "random_proportion": 0, "mask_consecutive": 5},
+}
+ALONE = {"model.task.reconstruction_weight": 0, "model.task.unit_weight": 1, "model.task.num_units": 100}
+"""Units of MFCC, as in the first stage of the packaged model."""
+LIGHTHUBERT = {"distill.average_top_k": 3}
+ARMHUBERT = {"distill.teacher_layers": "[2,4,6]"}
+"""What the published targets are for a teacher of six layers in place of twelve."""
 SPACE = {
     "supernet.hidden_size": "[64,96,128]",
     "supernet.num_attention_heads": "[1,2]",
@@ -58,181 +94,254 @@ SIZES = {
     "middle": {"hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 384},
 }
 """Two sub-networks of SPACE."""
-STUDENT = {
-    "hidden_size": 128,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 512,
-    "attention_head_size": 64,  # of all of its sub-networks, too
-    "share_layer": True,
-    "downsample_rate": 3,
-}
-CROPS = {
-    "pretrain_expert.datarc.train_batch_size": 64,
-    "pretrain_expert.datarc.max_seconds": 2,
-    "optimizer.schedule_steps": 1500,
-}
+TESTS = ("phones", "ABX", "speakers")
+"""All in shares that are right: of ABX, one less the error across speakers."""
+COLUMNS = ("model", "seed", "test", "layer", "speaker", "value")
 
 
 @dataclass(frozen=True)
 class Training:
     """One training run a seed."""
 
-    command: str
     config: str
-    steps: int
-    settings: dict[str, Any]
+    steps: int = STEPS
+    settings: dict[str, object] = field(default_factory=dict)
     """Of the YAML of -c, and with the prefix "model." of -g."""
     init: str = ""
     """Training that it starts from."""
 
 
-def distill(steps: int = STEPS, **settings: Any) -> Training:
-    """Return a distillation with other settings of the section ``distill``."""
-    return Training("distill", "distill_default", steps, {f"distill.{key}": value for key, value in settings.items()})
-
-
 def sized(size: str) -> Training:
     """Return the distillation of a small student by itself, with the steps of both stages of a supernet."""
     settings = {f"model.transformer.{key}": value for key, value in SIZES[size].items()}
-    return Training("distill", "distill_default", STEPS + STAGE_2_STEPS, settings)
+    return Training("distill_lighthubert", STEPS + STAGE_2_STEPS, LIGHTHUBERT | settings)
 
 
 TRAININGS = {
-    "crops": Training("pretrain", "pretrain_default", STEPS // 2, CROPS),
-    "alone": Training("pretrain", "pretrain_default", STEPS // 2, {}, init="crops"),
-    "both": distill(),  # also the supernet's stage 1
-    "masked": distill(unmasked_weight=0),
-    "unmasked": distill(masked_weight=0),
-    "reuse": Training("distill", "distill_default", STEPS, {"model.transformer.reuse_pattern": "[0,1,0]"}),
-    "supernet": Training("distill", "distill_supernet", STAGE_2_STEPS, SPACE, init="both"),
+    "alone": Training("pretrain_default", settings=ALONE),
+    "alone_twice": Training("pretrain_default", 2 * STEPS, ALONE),
+    "lighthubert": Training("distill_lighthubert", settings=LIGHTHUBERT),  # also the supernet's stage 1
+    "armhubert": Training("distill_armhubert", settings=ARMHUBERT),
+    "masked": Training("distill_armhubert", settings=ARMHUBERT | {"distill.unmasked_weight": 0}),
+    "unmasked": Training("distill_armhubert", settings=ARMHUBERT | {"distill.masked_weight": 0}),
+    "reuse": Training("distill_lighthubert", settings=LIGHTHUBERT | {"model.transformer.reuse_pattern": "[0,1,0]"}),
+    "supernet": Training("distill_supernet", STAGE_2_STEPS, LIGHTHUBERT | SPACE, init="lighthubert"),
     "small_alone": sized("small"),
     "middle_alone": sized("middle"),
-    "clean": distill(unmasked_teacher="clean"),
-    "alone_twice": Training("pretrain", "pretrain_default", STEPS + STEPS // 2, {}, init="crops"),
 }
-LATER = ("clean", "alone_twice")
-"""After the others of all seeds."""
-METHODS = ("evolutionary", "random")
+TABLES = {
+    "(a) Distilled, or pre-trained alone?": {
+        "features": "input features",
+        "untrained": "student untrained",
+        "alone": f"student alone, units of MFCC, {STEPS} steps",
+        "alone_twice": f"the same, {2 * STEPS} steps",
+        "lighthubert": f"student distilled (LightHuBERT), {STEPS} steps",
+        "teacher": f"teacher, `{TEACHER}`",
+    },
+    "(b) Which tokens learn?": {
+        "lighthubert": "all, clean teacher, average of its last layers (LightHuBERT)",
+        "armhubert": "both terms, layer by layer (ARMHuBERT)",
+        "masked": "its masked tokens alone, clean teacher",
+        "unmasked": "its unmasked tokens alone, masked teacher",
+    },
+    "(c) Does the supernet's second stage help?": {
+        "lighthubert": f"whole, after stage 1 ({STEPS} steps)",
+        "supernet": f"whole, after stage 2 ({STAGE_2_STEPS} more)",
+        "middle_stage_1": "middle, cut after stage 1",
+        "middle_stage_2": "middle, cut after stage 2",
+        "middle_alone": f"middle, trained alone ({STEPS + STAGE_2_STEPS} steps)",
+        "small_stage_1": "small, cut after stage 1",
+        "small_stage_2": "small, cut after stage 2",
+        "small_alone": f"small, trained alone ({STEPS + STAGE_2_STEPS} steps)",
+    },
+    "(d) Does evolution find more than chance?": {
+        "supernet": "whole supernet",
+        "search_evolutionary": "found by evolution",
+        "search_random": "found by random search",
+    },
+    "(e) Attention reuse": {"lighthubert": "off", "reuse": "in the second of three layers"},
+}
+"""Models of every table, each with its name; differences are from the first."""
+
+
+# ------------------------------------------------------------------------------------------------ training
+
+
+def folder_of(output: Path, name: str, seed: int) -> Path:
+    """Return where a training is."""
+    return output / "runs" / name / f"seed{seed}"
 
 
 def training_command(args: argparse.Namespace, name: str, seed: int) -> list[str]:
     """Return the command of a training; given again it goes on."""
     training = TRAININGS[name]
     settings = {**RUNNER, "runner.total_steps": training.steps, **training.settings}
-    settings["pretrain_expert.datarc.manifest"] = args.output / "manifest.tsv"  # one decoded corpus for all
-    teacher: list[str] = []
-    if training.command == "distill":
-        settings = {**settings, **TARGET}
-        teacher = ["--teacher", "aalbert_local", "--teacher_ckpt", str(args.teacher)]
+    settings["pretrain_expert.datarc.manifest"] = args.output.absolute() / "manifest.tsv"  # one decoded corpus for all
     keys = {key: key if key.startswith("model.") else f"config.{key}" for key in settings}
     override = ",,".join(f"{keys[key]}={value}" for key, value in settings.items())
-    init = ["--init", str(folder_of(args, training.init, seed))] if training.init else []
-    folders = ["--speech", *map(str, args.speech), "-p", str(folder_of(args, name, seed))]
-    options = ["-g", str(write_student(args.output)), "-c", training.config, *teacher, *init, *folders]
-    options += ["--seed", str(seed), "--device", "cpu"]
-    return [training.command, *options, "-a", "-o", override]
+    teacher = [] if name.startswith("alone") else ["--teacher", TEACHER]
+    init = ["--init", str(folder_of(args.output, training.init, seed))] if training.init else []
+    folders = ["--speech", *map(str, args.speech), "-p", str(folder_of(args.output, name, seed))]
+    options = ["-g", str(args.output / "student.yaml"), "-c", training.config, *teacher, *init, *folders]
+    return ["pretrain", *options, "--seed", str(seed), "--device", "cpu", "-a", "-o", override]
 
 
-def search_command(args: argparse.Namespace, method: str, seed: int) -> list[str]:
+def search_command(output: Path, method: str, seed: int) -> list[str]:
     """Return the command of a search."""
     budget = ["--macs-max", f"{BUDGET:g}", "--evaluations", str(EVALUATIONS), "--method", method]
-    output = ["-o", str(args.output / "search" / method / f"seed{seed}"), "--seed", str(seed), "--device", "cpu"]
-    return ["search", str(folder_of(args, "supernet", seed)), *budget, *output]
-
-
-def folder_of(args: argparse.Namespace, name: str, seed: int) -> Path:
-    """Return where a training is."""
-    return Path(args.output) / "runs" / name / f"seed{seed}"
+    place = ["-o", str(output / "search" / method / f"seed{seed}"), "--seed", str(seed), "--device", "cpu"]
+    return ["search", str(folder_of(output, "supernet", seed)), *budget, *place]
 
 
 def commands(args: argparse.Namespace) -> Iterator[tuple[Path, list[str]]]:
     """Yield every command with the file that it ends with, in order."""
-    order = [(name, seed) for seed in args.seeds for name in TRAININGS if name not in LATER]
-    order += [(name, seed) for seed in args.seeds for name in LATER]
-    for name, seed in order:
-        yield folder_of(args, name, seed) / "model.safetensors", training_command(args, name, seed)
     for seed in args.seeds:
+        for name in TRAININGS:
+            yield folder_of(args.output, name, seed) / "model.safetensors", training_command(args, name, seed)
         for method in METHODS:
-            command = search_command(args, method, seed)
-            yield args.output / "search" / method / f"seed{seed}" / "arch.yaml", command
+            done = args.output / "search" / method / f"seed{seed}" / "arch.yaml"
+            yield done, search_command(args.output, method, seed)
 
 
-# ------------------------------------------------------------------------------------------------- probing
+def write_models(output: Path) -> None:
+    """Write the YAML of the student and of the two sub-networks."""
+    for name, content in {"student": STUDENT, **SIZES}.items():
+        write_text(output / f"{name}.yaml", yaml.safe_dump(content, sort_keys=False))
 
 
-class WithoutCmvn(nn.Module):
-    """The input features without CMVN, whose means can tell speakers."""
+# ----------------------------------------------------------------------------------------------------- tests
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = FeaturesExpert()
 
-    def forward(self, wavs: list[torch.Tensor]) -> dict[str, list[torch.Tensor]]:
-        """Return them in place of the hidden states."""
-        return {"hidden_states": self.features(wavs)["no_cmvn"]}
+def sub_network_of(output: Path, name: str, seed: int) -> tuple[str, Path] | None:
+    """Return the training and the architecture of a model that is cut from another."""
+    size, _, stage = name.partition("_stage_")
+    if stage:
+        return ("lighthubert" if stage == "1" else "supernet"), output / f"{size}.yaml"
+    method = name.removeprefix("search_")
+    return ("supernet", output / "search" / method / f"seed{seed}" / "arch.yaml") if method in METHODS else None
 
 
 def subjects(args: argparse.Namespace) -> Iterator[tuple[str, int, Callable[[], nn.Module]]]:
-    """Yield (name, seed, how to build it) of everything that is probed; those without a seed have 0."""
+    """Yield (name, seed, how to build it) of everything that is tested; those without a seed have 0."""
     yield "features", 0, FeaturesExpert
-    yield "features_without_cmvn", 0, WithoutCmvn
-    yield "teacher", 0, partial(UpstreamExpert, str(args.teacher))
+    yield "teacher", 0, getattr(hubconf, TEACHER)
     for seed in args.seeds:
-        runs = {name: str(folder_of(args, name, seed)) for name in TRAININGS}
-        yield "untrained", seed, partial(UpstreamExpert, model_config=str(write_student(args.output)))
-        for name, run in runs.items():
-            if name == "crops":  # knows no position beyond 2 s
-                continue
-            yield name, seed, partial(UpstreamExpert, run)
-        for size in SIZES:
-            arch = str(write_arch(args.output, size))
-            for stage, name in ((1, "both"), (2, "supernet")):
-                yield f"{size}_stage_{stage}", seed, partial(UpstreamExpert, runs[name], arch)
-        for method in METHODS:
-            arch = str(args.output / "search" / method / f"seed{seed}" / "arch.yaml")
-            yield f"search_{method}", seed, partial(UpstreamExpert, runs["supernet"], arch)
+        whole = partial(UpstreamExpert, str(folder_of(args.output, "lighthubert", seed)))
+        yield "untrained", seed, partial(untrained_twin, seed, whole)
+        for name in dict.fromkeys(name for table in TABLES.values() for name in table):
+            cut = sub_network_of(args.output, name, seed)
+            if cut:
+                yield name, seed, partial(UpstreamExpert, str(folder_of(args.output, cut[0], seed)), str(cut[1]))
+            elif name in TRAININGS:
+                yield name, seed, partial(UpstreamExpert, str(folder_of(args.output, name, seed)))
 
 
-def write_student(output: Path) -> Path:
-    """Write the student's YAML."""
-    return _write_yaml(output / "student.yaml", {"transformer": STUDENT})
-
-
-def write_arch(output: Path, size: str) -> Path:
-    """Write the YAML of a sub-network of SIZES."""
-    return _write_yaml(output / f"{size}.yaml", SIZES[size])
-
-
-def _write_yaml(path: Path, content: dict[str, Any]) -> Path:
-    write_text(path, yaml.safe_dump(content, sort_keys=False))
-    return path
-
-
-def probe_all(args: argparse.Namespace) -> None:
-    """Probe what is not probed yet; one JSON file each: task -> [[layer, dev, test], ...]."""
-    from four_folds import load_data, probe_phones, probe_speakers
-
-    data = None
+def test_all(args: argparse.Namespace) -> None:
+    """Test what is not tested yet; one CSV a model."""
+    segments = load_segments(PhoneDataConfig(str(args.timit), phone_set="39", exclude=["sa1", "sa2"]))
+    excerpts = None
     for name, seed, build in subjects(args):
-        path = args.output / "probes" / name / f"seed{seed}.json"
+        path = args.output / "tests" / name / f"seed{seed}.csv"
         if path.exists():
             continue
-        data = data or load_data(args.timit, args.speech[0] / "audio")
-        logging.info("probing %s, seed %d", name, seed)
-        torch.manual_seed(seed)  # of untrained weights
+        excerpts = excerpts or load_excerpts(args.speakers, SpeakerSetting(utterances=10))
+        logging.info("testing %s, seed %d", name, seed)
         upstream = build().eval()
-        found = {"phone": probe_phones(upstream, data.phones), "speaker": probe_speakers(upstream, data.speakers)}
-        write_text(path, json.dumps(found))
+        rows: list[tuple[object, ...]] = []
+        for layer, errors in abx_scores(upstream, "", HIDDEN_STATES, None, segments).layers.items():
+            rows += [("ABX", layer, speaker, 1 - error) for speaker, error in errors.across().items()]
+        for layer, _, scores in probe(upstream, args.timit, Setting(folds=4, classifiers=("linear",))):
+            rows += [("phones", layer, speaker, score.correct / score.count) for speaker, score in scores.items()]
+        selection = "no_cmvn" if name == "features" else HIDDEN_STATES
+        for layer, level, inputs in layers_of(upstream, selection, excerpts):
+            if level == "frame":
+                found = classify(inputs, excerpts, 0).items()
+                rows += [("speakers", layer, speaker, right / count) for speaker, (right, count) in found]
+        write_csv(path, [COLUMNS, *((name, seed, *row[:-1], f"{row[-1]:.6f}") for row in rows)])
+
+
+# ---------------------------------------------------------------------------------------------------- tables
+
+Scores = dict[tuple[str, str], float]
+"""By seed and speaker; a model without seeds has the same scores with each."""
+
+
+def read_scores(output: Path, seeds: Sequence[int]) -> dict[tuple[str, str], dict[str, Scores]]:
+    """Return the scores by (model, test) and layer."""
+    found: dict[tuple[str, str], dict[str, Scores]] = {}
+    for path in sorted((output / "tests").glob("*/seed*.csv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                layer = found.setdefault((row["model"], row["test"]), {}).setdefault(row["layer"], {})
+                for seed in seeds if row["seed"] == "0" else (row["seed"],):
+                    layer[str(seed), row["speaker"]] = float(row["value"])
+    return found
+
+
+def best_layer(layers: dict[str, Scores]) -> str:
+    """Return the layer of the highest mean; all models have that advantage alike."""
+    return max(layers, key=lambda layer: mean_and_error(layers[layer])[0])
+
+
+def markdown(output: Path, seeds: Sequence[int]) -> str:
+    """Return the tables: scores of each model's best layer, and paired differences from the first row."""
+    scores = read_scores(output, seeds)
+    lines = []
+    for title, models in TABLES.items():
+        heads = ["", "parameters", "MMAC/s"]
+        for test in TESTS:
+            heads += [f"{test} (layer)", "less first"]
+        lines += [f"**{title}**", "", markdown_line(heads), "|" + "---|" * len(heads)]
+        first = next(iter(models))
+        for name, label in models.items():
+            cells = [label, *cost(output, name, seeds[0])]
+            for test in TESTS:
+                own, reference = scores[name, test], scores[first, test]
+                values, base = own[best_layer(own)], reference[best_layer(reference)]
+                cells.append(f"{percent(values)} ({best_layer(own)})")
+                cells.append("" if name == first else percent(differences(values, base), True))
+            lines.append(markdown_line(cells))
+        lines.append("")
+    return "\n".join([*lines, *searches(output)])
+
+
+def cost(output: Path, name: str, seed: int) -> tuple[str, str]:
+    """Return parameters and million MACs per second of audio (at 10 s) of encoder and input block."""
+    if name == "features":
+        return "", ""
+    cut = sub_network_of(output, name, seed)
+    run = cut[0] if cut else "lighthubert" if name == "untrained" else name
+    path = folder_of(output, run, seed)
+    config = getattr(hubconf, TEACHER)().model.config if name == "teacher" else load_checkpoint(path).config
+    arch = load_architecture(cut[1]) if cut else None
+    small = extracted_config(config, arch) if arch else config
+    parts = InputEmbedding(small.input_dim, small.transformer), Encoder(small.transformer)
+    return f"{sum(map(count_parameters, parts)):,}", f"{encoder_macs(config, 160000, arch) / 1e7:.1f}"
+
+
+def searches(output: Path) -> list[str]:
+    """Return the lowest dev loss of each search, after half of its evaluations and after all, and record it."""
+    heads = ["seed", "method", "evaluated", "best of the first half", "best of all", "its MMAC/s", "sub-network"]
+    rows = []
+    for path in sorted((output / "search").glob("*/seed*/candidates.csv"), key=lambda p: (p.parts[-2], p.parts[-3])):
+        with path.open(newline="", encoding="utf-8") as file:
+            found = list(csv.reader(file))[1:]
+        best = min(found, key=lambda row: float(row[0]))
+        first = min(float(row[0]) for row in found[: len(found) // 2])
+        sizes = f"{best[2]} wide; heads {best[3]}; inner {best[4]}"
+        losses = f"{first:.4f}", f"{float(best[0]):.4f}", f"{float(best[1]) / 1e6:.1f}"
+        rows.append([path.parts[-2].removeprefix("seed"), path.parts[-3], str(len(found)), *losses, sizes])
+    write_csv(output / "searches.csv", [heads, *rows])
+    return [markdown_line(heads), "|" + "---|" * len(heads), *map(markdown_line, rows)]
 
 
 def main() -> None:
     """Run everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--speech", nargs="+", type=Path, required=True, help="folders to train on, speechocean762 first")
+    add("--speech", nargs="+", type=Path, required=True, help="folders to train on")
     add("--timit", type=Path, required=True, help="the TIMIT sample, for phones")
-    add("--teacher", type=Path, required=True, help="release of aalbert_small (RESULTS.md)")
+    add("--speakers", nargs="+", type=Path, required=True, help="LibriSpeech's dev-clean and test-clean")
     add("-o", "--output", type=Path, required=True)
     add("--seeds", nargs="+", type=int, default=SEEDS, help="some of the seeds, e.g. to share them among processes")
     add("--print", action="store_true", help="print the commands instead")
@@ -241,14 +350,16 @@ def main() -> None:
         print("\n".join(shlex.join(["aalbert", *command]) for _, command in commands(args)))
         return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    write_models(args.output)
     for done, command in commands(args):
-        run_once(done, command)
-    probe_all(args)
-    if set(args.seeds) < set(SEEDS):
-        return
-    from compression_tables import write_tables
-
-    write_tables(args.output)
+        run_once(done, command, done.parent.with_suffix(".log"))
+    test_all(args)
+    if set(args.seeds) >= set(SEEDS):
+        paths = sorted((args.output / "tests").glob("*/seed*.csv"))
+        lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+        write_text(args.output / "results.csv", "\n".join([",".join(COLUMNS), *lines]) + "\n")
+        write_text(args.output / "tables.md", markdown(args.output, args.seeds) + "\n")
+        print((args.output / "tables.md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

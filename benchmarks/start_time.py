@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from subprocess import DEVNULL
 
 # S3PRL clips gradients right before the optimiser's step, and nothing else here does.
 UNTIL_STEP = """
@@ -41,41 +42,59 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkouts", nargs="+", type=Path, help="of this repository; the first is compared with each")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("-o", "--output", type=Path, help="CSV of the first checkout")
     return parser.parse_args(argv)
 
 
 def seconds(checkout: Path, command: Sequence[str], folder: Path) -> float:
-    """Return the processor time of one run up to its first step."""
+    """Return the processor time of one command up to its first step or its end."""
     variables = {"PYTHONPATH": str(checkout.resolve()), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", UNTIL_STEP, *command],
-        cwd=folder, env=os.environ | variables, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return float(done.stdout.splitlines()[-1])
+    command = [sys.executable, "-W", "ignore", "-c", UNTIL_STEP, *command]
+    with subprocess.Popen(command, cwd=folder, env=os.environ | variables, stdout=DEVNULL, stderr=DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)  # so that nothing waits for it again
+    return usage.ru_utime + usage.ru_stime
+
+
+def commands(speech: Path) -> dict[str, list[str]]:
+    """Return what is measured."""
+    task = ["downstream", "-m", "train", "-u", "aalbert_tiny", "-d", "aalbert_phone", "-c", "aalbert_phone_demo"]
+    audio = ["--device", "cpu", "-o", f"config.downstream_expert.datarc.audio={str(speech)!r}"]
+    return {
+        "to the first step": [*task, *audio],
+        "a mistake in an option": [*task, *audio, "--no-such-option"],
+        "help": ["downstream", "--help"],
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
+    from s3prl_aalbert.downstream.results import write_csv
     from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
     args = parse(argv)
-    times: dict[Path, list[float]] = {checkout: [] for checkout in args.checkouts}
+    times: dict[tuple[str, Path], list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        speech = synthesise_corpus(folder / "speech", seed=0)
-        command = ["downstream", "-m", "train", "-u", "aalbert_tiny", "-d", "aalbert_phone", "-c", "aalbert_phone_demo"]
-        command += ["--device", "cpu", "-o", f"config.downstream_expert.datarc.audio={str(speech)!r}"]
+        measured = commands(synthesise_corpus(folder / "speech", seed=0))
         for number in range(args.rounds):
             for index, checkout in enumerate(args.checkouts):
-                place = ["-n", f"{index}-{number}"]
-                times[checkout].append(seconds(checkout, [*command, *place], folder))
-    base = times[args.checkouts[0]]
-    for checkout, found in times.items():
+                for what, command in measured.items():
+                    place = ["-n", f"{index}-{number}"] if what != "help" else []
+                    found = seconds(checkout, [*command, *place], folder)
+                    times.setdefault((what, checkout), []).append(found)
+    rows = []
+    for (what, checkout), found in times.items():
+        base = times[what, args.checkouts[0]]
         ratios = [each / ours for each, ours in zip(found, base, strict=True)]
         print(
-            f"{checkout}: {statistics.median(found):.2f} s ({min(found):.2f} to {max(found):.2f}), "
+            f"{what}, {checkout}: {statistics.median(found):.2f} s ({min(found):.2f} to {max(found):.2f}), "
             f"{statistics.median(ratios):.2f} times the first ({min(ratios):.2f} to {max(ratios):.2f})"
         )
+        if checkout == args.checkouts[0]:
+            rows.append([what, *(f"{value:.3f}" for value in (statistics.median(found), min(found), max(found)))])
+    if args.output:
+        write_csv(args.output, [["what", "median", "min", "max"], *rows])
     return 0
 
 

@@ -24,7 +24,7 @@ examples:
 """
 logger = logging.getLogger(__name__)
 
-Preset = Literal["release", "small", "7h", "paper", "evidence"]
+Preset = Literal["release", "small", "paper"]
 
 
 def sweep(

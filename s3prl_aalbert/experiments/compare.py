@@ -19,6 +19,8 @@ from s3prl_aalbert.model.config import find_config
 
 PAGE = "page"
 """The tables of RESULTS.md, whose rows are of several commands and not of a sweep alone."""
+BENCHMARKS = ("demo", "peers", "pretrain", "probe", "recipe", "reuse", "serving", "start_time")
+"""Other tables, each of one command: benchmarks/NAME.py."""
 
 
 def recorded_rows() -> dict[str, list[Row]]:
@@ -34,7 +36,8 @@ def list_rows() -> str:
             own = [r for r in rows if r.row == row]
             shown = ", ".join(f"{r.metric} {_value(r)}" for r in own) if len(own) < 3 else f"{len(own)} values"
             lines.append(f"{name}/{row:<60} {shown}")
-    return "\n".join([*lines, f"{PAGE:<60} the tables of RESULTS.md, by benchmarks/results_page.py"])
+    lines += [f"{PAGE:<60} the tables of RESULTS.md, by benchmarks/results_page.py"]
+    return "\n".join([*lines, *(f"{name:<60} by benchmarks/{name}.py" for name in BENCHMARKS)])
 
 
 def find_rows(text: str) -> tuple[str, list[Row]]:
@@ -49,9 +52,8 @@ def find_rows(text: str) -> tuple[str, list[Row]]:
     known = recorded_rows()
     name, _, beginning = text.partition("/")
     if name not in known:
-        raise AalbertError(
-            f'{text}: no sweep "{name}"{did_you_mean(name, known)}; rows are of {", ".join([*known, PAGE])}'
-        )
+        names = [*known, PAGE, *BENCHMARKS]
+        raise AalbertError(f'{text}: no sweep "{name}"{did_you_mean(name, names)}; rows are of {", ".join(names)}')
     rows = [row for row in known[name] if not beginning or f"{row.row}/".startswith(f"{beginning.rstrip('/')}/")]
     if not rows:
         begun = {f"{name}/{row.row}" for row in known[name]}
@@ -82,19 +84,25 @@ class Again:
         return "\n".join([*lines, f"recorded on {origins}; runs in {self.folder}"])
 
 
-def run_page(data: str | None, output: str | None) -> int:
-    """Run every command behind the tables of RESULTS.md, print them beside the recorded values, return the exit code.
+def run_benchmark(name: str, data: str | None, output: str | None) -> int:
+    """Run what is behind a document's tables, print it beside the recorded values, return the exit code.
+
+    Args:
+        name: PAGE or one of BENCHMARKS.
+        data: folder of the speech.
+        output: folder of what is made.
 
     Raises:
         AalbertError: no speech is named, or this is no checkout of the repository.
     """
-    script = Path(s3prl_aalbert.__file__).parents[1] / "benchmarks" / "results_page.py"
-    if not script.is_file():
-        raise AalbertError(f"{PAGE}: needs a checkout of the repository, with benchmarks/{script.name}")
+    script = "results_page.py" if name == PAGE else "again.py"
+    path = Path(s3prl_aalbert.__file__).parents[1] / "benchmarks" / script
+    if not path.is_file():
+        raise AalbertError(f"{name}: needs a checkout of the repository, with benchmarks/{script}")
     if not data:
-        raise AalbertError(f"{PAGE}: name the folder of the speech with --data")
-    folder = ["-o", output] if output else []
-    return subprocess.run([sys.executable, str(script), "--data", data, *folder], check=False).returncode
+        raise AalbertError(f"{name}: name the folder of the speech with --data")
+    options = [*([] if name == PAGE else [name]), "--data", data, *(["-o", output] if output else [])]
+    return subprocess.run([sys.executable, str(path), *options], check=False).returncode
 
 
 def run_again(name: str, rows: Sequence[Row], data: str | None, output: str | None, jobs: int = 1) -> Again:

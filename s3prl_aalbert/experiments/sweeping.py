@@ -59,10 +59,11 @@ def compare_rows(texts: Sequence[str], data: str | None, expdir: str | None, job
     if not texts:
         print(printable_lines(compare.list_rows()))
         return 0
-    if compare.PAGE in texts:
+    others = [text for text in texts if text in (compare.PAGE, *compare.BENCHMARKS)]
+    if others:
         if len(texts) > 1:
-            raise AalbertError(f"--compare {compare.PAGE} takes no other row")
-        return compare.run_page(data, expdir)
+            raise AalbertError(f"--compare {others[0]} takes no other row")
+        return compare.run_benchmark(others[0], data, expdir)
     again = [compare.run_again(*found, data, expdir, jobs) for found in [compare.find_rows(text) for text in texts]]
     for each in again:
         print(printable_lines(each.table()))

@@ -78,7 +78,7 @@ def test_the_table_ends_with_the_sum() -> None:
 
 
 def test_the_plan_stays_out_of_the_commands(capsys: pytest.CaptureFixture) -> None:
-    assert main(["sweep", "--preset", "evidence", "--data", "data", "--dry-run"]) == 0
+    assert main(["sweep", "--preset", "small", "--data", "data", "--dry-run"]) == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert lines and all(line.startswith("aalbert sweep ") for line in lines)

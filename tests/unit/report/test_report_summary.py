@@ -270,12 +270,10 @@ def test_models_come_features_first_then_by_size_and_depth(tmp_path: Path) -> No
 def test_a_packaged_configuration_is_not_a_folder_of_that_name(tmp_path: Path) -> None:
     """A sweep's run folders are called as the models that they are about."""
     for name in ("one", "two"):
-        (tmp_path / name / "aalbert_6l_7h").mkdir(parents=True)
-        write_results(
-            tmp_path / name / "untrained", upstream="aalbert_6l", model_config="aalbert_6l_7h", seed=len(name)
-        )
+        (tmp_path / name / "aalbert_12l").mkdir(parents=True)
+        write_results(tmp_path / name / "untrained", upstream="aalbert_6l", model_config="aalbert_12l", seed=len(name))
     (model,) = summarise_runs([tmp_path]).models
-    assert (model.label, model.parameters) == ("AALBERT, 6 shared layers of 768, untrained", 7_458_816)
+    assert (model.label, model.parameters) == ("AALBERT, 12 shared layers of 768, untrained", 7_458_816)
 
 
 def test_other_settings_of_the_training_are_other_experiments(tmp_path: Path) -> None:
