@@ -17,6 +17,8 @@ from s3prl_aalbert.model.config import load_model_config
 from s3prl_aalbert.pretrain import runner
 from s3prl_aalbert.pretrain.budget import TimeBudget
 from s3prl_aalbert.pretrain.monitor import Monitor
+from s3prl_aalbert.pretrain.plan import plan_stages
+from s3prl_aalbert.pretrain.request import Request
 from s3prl_aalbert.pretrain.stages import merged, recipe_stages
 from s3prl_aalbert.speech.training_list import overlap
 
@@ -61,6 +63,7 @@ def test_a_runner_without_stages_is_no_recipe(tmp_path: Path) -> None:
     ("stages", "message"),
     [
         ([], "stages is empty"),
+        ([3], "stage 1: the file is 3, expected a mapping of keys"),
         ([{"nam": "a"}], 'stage 1: unknown key "nam"'),
         ([{"name": "a/b"}], '"a/b" is no name of a stage'),
         ([{"name": "a"}, {"name": "a"}], 'two stages are called "a"'),
@@ -75,6 +78,17 @@ def test_a_recipe_is_checked_as_a_whole(tmp_path: Path, stages: list[dict[str, A
     with pytest.raises(AalbertError) as error:
         recipe_stages(MODEL, recipe(*stages), tmp_path, "recipe.yaml")
     assert message in str(error.value) and str(error.value).startswith("recipe.yaml")
+
+
+def test_stages_that_are_no_list(tmp_path: Path) -> None:
+    with pytest.raises(AalbertError, match='"stages" is 3, expected a list$'):
+        recipe_stages(MODEL, {"stages": 3}, tmp_path, "recipe.yaml")
+
+
+def test_a_damaged_recipe_that_is_gone_on_with(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("model: [1]")
+    with pytest.raises(AalbertError, match='"model" is list, expected a section of keys'):
+        plan_stages(Request(expdir=str(tmp_path), auto_resume=True))
 
 
 def write_recipe(folder: Path, speech: Path) -> Path:
