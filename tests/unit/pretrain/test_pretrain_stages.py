@@ -81,7 +81,7 @@ def test_a_recipe_is_checked_as_a_whole(tmp_path: Path, stages: list[dict[str, A
 
 
 def test_stages_that_are_no_list(tmp_path: Path) -> None:
-    with pytest.raises(AalbertError, match='"stages" is 3, expected a list$'):
+    with pytest.raises(AalbertError, match=r'"stages" is 3, expected a list$'):
         recipe_stages(MODEL, {"stages": 3}, tmp_path, "recipe.yaml")
 
 
