@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from s3prl_aalbert.downstream.paired import Values, differences, mean_and_error, percent
-from s3prl_aalbert.downstream.results import ProbeResult
+from s3prl_aalbert.downstream.result_tables import ProbeResult
 from s3prl_aalbert.printable import printable
 from s3prl_aalbert.report.describe import (
     Repeat,

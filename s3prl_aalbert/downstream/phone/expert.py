@@ -15,7 +15,7 @@ from s3prl_aalbert.downstream.audio_dataset import check_paths
 from s3prl_aalbert.downstream.classifier import ClassifierConfig
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.phone.dataset import PhoneLabels, load_phone_data
-from s3prl_aalbert.downstream.results import Confusion, write_csv
+from s3prl_aalbert.downstream.result_tables import Confusion, write_csv
 from s3prl_aalbert.downstream.task import TaskData, TaskExpert, data_folder, majority_of
 from s3prl_aalbert.model.config import from_dict
 

@@ -27,7 +27,8 @@ from s3prl_aalbert.downstream.phone.dataset import load_phone_data
 from s3prl_aalbert.downstream.phone.expert import phone_majority
 from s3prl_aalbert.downstream.probe.batches import ChainedBatches, JointTrainingBatches
 from s3prl_aalbert.downstream.recorder import Recorder
-from s3prl_aalbert.downstream.results import Evaluation, ModelFacts, ProbeResult, RunResults, write_probes
+from s3prl_aalbert.downstream.result_tables import ProbeResult, write_probes
+from s3prl_aalbert.downstream.results import Evaluation, ModelFacts, RunResults
 from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data
 from s3prl_aalbert.downstream.speaker.expert import frame_majority
 from s3prl_aalbert.downstream.task import TaskData, data_folder, with_overlap
