@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,16 +28,15 @@ MAX_CACHED_SAMPLES = 16000 * 3600 * 24
 """Corpora of up to 24 hours stay decoded in memory (115 MB per hour)."""
 
 
-def loading_problems(config: Any) -> list[str]:
-    """Return the problems of a task's datarc with batch sizes and the number of workers."""
-    names = ("train_batch_size", "eval_batch_size")
+def loading_problems(train_batch_size: int, eval_batch_size: int, num_workers: int) -> list[str]:
+    """Return the problems of these values of a task's datarc."""
     found = [
-        f"datarc.{name} is {shown(getattr(config, name))}, expected 1 to {LARGEST_SIZE}"
-        for name in names
-        if not 1 <= getattr(config, name) <= LARGEST_SIZE
+        f"datarc.{name} is {shown(size)}, expected 1 to {LARGEST_SIZE}"
+        for name, size in (("train_batch_size", train_batch_size), ("eval_batch_size", eval_batch_size))
+        if not 1 <= size <= LARGEST_SIZE
     ]
-    if not 0 <= config.num_workers <= MOST_WORKERS:
-        found.append(f"datarc.num_workers is {shown(config.num_workers)}, expected 0 to {MOST_WORKERS}")
+    if not 0 <= num_workers <= MOST_WORKERS:
+        found.append(f"datarc.num_workers is {shown(num_workers)}, expected 0 to {MOST_WORKERS}")
     return found
 
 

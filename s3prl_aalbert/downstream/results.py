@@ -1,4 +1,4 @@
-"""Writes and reads the result files of a run folder: results.json, probes.csv and confusion.csv."""
+"""Writes and reads results.json, the record of a downstream or probing run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.files import write_text
 from s3prl_aalbert.model.config import ConfigError, from_dict
 
-RESULTS_FILE, PROBES_FILE, CONFUSION_FILE = "results.json", "probes.csv", "confusion.csv"
+RESULTS_FILE = "results.json"
 RESULTS_FORMAT = 1
 TRAINING_SECTIONS = ("runner", "optimizer", "scheduler", "specaug")
 """Sections of S3PRL's configuration that are recorded."""
@@ -25,9 +25,6 @@ Metrics = dict[str, float]
 
 class ResultsError(AalbertError):
     """A file of results that cannot be used; the message names the file without its folder."""
-
-
-# ---------------------------------------------------------------------------------------- results.json
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ class DataFacts:
     classes: int | None = None
     speakers: int | None = None
     hours: float | None = None
-    left_out: dict[str, Any] = field(default_factory=dict)
+    left_out: dict[str, dict[str, object]] = field(default_factory=dict)
     """Count and first names of what was skipped, by reason."""
     pretraining_overlap: dict[str, int] | str | None = None
     """How much of the test was in the upstream's pre-training, or that this is unknown; None without pre-training."""
@@ -116,24 +113,18 @@ class RunResults:
     task: str
     """The task's name, ``-d``."""
     args: RunnerOptions = field(default_factory=RunnerOptions)
-    training: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, object] = field(default_factory=dict)
     """The sections of S3PRL's configuration that describe the training."""
-    config: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, object] = field(default_factory=dict)
     """The ``downstream_expert`` section: datarc and modelrc."""
     data: DataFacts | dict[str, DataFacts] = field(default_factory=DataFacts)
     """Facts of the data; in a probing run by task."""
     model: ModelFacts = field(default_factory=ModelFacts)
-    majority: dict[str, float | Metrics] = field(default_factory=dict)
+    majority: Mapping[str, float | Metrics] = field(default_factory=dict)
     """Accuracy of always predicting the most frequent training class, by split; in a probing run by task."""
     history: list[Evaluation] = field(default_factory=list)
     best: BestStep | None = None
     evaluations: list[CheckpointEvaluation] = field(default_factory=list)
-
-    @classmethod
-    def started(cls, task: str, args: Mapping[str, object], **facts: Any) -> RunResults:
-        """Return the record of a new run; ``args`` is everything that S3PRL passes to the expert."""
-        training = {section: args[section] for section in TRAINING_SECTIONS if args.get(section)}
-        return cls(task, RunnerOptions.of(args), training, **facts)
 
     @property
     def seed(self) -> int | None:
@@ -142,9 +133,9 @@ class RunResults:
 
     def write(self, folder: Path) -> None:
         """Write results.json atomically."""
-        content: dict[str, Any] = {"format": RESULTS_FORMAT, **asdict(self)}
         # Users find all settings of a run in one place, with those of the training.
-        content["config"] |= content["training"]
+        settings = {**self.config, **self.training}
+        content = {"format": RESULTS_FORMAT, **asdict(self), "config": settings}
         if not self.evaluations:
             del content["evaluations"]
         write_text(folder / RESULTS_FILE, json.dumps(content, indent=1, default=str))
@@ -166,10 +157,15 @@ class RunResults:
             data=_data(content),
             model=_section(ModelFacts, content, "model"),
             majority=_majority(content),
-            history=[_evaluation(entry, "history") for entry in _field(content, "history", list)],
+            history=[_evaluation(entry) for entry in _field(content, "history", list)],
             best=None if best is None else _best(best),
             evaluations=[_checkpoint_evaluation(entry) for entry in _field(content, "evaluations", list)],
         )
+
+
+def training_sections(args: Mapping[str, object]) -> dict[str, object]:
+    """Return the recorded sections among everything that S3PRL passes to an expert."""
+    return {section: args[section] for section in TRAINING_SECTIONS if args.get(section)}
 
 
 def _read_json(path: Path) -> Mapping[str, object]:
@@ -235,25 +231,38 @@ def _majority(content: Mapping[str, object]) -> dict[str, float | Metrics]:
     return {**flat, **{name: _metrics(rates, f"majority.{name}", False) for name, rates in nested.items()}}
 
 
-def _step(entry: object, where: str, optional: bool = False) -> Any:
-    step = entry.get("step") if isinstance(entry, dict) else None
-    if not (type(step) is int or (optional and isinstance(entry, dict) and step is None)):
-        raise ResultsError(f'{RESULTS_FILE}: "{where}" holds {entry!r}, expected step, split and metrics')
-    return step
+def _evaluation(value: object) -> Evaluation:
+    entry = _entry(value, "history")
+    step, split = _step(entry, "history"), str(entry.get("split"))
+    return Evaluation(step, split, _metrics(entry.get("metrics"), "history.metrics", split != "train"))
 
 
-def _evaluation(entry: Any, where: str) -> Evaluation:
-    step, split = _step(entry, where), str(entry.get("split"))
-    return Evaluation(step, split, _metrics(entry.get("metrics"), f"{where}.metrics", split != "train"))
-
-
-def _best(entry: Any) -> BestStep:
+def _best(value: object) -> BestStep:
+    entry = _entry(value, "best")
     step, test = _step(entry, "best"), entry.get("test")
     dev = _metrics(entry.get("dev"), "best.dev")
     return BestStep(step, dev, None if test is None else _metrics(test, "best.test"))
 
 
-def _checkpoint_evaluation(entry: Any) -> CheckpointEvaluation:
-    step = _step(entry, "evaluations", optional=True)
+def _checkpoint_evaluation(value: object) -> CheckpointEvaluation:
+    entry = _entry(value, "evaluations")
+    step = None if entry.get("step") is None else _step(entry, "evaluations")
     metrics = _metrics(entry.get("metrics"), "evaluations.metrics")
     return CheckpointEvaluation(str(entry.get("checkpoint")), step, str(entry.get("split")), metrics)
+
+
+def _entry(value: object, where: str) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise _no_entry(value, where)
+    return value
+
+
+def _step(entry: Mapping[str, object], where: str) -> int:
+    step = entry.get("step")
+    if type(step) is not int:
+        raise _no_entry(entry, where)
+    return step
+
+
+def _no_entry(value: object, where: str) -> ResultsError:
+    return ResultsError(f'{RESULTS_FILE}: "{where}" holds {value!r}, expected step, split and metrics')
