@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from s3prl_aalbert.downstream.pretraining_overlap import UNKNOWN
 from s3prl_aalbert.downstream.results import RunnerOptions
@@ -31,7 +31,7 @@ PROBED_TASKS = ("phone", "speaker")
 """Sections of a probing run's datarc; a run of one task may also contain the other's."""
 MAX_SHOWN_KEYS = 3
 
-Settings = dict[str, Any]
+Settings = dict[str, object]
 """Values of a configuration by dotted key."""
 T = TypeVar("T", bound=Hashable)
 
