@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from s3prl_aalbert.downstream.skipped import Skipped
 from s3prl_aalbert.errors import AalbertError, did_you_mean
@@ -222,7 +222,7 @@ class EpochSampler(Sampler[int]):
     def __init__(self, size: int, seed: int, epoch: int):
         self.order = np.random.default_rng([seed, epoch]).permutation(size)
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[int]:
         """Iterate over utterance indices."""
         return iter(self.order.tolist())
 
@@ -240,11 +240,8 @@ def collate(items: Sequence[tuple[np.ndarray, object, str]]) -> tuple[list[np.nd
 def make_loader(dataset: ItemDataset, batch_size: int, num_workers: int, train: bool, epoch: int) -> DataLoader:
     """Return a loader, shuffled by seed and epoch for training and in order otherwise."""
     dataset.epoch = epoch
-    sampler = EpochSampler(len(dataset), dataset.seed, epoch) if train else None
-    if torch.distributed.is_available() and torch.distributed.is_initialized() and train:
-        from torch.utils.data import DistributedSampler
-
-        distributed: DistributedSampler = DistributedSampler(dataset, seed=dataset.seed)
-        distributed.set_epoch(epoch)
-        return DataLoader(dataset, batch_size, sampler=distributed, num_workers=num_workers, collate_fn=collate)
+    sampler: Sampler[int] | None = EpochSampler(len(dataset), dataset.seed, epoch) if train else None
+    if train and torch.distributed.is_available() and torch.distributed.is_initialized():
+        sampler = DistributedSampler(dataset, seed=dataset.seed)
+        sampler.set_epoch(epoch)
     return DataLoader(dataset, batch_size, sampler=sampler, num_workers=num_workers, collate_fn=collate)

@@ -205,7 +205,7 @@ def check_order(runner: object) -> None:
         raise AalbertError(f"runner.eval_dataloaders is {order}, expected dev before test: dev chooses the best step")
 
 
-def as_paths(value: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
+def as_paths(value: str | Sequence[str]) -> tuple[str, ...]:
     """Return one path or several as a tuple."""
     return (value,) if isinstance(value, str) else tuple(value)
 
@@ -213,7 +213,7 @@ def as_paths(value: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
 def check_classes(found: int, expected: int | None, what: str, audio: str | Sequence[str]) -> None:
     """Raise AalbertError where the number of classes is not ``datarc.expected_classes``."""
     if expected is not None and found != expected:
-        where = ", ".join(as_paths(audio))  # type: ignore[arg-type]
+        where = ", ".join(as_paths(audio))
         raise AalbertError(
             f"{where}: has {found} {what} with audio and labels, expected {expected}; is some of the corpus missing? "
             "To switch the check off: datarc.expected_classes=None"

@@ -177,15 +177,10 @@ def title_tasks(runs: Sequence[DownstreamRun]) -> dict[tuple[Hashable, ...], str
 
 
 def _task_variants(runs: Sequence[DownstreamRun]) -> list[str]:
-    classes = [class_count(run) for run in runs]
+    classes = [run.data.classes for run in runs]
     if len(runs) > 1 and None not in classes and len(set(classes)) == len(classes):
         return [f"{count} classes" for count in classes]
     return differences([data_settings(run) for run in runs])
-
-
-def class_count(run: DownstreamRun) -> int | None:
-    """Return the recorded number of classes of a run; None if it is not recorded."""
-    return run.data.classes
 
 
 def title_probes(runs: Sequence[ProbeRun]) -> dict[tuple[Hashable, ...], str]:

@@ -135,7 +135,6 @@ class _Detections(ContentHandler):
         super().__init__()
         self.path = path
         self.recordings: list[tuple[str, dict[str, None]]] = []
-        self.line = 0
 
     def setDocumentLocator(self, locator: Locator) -> None:
         self.locator = locator

@@ -67,7 +67,7 @@ def build_form(predictions: Sequence[Prediction]) -> dict[str, object]:
     experiments = {prediction.option: read_experiment(prediction) for prediction in predictions}
     upstreams = {found.upstream: None for found in experiments.values() if found}
     if len(upstreams) > 1:
-        logger.warning("the tasks use different models, but SUPERB expects one: %s", "; ".join(map(str, upstreams)))
+        logger.warning("the tasks use different models, but SUPERB expects one: %s", "; ".join(upstreams))
     shared = next((found for found in experiments.values() if found), None)
     fine_tuned = max((found.fine_tuned_parameters for found in experiments.values() if found), default=0)
     if fine_tuned:

@@ -30,7 +30,7 @@ from s3prl_aalbert.downstream.result_tables import ProbeResult, write_probes
 from s3prl_aalbert.downstream.results import Evaluation, ModelFacts, RunnerOptions, RunResults, training_sections
 from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data
 from s3prl_aalbert.downstream.speaker.expert import frame_majority
-from s3prl_aalbert.downstream.task import ScalarWriter, TaskData, data_folder, seed_of, with_overlap
+from s3prl_aalbert.downstream.task import BEST_CHECKPOINT, ScalarWriter, TaskData, data_folder, seed_of, with_overlap
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 from s3prl_aalbert.model.config import LARGEST_SIZE, from_dict, shown
 
@@ -279,7 +279,7 @@ class DownstreamExpert(KnowsClasses):
         print(f"{self.task} {split} {self.recorder.place(global_step)}: {shown}")
         self.recorder.add(split, global_step, metrics)
         self._write_table()
-        return ["dev-best.ckpt"] if split == "dev" and self.recorder.best_step == global_step and global_step else []
+        return [BEST_CHECKPOINT] if split == "dev" and self.recorder.best_step == global_step and global_step else []
 
     def _write_table(self) -> None:
         """Write probes.csv: each probe's best step by its own dev accuracy, and the test accuracy of that step."""
