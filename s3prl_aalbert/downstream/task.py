@@ -29,7 +29,7 @@ Label_co = TypeVar("Label_co", covariant=True)
 Records = TypeVar("Records")
 
 
-class ScalarWriter(Protocol):
+class ScalarLog(Protocol):
     """What the tasks use of S3PRL's logger, a SummaryWriter of tensorboardX."""
 
     def add_scalar(self, tag: str, scalar_value: float, *, global_step: int) -> None:
@@ -147,9 +147,7 @@ class TaskExpert(KnowsClasses, Generic[Label, Records]):
         """
         raise NotImplementedError
 
-    def log_records(
-        self, split: str, records: Records, logger: ScalarWriter, global_step: int, **_: object
-    ) -> list[str]:
+    def log_records(self, split: str, records: Records, logger: ScalarLog, global_step: int, **_: object) -> list[str]:
         """Average the records, log and store them; return the names of the checkpoints to save."""
         metrics = self.metrics(records)
         for key, value in metrics.items():

@@ -30,10 +30,13 @@ from s3prl_aalbert.downstream.result_tables import ProbeResult, write_probes
 from s3prl_aalbert.downstream.results import Evaluation, ModelFacts, RunnerOptions, RunResults, training_sections
 from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data
 from s3prl_aalbert.downstream.speaker.expert import frame_majority
-from s3prl_aalbert.downstream.task import BEST_CHECKPOINT, ScalarWriter, TaskData, data_folder, seed_of, with_overlap
+from s3prl_aalbert.downstream.task import BEST_CHECKPOINT, ScalarLog, TaskData, data_folder, seed_of, with_overlap
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 from s3prl_aalbert.model.config import LARGEST_SIZE, from_dict, shown
 
+Label = PhoneLabels | int
+"""The labels of an utterance: its phones or its speaker's class."""
+Records = dict[str, list[float]]
 TASKS = ("phone", "speaker")
 NOT_BY_TASK = {"train_batch_size", "eval_batch_size", "num_workers", "max_seconds"}
 """Keys of a task that have no effect on probes."""
@@ -116,7 +119,7 @@ class DownstreamExpert(KnowsClasses):
             raise AalbertError(f"downstream_expert.datarc is {shown(datarc)}, expected a mapping of keys")
         datarc = dict(datarc)
         self.outputs = dict.fromkeys(config.tasks, 1)
-        self.data: dict[str, TaskData[PhoneLabels | int]] = {}
+        self.data: dict[str, TaskData[Label]] = {}
         majority: dict[str, dict[str, float]] = {}
         for task in config.tasks:
             self.data[task], majority[task] = self._load(task, datarc.pop(task, None), kwargs)
@@ -143,7 +146,7 @@ class DownstreamExpert(KnowsClasses):
 
     def _load(
         self, task: str, values: dict | None, kwargs: Mapping[str, object]
-    ) -> tuple[TaskData[PhoneLabels | int], dict[str, float]]:
+    ) -> tuple[TaskData[Label], dict[str, float]]:
         """Return the data of a task and the accuracy of its most frequent class, by split."""
         where = f"downstream_expert.datarc.{task}"
         ignored = sorted(NOT_BY_TASK & set(values if isinstance(values, dict) else ()))
@@ -188,10 +191,10 @@ class DownstreamExpert(KnowsClasses):
         self,
         split: str,
         features: Sequence[Tensor],
-        labels: Sequence[PhoneLabels | int],
+        labels: Sequence[Label],
         names: Sequence[str],
         tasks: Sequence[str],
-        records: dict[str, list[float]],
+        records: Records,
         **_: object,
     ) -> Tensor:
         """Run every probe on the utterances of its task; returns the sum of their losses.
@@ -199,7 +202,7 @@ class DownstreamExpert(KnowsClasses):
         Args:
             split: "train", "dev" or "test".
             features: list of (tokens, sum of layer_dims), unpadded.
-            labels: PhoneLabels or a speaker's class, one per utterance.
+            labels: one per utterance.
             names: utterance names.
             tasks: task of each utterance.
             records: S3PRL's defaultdict(list).
@@ -213,14 +216,7 @@ class DownstreamExpert(KnowsClasses):
                 )
         return total
 
-    def _run_task(
-        self,
-        split: str,
-        task: str,
-        features: list[Tensor],
-        labels: list[PhoneLabels | int],
-        records: dict[str, list[float]],
-    ) -> Tensor:
+    def _run_task(self, split: str, task: str, features: list[Tensor], labels: list[Label], records: Records) -> Tensor:
         lengths = [len(feature) for feature in features]
         layers = torch.cat(features).split(self.layer_dims, dim=-1)  # each (tokens, dim)
         target = _token_targets(labels, lengths).to(layers[0].device)  # (tokens * outputs,)
@@ -241,7 +237,7 @@ class DownstreamExpert(KnowsClasses):
                 records[f"{probe.name}/count"].append(count)
         return torch.stack(losses).sum() if losses else layers[0].new_zeros(())
 
-    def _score(self, predicted: np.ndarray, labels: list[PhoneLabels | int], lengths: list[int]) -> tuple[int, int]:
+    def _score(self, predicted: np.ndarray, labels: list[Label], lengths: list[int]) -> tuple[int, int]:
         """Count correct answers (tokens, outputs): on the 10 ms grid for phones, on tokens for speakers."""
         correct = count = start = 0
         for label, length in zip(labels, lengths, strict=True):
@@ -255,9 +251,7 @@ class DownstreamExpert(KnowsClasses):
                 correct, count = correct + int((answers[:, 0] == label).sum()), count + length
         return correct, count
 
-    def log_records(
-        self, split: str, records: dict[str, list[float]], logger: ScalarWriter, global_step: int, **_: object
-    ) -> list[str]:
+    def log_records(self, split: str, records: Records, logger: ScalarLog, global_step: int, **_: object) -> list[str]:
         """Record every probe; on the last split of an evaluation rewrite probes.csv."""
         metrics: dict[str, float] = {}
         for probe in self.probes:
@@ -320,7 +314,7 @@ def best_of_probe(history: Sequence[Evaluation], name: str) -> tuple[int, float,
     return step, dev, tests[0] if tests else None
 
 
-def _token_targets(labels: Sequence[PhoneLabels | int], lengths: Sequence[int]) -> Tensor:
+def _token_targets(labels: Sequence[Label], lengths: Sequence[int]) -> Tensor:
     targets = [
         torch.from_numpy(label.token[:n]).reshape(-1) if isinstance(label, PhoneLabels) else torch.full((n,), label)
         for label, n in zip(labels, lengths, strict=True)
