@@ -9,7 +9,7 @@ from pathlib import Path
 from subjects import FEATURES, Subject
 
 from s3prl_aalbert.downstream.paired import Values, differences, percent
-from s3prl_aalbert.downstream.results import write_csv
+from s3prl_aalbert.downstream.result_tables import write_csv
 
 Row = dict[str, str]
 

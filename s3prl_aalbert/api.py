@@ -22,7 +22,7 @@ from s3prl_aalbert.commands.pretrain import pretrain as pretrain_command
 from s3prl_aalbert.commands.probe import probe as probe_command
 from s3prl_aalbert.device import checked_device
 from s3prl_aalbert.downstream.features import FeatureOptions, represent
-from s3prl_aalbert.downstream.results import read_probes
+from s3prl_aalbert.downstream.result_tables import read_probes
 from s3prl_aalbert.toolkit.upstreams import build_upstream
 
 Location = str | PathLike[str]

@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Probe, print the table and return 0."""
     from s3prl_aalbert.downstream.probe.table import format_probes
-    from s3prl_aalbert.downstream.results import read_probes
+    from s3prl_aalbert.downstream.result_tables import read_probes
 
     print(printable_lines(format_probes(read_probes(call(probe, args)))))
     return 0

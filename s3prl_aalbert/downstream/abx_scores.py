@@ -12,7 +12,7 @@ from torch import nn
 from s3prl_aalbert.audio_io import read_audio
 from s3prl_aalbert.downstream.abx import AbxErrors, Spoken, abx_errors, pool_segments
 from s3prl_aalbert.downstream.paired import differences, percent
-from s3prl_aalbert.downstream.results import write_csv
+from s3prl_aalbert.downstream.result_tables import write_csv
 from s3prl_aalbert.downstream.states import hidden_states, samples_per_token
 from s3prl_aalbert.errors import AalbertError
 

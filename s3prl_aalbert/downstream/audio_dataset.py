@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from s3prl_aalbert.downstream.skipped import Skipped
 from s3prl_aalbert.errors import AalbertError, did_you_mean
@@ -29,16 +28,15 @@ MAX_CACHED_SAMPLES = 16000 * 3600 * 24
 """Corpora of up to 24 hours stay decoded in memory (115 MB per hour)."""
 
 
-def loading_problems(config: Any) -> list[str]:
-    """Return the problems of a task's datarc with batch sizes and the number of workers."""
-    names = ("train_batch_size", "eval_batch_size")
+def loading_problems(train_batch_size: int, eval_batch_size: int, num_workers: int) -> list[str]:
+    """Return the problems of these values of a task's datarc."""
     found = [
-        f"datarc.{name} is {shown(getattr(config, name))}, expected 1 to {LARGEST_SIZE}"
-        for name in names
-        if not 1 <= getattr(config, name) <= LARGEST_SIZE
+        f"datarc.{name} is {shown(size)}, expected 1 to {LARGEST_SIZE}"
+        for name, size in (("train_batch_size", train_batch_size), ("eval_batch_size", eval_batch_size))
+        if not 1 <= size <= LARGEST_SIZE
     ]
-    if not 0 <= config.num_workers <= MOST_WORKERS:
-        found.append(f"datarc.num_workers is {shown(config.num_workers)}, expected 0 to {MOST_WORKERS}")
+    if not 0 <= num_workers <= MOST_WORKERS:
+        found.append(f"datarc.num_workers is {shown(num_workers)}, expected 0 to {MOST_WORKERS}")
     return found
 
 
@@ -224,7 +222,7 @@ class EpochSampler(Sampler[int]):
     def __init__(self, size: int, seed: int, epoch: int):
         self.order = np.random.default_rng([seed, epoch]).permutation(size)
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[int]:
         """Iterate over utterance indices."""
         return iter(self.order.tolist())
 
@@ -242,11 +240,8 @@ def collate(items: Sequence[tuple[np.ndarray, object, str]]) -> tuple[list[np.nd
 def make_loader(dataset: ItemDataset, batch_size: int, num_workers: int, train: bool, epoch: int) -> DataLoader:
     """Return a loader, shuffled by seed and epoch for training and in order otherwise."""
     dataset.epoch = epoch
-    sampler = EpochSampler(len(dataset), dataset.seed, epoch) if train else None
-    if torch.distributed.is_available() and torch.distributed.is_initialized() and train:
-        from torch.utils.data import DistributedSampler
-
-        distributed: DistributedSampler = DistributedSampler(dataset, seed=dataset.seed)
-        distributed.set_epoch(epoch)
-        return DataLoader(dataset, batch_size, sampler=distributed, num_workers=num_workers, collate_fn=collate)
+    sampler: Sampler[int] | None = EpochSampler(len(dataset), dataset.seed, epoch) if train else None
+    if train and torch.distributed.is_available() and torch.distributed.is_initialized():
+        sampler = DistributedSampler(dataset, seed=dataset.seed)
+        sampler.set_epoch(epoch)
     return DataLoader(dataset, batch_size, sampler=sampler, num_workers=num_workers, collate_fn=collate)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from s3prl_aalbert.errors import AalbertError
 
@@ -57,13 +56,13 @@ def _without_names(module: KnowsClasses, state_dict: dict[str, object], prefix: 
     state_dict.setdefault(prefix + STATE, module.classes())
 
 
-def _with_other_outputs(module: KnowsClasses, state_dict: dict[str, Any], prefix: str, *_: object) -> None:
+def _with_other_outputs(module: KnowsClasses, state_dict: Mapping[str, object], prefix: str, *_: object) -> None:
     """Refuse a classifier of the same classes that was trained with another ``datarc.token_label``."""
     if state_dict[prefix + STATE] != module.classes():
         return  # set_extra_state reports it
     for name, own in module.named_parameters():
         found = state_dict.get(prefix + name)
-        if found is not None and found.shape[1:] == own.shape[1:] and len(found) != len(own):
+        if isinstance(found, Tensor) and found.shape[1:] == own.shape[1:] and len(found) != len(own):
             raise AalbertError(
                 f"the checkpoint's classifier has {len(found)} outputs per token, and the task's has {len(own)}: "
                 "set datarc.token_label as it was in training (each, or centre before there was a choice)"

@@ -1,23 +1,18 @@
-"""Writes and reads the result files of a run folder: results.json, probes.csv and confusion.csv."""
+"""Writes and reads results.json, the record of a downstream or probing run."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
-
-import numpy as np
 
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.files import write_text
 from s3prl_aalbert.model.config import ConfigError, from_dict
 
-RESULTS_FILE, PROBES_FILE, CONFUSION_FILE = "results.json", "probes.csv", "confusion.csv"
+RESULTS_FILE = "results.json"
 RESULTS_FORMAT = 1
 TRAINING_SECTIONS = ("runner", "optimizer", "scheduler", "specaug")
 """Sections of S3PRL's configuration that are recorded."""
@@ -30,9 +25,6 @@ Metrics = dict[str, float]
 
 class ResultsError(AalbertError):
     """A file of results that cannot be used; the message names the file without its folder."""
-
-
-# ---------------------------------------------------------------------------------------- results.json
 
 
 @dataclass(frozen=True)
@@ -78,7 +70,7 @@ class DataFacts:
     classes: int | None = None
     speakers: int | None = None
     hours: float | None = None
-    left_out: dict[str, Any] = field(default_factory=dict)
+    left_out: dict[str, dict[str, object]] = field(default_factory=dict)
     """Count and first names of what was skipped, by reason."""
     pretraining_overlap: dict[str, int] | str | None = None
     """How much of the test was in the upstream's pre-training, or that this is unknown; None without pre-training."""
@@ -121,24 +113,18 @@ class RunResults:
     task: str
     """The task's name, ``-d``."""
     args: RunnerOptions = field(default_factory=RunnerOptions)
-    training: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, object] = field(default_factory=dict)
     """The sections of S3PRL's configuration that describe the training."""
-    config: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, object] = field(default_factory=dict)
     """The ``downstream_expert`` section: datarc and modelrc."""
     data: DataFacts | dict[str, DataFacts] = field(default_factory=DataFacts)
     """Facts of the data; in a probing run by task."""
     model: ModelFacts = field(default_factory=ModelFacts)
-    majority: dict[str, float | Metrics] = field(default_factory=dict)
+    majority: Mapping[str, float | Metrics] = field(default_factory=dict)
     """Accuracy of always predicting the most frequent training class, by split; in a probing run by task."""
     history: list[Evaluation] = field(default_factory=list)
     best: BestStep | None = None
     evaluations: list[CheckpointEvaluation] = field(default_factory=list)
-
-    @classmethod
-    def started(cls, task: str, args: Mapping[str, object], **facts: Any) -> RunResults:
-        """Return the record of a new run; ``args`` is everything that S3PRL passes to the expert."""
-        training = {section: args[section] for section in TRAINING_SECTIONS if args.get(section)}
-        return cls(task, RunnerOptions.of(args), training, **facts)
 
     @property
     def seed(self) -> int | None:
@@ -147,9 +133,9 @@ class RunResults:
 
     def write(self, folder: Path) -> None:
         """Write results.json atomically."""
-        content: dict[str, Any] = {"format": RESULTS_FORMAT, **asdict(self)}
         # Users find all settings of a run in one place, with those of the training.
-        content["config"] |= content["training"]
+        settings = {**self.config, **self.training}
+        content = {"format": RESULTS_FORMAT, **asdict(self), "config": settings}
         if not self.evaluations:
             del content["evaluations"]
         write_text(folder / RESULTS_FILE, json.dumps(content, indent=1, default=str))
@@ -171,10 +157,15 @@ class RunResults:
             data=_data(content),
             model=_section(ModelFacts, content, "model"),
             majority=_majority(content),
-            history=[_evaluation(entry, "history") for entry in _field(content, "history", list)],
+            history=[_evaluation(entry) for entry in _field(content, "history", list)],
             best=None if best is None else _best(best),
             evaluations=[_checkpoint_evaluation(entry) for entry in _field(content, "evaluations", list)],
         )
+
+
+def training_sections(args: Mapping[str, object]) -> dict[str, object]:
+    """Return the recorded sections among everything that S3PRL passes to an expert."""
+    return {section: args[section] for section in TRAINING_SECTIONS if args.get(section)}
 
 
 def _read_json(path: Path) -> Mapping[str, object]:
@@ -240,130 +231,38 @@ def _majority(content: Mapping[str, object]) -> dict[str, float | Metrics]:
     return {**flat, **{name: _metrics(rates, f"majority.{name}", False) for name, rates in nested.items()}}
 
 
-def _step(entry: object, where: str, optional: bool = False) -> Any:
-    step = entry.get("step") if isinstance(entry, dict) else None
-    if not (type(step) is int or (optional and isinstance(entry, dict) and step is None)):
-        raise ResultsError(f'{RESULTS_FILE}: "{where}" holds {entry!r}, expected step, split and metrics')
-    return step
+def _evaluation(value: object) -> Evaluation:
+    entry = _entry(value, "history")
+    step, split = _step(entry, "history"), str(entry.get("split"))
+    return Evaluation(step, split, _metrics(entry.get("metrics"), "history.metrics", split != "train"))
 
 
-def _evaluation(entry: Any, where: str) -> Evaluation:
-    step, split = _step(entry, where), str(entry.get("split"))
-    return Evaluation(step, split, _metrics(entry.get("metrics"), f"{where}.metrics", split != "train"))
-
-
-def _best(entry: Any) -> BestStep:
+def _best(value: object) -> BestStep:
+    entry = _entry(value, "best")
     step, test = _step(entry, "best"), entry.get("test")
     dev = _metrics(entry.get("dev"), "best.dev")
     return BestStep(step, dev, None if test is None else _metrics(test, "best.test"))
 
 
-def _checkpoint_evaluation(entry: Any) -> CheckpointEvaluation:
-    step = _step(entry, "evaluations", optional=True)
+def _checkpoint_evaluation(value: object) -> CheckpointEvaluation:
+    entry = _entry(value, "evaluations")
+    step = None if entry.get("step") is None else _step(entry, "evaluations")
     metrics = _metrics(entry.get("metrics"), "evaluations.metrics")
     return CheckpointEvaluation(str(entry.get("checkpoint")), step, str(entry.get("split")), metrics)
 
 
-# ------------------------------------------------------------------------------------------ probes.csv
+def _entry(value: object, where: str) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise _no_entry(value, where)
+    return value
 
 
-@dataclass(frozen=True)
-class ProbeResult:
-    """A row of probes.csv: one classifier on one layer at its own best step."""
-
-    task: str
-    layer: int
-    """0 is the input embedding."""
-    classifier: str
-    dev_acc: float
-    test_acc: float | None
-    """None until the best step is evaluated on test."""
-    best_step: int
-    params: int
-    """Number of the classifier's parameters."""
+def _step(entry: Mapping[str, object], where: str) -> int:
+    step = entry.get("step")
+    if type(step) is not int:
+        raise _no_entry(entry, where)
+    return step
 
 
-def write_probes(folder: Path, probes: Sequence[ProbeResult]) -> None:
-    """Write probes.csv atomically."""
-    rows = [[_cell(value) for value in asdict(probe).values()] for probe in probes]
-    write_csv(folder / PROBES_FILE, [[column.name for column in fields(ProbeResult)], *rows])
-
-
-def _cell(value: object) -> object:
-    return "" if value is None else f"{value:.6f}" if isinstance(value, float) else value
-
-
-def read_probes(folder: Path) -> list[ProbeResult]:
-    """Read probes.csv.
-
-    Raises:
-        ResultsError: the file is missing or damaged.
-    """
-    path = folder / PROBES_FILE
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [_probe(number, row) for number, row in enumerate(csv.DictReader(file), start=2)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ResultsError(f"{path.name} is damaged ({error})") from error
-
-
-def _probe(line: int, row: Mapping[str, str | None]) -> ProbeResult:
-    cells = {column.name: row.get(column.name) or "" for column in fields(ProbeResult)}
-    missing = [name for name, cell in cells.items() if not cell and name != "test_acc"]
-    if missing:
-        raise ResultsError(f"{PROBES_FILE} line {line}: no {', '.join(missing)}")
-    try:
-        layer, best_step, params = int(cells["layer"]), int(cells["best_step"]), int(cells["params"])
-        dev, test = float(cells["dev_acc"]), float(cells["test_acc"]) if cells["test_acc"] else None
-    except ValueError as error:
-        raise ResultsError(f"{PROBES_FILE} line {line}: {error}") from error
-    if not all(math.isfinite(value) and 0 <= value <= 1 for value in (dev, test or 0.0)):
-        raise ResultsError(f"{PROBES_FILE} line {line}: accuracy {dev}, {test}, expected within [0, 1]")
-    return ProbeResult(cells["task"], layer, cells["classifier"], dev, test, best_step, params)
-
-
-# --------------------------------------------------------------------------------------- confusion.csv
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """How often each class was predicted for each true class."""
-
-    labels: tuple[str, ...]
-    counts: np.ndarray
-    """(true class, predicted class)."""
-
-    def write(self, folder: Path) -> None:
-        """Write confusion.csv: predicted classes in the first row, true classes in the first column."""
-        rows = [[label, *counts] for label, counts in zip(self.labels, self.counts.tolist(), strict=True)]
-        write_csv(folder / CONFUSION_FILE, [["", *self.labels], *rows])
-
-    @classmethod
-    def read(cls, folder: Path) -> Confusion:
-        """Read confusion.csv.
-
-        Raises:
-            ResultsError: the file is not a square table of counts with the same labels on both sides.
-        """
-        path = folder / CONFUSION_FILE
-        try:
-            with path.open(encoding="utf-8", newline="") as handle:
-                header, *rows = list(csv.reader(handle))
-            counts = np.array([[float(cell) for cell in row[1:]] for row in rows])
-            labels, true_labels = tuple(header[1:]), tuple(row[0] for row in rows)
-        except (OSError, ValueError, LookupError, csv.Error) as error:
-            raise ResultsError(f"{path.name} is damaged ({error})") from error
-        if labels != true_labels or counts.shape != (len(labels), len(labels)) or not labels:
-            raise ResultsError(
-                f"{path.name} is {counts.shape}, expected a square table with the same classes on both sides"
-            )
-        if not (np.isfinite(counts).all() and (counts >= 0).all()):
-            raise ResultsError(f"{path.name} holds negative or infinite counts")
-        return cls(labels, counts)
-
-
-def write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
-    """Write rows as CSV, atomically."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_text(path, text.getvalue())
+def _no_entry(value: object, where: str) -> ResultsError:
+    return ResultsError(f'{RESULTS_FILE}: "{where}" holds {value!r}, expected step, split and metrics')

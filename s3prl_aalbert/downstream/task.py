@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,23 +18,33 @@ from s3prl_aalbert.downstream.classes import KnowsClasses
 from s3prl_aalbert.downstream.classifier import CLASSIFIERS, ClassifierConfig, build_classifier
 from s3prl_aalbert.downstream.pretraining_overlap import check_overlap
 from s3prl_aalbert.downstream.recorder import Recorder
-from s3prl_aalbert.downstream.results import DataFacts, ModelFacts, RunResults
+from s3prl_aalbert.downstream.results import DataFacts, ModelFacts, RunnerOptions, RunResults, training_sections
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 
 logger = logging.getLogger(__name__)
 
 BEST_CHECKPOINT = "dev-best.ckpt"
+Label = TypeVar("Label")
+Label_co = TypeVar("Label_co", covariant=True)
+Records = TypeVar("Records")
+
+
+class ScalarLog(Protocol):
+    """What the tasks use of S3PRL's logger, a SummaryWriter of tensorboardX."""
+
+    def add_scalar(self, tag: str, scalar_value: float, *, global_step: int) -> None:
+        """Log one value."""
 
 
 @dataclass(frozen=True)
-class TaskData:
+class TaskData(Generic[Label_co]):
     """Audio and labels of a task, split and ready."""
 
     classes: tuple[str, ...]
     names: Mapping[str, Sequence[str]]
     """Utterances by split."""
     store: AudioStore
-    label_of: Callable[[str], Any]
+    label_of: Callable[[str], Label_co]
     num_samples: Mapping[str, int]
     """Length of each utterance."""
     facts: DataFacts
@@ -42,13 +52,8 @@ class TaskData:
     speakers: Mapping[str, str] = field(default_factory=dict)
     """Speaker of each utterance."""
 
-    @property
-    def counts(self) -> dict[str, object]:
-        """The facts as plain values."""
-        return asdict(self.facts)
 
-
-class TaskExpert(KnowsClasses):
+class TaskExpert(KnowsClasses, Generic[Label, Records]):
     """A downstream expert as S3PRL's runner uses it; subclasses define how a batch is scored.
 
     Args:
@@ -57,7 +62,8 @@ class TaskExpert(KnowsClasses):
         data: the task's data.
         classifier: kind and sizes of the classifier.
         expdir: folder of the results.
-        kwargs: everything else that S3PRL passes (its options and the configuration).
+        section: the task's section of the configuration, downstream_expert.
+        kwargs: everything else that S3PRL passes (its options and the rest of the configuration).
         outputs: number of predictions for each input.
     """
 
@@ -67,19 +73,20 @@ class TaskExpert(KnowsClasses):
         self,
         upstream_dim: int,
         upstream_rate: int,
-        data: TaskData,
+        data: TaskData[Label],
         classifier: ClassifierConfig,
         batch_sizes: tuple[int, int],
         num_workers: int,
         crop: int | None,
         expdir: str,
-        kwargs: Mapping[str, Any],
+        section: dict[str, object],
+        kwargs: Mapping[str, object],
         outputs: int = 1,
     ):
         super().__init__()
         self.upstream_rate, self.data, self.expdir = int(upstream_rate), data, Path(expdir)
         self.train_batch_size, self.eval_batch_size = batch_sizes
-        self.num_workers, self.crop, self.seed = num_workers, crop, int(kwargs.get("seed") or 0)
+        self.num_workers, self.crop, self.seed = num_workers, crop, seed_of(kwargs)
         self.outputs = outputs
         # One classifier for all inputs; with several outputs per token, each has its own set of classes.
         self.model = build_classifier(
@@ -91,11 +98,11 @@ class TaskExpert(KnowsClasses):
             classifier.dropout,
         )
         # The record is complete before training starts, so that an interrupted run can still be described.
-        check_order(kwargs.get("runner") or {})
-        section = kwargs["downstream_expert"]
-        results = RunResults.started(
+        check_order(kwargs.get("runner"))
+        results = RunResults(
             self.task,
-            kwargs,
+            RunnerOptions.of(kwargs),
+            training_sections(kwargs),
             config=section,
             data=with_overlap(kwargs, data, section.get("datarc")),
             model=ModelFacts(upstream_dim, self.upstream_rate, sum(p.numel() for p in self.model.parameters())),
@@ -124,9 +131,9 @@ class TaskExpert(KnowsClasses):
         self,
         split: str,
         features: Sequence[Tensor],
-        labels: Sequence[Any],
+        labels: Sequence[Label],
         names: Sequence[str],
-        records: object,
+        records: Records,
         **_: object,
     ) -> Tensor:
         """Classify a batch, append its scores to ``records``, return the loss.
@@ -140,7 +147,7 @@ class TaskExpert(KnowsClasses):
         """
         raise NotImplementedError
 
-    def log_records(self, split: str, records: object, logger: Any, global_step: int, **_: object) -> list[str]:
+    def log_records(self, split: str, records: Records, logger: ScalarLog, global_step: int, **_: object) -> list[str]:
         """Average the records, log and store them; return the names of the checkpoints to save."""
         metrics = self.metrics(records)
         for key, value in metrics.items():
@@ -160,20 +167,20 @@ class TaskExpert(KnowsClasses):
         """Return the accuracy of always predicting the most frequent training class, by split."""
 
     @abstractmethod
-    def metrics(self, records: object) -> dict[str, float]:
+    def metrics(self, records: Records) -> dict[str, float]:
         """Return the metrics of accumulated records; ``acc`` decides the best step."""
 
-    def write_artefacts(self, records: object) -> None:
+    def write_artefacts(self, records: Records) -> None:
         """Write confusion matrices and the like for the test split's best step."""
 
 
-def with_overlap(args: Mapping[str, object], data: TaskData, datarc: Mapping[str, Any] | None) -> DataFacts:
+def with_overlap(args: Mapping[str, object], data: TaskData[object], datarc: object) -> DataFacts:
     """Return the facts of the data, with the overlap of the test and the upstream's pre-training.
 
     Raises:
         AalbertError: there is an overlap, and the configuration refuses it.
     """
-    choice = (datarc or {}).get("pretraining_overlap", "refuse")
+    choice = datarc.get("pretraining_overlap", "refuse") if isinstance(datarc, Mapping) else "refuse"
     found = check_overlap(args, data.names.get("test", ()), data.speakers, choice)
     return replace(data.facts, pretraining_overlap=found)
 
@@ -183,14 +190,20 @@ def data_folder(expdir: str | Path, kwargs: Mapping[str, object]) -> Path | None
     return None if kwargs.get("mode") == "evaluate" else Path(expdir)
 
 
-def check_order(runner: Mapping[str, Any]) -> None:
+def seed_of(args: Mapping[str, object]) -> int:
+    """Return ``--seed`` among everything that S3PRL passes; 0 if it is missing."""
+    seed = args.get("seed")
+    return seed if isinstance(seed, int) else 0
+
+
+def check_order(runner: object) -> None:
     """Raise AalbertError where test would be evaluated before dev, which chooses the best step."""
-    order = list(runner.get("eval_dataloaders") or ())
+    order = list(runner.get("eval_dataloaders") or ()) if isinstance(runner, Mapping) else []
     if "test" in order and "dev" not in order[: order.index("test")]:
         raise AalbertError(f"runner.eval_dataloaders is {order}, expected dev before test: dev chooses the best step")
 
 
-def as_paths(value: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
+def as_paths(value: str | Sequence[str]) -> tuple[str, ...]:
     """Return one path or several as a tuple."""
     return (value,) if isinstance(value, str) else tuple(value)
 
@@ -198,14 +211,14 @@ def as_paths(value: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
 def check_classes(found: int, expected: int | None, what: str, audio: str | Sequence[str]) -> None:
     """Raise AalbertError where the number of classes is not ``datarc.expected_classes``."""
     if expected is not None and found != expected:
-        where = ", ".join(as_paths(audio))  # type: ignore[arg-type]
+        where = ", ".join(as_paths(audio))
         raise AalbertError(
             f"{where}: has {found} {what} with audio and labels, expected {expected}; is some of the corpus missing? "
             "To switch the check off: datarc.expected_classes=None"
         )
 
 
-def majority_of(data: TaskData, classes_of: Callable[[str], Tensor]) -> dict[str, float]:
+def majority_of(data: TaskData[object], classes_of: Callable[[str], Tensor]) -> dict[str, float]:
     """Return the accuracy of always predicting the most frequent training class, by split.
 
     Args:

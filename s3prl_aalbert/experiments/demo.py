@@ -13,7 +13,8 @@ from typing import Any
 from s3prl_aalbert.checkpoint.interop.releases import write_untrained
 from s3prl_aalbert.checkpoint.published import packaged_folder
 from s3prl_aalbert.checkpoint.release import CARD_FILE, load_checkpoint
-from s3prl_aalbert.downstream.results import PROBES_FILE, RESULTS_FILE, RunResults
+from s3prl_aalbert.downstream.result_tables import PROBES_FILE
+from s3prl_aalbert.downstream.results import RESULTS_FILE, RunResults
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.experiments.demo_speech import DemoSpeech, prepare_real, prepare_synthetic
 from s3prl_aalbert.experiments.demo_steps import Step, StepRunner

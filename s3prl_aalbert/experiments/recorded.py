@@ -15,7 +15,8 @@ import torch
 
 import s3prl_aalbert
 from s3prl_aalbert.downstream.paired import differences, mean_and_error
-from s3prl_aalbert.downstream.results import PROBES_FILE, ResultsError, RunResults, read_probes
+from s3prl_aalbert.downstream.result_tables import PROBES_FILE, read_probes
+from s3prl_aalbert.downstream.results import ResultsError, RunResults
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.files import write_text
 from s3prl_aalbert.machine import processor

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -110,7 +109,7 @@ def superb_cost(costs: Sequence[int]) -> SuperbCost:
     return SuperbCost(total=sum(costs), least=min(rates), most=max(rates))
 
 
-def count_macs(module: nn.Module, *inputs: Any) -> dict[str, int]:
+def count_macs(module: nn.Module, *inputs: object) -> dict[str, int]:
     """Run a module once, as evaluation would, and return the MACs by module name; "Global" is the total.
 
     torch's counter counts matrix products and convolutions, but not inside fused kernels. Attention, the Transformer

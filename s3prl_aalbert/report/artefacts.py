@@ -18,7 +18,7 @@ from s3prl_aalbert.audio_io import read_audio
 from s3prl_aalbert.checkpoint.content import UNREADABLE
 from s3prl_aalbert.checkpoint.release import load_checkpoint, load_weights
 from s3prl_aalbert.checkpoint.training_state import load_training_state
-from s3prl_aalbert.downstream.results import Confusion
+from s3prl_aalbert.downstream.result_tables import Confusion
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.masking import collate_plans, sample_mask
 from s3prl_aalbert.model.objective import MaskedPrediction, Picture, Speech

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from s3prl_aalbert.downstream.pretraining_overlap import UNKNOWN
 from s3prl_aalbert.downstream.results import RunnerOptions
@@ -31,7 +31,7 @@ PROBED_TASKS = ("phone", "speaker")
 """Sections of a probing run's datarc; a run of one task may also contain the other's."""
 MAX_SHOWN_KEYS = 3
 
-Settings = dict[str, Any]
+Settings = dict[str, object]
 """Values of a configuration by dotted key."""
 T = TypeVar("T", bound=Hashable)
 
@@ -177,15 +177,10 @@ def title_tasks(runs: Sequence[DownstreamRun]) -> dict[tuple[Hashable, ...], str
 
 
 def _task_variants(runs: Sequence[DownstreamRun]) -> list[str]:
-    classes = [class_count(run) for run in runs]
+    classes = [run.data.classes for run in runs]
     if len(runs) > 1 and None not in classes and len(set(classes)) == len(classes):
         return [f"{count} classes" for count in classes]
     return differences([data_settings(run) for run in runs])
-
-
-def class_count(run: DownstreamRun) -> int | None:
-    """Return the recorded number of classes of a run; None if it is not recorded."""
-    return run.data.classes
 
 
 def title_probes(runs: Sequence[ProbeRun]) -> dict[tuple[Hashable, ...], str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -205,12 +205,12 @@ def draw_speakers(rows: Sequence[ResultRow], styles: Styles, layout: Layout) -> 
 def _draw_bars(axes: Axes, rows: Sequence[tuple[ResultRow, str]], styles: Styles, slot: float) -> None:
     """Draw rows with their names from the top down, each in ``slot`` inches."""
     thick = 0.6 * BAR / slot
+    write = partial(axes.annotate, textcoords="offset points", in_layout=False)
     for place, (row, name) in enumerate(rows):
         mean, colour, error = 100 * row.test.mean, styles.model(row.model.label)["color"], error_length(row.test)
         axes.barh(place, mean, thick, color=colour, alpha=0.85, xerr=error, ecolor="0.2", capsize=2)
-        offset: dict[str, Any] = {"textcoords": "offset points", "in_layout": False}
-        axes.annotate(f"{mean:.1f}", (mean + error, place), xytext=(4, 0), va="center", **offset)
-        axes.annotate(name, (0, place - thick / 2), xytext=(1, 1), va="bottom", fontsize=8, linespacing=1, **offset)
+        write(f"{mean:.1f}", (mean + error, place), xytext=(4, 0), va="center")
+        write(name, (0, place - thick / 2), xytext=(1, 1), va="bottom", fontsize=8, linespacing=1)
         if row.majority is not None:
             axes.plot([100 * row.majority] * 2, [place - thick / 2, place + thick / 2], color="black", linestyle=":")
     axes.set_yticks([])

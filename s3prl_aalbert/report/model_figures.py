@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
@@ -19,11 +18,11 @@ from s3prl_aalbert.report.describe import unique
 from s3prl_aalbert.report.style import (
     COLOURS,
     MARKERS,
-    RC,
     WIDE,
     Layout,
     Styles,
     add_legend,
+    figure_style,
     panels,
     set_title,
     step_axis,
@@ -90,8 +89,9 @@ def draw_confusion(labels: Sequence[str], shares: np.ndarray, layout: Layout) ->
     axes.set_ylabel("true class")
     axes.grid(visible=False)
     axes.spines[["top", "right"]].set_visible(True)
-    place: dict[str, Any] = {"shrink": 0.7} if wide else {"location": "bottom"}
-    bar = figure.colorbar(image, ax=axes, pad=0.02, ticks=[0, 5, 20, 50, 100], format="%d", **place)
+    shrink, place = (0.7, None) if wide else (1.0, "bottom")
+    ticks = [0, 5, 20, 50, 100]
+    bar = figure.colorbar(image, ax=axes, pad=0.02, ticks=ticks, format="%d", shrink=shrink, location=place)
     bar.set_label("share of the true class (%)")
     return figure
 
@@ -100,17 +100,17 @@ def draw_speaker_maps(result: SpeakerMaps, layout: Layout) -> Figure:
     """Draw each representation's map; colour and marker show the speaker."""
     speakers = unique(result.speakers)
     figure, grid = panels(len(result.maps), layout, len(result.maps), height=3.3)
-    handles: list[object] = []
+    handles: list[Artist] = []
     for axes, one in zip(grid, result.maps, strict=True):
         handles.clear()
         for index, speaker in enumerate(speakers):
             points = one.points[[number for number, name in enumerate(result.speakers) if name == speaker]]
-            look: dict[str, Any] = {"marker": MARKERS[index % len(MARKERS)], "color": COLOURS[index % len(COLOURS)]}
-            handles.append(
-                axes.scatter(
-                    points[:, 0], points[:, 1], s=26, edgecolors="white", linewidths=0.4, label=speaker, **look
-                )
+            marker, colour = MARKERS[index % len(MARKERS)], COLOURS[index % len(COLOURS)]
+            x, y = points.T
+            dots = axes.scatter(
+                x, y, 26, marker=marker, color=colour, label=speaker, edgecolors="white", linewidths=0.4
             )
+            handles.append(dots)
         set_title(axes, f"{one.name}: {describe_silhouette(one.raw_silhouette, one.flat_silhouette)}")
         axes.set(xticks=[], yticks=[], xlabel="first dimension of t-SNE", ylabel="second dimension of t-SNE")
         axes.spines[["top", "right"]].set_visible(True)
@@ -127,7 +127,7 @@ def describe_silhouette(raw: float | None, flat: float | None) -> str:
 
 def draw_pareto(found: Sequence[Candidate], front: Sequence[Candidate], unit: str) -> Figure:
     """Draw dev loss against cost."""
-    with mpl.rc_context(RC):
+    with figure_style():
         figure, (axes,) = panels(1, WIDE)
         figure.set_dpi(WIDE.dpi)
         axes.plot([c.cost for c in found], [c.loss for c in found], "o", color="0.7", label=f"{len(found)} evaluated")

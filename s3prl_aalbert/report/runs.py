@@ -14,16 +14,8 @@ from pathlib import Path
 
 from s3prl_aalbert.checkpoint.release import WEIGHTS_FILE
 from s3prl_aalbert.checkpoint.training_state import STATES_PATTERN
-from s3prl_aalbert.downstream.results import (
-    PROBES_FILE,
-    RESULTS_FILE,
-    DataFacts,
-    Metrics,
-    ProbeResult,
-    ResultsError,
-    RunResults,
-    read_probes,
-)
+from s3prl_aalbert.downstream.result_tables import PROBES_FILE, ProbeResult, read_probes
+from s3prl_aalbert.downstream.results import RESULTS_FILE, DataFacts, Metrics, ResultsError, RunResults
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 
 logger = logging.getLogger(__name__)

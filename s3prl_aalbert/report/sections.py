@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from s3prl_aalbert.downstream.results import CONFUSION_FILE, Confusion, ResultsError
+from s3prl_aalbert.downstream.result_tables import CONFUSION_FILE, Confusion
+from s3prl_aalbert.downstream.results import ResultsError
 from s3prl_aalbert.report.artefacts import (
     Point,
     add_up,

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -38,23 +41,6 @@ class Layout:
 
 
 WIDE, NARROW = Layout(8.4, 2, 160), Layout(3.6, 1, 220)
-RC: dict[Any, object] = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "0.88",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 5.5,
-    "errorbar.capsize": 2,
-}
-"""Settings of matplotlib that hold only while a figure is drawn."""
 
 # Okabe and Ito (2008), "Color Universal Design", without yellow, which is too light on paper, and with a softer black.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
@@ -102,8 +88,35 @@ class Styles:
         return handles
 
 
+def figure_style() -> AbstractContextManager[None]:
+    """Apply the settings of matplotlib that hold only while a figure is drawn."""
+    return mpl.rc_context(
+        {
+            "font.size": 9,
+            "axes.titlesize": 10,
+            "axes.titlelocation": "left",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": "0.88",
+            "grid.linewidth": 0.6,
+            "axes.axisbelow": True,
+            "legend.frameon": False,
+            "legend.fontsize": 8.5,
+            "lines.linewidth": 1.6,
+            "lines.markersize": 5.5,
+            "errorbar.capsize": 2,
+        }
+    )
+
+
 def panels(
-    count: int, layout: Layout, columns: int | None = None, height: float = PANEL_HEIGHT, **share: Any
+    count: int,
+    layout: Layout,
+    columns: int | None = None,
+    height: float = PANEL_HEIGHT,
+    sharex: bool = False,
+    sharey: bool | Literal["row"] = False,
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure with ``count`` panels, row by row, with at most ``columns`` side by side."""
     columns = min(count, columns or layout.columns) if layout.columns > 1 else 1
@@ -112,7 +125,7 @@ def panels(
     figure = Figure(figsize=(width, height * rows), layout="constrained")
     FigureCanvasAgg(figure)
     figure.get_layout_engine().set(h_pad=0.1)  # type: ignore[union-attr,call-arg]
-    grid = figure.subplots(rows, columns, squeeze=False, **share).flatten().tolist()
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey).flatten().tolist()
     for axes in grid[count:]:
         axes.set_axis_off()
     return figure, grid[:count]
@@ -133,7 +146,7 @@ def wrapped(text: str, inches: float) -> str:
     return figure_text("\n".join(part for line in shown for part in textwrap.wrap(line, letters) or [line]))
 
 
-def add_legend(figure: Figure, handles: Sequence[Any]) -> None:
+def add_legend(figure: Figure, handles: Sequence[Artist]) -> None:
     """Add a legend below the panels, with as many columns as its longest entry allows; the figure grows by it."""
     if not handles:
         return

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from s3prl_aalbert.downstream.paired import Values, differences, mean_and_error, percent
-from s3prl_aalbert.downstream.results import ProbeResult
+from s3prl_aalbert.downstream.result_tables import ProbeResult
 from s3prl_aalbert.printable import printable
 from s3prl_aalbert.report.describe import (
     Repeat,
-    class_count,
     describe_overlap,
     describe_setting,
     freeze,
@@ -196,7 +195,7 @@ def _row(task: str, model: Model, setting: str, runs: Sequence[DownstreamRun]) -
         dev=Scores.of((run, run.dev["acc"]) for run in runs),
         test=Scores.of((run, run.test["acc"]) for run in runs),
         majority=statistics.fmean(majority) if majority else None,
-        classes=class_count(runs[0]),
+        classes=runs[0].data.classes,
         runs=tuple(runs),
     )
 

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import matplotlib as mpl
-
 from s3prl_aalbert.files import write_atomically
 from s3prl_aalbert.report.describe import describe_overlap, repeat_of, unique
 from s3prl_aalbert.report.model_sections import name_pretraining, pretraining_curves, reconstructions, speaker_map
@@ -16,7 +14,7 @@ from s3prl_aalbert.report.models import Model, name_models
 from s3prl_aalbert.report.page import NotDrawn, Page, Pictures, ReportFigure, csv_of, png_of, render, short_path
 from s3prl_aalbert.report.runs import RunCollection, Skipped, collect
 from s3prl_aalbert.report.sections import TASK_SECTIONS, FigureData, Part
-from s3prl_aalbert.report.style import NARROW, RC, WIDE, Styles
+from s3prl_aalbert.report.style import NARROW, WIDE, Styles, figure_style
 from s3prl_aalbert.report.summary import (
     ProbeRow,
     ResultRow,
@@ -95,7 +93,7 @@ def write_report(
     """
     summary = summary or summarise_runs(runs)
     # Everything is drawn before anything is written, so that a failure leaves no incomplete report.
-    with mpl.rc_context(RC):
+    with figure_style():
         parts, problems = _figures(summary, tsne)
         figures = _with_unique_names([part for part in parts if isinstance(part, ReportFigure)])
         pictures = [_draw(figure) for figure in figures]

@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as functional
@@ -73,7 +72,7 @@ class ServingModel(nn.Module):
         embedded = self.embedding(features.tokens, features.lengths)
         states = [embedded, *self.encoder(embedded, features.lengths)]
         padding = ~length_mask(features.lengths, embedded.size(1)).unsqueeze(-1)
-        longest: Any = features.lengths.max().item()
+        longest = features.lengths.max().item()
         torch._check(longest >= 1)
         torch._check(longest <= embedded.size(1))
         stacked = torch.stack([state.masked_fill(padding, 0) for state in states])
@@ -157,10 +156,18 @@ def write_onnx(model: ServingModel, path: Path) -> None:
         raise AalbertError(f"ONNX needs {' and '.join(missing)}: pip install {' '.join(missing)}")
     from onnxscript import optimizer
 
-    options: dict[str, Any] = {"input_names": INPUTS, "output_names": OUTPUTS, "dynamic_shapes": free_shapes()}
     with tracing():
         # Without the exporter's optimisation: its rule for x + 0 treats 1e-10 as 0, which CMVN needs on silence.
-        program = torch.onnx.export(model, example(), dynamo=True, optimize=False, verbose=False, **options)
+        program = torch.onnx.export(
+            model,
+            example(),
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+            input_names=INPUTS,
+            output_names=OUTPUTS,
+            dynamic_shapes=free_shapes(),
+        )
         assert program is not None
         optimizer.fold_constants(program.model)
         optimizer.remove_unused_nodes(program.model)

@@ -10,8 +10,9 @@ import re
 import xml.sax
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 from xml.sax.handler import ContentHandler
+from xml.sax.xmlreader import AttributesImpl, Locator
 
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 from s3prl_aalbert.printable import printable
@@ -134,12 +135,11 @@ class _Detections(ContentHandler):
         super().__init__()
         self.path = path
         self.recordings: list[tuple[str, dict[str, None]]] = []
-        self.line = 0
 
-    def setDocumentLocator(self, locator: Any) -> None:
+    def setDocumentLocator(self, locator: Locator) -> None:
         self.locator = locator
 
-    def startElement(self, name: str, attrs: object) -> None:
+    def startElement(self, name: str, attrs: AttributesImpl) -> None:
         where = f"{self.path}:{self.locator.getLineNumber()}"
         if name == "detected_termlist":
             query = self._attribute(where, attrs, "termid")
@@ -157,7 +157,7 @@ class _Detections(ContentHandler):
             raise AalbertError(f"{where}: found <{name}>, expected stdlist, detected_termlist or term")
 
     @staticmethod
-    def _attribute(where: str, attrs: Any, name: str) -> str:
+    def _attribute(where: str, attrs: AttributesImpl, name: str) -> str:
         if name not in attrs:
             raise AalbertError(f"{where}: the attribute {name} is missing")
         return str(attrs[name])
@@ -193,7 +193,7 @@ def _check_probabilities(path: Path) -> None:
         raise AalbertError(f"{path}: T_hat {problem}")
 
 
-def _no_probabilities(found: object, h5py: Any) -> str | None:
+def _no_probabilities(found: object, h5py: ModuleType) -> str | None:
     """Describe why an HDF5 object is not a table of numbers (frames, 2) in the file itself; None if it is."""
     expected = f"expected (frames, {MIXED_SPEAKERS})"
     if found is None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from torch import Tensor
@@ -28,6 +28,32 @@ LONGEST_VALUE = 80
 _NO_PARAMETERS = ("best_score", "num_batches_tracked")
 
 
+@dataclass(frozen=True)
+class Experiment:
+    """The record of an experiment."""
+
+    args: Mapping[str, object]
+    config: Mapping[str, object]
+    step: object = None
+    """The step of the checkpoint."""
+    last_step: int = 0
+    """The last step of the run; the best checkpoint of a screening records only the screening's steps."""
+    dev_score: float | None = None
+    task_parameters: int = 0
+    fine_tuned_parameters: int = 0
+
+    @property
+    def upstream_options(self) -> tuple[str, str | None, str | None]:
+        """The recorded values of -u, -k and -g."""
+        ckpt, config = self.args.get("upstream_ckpt"), self.args.get("upstream_model_config")
+        return str(self.args.get("upstream")), str(ckpt) if ckpt else None, str(config) if config else None
+
+    @property
+    def upstream(self) -> str:
+        """The same in one line."""
+        return " ".join(filter(None, self.upstream_options))
+
+
 def write_form(path: Path, predictions: Sequence[Prediction]) -> None:
     """Write the form as YAML."""
     from s3prl_aalbert.files import write_text
@@ -39,11 +65,11 @@ def write_form(path: Path, predictions: Sequence[Prediction]) -> None:
 def build_form(predictions: Sequence[Prediction]) -> dict[str, object]:
     """Return the form's answers; unknown ones are None or an empty string."""
     experiments = {prediction.option: read_experiment(prediction) for prediction in predictions}
-    upstreams = {found["upstream"]: None for found in experiments.values() if found}
+    upstreams = {found.upstream: None for found in experiments.values() if found}
     if len(upstreams) > 1:
-        logger.warning("the tasks use different models, but SUPERB expects one: %s", "; ".join(map(str, upstreams)))
+        logger.warning("the tasks use different models, but SUPERB expects one: %s", "; ".join(upstreams))
     shared = next((found for found in experiments.values() if found), None)
-    fine_tuned = max((found["fine_tuned_parameters"] for found in experiments.values() if found), default=0)
+    fine_tuned = max((found.fine_tuned_parameters for found in experiments.values() if found), default=0)
     if fine_tuned:
         logger.warning("the shared model was fine-tuned, which the constrained track does not allow")
     return {
@@ -59,10 +85,10 @@ def build_form(predictions: Sequence[Prediction]) -> dict[str, object]:
     }
 
 
-def _describe_model(experiment: Mapping[str, object] | None) -> dict[str, object]:
+def _describe_model(experiment: Experiment | None) -> dict[str, object]:
     answers: dict[str, object] = {
         "model_description": "",
-        "upstream": experiment["upstream"] if experiment else None,
+        "upstream": experiment.upstream if experiment else None,
         "input_format": "",
         "stride_samples": None,
         "stride_ms": None,
@@ -91,70 +117,63 @@ def _describe_model(experiment: Mapping[str, object] | None) -> dict[str, object
     }
 
 
-def _config_of(experiment: Mapping[str, Any]) -> ModelConfig | None:
+def _config_of(experiment: Experiment) -> ModelConfig | None:
     try:
-        return upstream_config(*_upstream_options(experiment["args"]))
+        return upstream_config(*experiment.upstream_options)
     except AalbertError as error:
         logger.warning("the model cannot be read: %s", error)
     return None
 
 
-def read_experiment(prediction: Prediction) -> dict[str, Any] | None:
+def read_experiment(prediction: Prediction) -> Experiment | None:
     """Read the record of an experiment from its checkpoint or, for a task without training, from S3PRL's YAML files.
 
-    Returns:
-        args, config, step, dev score, parameters and a description of the upstream; None if nothing is recorded.
+    Returns None if nothing is recorded.
     """
     checkpoint = _find_checkpoint(prediction)
     if checkpoint:
         with naming_damage(checkpoint):
-            found = _read_checkpoint(checkpoint, prediction.option)
-    else:
-        folder = prediction.experiment
-        kinds = ("args", "config")
-        recorded = [sorted(filter(Path.is_file, folder.glob(f"{kind}_*.yaml")))[-1:] for kind in kinds]
-        if not all(recorded):
-            logger.warning("%s: no checkpoint and no args_*.yaml: its hyper-parameters stay empty", folder)
-            return None
-        args, config = (_plain(read_yaml(path)) for (path,) in recorded)
-        found = {"args": args, "config": config, "step": None, "dev_score": None}
-        found |= {"task_parameters": 0, "fine_tuned_parameters": 0}
-    return found | {"upstream": " ".join(filter(None, _upstream_options(found["args"])))}
+            return _read_checkpoint(checkpoint, prediction.option)
+    folder = prediction.experiment
+    kinds = ("args", "config")
+    recorded = [sorted(filter(Path.is_file, folder.glob(f"{kind}_*.yaml")))[-1:] for kind in kinds]
+    if not all(recorded):
+        logger.warning("%s: no checkpoint and no args_*.yaml: its hyper-parameters stay empty", folder)
+        return None
+    args, config = (_plain_mapping(read_yaml(path)) for (path,) in recorded)
+    return Experiment(args, config)
 
 
-def _read_checkpoint(path: Path, option: str) -> dict[str, Any]:
+def _read_checkpoint(path: Path, option: str) -> Experiment:
     states = load_states(path)
     score = dev_score(states)
-    return {
-        "args": _plain(vars(states["Args"])),
-        "config": _plain(states["Config"]),
-        "step": _plain(states.get("Step")),
-        "last_step": _last_step(path.parent),
-        "dev_score": score.value if score and option != "sv" else None,
-        "task_parameters": _count(states["Downstream"]) + _count(states.get("Featurizer", {})),
-        "fine_tuned_parameters": _count(states.get("Upstream", {})),
-    }
+    return Experiment(
+        args=_plain_mapping(vars(states["Args"])),
+        config=_plain_mapping(states["Config"]),
+        step=_plain(states.get("Step")),
+        last_step=_last_step(path.parent),
+        dev_score=score.value if score and option != "sv" else None,
+        task_parameters=_count(states["Downstream"]) + _count(states.get("Featurizer", {})),
+        fine_tuned_parameters=_count(states.get("Upstream", {})),
+    )
 
 
 def _last_step(folder: Path) -> int:
-    """Return the last step of a run; the best checkpoint of a screening records only the screening's steps."""
     steps = (path.stem.rpartition("-")[2] for path in folder.glob("states-*.ckpt"))
     return max((int(step) for step in steps if step.isdecimal()), default=0)
 
 
-def _plain(value: object) -> Any:
+def _plain_mapping(values: Mapping[str, object]) -> dict[str, object]:
+    return {str(key): _plain(each) for key, each in values.items()}
+
+
+def _plain(value: object) -> object:
     """Return a value for YAML; anything but text, numbers and collections of them becomes text."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return _plain_mapping(value)
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]
     return value if value is None or type(value) in (str, int, float, bool) else printable(value, LONGEST_VALUE)
-
-
-def _upstream_options(args: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
-    """Return the recorded values of -u, -k and -g."""
-    ckpt, config = (args.get(key) and str(args[key]) for key in ("upstream_ckpt", "upstream_model_config"))
-    return str(args.get("upstream")), ckpt, config
 
 
 def _find_checkpoint(prediction: Prediction) -> Path | None:
@@ -175,30 +194,29 @@ def _count(state: Mapping[str, object]) -> int:
     )
 
 
-def _task_answers(experiment: Mapping[str, Any] | None) -> dict[str, object]:
+def _task_answers(experiment: Experiment | None) -> dict[str, object]:
     if experiment is None:
         return {}
-    args, config = experiment["args"], experiment["config"]
-    sections = {key: value for key, value in config.items() if isinstance(value, Mapping)}
+    sections = {key: value for key, value in experiment.config.items() if isinstance(value, Mapping)}
     runner, optimizer = sections.get("runner", {}), sections.get("optimizer", {})
     total = runner.get("total_steps")
     batch = _find_key(sections.get("downstream_expert", {}), _BATCH_KEYS) if runner else None
     return {
-        "task_parameters": experiment["task_parameters"],
+        "task_parameters": experiment.task_parameters,
         "learning_rate": optimizer.get("lr"),
         "optimizer": optimizer.get("torch_optim_name") or optimizer.get("name"),
         "batch_size": batch,
         "gradient_accumulate_steps": runner.get("gradient_accumulate_steps"),
-        "total_steps": max(total, experiment.get("last_step", 0)) if isinstance(total, int) else total,
-        "step_of_checkpoint": experiment["step"],
-        "dev_score": experiment["dev_score"],
-        "features": args.get("upstream_feature_selection"),
-        "layer": args.get("upstream_layer_selection"),
-        "seed": args.get("seed"),
+        "total_steps": max(total, experiment.last_step) if isinstance(total, int) else total,
+        "step_of_checkpoint": experiment.step,
+        "dev_score": experiment.dev_score,
+        "features": experiment.args.get("upstream_feature_selection"),
+        "layer": experiment.args.get("upstream_layer_selection"),
+        "seed": experiment.args.get("seed"),
     }
 
 
-def _find_key(section: Mapping[str, object], names: Sequence[str]) -> Any:
+def _find_key(section: Mapping[str, object], names: Sequence[str]) -> object:
     """Return the value of the first of ``names`` in a section or in its sub-sections."""
     for name in names:
         if name in section:

@@ -40,7 +40,7 @@ from s3prl_aalbert.downstream.alignments import (
 from s3prl_aalbert.downstream.phone.expert import DownstreamExpert as PhoneExpert
 from s3prl_aalbert.downstream.probe.expert import DownstreamExpert as ProbeExpert
 from s3prl_aalbert.downstream.recorder import Recorder
-from s3prl_aalbert.downstream.results import RunResults
+from s3prl_aalbert.downstream.results import RunnerOptions, RunResults, training_sections
 from s3prl_aalbert.downstream.speaker.frame import DownstreamExpert as FrameExpert
 from s3prl_aalbert.downstream.speaker.utterance import DownstreamExpert as UtteranceExpert
 from s3prl_aalbert.errors import AalbertError
@@ -494,7 +494,9 @@ def results_and_reports(folder: Path) -> Case:
             (run / "config_1.yaml").write_bytes(mutate_text(dice, "runner:\n  total_steps: 2\n  eval_step: 1\n"))
         if dice.random() < 0.3:
             args = {"upstream": "fbank", "mode": dice.choice(("train", "evaluate"))}
-            recorder = Recorder(run, RunResults.started("aalbert_phone", args), args, resume=True)
+            recorder = Recorder(
+                run, RunResults("aalbert_phone", RunnerOptions.of(args), training_sections(args)), args, resume=True
+            )
             recorder.add("dev", 3, metrics)
         summarise_runs([run]).table()
 

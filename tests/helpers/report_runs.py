@@ -11,17 +11,8 @@ import numpy as np
 import torch
 import yaml
 
-from s3prl_aalbert.downstream.results import (
-    BestStep,
-    Confusion,
-    DataFacts,
-    Evaluation,
-    ModelFacts,
-    ProbeResult,
-    RunnerOptions,
-    RunResults,
-    write_probes,
-)
+from s3prl_aalbert.downstream.result_tables import Confusion, ProbeResult, write_probes
+from s3prl_aalbert.downstream.results import BestStep, DataFacts, Evaluation, ModelFacts, RunnerOptions, RunResults
 from s3prl_aalbert.model.config import load_model_config, to_dict
 
 PHONES = [

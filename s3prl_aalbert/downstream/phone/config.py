@@ -80,7 +80,8 @@ class PhoneDataConfig:
             found.append(f"datarc.fold_stress is for phone_set as_found, not TIMIT's {self.phone_set}")
         if self.split_seed < 0:
             found.append(f"datarc.split_seed is {self.split_seed}, expected at least 0")
-        return found + overlap_problems(self.pretraining_overlap) + loading_problems(self)
+        found += overlap_problems(self.pretraining_overlap)
+        return found + loading_problems(self.train_batch_size, self.eval_batch_size, self.num_workers)
 
     def outputs(self, rate: int) -> int:
         """Return the number of labels of a token of ``rate`` samples: one for each 10 ms frame, or a single one."""

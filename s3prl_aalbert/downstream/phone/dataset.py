@@ -58,7 +58,7 @@ class PhoneLabels:
     """Targets of the 10 ms frames, (frames,)."""
 
 
-def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path | None) -> TaskData:
+def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path | None) -> TaskData[PhoneLabels]:
     """Find audio and alignments, skip what does not match (with a record of it), and split the rest.
 
     The split and the record are written to ``expdir``, unless it is None.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -15,31 +15,43 @@ from s3prl_aalbert.downstream.audio_dataset import check_paths
 from s3prl_aalbert.downstream.classifier import ClassifierConfig
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.phone.dataset import PhoneLabels, load_phone_data
-from s3prl_aalbert.downstream.results import Confusion, write_csv
-from s3prl_aalbert.downstream.task import TaskData, TaskExpert, data_folder, majority_of
+from s3prl_aalbert.downstream.result_tables import Confusion, write_csv
+from s3prl_aalbert.downstream.task import TaskData, TaskExpert, data_folder, majority_of, seed_of
 from s3prl_aalbert.model.config import from_dict
 
 
-class DownstreamExpert(TaskExpert):
+class PhoneRecords(TypedDict):
+    """What the batches append to S3PRL's defaultdict(list); the last four are empty for the training."""
+
+    loss_sum: list[float]
+    tokens: list[int]
+    token_correct: list[int]
+    grid_frames: list[int]
+    confusion: list[np.ndarray]
+    phone_errors: list[int]
+    phones: list[int]
+
+
+class DownstreamExpert(TaskExpert[PhoneLabels, PhoneRecords]):
     """Frame-wise phoneme classification."""
 
     task = "aalbert_phone"
 
-    def __init__(self, upstream_dim: int, upstream_rate: int, downstream_expert: dict, expdir: str, **kwargs: Any):
+    def __init__(self, upstream_dim: int, upstream_rate: int, downstream_expert: dict, expdir: str, **kwargs: object):
         config = from_dict(PhoneDataConfig, downstream_expert.get("datarc"), "downstream_expert.datarc")
         check_paths(config, "downstream_expert.datarc")
         model = from_dict(ClassifierConfig, downstream_expert.get("modelrc"), "downstream_expert.modelrc")
-        seed = int(kwargs.get("seed") or 0)
         super().__init__(
             upstream_dim,
             upstream_rate,
-            load_phone_data(config, int(upstream_rate), seed, data_folder(expdir, kwargs)),
+            load_phone_data(config, int(upstream_rate), seed_of(kwargs), data_folder(expdir, kwargs)),
             model,
             (config.train_batch_size, config.eval_batch_size),
             config.num_workers,
             None,
             expdir,
-            {**kwargs, "downstream_expert": downstream_expert},
+            downstream_expert,
+            kwargs,
             config.outputs(int(upstream_rate)),
         )
 
@@ -53,7 +65,7 @@ class DownstreamExpert(TaskExpert):
         features: Sequence[Tensor],
         labels: Sequence[PhoneLabels],
         names: Sequence[str],
-        records: Any,
+        records: PhoneRecords,
         **_: object,
     ) -> Tensor:
         """Classify every token of a batch; see ``TaskExpert.forward``."""
@@ -77,7 +89,7 @@ class DownstreamExpert(TaskExpert):
                 self._score_on_grid(own, label.grid, records)
         return total / max(1, labelled)
 
-    def _score_on_grid(self, predicted: np.ndarray, grid: np.ndarray, records: Any) -> None:
+    def _score_on_grid(self, predicted: np.ndarray, grid: np.ndarray, records: PhoneRecords) -> None:
         """Score each 10 ms frame with the token that covers its centre; ``predicted`` is (tokens, outputs)."""
         size = len(self.data.classes)
         valid = grid >= 0
@@ -95,7 +107,7 @@ class DownstreamExpert(TaskExpert):
         records["phone_errors"].append(edit_distance(reference, hypothesis))
         records["phones"].append(len(reference))
 
-    def metrics(self, records: Any) -> dict[str, float]:
+    def metrics(self, records: PhoneRecords) -> dict[str, float]:
         """Return loss and accuracies: ``acc`` on the 10 ms grid, ``acc_token`` at the upstream's own rate, ``per``."""
         tokens = max(1, sum(records["tokens"]))
         acc_token = sum(records["token_correct"]) / tokens
@@ -106,12 +118,12 @@ class DownstreamExpert(TaskExpert):
             result["per"] = sum(records["phone_errors"]) / max(1, sum(records["phones"]))
         return result
 
-    def write_artefacts(self, records: Any) -> None:
+    def write_artefacts(self, records: PhoneRecords) -> None:
         """Write confusion.csv (rows: reference) and per_class.csv."""
         if not records["confusion"]:
             return
-        confusion = sum(records["confusion"])
         classes = self.data.classes
+        confusion = sum(records["confusion"], np.zeros((len(classes), len(classes)), np.int64))
         Confusion(classes, confusion).write(self.expdir)
         table = [["class", "frames", "acc"]]
         for i, phone in enumerate(classes):
@@ -120,7 +132,7 @@ class DownstreamExpert(TaskExpert):
         write_csv(self.expdir / "per_class.csv", table)
 
 
-def phone_majority(data: TaskData) -> dict[str, float]:
+def phone_majority(data: TaskData[PhoneLabels]) -> dict[str, float]:
     """Return the rate of the most frequent training phone on the 10 ms grid, by split."""
     return majority_of(data, lambda name: torch.from_numpy(data.label_of(name).grid))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+
+import numpy as np
 
 from s3prl_aalbert.downstream.audio_dataset import ItemDataset, make_loader
 from s3prl_aalbert.downstream.task import TaskData
 
-Batch = tuple[list[Any], list[Any], list[str], list[str]]
+Batch = tuple[list[np.ndarray], list[object], list[str], list[str]]
 """Waveforms, labels, utterance names, tasks: one entry per utterance."""
 
 
@@ -20,15 +21,15 @@ class JointTrainingBatches:
     """
 
     def __init__(
-        self, data: Mapping[str, TaskData], batch_sizes: Mapping[str, int], num_workers: int, seed: int, epoch: int
+        self,
+        data: Mapping[str, TaskData[object]],
+        batch_sizes: Mapping[str, int],
+        num_workers: int,
+        seed: int,
+        epoch: int,
     ):
-        self.data, self.batch_sizes, self.num_workers, self.seed, self.epoch = (
-            data,
-            batch_sizes,
-            num_workers,
-            seed,
-            epoch,
-        )
+        self.data, self.batch_sizes = data, batch_sizes
+        self.num_workers, self.seed, self.epoch = num_workers, seed, epoch
         self.sizes = {task: -(-len(d.names["train"]) // batch_sizes[task]) for task, d in data.items()}
 
     def __len__(self) -> int:
@@ -56,7 +57,7 @@ class JointTrainingBatches:
 class ChainedBatches:
     """All batches of a split, task after task."""
 
-    def __init__(self, data: Mapping[str, TaskData], split: str, batch_size: int, num_workers: int):
+    def __init__(self, data: Mapping[str, TaskData[object]], split: str, batch_size: int, num_workers: int):
         self.loaders = {
             task: make_loader(
                 ItemDataset(d.names[split], d.store, d.label_of, None, 0), batch_size, num_workers, False, 0

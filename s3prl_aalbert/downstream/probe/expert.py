@@ -11,7 +11,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,17 +22,21 @@ from s3prl_aalbert.downstream.audio_dataset import check_paths, loading_problems
 from s3prl_aalbert.downstream.classes import KnowsClasses
 from s3prl_aalbert.downstream.classifier import CLASSIFIERS, build_classifier
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
-from s3prl_aalbert.downstream.phone.dataset import load_phone_data
+from s3prl_aalbert.downstream.phone.dataset import PhoneLabels, load_phone_data
 from s3prl_aalbert.downstream.phone.expert import phone_majority
 from s3prl_aalbert.downstream.probe.batches import ChainedBatches, JointTrainingBatches
 from s3prl_aalbert.downstream.recorder import Recorder
-from s3prl_aalbert.downstream.results import Evaluation, ModelFacts, ProbeResult, RunResults, write_probes
+from s3prl_aalbert.downstream.result_tables import ProbeResult, write_probes
+from s3prl_aalbert.downstream.results import Evaluation, ModelFacts, RunnerOptions, RunResults, training_sections
 from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data
 from s3prl_aalbert.downstream.speaker.expert import frame_majority
-from s3prl_aalbert.downstream.task import TaskData, data_folder, with_overlap
+from s3prl_aalbert.downstream.task import BEST_CHECKPOINT, ScalarLog, TaskData, data_folder, seed_of, with_overlap
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 from s3prl_aalbert.model.config import LARGEST_SIZE, from_dict, shown
 
+Label = PhoneLabels | int
+"""The labels of an utterance: its phones or its speaker's class."""
+Records = dict[str, list[float]]
 TASKS = ("phone", "speaker")
 NOT_BY_TASK = {"train_batch_size", "eval_batch_size", "num_workers", "max_seconds"}
 """Keys of a task that have no effect on probes."""
@@ -95,15 +98,16 @@ class DownstreamExpert(KnowsClasses):
 
     task = "aalbert_probe"
 
-    def __init__(self, upstream_dim: int, upstream_rate: int, downstream_expert: dict, expdir: str, **kwargs: Any):
+    def __init__(self, upstream_dim: int, upstream_rate: int, downstream_expert: dict, expdir: str, **kwargs: object):
         super().__init__()
         config = from_dict(ProbeConfig, downstream_expert.get("modelrc"), "downstream_expert.modelrc")
         # A common gradient norm would let one probe influence the others.
-        if kwargs["runner"]["gradient_clipping"] < NO_CLIPPING:
+        runner = kwargs["runner"]
+        if not isinstance(runner, dict) or runner["gradient_clipping"] < NO_CLIPPING:
             raise AalbertError(
                 f"runner.gradient_clipping must be at least {NO_CLIPPING:g}: clipping couples the probes"
             )
-        self.rate, self.expdir, self.seed = int(upstream_rate), Path(expdir), int(kwargs.get("seed") or 0)
+        self.rate, self.expdir, self.seed = int(upstream_rate), Path(expdir), seed_of(kwargs)
         self.layer_dims = config.layer_dims or [upstream_dim]
         if sum(self.layer_dims) != upstream_dim:
             raise AalbertError(
@@ -115,7 +119,10 @@ class DownstreamExpert(KnowsClasses):
             raise AalbertError(f"downstream_expert.datarc is {shown(datarc)}, expected a mapping of keys")
         datarc = dict(datarc)
         self.outputs = dict.fromkeys(config.tasks, 1)
-        self.data = {task: self._load(task, datarc.pop(task, None), kwargs) for task in config.tasks}
+        self.data: dict[str, TaskData[Label]] = {}
+        majority: dict[str, dict[str, float]] = {}
+        for task in config.tasks:
+            self.data[task], majority[task] = self._load(task, datarc.pop(task, None), kwargs)
         for task in TASKS:
             datarc.pop(task, None)
         self.options = from_dict(BatchConfig, datarc, "downstream_expert.datarc")
@@ -123,20 +130,24 @@ class DownstreamExpert(KnowsClasses):
         self.models = nn.ModuleDict({_key(probe.name): self._build(probe, config.hidden_size) for probe in self.probes})
         classifier_params = sum(p.numel() for p in self.models.parameters())
         # The record is complete before training starts, so that an interrupted run can still be described.
-        results = RunResults.started(
+        results = RunResults(
             self.task,
-            kwargs,
+            RunnerOptions.of(kwargs),
+            training_sections(kwargs),
             config=downstream_expert,
             data={
                 task: with_overlap(kwargs, data, (downstream_expert.get("datarc") or {}).get(task))
                 for task, data in self.data.items()
             },
             model=ModelFacts(upstream_dim, self.rate, classifier_params, self.layer_dims),
-            majority={task: self._majority(task) for task in self.data},
+            majority=majority,
         )
         self.recorder = Recorder(self.expdir, results, kwargs, resume=bool(kwargs.get("init_ckpt")))
 
-    def _load(self, task: str, values: dict | None, kwargs: Mapping[str, object]) -> TaskData:
+    def _load(
+        self, task: str, values: dict | None, kwargs: Mapping[str, object]
+    ) -> tuple[TaskData[Label], dict[str, float]]:
+        """Return the data of a task and the accuracy of its most frequent class, by split."""
         where = f"downstream_expert.datarc.{task}"
         ignored = sorted(NOT_BY_TASK & set(values if isinstance(values, dict) else ()))
         if ignored:
@@ -149,14 +160,12 @@ class DownstreamExpert(KnowsClasses):
             phones = from_dict(PhoneDataConfig, values, where)
             check_paths(phones, where)
             self.outputs[task] = phones.outputs(self.rate)
-            return load_phone_data(phones, self.rate, self.seed, folder)
+            labelled = load_phone_data(phones, self.rate, self.seed, folder)
+            return labelled, phone_majority(labelled)
         speakers = from_dict(SpeakerDataConfig, values, where)
         check_paths(speakers, where)
-        return load_speaker_data(speakers, self.seed, folder)
-
-    def _majority(self, task: str) -> dict[str, float]:
-        data = self.data[task]
-        return phone_majority(data) if task == "phone" else frame_majority(data, self.rate)
+        data = load_speaker_data(speakers, self.seed, folder)
+        return data, frame_majority(data, self.rate)
 
     def _build(self, probe: Probe, hidden_size: int) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
@@ -170,7 +179,7 @@ class DownstreamExpert(KnowsClasses):
 
     # ------------------------------------------------------------------------------- S3PRL's interface
 
-    def get_dataloader(self, split: str, epoch: int = 0) -> Any:
+    def get_dataloader(self, split: str, epoch: int = 0) -> JointTrainingBatches | ChainedBatches:
         """Return the batches of a split: joined over tasks for training, one task after the other for evaluation."""
         workers = self.options.num_workers
         if split == "train":
@@ -182,10 +191,10 @@ class DownstreamExpert(KnowsClasses):
         self,
         split: str,
         features: Sequence[Tensor],
-        labels: Sequence[object],
+        labels: Sequence[Label],
         names: Sequence[str],
         tasks: Sequence[str],
-        records: object,
+        records: Records,
         **_: object,
     ) -> Tensor:
         """Run every probe on the utterances of its task; returns the sum of their losses.
@@ -193,7 +202,7 @@ class DownstreamExpert(KnowsClasses):
         Args:
             split: "train", "dev" or "test".
             features: list of (tokens, sum of layer_dims), unpadded.
-            labels: PhoneLabels or a speaker's class, one per utterance.
+            labels: one per utterance.
             names: utterance names.
             tasks: task of each utterance.
             records: S3PRL's defaultdict(list).
@@ -207,10 +216,10 @@ class DownstreamExpert(KnowsClasses):
                 )
         return total
 
-    def _run_task(self, split: str, task: str, features: list[Tensor], labels: list[object], records: Any) -> Tensor:
+    def _run_task(self, split: str, task: str, features: list[Tensor], labels: list[Label], records: Records) -> Tensor:
         lengths = [len(feature) for feature in features]
         layers = torch.cat(features).split(self.layer_dims, dim=-1)  # each (tokens, dim)
-        target = _token_targets(task, labels, lengths).to(layers[0].device)  # (tokens * outputs,)
+        target = _token_targets(labels, lengths).to(layers[0].device)  # (tokens * outputs,)
         labelled = max(1, int((target >= 0).sum()))
         losses = []
         for probe in self.probes:
@@ -223,18 +232,18 @@ class DownstreamExpert(KnowsClasses):
                 losses.append(loss)
             if split != "train":
                 predicted = logits.argmax(-1).view(-1, self.outputs[task]).cpu().numpy()
-                correct, count = self._score(task, predicted, labels, lengths)
+                correct, count = self._score(predicted, labels, lengths)
                 records[f"{probe.name}/correct"].append(correct)
                 records[f"{probe.name}/count"].append(count)
         return torch.stack(losses).sum() if losses else layers[0].new_zeros(())
 
-    def _score(self, task: str, predicted: np.ndarray, labels: list[Any], lengths: list[int]) -> tuple[int, int]:
+    def _score(self, predicted: np.ndarray, labels: list[Label], lengths: list[int]) -> tuple[int, int]:
         """Count correct answers (tokens, outputs): on the 10 ms grid for phones, on tokens for speakers."""
         correct = count = start = 0
         for label, length in zip(labels, lengths, strict=True):
             answers = predicted[start : start + length]
             start += length
-            if task == "phone":
+            if isinstance(label, PhoneLabels):
                 grid = label.grid
                 answers = answers_on_grid(answers, len(grid), self.rate)
                 correct, count = correct + int((answers == grid)[grid >= 0].sum()), count + int((grid >= 0).sum())
@@ -242,7 +251,7 @@ class DownstreamExpert(KnowsClasses):
                 correct, count = correct + int((answers[:, 0] == label).sum()), count + length
         return correct, count
 
-    def log_records(self, split: str, records: Any, logger: Any, global_step: int, **_: object) -> list[str]:
+    def log_records(self, split: str, records: Records, logger: ScalarLog, global_step: int, **_: object) -> list[str]:
         """Record every probe; on the last split of an evaluation rewrite probes.csv."""
         metrics: dict[str, float] = {}
         for probe in self.probes:
@@ -264,7 +273,7 @@ class DownstreamExpert(KnowsClasses):
         print(f"{self.task} {split} {self.recorder.place(global_step)}: {shown}")
         self.recorder.add(split, global_step, metrics)
         self._write_table()
-        return ["dev-best.ckpt"] if split == "dev" and self.recorder.best_step == global_step and global_step else []
+        return [BEST_CHECKPOINT] if split == "dev" and self.recorder.best_step == global_step and global_step else []
 
     def _write_table(self) -> None:
         """Write probes.csv: each probe's best step by its own dev accuracy, and the test accuracy of that step."""
@@ -291,7 +300,7 @@ class BatchConfig:
 
     def problems(self) -> list[str]:
         """Return what makes these values unusable."""
-        return loading_problems(self)
+        return loading_problems(self.train_batch_size, self.eval_batch_size, self.num_workers)
 
 
 def best_of_probe(history: Sequence[Evaluation], name: str) -> tuple[int, float, float | None] | None:
@@ -305,11 +314,12 @@ def best_of_probe(history: Sequence[Evaluation], name: str) -> tuple[int, float,
     return step, dev, tests[0] if tests else None
 
 
-def _token_targets(task: str, labels: Sequence[Any], lengths: Sequence[int]) -> Tensor:
-    if task == "phone":
-        targets = [torch.from_numpy(label.token[:n]).reshape(-1) for label, n in zip(labels, lengths, strict=True)]
-        return torch.cat(targets)
-    return torch.repeat_interleave(torch.tensor(list(labels)), torch.tensor(list(lengths)))
+def _token_targets(labels: Sequence[Label], lengths: Sequence[int]) -> Tensor:
+    targets = [
+        torch.from_numpy(label.token[:n]).reshape(-1) if isinstance(label, PhoneLabels) else torch.full((n,), label)
+        for label, n in zip(labels, lengths, strict=True)
+    ]
+    return torch.cat(targets)
 
 
 def _probes(config: ProbeConfig, num_layers: int) -> list[Probe]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from s3prl_aalbert.downstream.results import ProbeResult
+from s3prl_aalbert.downstream.result_tables import ProbeResult
 
 
 def format_probes(probes: Sequence[ProbeResult]) -> str:

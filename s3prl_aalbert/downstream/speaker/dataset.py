@@ -91,10 +91,11 @@ class SpeakerDataConfig:
             found.append(f"datarc.train_fraction is {self.train_fraction}, expected within (0, 1]")
         if not 0 < self.dev_fraction < 1:
             found.append(f"datarc.dev_fraction is {self.dev_fraction}, expected within (0, 1)")
-        return found + overlap_problems(self.pretraining_overlap) + loading_problems(self)
+        found += overlap_problems(self.pretraining_overlap)
+        return found + loading_problems(self.train_batch_size, self.eval_batch_size, self.num_workers)
 
 
-def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path | None) -> TaskData:
+def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path | None) -> TaskData[int]:
     """Find audio and speakers, skip what does not match (with a record of it), and split the rest 8:1:1 or by lists.
 
     The split and the record are written to ``expdir``, unless it is None.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from s3prl_aalbert.downstream.speaker.expert import SpeakerExpert, frame_majority
+from s3prl_aalbert.downstream.speaker.expert import SpeakerExpert, SpeakerRecords, frame_majority
 
 
 class DownstreamExpert(SpeakerExpert):
@@ -27,7 +26,7 @@ class DownstreamExpert(SpeakerExpert):
         features: Sequence[Tensor],
         labels: Sequence[int],
         names: Sequence[str],
-        records: Any,
+        records: SpeakerRecords,
         **_: object,
     ) -> Tensor:
         """Classify each token; see ``TaskExpert.forward``."""

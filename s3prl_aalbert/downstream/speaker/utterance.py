@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from s3prl_aalbert.downstream.speaker.expert import SpeakerExpert
+from s3prl_aalbert.downstream.speaker.expert import SpeakerExpert, SpeakerRecords
 
 
 class DownstreamExpert(SpeakerExpert):
@@ -23,7 +22,7 @@ class DownstreamExpert(SpeakerExpert):
         features: Sequence[Tensor],
         labels: Sequence[int],
         names: Sequence[str],
-        records: Any,
+        records: SpeakerRecords,
         **_: object,
     ) -> Tensor:
         """Classify each utterance; see ``TaskExpert.forward``."""

@@ -14,7 +14,8 @@ from naming import naming
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.downstream.probe.expert import DownstreamExpert, best_of_probe
 from s3prl_aalbert.downstream.probe.table import format_probes
-from s3prl_aalbert.downstream.results import Evaluation, ProbeResult, read_probes
+from s3prl_aalbert.downstream.result_tables import ProbeResult, read_probes
+from s3prl_aalbert.downstream.results import Evaluation
 from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
 from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 from s3prl_aalbert.toolkit import launch

@@ -22,7 +22,7 @@ from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.phone.expert import DownstreamExpert as PhoneExpert
 from s3prl_aalbert.downstream.phone.expert import collapse, edit_distance
 from s3prl_aalbert.downstream.recorder import Recorder
-from s3prl_aalbert.downstream.results import BestStep, RunResults
+from s3prl_aalbert.downstream.results import BestStep, RunnerOptions, RunResults
 from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data
 from s3prl_aalbert.downstream.speaker.frame import DownstreamExpert as FrameExpert
 from s3prl_aalbert.downstream.speaker.utterance import DownstreamExpert as UtteranceExpert
@@ -217,7 +217,7 @@ def test_speaker_tasks_ignore_how_batches_are_composed(corpus: Path, tmp_path: P
 
 def recorder(folder: Path, args: dict | None = None, config: dict | None = None, resume: bool = False) -> Recorder:
     args = args or {}
-    return Recorder(folder, RunResults.started("t", args, config=config or {}), args, resume)
+    return Recorder(folder, RunResults("t", RunnerOptions.of(args), config=config or {}), args, resume)
 
 
 def test_history_survives_a_resume_and_test_never_decides(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from report_runs import write_featurizer, write_probe_run, write_release, write_results
 
 from s3prl_aalbert.checkpoint.content import CheckpointError
-from s3prl_aalbert.downstream.results import Confusion
+from s3prl_aalbert.downstream.result_tables import Confusion
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.printable import (
     LONGEST_IN_FIGURE,

@@ -12,19 +12,16 @@ import torch
 from naming import naming
 from report_runs import write_featurizer, write_results
 
+from s3prl_aalbert.downstream.result_tables import Confusion, ProbeResult, read_probes, write_probes
 from s3prl_aalbert.downstream.results import (
     BestStep,
     CheckpointEvaluation,
-    Confusion,
     DataFacts,
     Evaluation,
     ModelFacts,
-    ProbeResult,
     ResultsError,
     RunnerOptions,
     RunResults,
-    read_probes,
-    write_probes,
 )
 from s3prl_aalbert.report.artefacts import add_up, first_layer, learned_weights, most_confused, running_mean, shares_of
 from s3prl_aalbert.report.page import short_path, short_paths
