@@ -36,7 +36,7 @@ from s3prl_aalbert.downstream.abx import load_segments
 from s3prl_aalbert.downstream.abx_scores import score as abx_scores
 from s3prl_aalbert.downstream.paired import differences, mean_and_error, percent
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
-from s3prl_aalbert.downstream.results import write_csv
+from s3prl_aalbert.downstream.result_tables import write_csv
 from s3prl_aalbert.downstream.states import HIDDEN_STATES
 from s3prl_aalbert.files import write_text
 from s3prl_aalbert.model.aalbert import count_parameters
@@ -46,6 +46,7 @@ from s3prl_aalbert.model.sub_network import load_architecture
 from s3prl_aalbert.upstream import hubconf
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 
+Settings = dict[str, object]
 TEACHER = "aalbert_units"
 SEEDS = (1, 2)
 STEPS = 400
@@ -55,7 +56,7 @@ BUDGET = 18e6
 """MACs per second of audio for the searches; the student has 31e6."""
 EVALUATIONS = 48
 METHODS = ("evolutionary", "random")
-RUNNER = {
+RUNNER: Settings = {
     "runner.log_step": 50,
     "runner.eval_step": 100000,  # the last step alone
     "runner.save_step": 200,
@@ -78,12 +79,12 @@ STUDENT = {
     "audio": {"cmvn": "corpus"},
     "task": {"mask_proportion": 0.45, "zero_proportion": 1, "random_proportion": 0, "mask_consecutive": 5},
 }
-ALONE = {"model.task.reconstruction_weight": 0, "model.task.unit_weight": 1, "model.task.num_units": 100}
+ALONE: Settings = {"model.task.reconstruction_weight": 0, "model.task.unit_weight": 1, "model.task.num_units": 100}
 """Units of MFCC, as in the first stage of the packaged model."""
-LIGHTHUBERT = {"distill.average_top_k": 3}
-ARMHUBERT = {"distill.teacher_layers": "[2,4,6]"}
+LIGHTHUBERT: Settings = {"distill.average_top_k": 3}
+ARMHUBERT: Settings = {"distill.teacher_layers": "[2,4,6]"}
 """What the published targets are for a teacher of six layers in place of twelve."""
-SPACE = {
+SPACE: Settings = {
     "supernet.hidden_size": "[64,96,128]",
     "supernet.num_attention_heads": "[1,2]",
     "supernet.intermediate_size": "[256,384,512]",
@@ -105,7 +106,7 @@ class Training:
 
     config: str
     steps: int = STEPS
-    settings: dict[str, object] = field(default_factory=dict)
+    settings: Settings = field(default_factory=dict)
     """Of the YAML of -c, and with the prefix "model." of -g."""
     init: str = ""
     """Training that it starts from."""
@@ -113,7 +114,7 @@ class Training:
 
 def sized(size: str) -> Training:
     """Return the distillation of a small student by itself, with the steps of both stages of a supernet."""
-    settings = {f"model.transformer.{key}": value for key, value in SIZES[size].items()}
+    settings: Settings = {f"model.transformer.{key}": value for key, value in SIZES[size].items()}
     return Training("distill_lighthubert", STEPS + STAGE_2_STEPS, LIGHTHUBERT | settings)
 
 
@@ -122,9 +123,9 @@ TRAININGS = {
     "alone_twice": Training("pretrain_default", 2 * STEPS, ALONE),
     "lighthubert": Training("distill_lighthubert", settings=LIGHTHUBERT),  # also the supernet's stage 1
     "armhubert": Training("distill_armhubert", settings=ARMHUBERT),
-    "masked": Training("distill_armhubert", settings=ARMHUBERT | {"distill.unmasked_weight": 0}),
-    "unmasked": Training("distill_armhubert", settings=ARMHUBERT | {"distill.masked_weight": 0}),
-    "reuse": Training("distill_lighthubert", settings=LIGHTHUBERT | {"model.transformer.reuse_pattern": "[0,1,0]"}),
+    "masked": Training("distill_armhubert", settings={**ARMHUBERT, "distill.unmasked_weight": 0}),
+    "unmasked": Training("distill_armhubert", settings={**ARMHUBERT, "distill.masked_weight": 0}),
+    "reuse": Training("distill_lighthubert", settings={**LIGHTHUBERT, "model.transformer.reuse_pattern": "[0,1,0]"}),
     "supernet": Training("distill_supernet", STAGE_2_STEPS, LIGHTHUBERT | SPACE, init="lighthubert"),
     "small_alone": sized("small"),
     "middle_alone": sized("middle"),

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from commands import run_once
 
-from s3prl_aalbert.downstream.results import RunResults, write_csv
+from s3prl_aalbert.downstream.result_tables import write_csv
+from s3prl_aalbert.downstream.results import RunResults
 from s3prl_aalbert.experiments.demo import NAMES, STEPS, TASKS
 
 

@@ -32,7 +32,7 @@ from torch import nn
 
 from s3prl_aalbert.checkpoint.training_state import load_training_state, training_states
 from s3prl_aalbert.downstream.paired import Values, differences, mean_and_error, percent
-from s3prl_aalbert.downstream.results import write_csv
+from s3prl_aalbert.downstream.result_tables import write_csv
 from s3prl_aalbert.files import write_text
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 

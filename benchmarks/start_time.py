@@ -69,7 +69,7 @@ def commands(speech: Path) -> dict[str, list[str]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    from s3prl_aalbert.downstream.results import write_csv
+    from s3prl_aalbert.downstream.result_tables import write_csv
     from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
     args = parse(argv)

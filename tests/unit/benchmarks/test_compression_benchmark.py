@@ -9,7 +9,7 @@ import compression
 import pytest
 import yaml
 
-from s3prl_aalbert.downstream.results import write_csv
+from s3prl_aalbert.downstream.result_tables import write_csv
 from s3prl_aalbert.model.config import ModelConfig, find_config, from_dict, read_yaml
 from s3prl_aalbert.pretrain.config import PretrainConfig, apply_overrides
 
