@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from s3prl_aalbert.errors import AalbertError, is_url
+from s3prl_aalbert.toolkit.options import Options
 
 
-def place_of(given: Mapping[str, Any]) -> Path:
+def place_of(given: Options) -> Path:
     """Return the folder of an experiment from -p or -n."""
     return Path(given.get("expdir") or f"result/downstream/{given.get('expname')}")
 
@@ -25,7 +24,7 @@ def check_unused_folder(expdir: Path) -> None:
         raise AalbertError(f"{expdir}: holds {held[0].name} already; continue it with -a, or choose another -n")
 
 
-def find_past_experiment(given: Mapping[str, Any]) -> Path | None:
+def find_past_experiment(given: Options) -> Path | None:
     """Return the checkpoint that S3PRL will resume from, or None for a new experiment.
 
     Raises:

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from s3prl_aalbert import upstream
 
@@ -61,7 +60,7 @@ def run_lazily(module: ModuleType, loader: SourceFileLoader) -> None:
     options = module.options
 
     @functools.wraps(options)
-    def all_options(*args: object, **keywords: object) -> Any:
+    def all_options(*args: object, **keywords: object) -> object:
         for name in vars(module)["_sources"]:
             getattr(module, name)
         return options(*args, **keywords)
@@ -70,7 +69,7 @@ def run_lazily(module: ModuleType, loader: SourceFileLoader) -> None:
 
 
 class _LazyHub(ModuleType):
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         sources = self.__dict__.get("_sources", {})
         if name == "__all__":  # read by ``import *``
             return [each for each in dir(self) if not each.startswith("_")]

@@ -12,7 +12,8 @@ import importlib.util
 import logging
 import sys
 import warnings
-from typing import Any
+from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -136,9 +137,10 @@ def keep_checkpoints_from_running_code() -> None:
         finders.after_import(f"s3prl.upstream.{name}.builder", _load_carefully)
 
 
-def _load_carefully(builder: Any) -> None:
+def _load_carefully(builder: ModuleType) -> None:
     if builder.torch is torch:
-        builder.torch = Changed(torch, load=lambda *args, **options: torch.load(*args, **{**options, **_CAREFULLY}))
+        careful = Changed(torch, load=lambda *args, **options: torch.load(*args, **{**options, **_CAREFULLY}))
+        vars(builder)["torch"] = careful
 
 
 _CAREFULLY = {"weights_only": True}
@@ -155,7 +157,7 @@ def keep_names_from_running_code() -> None:
     finders.watch()
 
 
-def _numpy_number_globals() -> list[Any]:
+def _numpy_number_globals() -> list[Callable[..., object] | tuple[Callable[..., object], str]]:
     """Return the globals for unpickling a numpy number, under the names of numpy 1 and numpy 2."""
     rebuild = np.float64(0).__reduce__()[0]  # numpy's own `scalar(dtype, bytes)`
     dtypes = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.toolkit.repairs.missing_modules.ctc_batches import TranscribedFiles, read_transcripts
+from s3prl_aalbert.toolkit.repairs.missing_modules.ctc_batches import Tokenizer, TranscribedFiles, read_transcripts
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class SnipsDataset(TranscribedFiles):
     def __init__(
         self,
         split: Sequence[str],
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         bucket_size: int,
         path: str,
         ascending: bool = False,
