@@ -83,8 +83,8 @@ def restored_scheduler(runner: Runner, scheduler: LRScheduler) -> LRScheduler:
 class Training:
     """One call of ``Runner.train``: it counts batches, and adds to checkpoints what S3PRL does not save."""
 
-    def __init__(self, runner: Runner, files: Checkpoints):
-        self.runner, self.files = runner, files
+    def __init__(self, runner: Runner):
+        self.runner, self.files = runner, Checkpoints()
         self.past = runner.init_ckpt.get(POSITION)
         self.drawn = self.length = 0
         self.epoch = int(runner.init_ckpt.get("Epoch", 0))

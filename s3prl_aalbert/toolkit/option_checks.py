@@ -49,11 +49,7 @@ def check_settings(settings: Options, trained: bool) -> None:
     check_downstream(settings["downstream"])
     if settings.get("hub") != "huggingface":  # there -u is a repository, not a name
         check_upstream(settings["upstream"], settings.get("upstream_ckpt"), settings.get("upstream_model_config"))
-    init_ckpt = settings.get("init_ckpt")
-    if init_ckpt and not Path(init_ckpt).is_file():
-        raise AalbertError(f"-i {init_ckpt}: no such file")
-    if init_ckpt:
-        _check_file("-i", Path(init_ckpt))
+    _check_given_file("-i", settings.get("init_ckpt"))
     seed = settings.get("seed", 0)
     if not str(seed).isdecimal() or int(seed) > LARGEST_SEED:
         raise AalbertError(f"--seed {seed}: expected a whole number from 0 to {LARGEST_SEED}")
@@ -116,6 +112,13 @@ def _check_local_ckpt(name: str, typed: str) -> None:
         _check_file("-k", ckpt)
 
 
+def _check_given_file(flag: str, path: str | None) -> None:
+    if path and not Path(path).is_file():
+        raise AalbertError(f"{flag} {path}: no such file")
+    if path:
+        _check_file(flag, Path(path))
+
+
 def _check_file(flag: str, path: Path) -> None:
     from s3prl_aalbert.checkpoint.content import CheckpointError, check_regular
 
@@ -128,11 +131,8 @@ def _check_file(flag: str, path: Path) -> None:
 def _check_model_config(upstream: str, path: str | None) -> None:
     if upstream == _NEEDS_MODEL_CONFIG and not path:
         raise AalbertError(f"-u {upstream} needs the configuration of its features: -g is missing")
-    local = upstream.endswith("_local") and upstream not in plugin_upstreams()
-    if local and path and not Path(path).is_file():
-        raise AalbertError(f"-g {path}: no such file")
-    if local and path:
-        _check_file("-g", Path(path))
+    if upstream.endswith("_local") and upstream not in plugin_upstreams():
+        _check_given_file("-g", path)
 
 
 def _check_mode(settings: Options, trained: bool) -> None:

@@ -28,7 +28,6 @@ class Options(TypedDict, total=False):
     upstream: str
     upstream_ckpt: str | None
     upstream_model_config: str | None
-    upstream_trainable: bool
     hub: str
     seed: int
     device: str | None
@@ -52,8 +51,7 @@ def given_options(argv: Sequence[str]) -> Options:
     absent = object()
     for action in parser._actions:
         action.required = False
-    names = [action.dest for action in parser._actions if action.dest != "help"]
-    parsed = parser.parse_args(list(argv), argparse.Namespace(**dict.fromkeys(names, absent)))
+    parsed = parser.parse_args(list(argv), argparse.Namespace(**dict.fromkeys(_actions(), absent)))
     options = cast(Options, {name: value for name, value in vars(parsed).items() if value is not absent})
     if "mode" not in options:
         raise AalbertError("-m is missing: expected train, evaluate or inference")

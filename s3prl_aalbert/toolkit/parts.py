@@ -71,8 +71,6 @@ class States(TypedDict, total=False):
     Config: dict[str, Any]
     Step: int
     Epoch: int
-    Optimizer: dict[str, object]
-    Scheduler: dict[str, object]
     Position: Position
     Scaler: dict[str, object]
 

@@ -32,7 +32,7 @@ from s3prl_aalbert.toolkit.parts import Entry, Featurizer, States, Task, Upstrea
 from s3prl_aalbert.toolkit.precision import autocast, checked_precision  # noqa: E402
 from s3prl_aalbert.toolkit.probing import JoinedLayers, record_layers  # noqa: E402
 from s3prl_aalbert.toolkit.replace import Changed, replaced  # noqa: E402
-from s3prl_aalbert.toolkit.writing import Checkpoints, Writers  # noqa: E402
+from s3prl_aalbert.toolkit.writing import Writers  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
@@ -110,8 +110,7 @@ class Runner(s3prl_runner.Runner):
 
     def train(self) -> None:
         """Train; if a signal arrives, save the state and raise ``Stopped``."""
-        files = Checkpoints()
-        training = self.training = continuation.Training(self, files)
+        training = self.training = continuation.Training(self)
 
         class Bar(CountingBar):
             def __init__(self, *args: Any, **options: Any):
@@ -122,7 +121,7 @@ class Runner(s3prl_runner.Runner):
         amp = Changed(torch.cuda.amp, GradScaler=training.new_scaler)
         parts = {
             "torch": Changed(torch, save=training.save, cuda=Changed(torch.cuda, amp=amp)),
-            "os": Changed(s3prl_runner.os, remove=files.remove),
+            "os": Changed(s3prl_runner.os, remove=training.files.remove),
             "tqdm": Bar,
         }
         with _written(), replaced(s3prl_runner, **parts):

@@ -73,16 +73,11 @@ def provide_audio_files() -> None:
 
     if not hasattr(torchaudio, "info"):
         torchaudio.info = audio_files.info
-    if not hasattr(torchaudio, "load_with_torchcodec") or not _needs_torchcodec():
-        return
-    if importlib.util.find_spec("torchcodec") is None:
+    # That torchaudio has no readers of its own (2.9) shows in its missing list of backends.
+    needs_torchcodec = hasattr(torchaudio, "load_with_torchcodec") and not hasattr(torchaudio, "list_audio_backends")
+    if needs_torchcodec and importlib.util.find_spec("torchcodec") is None:
         torchaudio.load = audio_files.load
         torchaudio.save = audio_files.save
-
-
-def _needs_torchcodec() -> bool:
-    """Return whether torchaudio dropped its own readers (2.9), which shows in its missing list of backends."""
-    return not hasattr(torchaudio, "list_audio_backends")
 
 
 def provide_sox_effects() -> None:
@@ -139,11 +134,8 @@ def keep_checkpoints_from_running_code() -> None:
 
 def _load_carefully(builder: ModuleType) -> None:
     if builder.torch is torch:
-        careful = Changed(torch, load=lambda *args, **options: torch.load(*args, **{**options, **_CAREFULLY}))
+        careful = Changed(torch, load=lambda *args, **options: torch.load(*args, **{**options, "weights_only": True}))
         vars(builder)["torch"] = careful
-
-
-_CAREFULLY = {"weights_only": True}
 
 
 def keep_names_from_running_code() -> None:
