@@ -138,10 +138,7 @@ def _known(section: str) -> list[str]:
 def _torch_optimizers() -> list[str]:
     from torch import optim
 
-    classes = {name: found for name, found in vars(optim).items() if inspect.isclass(found)}
-    return [
-        name for name, found in classes.items() if issubclass(found, optim.Optimizer) and found is not optim.Optimizer
-    ]
+    return [name for name, found in vars(optim).items() if optim.Optimizer in getattr(found, "__mro__", ())[1:]]
 
 
 def _refused(config: Config, where: str, settings: Mapping[str, object]) -> list[str]:

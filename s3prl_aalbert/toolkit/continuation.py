@@ -19,6 +19,7 @@ from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.config import shown
 from s3prl_aalbert.toolkit.bars import CountingBar
 from s3prl_aalbert.toolkit.building import misfits_reported
+from s3prl_aalbert.toolkit.experiments import states_in
 from s3prl_aalbert.toolkit.parts import Loader, Position, Runner
 from s3prl_aalbert.toolkit.positions import POSITION, SCALER, random_states, set_random_states
 from s3prl_aalbert.toolkit.writing import Checkpoints
@@ -169,9 +170,7 @@ class Training:
 
     def _make_room(self) -> None:
         """Remove old states, so that ``runner.max_keep`` remain once the next is written."""
-        states = sorted(
-            Path(self.runner.args.expdir).glob("states-*.ckpt"), key=lambda path: int(path.stem.split("-")[-1])
-        )
+        states = states_in(Path(self.runner.args.expdir))
         for path in states[: max(0, len(states) + 1 - self.runner.config["runner"]["max_keep"])]:
             self.files.remove(str(path))
 

@@ -53,11 +53,7 @@ def provide_set_audio_backend() -> None:
     Remove when: S3PRL no longer calls it.
     """
     if not hasattr(torchaudio, "set_audio_backend"):
-        torchaudio.set_audio_backend = _ignore_backend
-
-
-def _ignore_backend(backend: str | None) -> None:
-    """Accept a backend name, as torchaudio 2.2 to 2.8 do; files go through soundfile here."""
+        torchaudio.set_audio_backend = lambda backend: None  # files go through soundfile here
 
 
 def provide_audio_files() -> None:

@@ -43,11 +43,7 @@ class SnipsDataset(TranscribedFiles):
         name = "all.iob.snips.txt" if "-slot" in tokenizer.token_type else "all-trans.txt"
         transcripts = read_transcripts(Path(path) / name)
         files = [file for part in split for file in _files(Path(path) / part, speakers, transcripts)]
-        super().__init__(
-            [(file, tokenizer.encode(transcripts[file.stem])) for file in files],
-            bucket_size,
-            ascending,
-        )
+        super().__init__([(file, tokenizer.encode(transcripts[file.stem])) for file in files], bucket_size, ascending)
 
 
 def _files(folder: Path, speakers: tuple[str, ...], transcripts: dict[str, str]) -> list[Path]:
