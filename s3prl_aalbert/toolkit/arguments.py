@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from s3prl_aalbert.device import check_device_name, checked_device
 from s3prl_aalbert.model.config import ConfigError, find_config, packaged_configs, read_config
 from s3prl_aalbert.toolkit import option_checks
 from s3prl_aalbert.toolkit.config_checks import check_config
 from s3prl_aalbert.toolkit.experiments import check_unused_folder, find_past_experiment, place_of
-from s3prl_aalbert.toolkit.options import check_overridden, given_options
+from s3prl_aalbert.toolkit.options import Options, check_overridden, given_options
 from s3prl_aalbert.toolkit.overrides import check_new_keys, overridden, parse_override
 from s3prl_aalbert.toolkit.register import DOWNSTREAMS
 
@@ -39,7 +38,7 @@ def complete(argv: Sequence[str]) -> list[str]:
     given = given_options(argv)
     overrides = parse_override(given.get("override"))
     check_overridden(overrides.args)
-    check_device_name({**given, **overrides.args}.get("device"), numbered=True)
+    check_device_name((given | overrides.args).get("device"), numbered=True)
     past = find_past_experiment(given)
     if past:
         from s3prl_aalbert.toolkit import resume  # imports torch
@@ -50,17 +49,17 @@ def complete(argv: Sequence[str]) -> list[str]:
         config, added, where = states["Config"], [], past
     else:
         option_checks.check_new_experiment(given)
-        settings = {**given, **overrides.args}
+        settings = given | overrides.args
         if given["mode"] == "train" and not given.get("auto_resume"):
             check_unused_folder(place_of(settings))
         option_checks.check_settings(settings, trained=bool(given.get("init_ckpt")))
         path = _config_path(given)
         config, added, where = read_config(path, "task"), ["-c", str(path)], path
     # The configuration is checked with the overrides applied, as S3PRL will use it.
-    check_new_keys(overrides, config, str(settings["downstream"]) in DOWNSTREAMS)
+    check_new_keys(overrides, config, settings["downstream"] in DOWNSTREAMS)
     changed = " with -o" if overrides.config else ""
     check_config(overridden(config, overrides), f"{where}{changed}", given["mode"], settings)
-    return [*argv, *added, *_device_option({**given, **overrides.args})]
+    return [*argv, *added, *_device_option(given | overrides.args)]
 
 
 def training_folder(argv: Sequence[str]) -> Path | None:
@@ -87,7 +86,7 @@ def _with_launcher_rank(argv: list[str]) -> list[str]:
     return [*argv, "--local_rank", rank]
 
 
-def _config_path(given: Mapping[str, Any]) -> Path:
+def _config_path(given: Options) -> Path:
     """Return the configuration of ``-c``; the default is the one of the task."""
     if "config" in given:
         return find_config(given["config"], "downstream_configs")
@@ -111,7 +110,7 @@ def _default_config(task: str) -> Path:
     )
 
 
-def _device_option(given: Mapping[str, Any]) -> list[str]:
+def _device_option(given: Options) -> list[str]:
     """Return ``--device`` if it was not typed; hide the GPUs if the user chose the CPU.
 
     S3PRL's ``evaluate`` empties the GPU cache of ``--device`` if any GPU is visible, which fails with

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -14,8 +14,10 @@ from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.config import shown
 from s3prl_aalbert.toolkit.hub import plugin_upstreams
 from s3prl_aalbert.toolkit.names import UnknownNameError, key_of
+from s3prl_aalbert.toolkit.parts import Entry, Runner, Task
 from s3prl_aalbert.toolkit.register import DOWNSTREAMS
 
+T = TypeVar("T")
 # Errors of Python and torch on a configuration that a task of S3PRL does not expect.
 MISFITS = (
     *(TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError, ImportError, OSError),
@@ -23,7 +25,7 @@ MISFITS = (
 )
 
 
-def checked_task(runner: Any, build: Callable[[], Any]) -> Any:
+def checked_task(runner: Runner, build: Callable[[], Entry[Task]]) -> Entry[Task]:
     """Build the runner's task; if S3PRL's own task cannot use its configuration or a split, raise AalbertError."""
     task = runner.args.downstream
     try:
@@ -59,8 +61,8 @@ def upstream_misfits_reported(name: str, ckpt: str | None) -> Iterator[None]:
         yield
 
 
-def _loading_data(get_dataloader: Callable[..., object], task: str) -> Callable[..., object]:
-    def checked(split: str, **options: object) -> Any:
+def _loading_data(get_dataloader: Callable[..., T | None], task: str) -> Callable[..., T]:
+    def checked(split: str, **options: object) -> T:
         try:
             loader = get_dataloader(split, **options)
         except MISFITS as error:

@@ -50,12 +50,11 @@ def _first_comment(path: Path) -> str:
 
 def tasks() -> dict[str, Rows]:
     """Return the downstream tasks of this plugin, and those of S3PRL."""
+    from s3prl_aalbert.toolkit.option_checks import downstream_folders
     from s3prl_aalbert.toolkit.register import DOWNSTREAMS
 
     own = {name: _docstring(module) for name, module in DOWNSTREAMS.items()}
-    spec = importlib.util.find_spec("s3prl")
-    folders = [Path(folder) / "downstream" for folder in (spec.submodule_search_locations or [])] if spec else []
-    theirs = sorted(path.parent.name for folder in folders for path in folder.glob("*/expert.py"))
+    theirs = sorted(path.parent.name for folder in downstream_folders() for path in folder.glob("*/expert.py"))
     return {"tasks of this plugin (-d)": own.items(), "tasks of S3PRL (-d)": [(name, "") for name in theirs]}
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
 
 from s3prl_aalbert import toolkit
 from s3prl_aalbert.errors import AalbertError, did_you_mean
@@ -19,8 +18,9 @@ logger = logging.getLogger(__name__)
 SECTIONS = ("runner", "optimizer", "downstream_expert")
 OPTIONAL_SECTIONS = ("scheduler", "specaug")
 COUNTS = ("total_steps", "gradient_accumulate_steps", "log_step", "eval_step", "save_step", "max_keep")
+Kind = type | tuple[type, ...]
 _COUNT, _AMOUNT = (int, "a whole number of at least 1"), ((int, float), "a number above 0 (with a point: 1.0e-4)")
-RUNNER_KEYS: dict[str, tuple[object, str]] = {
+RUNNER_KEYS: dict[str, tuple[Kind, str]] = {
     **{f"runner.{name}": _COUNT for name in COUNTS},
     "runner.gradient_clipping": _AMOUNT,
     "runner.eval_dataloaders": (list, "a list of splits"),
@@ -28,11 +28,12 @@ RUNNER_KEYS: dict[str, tuple[object, str]] = {
     "optimizer.lr": _AMOUNT,
 }
 """Keys that S3PRL's runner reads, with their types."""
-OPTIONAL_RUNNER_KEYS: dict[str, tuple[object, str]] = {
+OPTIONAL_RUNNER_KEYS: dict[str, tuple[Kind, str]] = {
     "runner.evaluate_ratio": _AMOUNT,
     "runner.train_dataloader": (str, "the name of a split"),
     "runner.fp16": (bool, "true or false"),
 }
+Config = Mapping[str, Mapping[str, object]]
 # Errors that S3PRL, torch and our own optimiser raise on a wrong value.
 _REFUSALS = (TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError, RuntimeError)
 
@@ -56,43 +57,43 @@ def check_config(config: Mapping[str, object], where: str, mode: str, settings: 
         for name in (*needed, *(name for name in OPTIONAL_SECTIONS if train and config.get(name) is not None))
         if not isinstance(config.get(name), Mapping)
     ]
-    problems += _wrong_keys(config, RUNNER_KEYS if train else {}, optional=False)
-    problems += _wrong_keys(config, OPTIONAL_RUNNER_KEYS, optional=True)
+    sections = {name: section for name, section in config.items() if isinstance(section, Mapping)}
+    problems += _wrong_keys(sections, RUNNER_KEYS if train else {}, optional=False)
+    problems += _wrong_keys(sections, OPTIONAL_RUNNER_KEYS, optional=True)
     if train:
         problems += _misspelt(config, (*SECTIONS, *OPTIONAL_SECTIONS), "")
-        found = config.get("runner")
-        runner: Mapping[str, object] = found if isinstance(found, Mapping) else {}
-        problems += _misspelt(runner, [key.partition(".")[2] for key in RUNNER_KEYS], "runner.") + _names(config)
+        runner = sections.get("runner", {})
+        problems += _misspelt(runner, [key.partition(".")[2] for key in RUNNER_KEYS], "runner.") + _names(sections)
         # Checks that import torch and S3PRL come last, so that other mistakes are reported at once.
         problems = (
-            problems or _unknown_to_torch(config) or _last_steps(runner, where) or _refused(config, where, settings)
+            problems or _unknown_to_torch(sections) or _last_steps(runner, where) or _refused(sections, where, settings)
         )
     if problems:
         raise AalbertError(f"{where}: " + "; ".join(problems))
 
 
-def _wrong_keys(config: Mapping[str, object], keys: Mapping[str, tuple[object, str]], optional: bool) -> list[str]:
+def _wrong_keys(config: Config, keys: Mapping[str, tuple[Kind, str]], optional: bool) -> list[str]:
     """Return the problems of these keys in the existing sections."""
     problems = []
     for name, (kind, expected) in keys.items():
         section, _, key = name.partition(".")
         values = config.get(section)
-        if not isinstance(values, Mapping) or (optional and values.get(key) is None):
+        if values is None or (optional and values.get(key) is None):
             continue
         if not _fits(values.get(key), kind):
             problems.append(f'"{name}" is {shown(values.get(key))}, expected {expected}')
     return problems
 
 
-def _fits(value: object, kind: Any) -> bool:
+def _fits(value: object, kind: Kind) -> bool:
     if isinstance(value, bool) or kind is bool:
         return isinstance(value, bool) and kind is bool
     if kind is list:
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
-    return isinstance(value, kind) and (isinstance(value, str) or value > 0)
+    return isinstance(value, kind) and (not isinstance(value, (int, float)) or value > 0)
 
 
-def _misspelt(values: Mapping[str, object], known: Any, prefix: str) -> list[str]:
+def _misspelt(values: Mapping[str, object], known: Collection[str], prefix: str) -> list[str]:
     """Return a problem for each unknown key that resembles a known one, since S3PRL would ignore it."""
     near = {
         str(key): did_you_mean(str(key), [name for name in known if name not in values])
@@ -102,12 +103,12 @@ def _misspelt(values: Mapping[str, object], known: Any, prefix: str) -> list[str
     return [f'unknown key "{prefix}{key}"{hint}' for key, hint in near.items() if hint]
 
 
-def _names(config: Mapping[str, object]) -> list[str]:
+def _names(config: Config) -> list[str]:
     """Check the names that S3PRL looks up for the optimiser and the scheduler."""
     problems = []
     for section in ("optimizer", "scheduler"):
         values = config.get(section)
-        if not isinstance(values, Mapping) or not values or (section == "optimizer" and values.get("name") is None):
+        if not values or (section == "optimizer" and values.get("name") is None):
             continue
         known = _known(section)
         name = values.get("name")
@@ -117,7 +118,7 @@ def _names(config: Mapping[str, object]) -> list[str]:
     return problems
 
 
-def _unknown_to_torch(config: Mapping[str, Any]) -> list[str]:
+def _unknown_to_torch(config: Config) -> list[str]:
     """Return the problem of a ``torch_optim_name`` that torch.optim does not have."""
     section = config["optimizer"]
     name, known = section.get("torch_optim_name"), _torch_optimizers()
@@ -137,13 +138,10 @@ def _known(section: str) -> list[str]:
 def _torch_optimizers() -> list[str]:
     from torch import optim
 
-    classes = {name: found for name, found in vars(optim).items() if inspect.isclass(found)}
-    return [
-        name for name, found in classes.items() if issubclass(found, optim.Optimizer) and found is not optim.Optimizer
-    ]
+    return [name for name, found in vars(optim).items() if optim.Optimizer in getattr(found, "__mro__", ())[1:]]
 
 
-def _refused(config: Mapping[str, Any], where: str, settings: Mapping[str, object]) -> list[str]:
+def _refused(config: Config, where: str, settings: Mapping[str, object]) -> list[str]:
     """Build optimiser, scheduler and SpecAugment for a toy model, take a step, and return their errors."""
     toolkit.activate()
     import_compiler_when_used()
@@ -157,7 +155,7 @@ def _refused(config: Mapping[str, Any], where: str, settings: Mapping[str, objec
     section = "optimizer"
     try:
         optimizer = get_optimizer(parts, steps, dict(config["optimizer"]))
-        _warn_of_unused(config["optimizer"], optimizer, where)
+        _warn_of_unused(config["optimizer"], optimizer.param_groups, where)
         optimizer.step()
         if config.get("scheduler"):
             section = "scheduler"
@@ -177,22 +175,21 @@ def _refused(config: Mapping[str, Any], where: str, settings: Mapping[str, objec
     return []
 
 
-def _warn_of_unused(section: Mapping[str, object], optimizer: Any, where: str) -> None:
+def _warn_of_unused(section: Mapping[str, object], groups: Sequence[Mapping[str, object]], where: str) -> None:
     """Warn of settings that S3PRL's own optimisers accept but ignore, such as weight_decay of its AdamW."""
     from s3prl import optimizers
 
     named = inspect.signature(getattr(optimizers, f"get_{section['name']}")).parameters
     for key, value in section.items():
-        used = any(group.get(key) == value for group in optimizer.param_groups)
+        used = any(group.get(key) == value for group in groups)
         if key != "name" and key not in named and not used:
             logger.warning("%s: optimizer.%s is not used by S3PRL's %s", where, key, section["name"])
 
 
-def _last_steps(runner: Mapping[str, Any], where: str) -> list[str]:
+def _last_steps(runner: Mapping[str, object], where: str) -> list[str]:
     """Return the problem that no step would be saved; warn of steps after the last saved one."""
-    total, each = runner.get("total_steps"), {name: runner.get(name) for name in ("eval_step", "save_step")}
-    if total is None or None in each.values():
-        return []
+    counts = {name: count for name, count in runner.items() if isinstance(count, int)}
+    total, each = counts["total_steps"], {name: counts[name] for name in ("eval_step", "save_step")}
     late = [f'"runner.{name}" is {step}' for name, step in each.items() if step > total]
     if late:
         return [f'{" and ".join(late)}, expected at most "runner.total_steps", {total}: nothing would be saved']

@@ -7,16 +7,20 @@ interrupted (or complete) epoch again, and takes its first step at the scheduler
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch.optim.lr_scheduler import LambdaLR
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.config import shown
+from s3prl_aalbert.toolkit.bars import CountingBar
 from s3prl_aalbert.toolkit.building import misfits_reported
+from s3prl_aalbert.toolkit.experiments import states_in
+from s3prl_aalbert.toolkit.parts import Loader, Position, Runner
 from s3prl_aalbert.toolkit.positions import POSITION, SCALER, random_states, set_random_states
 from s3prl_aalbert.toolkit.writing import Checkpoints
 
@@ -30,9 +34,11 @@ class Stopped(Exception):
 # ------------------------------------------------------------------------------ settings of the optimiser
 
 
-def restored_optimizer(runner: Any, build: Callable[[object], Any], parts: object) -> Any:
+def restored_optimizer(
+    runner: Runner, build: Callable[[Sequence[nn.Module]], Optimizer], parts: Sequence[nn.Module]
+) -> Optimizer:
     """Restore momenta from a checkpoint, and settings such as rates from the configuration where it has changed."""
-    config, past = runner.config, runner.init_ckpt.get("Config")
+    config, past = runner.config, runner.init_ckpt.get("Config", {})
     before = past.get("optimizer") if isinstance(past, Mapping) else None
     if before is None or "Optimizer" not in runner.init_ckpt:
         return build(parts)
@@ -56,7 +62,7 @@ def restored_optimizer(runner: Any, build: Callable[[object], Any], parts: objec
     return optimizer
 
 
-def restored_scheduler(runner: Any, scheduler: object) -> Any:
+def restored_scheduler(runner: Runner, scheduler: LRScheduler) -> LRScheduler:
     """Set the rate of the next step: that of the configured schedule with the optimiser's initial rates."""
     step = runner.init_ckpt.get("Step")
     if not step or not isinstance(scheduler, LambdaLR):
@@ -78,23 +84,23 @@ def restored_scheduler(runner: Any, scheduler: object) -> Any:
 class Training:
     """One call of ``Runner.train``: it counts batches, and adds to checkpoints what S3PRL does not save."""
 
-    def __init__(self, runner: Any, files: Checkpoints):
-        self.runner, self.files = runner, files
+    def __init__(self, runner: Runner):
+        self.runner, self.files = runner, Checkpoints()
         self.past = runner.init_ckpt.get(POSITION)
         self.drawn = self.length = 0
         self.epoch = int(runner.init_ckpt.get("Epoch", 0))
         self.at_start = random_states()
-        self.bar: Any = None  # S3PRL's, whose n is the step
+        self.bar: CountingBar | None = None  # S3PRL's, whose n is the step
         self.step_before: int | None = None
         self.evaluating = False
-        self.built: dict[str, Any] = {}
-        self.scaler: Any = None
+        self.built: dict[str, Optimizer | LRScheduler] = {}
+        self.scaler: torch.cuda.amp.GradScaler | None = None
         model = runner.downstream.model
         self.load, model.get_dataloader = model.get_dataloader, self._loader
 
-    def new_scaler(self, *args: Any, **options: Any) -> Any:
+    def new_scaler(self) -> torch.cuda.amp.GradScaler:
         """Build the loss scale of ``runner.fp16`` with the state in the checkpoint."""
-        self.scaler, past = torch.cuda.amp.GradScaler(*args, **options), self.runner.init_ckpt
+        self.scaler, past = torch.cuda.amp.GradScaler(), self.runner.init_ckpt
         if past.get(SCALER):
             with misfits_reported(f"{self.runner.args.init_ckpt}: its {SCALER} does not fit this run"):
                 self.scaler.load_state_dict(past[SCALER])
@@ -107,7 +113,7 @@ class Training:
         scaler = {} if self.scaler is None else {SCALER: self.scaler.state_dict()}
         self.files.save({**content, **scaler, POSITION: self.position()}, path)
 
-    def _loader(self, split: str, **options: Any) -> Any:
+    def _loader(self, split: str, **options: int) -> Loader:
         """Return a loader; that of training counts its batches and skips those that an interrupted epoch has used."""
         if self.evaluating:
             return self.load(split, **options)
@@ -125,19 +131,24 @@ class Training:
         return _Batches(self, loader, past)
 
     @property
+    def step(self) -> int:
+        """The number of steps taken, those of the checkpoint included."""
+        return 0 if self.bar is None else int(self.bar.n)
+
+    @property
     def stepped(self) -> bool:
         """Whether a step was taken."""
-        return self.bar is not None and int(self.bar.n) > int(self.runner.init_ckpt.get("Step", 0))
+        return self.step > int(self.runner.init_ckpt.get("Step", 0))
 
-    def position(self) -> dict[str, object]:
+    def position(self) -> Position:
         """Return the position in the data, for a checkpoint."""
         return {"batches": self.drawn, "length": self.length, "start": self.at_start, "now": random_states()}
 
     def between_batches(self) -> None:
         """Save and raise ``Stopped`` if a signal arrived and the last batch has completed a step."""
-        step, before = int(self.bar.n), self.step_before
+        step, before = self.step, self.step_before
         self.step_before = step
-        if self.runner.stop.received is None or step == before or step >= self.bar.total:
+        if self.runner.stop.received is None or step == before or step >= self.runner.config["runner"]["total_steps"]:
             return
         path = Path(self.runner.args.expdir) / f"states-{step}.ckpt"
         if not path.exists() and before is not None and _is_first_process():
@@ -151,7 +162,7 @@ class Training:
 
         runner = self.runner
         states = {"Step": step, "Epoch": self.epoch, "Args": runner.args, "Config": runner.config}
-        states |= {name.capitalize(): part.state_dict() for name, part in self.built.items() if part is not None}
+        states |= {name.capitalize(): part.state_dict() for name, part in self.built.items()}
         if torch.distributed.is_initialized():
             states["WorldSize"] = torch.distributed.get_world_size()
         trained = {each.name: get_model_state(each.model) for each in runner.all_entries if each.trainable}
@@ -159,9 +170,7 @@ class Training:
 
     def _make_room(self) -> None:
         """Remove old states, so that ``runner.max_keep`` remain once the next is written."""
-        states = sorted(
-            Path(self.runner.args.expdir).glob("states-*.ckpt"), key=lambda path: int(path.stem.split("-")[-1])
-        )
+        states = states_in(Path(self.runner.args.expdir))
         for path in states[: max(0, len(states) + 1 - self.runner.config["runner"]["max_keep"])]:
             self.files.remove(str(path))
 
@@ -173,10 +182,10 @@ def _is_first_process() -> bool:
 class _Batches:
     """A loader that counts its batches, and begins after those that an interrupted epoch has used."""
 
-    def __init__(self, training: Training, loader: Any, past: Mapping[str, Any] | None):
+    def __init__(self, training: Training, loader: Loader, past: Position | None):
         self.training, self.loader, self.past = training, loader, past
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         """Return the loader's own attribute."""
         return getattr(self.loader, name)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from s3prl_aalbert.errors import AalbertError, is_url
+from s3prl_aalbert.toolkit.options import Options
 
 
-def place_of(given: Mapping[str, Any]) -> Path:
+def place_of(given: Options) -> Path:
     """Return the folder of an experiment from -p or -n."""
     return Path(given.get("expdir") or f"result/downstream/{given.get('expname')}")
 
@@ -25,28 +24,30 @@ def check_unused_folder(expdir: Path) -> None:
         raise AalbertError(f"{expdir}: holds {held[0].name} already; continue it with -a, or choose another -n")
 
 
-def find_past_experiment(given: Mapping[str, Any]) -> Path | None:
+def find_past_experiment(given: Options) -> Path | None:
     """Return the checkpoint that S3PRL will resume from, or None for a new experiment.
 
     Raises:
         AalbertError: ``-e`` names nothing, or a folder without ``states-*.ckpt``.
     """
-    if given.get("auto_resume"):
-        expdir = place_of(given)
-        if _states(expdir):
-            return _states(expdir)[-1]
+    if given.get("auto_resume") and (states := states_in(place_of(given))):
+        return states[-1]
     if "past_exp" not in given:
         return None
     past = Path(given["past_exp"])
     if not past.exists():
         what = "is a URL, expected a file or folder on this machine" if is_url(past) else "no such file or folder"
         raise AalbertError(f"-e {given['past_exp']}: {what}")
-    if past.is_dir() and not _states(past):
-        raise AalbertError(f"-e {past}: no states-*.ckpt in this folder{_other_checkpoints(past)}")
-    return _states(past)[-1] if past.is_dir() else past
+    if not past.is_dir():
+        return past
+    if states := states_in(past):
+        return states[-1]
+    others = sorted(past.glob("*.ckpt"))
+    hint = f"; name a file to use it, e.g. -e {others[0]}" if others else ""
+    raise AalbertError(f"-e {past}: no states-*.ckpt in this folder{hint}")
 
 
-def _states(expdir: Path) -> list[Path]:
+def states_in(expdir: Path) -> list[Path]:
     """Return the checkpoints of training in ``expdir``, oldest step first, as S3PRL sorts them.
 
     Raises:
@@ -57,8 +58,3 @@ def _states(expdir: Path) -> list[Path]:
         if not path.stem.split("-")[-1].isdecimal():
             raise AalbertError(f"{path}: S3PRL expects states-STEP.ckpt; give it another beginning")
     return sorted(found, key=lambda path: int(path.stem.split("-")[-1]))
-
-
-def _other_checkpoints(folder: Path) -> str:
-    others = sorted(folder.glob("*.ckpt"))
-    return f"; name a file to use it, e.g. -e {others[0]}" if others else ""

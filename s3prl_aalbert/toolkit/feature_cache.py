@@ -7,7 +7,6 @@ import logging
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -19,6 +18,7 @@ from s3prl_aalbert.checkpoint.release import content_digest
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.files import write_atomically
 from s3prl_aalbert.model.config import shown
+from s3prl_aalbert.toolkit.parts import Features, Rates, Runner, Upstream
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ PSEUDO_WAVS = "_pseudo_wavs"
 ALL, LAST = "hidden_states", "last_hidden_state"
 
 
-def cache_features(runner: Any) -> None:
+def cache_features(runner: Runner) -> None:
     """Let the runner read hidden states that its upstream has computed before from ``runner.feature_cache``.
 
     S3PRL itself computes them anew at every step of every run. Hidden states are stored in float16. They are padded
@@ -55,7 +55,7 @@ def cache_features(runner: Any) -> None:
     logger.info("runner.feature_cache: hidden states in float16, in %s", cache)
 
 
-def fingerprint(runner: Any, key: str) -> str:
+def fingerprint(runner: Runner, key: str) -> str:
     """Return a name for the features of the runner's upstream: a digest of its options, precision, weights and key."""
     args, model = runner.args, runner.upstream.model
     config = args.upstream_model_config
@@ -85,16 +85,15 @@ class CachedUpstream(nn.Module):
         last_alone: whether only the last tensor is needed, so that no other is read.
     """
 
-    def __init__(self, upstream: nn.Module, folder: Path, key: str, last_alone: bool = False):
+    def __init__(self, upstream: Upstream, folder: Path, key: str, last_alone: bool = False):
         super().__init__()
         self.upstream, self.folder, self.key, self.last_alone = upstream, folder, key, last_alone
 
-    def get_downsample_rates(self, key: str) -> int:
+    def get_downsample_rates(self, key: str, /) -> Rates:
         """Return the samples per token of the inner upstream."""
-        inner: Any = self.upstream
-        return inner.get_downsample_rates(key)
+        return self.upstream.get_downsample_rates(key)
 
-    def forward(self, wavs: Sequence[Tensor]) -> dict[str, Any]:
+    def forward(self, wavs: Sequence[Tensor]) -> dict[str, Features]:
         """Return the entry of ``key``, or only its last tensor as ``last_hidden_state``.
 
         Raises:
@@ -119,7 +118,8 @@ class CachedUpstream(nn.Module):
         found = self.upstream(wavs)
         layers = found.get(self.key)
         layers = [layers] if isinstance(layers, Tensor) else layers
-        if not layers or (self.key == ALL and not torch.equal(found.get(LAST, layers[-1]), layers[-1])):
+        last = found.get(LAST, layers[-1]) if layers else None
+        if not layers or (self.key == ALL and not (isinstance(last, Tensor) and torch.equal(last, layers[-1]))):
             raise AalbertError(
                 "runner.feature_cache: the upstream's last_hidden_state is not the last of hidden_states; leave it out"
             )

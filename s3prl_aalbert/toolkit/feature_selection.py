@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.toolkit.parts import Entry, Features, Featurizer, Runner
 
 
-def checked_featurizer(runner: Any, build: Callable[[], Any]) -> Any:
+def checked_featurizer(runner: Runner, build: Callable[[], Entry[Featurizer]]) -> Entry[Featurizer]:
     """Build the runner's featurizer; refuse features that S3PRL would replace by ``hidden_states`` or fail on."""
     upstream, features = runner.args.upstream, runner.args.upstream_feature_selection
     layer = runner.args.upstream_layer_selection
@@ -30,16 +30,16 @@ def checked_featurizer(runner: Any, build: Callable[[], Any]) -> Any:
     return entry
 
 
-def _is_list(runner: object, features: str) -> bool:
+def _is_list(runner: Runner, features: str) -> bool:
     found = _features_of_noise(runner).get(features)
     return isinstance(found, (list, tuple, dict)) and len(found) > 1  # S3PRL unwraps a list of one
 
 
-def _number_of_layers(runner: object, features: str) -> int:
+def _number_of_layers(runner: Runner, features: str) -> int:
     found = _features_of_noise(runner)
     return len(found.get(features, found["hidden_states"]))
 
 
-def _features_of_noise(runner: Any) -> Any:
+def _features_of_noise(runner: Runner) -> dict[str, Features]:
     with torch.no_grad():
         return runner.upstream.model([torch.zeros(16000, device=runner.args.device)])

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from s3prl_aalbert import upstream
 
@@ -39,7 +38,7 @@ def s3prl_upstreams() -> tuple[str, ...]:
     folder = s3prl_folder()
     if folder is None:
         return ()
-    sources = _sources(_parsed(folder / "hub.py"))
+    sources = _sources(folder)
     functions = {module: set(_functions(_parsed(_file(folder, module)))) for module in set(sources.values())}
     return tuple(name for name, module in sources.items() if name in functions[module])
 
@@ -54,14 +53,14 @@ def run_lazily(module: ModuleType, loader: SourceFileLoader) -> None:
     """Run ``s3prl.hub`` without its imports from S3PRL; each name is imported when it is first used."""
     path = Path(loader.get_filename())
     tree = _parsed(path)
-    vars(module)["_sources"] = _sources(tree)
+    vars(module)["_sources"] = _sources(path.parent)
     tree.body = [node for node in tree.body if not _imports_s3prl(node)]
     module.__class__ = _LazyHub
     exec(compile(tree, str(path), "exec"), vars(module))
     options = module.options
 
     @functools.wraps(options)
-    def all_options(*args: object, **keywords: object) -> Any:
+    def all_options(*args: object, **keywords: object) -> object:
         for name in vars(module)["_sources"]:
             getattr(module, name)
         return options(*args, **keywords)
@@ -70,7 +69,7 @@ def run_lazily(module: ModuleType, loader: SourceFileLoader) -> None:
 
 
 class _LazyHub(ModuleType):
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         sources = self.__dict__.get("_sources", {})
         if name == "__all__":  # read by ``import *``
             return [each for each in dir(self) if not each.startswith("_")]
@@ -88,16 +87,14 @@ def _imports_s3prl(node: ast.stmt) -> bool:
     return isinstance(node, ast.ImportFrom) and (node.module or "").startswith(S3PRL)
 
 
-def _sources(tree: ast.Module) -> dict[str, str]:
+def _sources(folder: Path) -> dict[str, str]:
     """Return the module of S3PRL from which each name of its hub comes; of several the last, as in Python."""
-    folder = s3prl_folder()
     sources: dict[str, str] = {}
-    for node in tree.body:
-        if folder is None or not isinstance(node, ast.ImportFrom) or not _imports_s3prl(node):
-            continue
-        names = [each.asname or each.name for each in node.names]
-        found = _bound(_parsed(_file(folder, str(node.module)))) if names == ["*"] else names
-        sources |= dict.fromkeys(found, str(node.module))
+    for node in _parsed(folder / "hub.py").body:
+        match node:
+            case ast.ImportFrom(module=str(module), names=aliases) if module.startswith(S3PRL):
+                names = [each.asname or each.name for each in aliases]
+                sources |= dict.fromkeys(_bound(_parsed(_file(folder, module))) if names == ["*"] else names, module)
     return sources
 
 

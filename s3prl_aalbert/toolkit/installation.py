@@ -66,9 +66,8 @@ def _pairs(versions: dict[str, str | None]) -> list[Finding]:
         fix = f'pip install "torch=={torch}.*" "torchaudio=={torch}.*"' if torch in TESTED_PAIRS else ""
         fix = fix or 'pip install "torch==2.11.*" "torchaudio==2.11.*"'
         tested = "" if torch in TESTED_PAIRS else f"tested pairs are {' and '.join(TESTED_PAIRS)}"
-        findings.append(
-            Finding("torch with torchaudio", matching, f"{torch} with {audio}", tested if matching else fix)
-        )
+        fix = tested if matching else fix
+        findings.append(Finding("torch with torchaudio", matching, f"{torch} with {audio}", fix))
     hub = versions["huggingface_hub"] or "0"
     if int(hub.split(".")[0]) >= 1:
         fix = 'pip install "huggingface_hub<1"'
@@ -86,9 +85,8 @@ def check_torch() -> list[Finding]:
 
         torch.ones(2) @ torch.ones(2)
     except Exception as error:  # a broken installation raises anything
-        return [
-            Finding("torch", False, f"does not import ({_first(error)})", "reinstall torch and torchaudio together")
-        ]
+        fix = "reinstall torch and torchaudio together"
+        return [Finding("torch", False, f"does not import ({_first(error)})", fix)]
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         return [Finding("device", True, names)]
@@ -121,14 +119,8 @@ def check_audio() -> list[Finding]:
         known = soundfile.available_formats()
         subtypes = soundfile.available_subtypes("OGG")
     except Exception as error:
-        return [
-            Finding(
-                "audio",
-                False,
-                f"soundfile does not import ({_first(error)})",
-                "pip install --force-reinstall soundfile",
-            )
-        ]
+        fix = "pip install --force-reinstall soundfile"
+        return [Finding("audio", False, f"soundfile does not import ({_first(error)})", fix)]
     readable = [name for name, code in FORMATS.items() if code in known and (name != "opus" or "OPUS" in subtypes)]
     missing = [name for name in FORMATS if name not in readable]
     fix = "a newer libsndfile reads them: pip install --upgrade soundfile" if missing else ""
@@ -183,16 +175,11 @@ def check_room() -> list[Finding]:
     try:
         disk = machine.free_disk(Path.cwd())
     except OSError as error:
-        return [
-            *findings,
-            Finding("disk", False, f"{Path.cwd()} is not accessible ({error.strerror})", "cd elsewhere"),
-        ]
-    fix = (
-        ""
-        if disk >= ENOUGH_DISK
-        else "make room: a full-width model needs 1 GB for training states, and audio 115 MB per hour"
-    )
-    return [*findings, Finding("disk", disk >= LEAST_DISK, f"{disk / 1e9:.1f} GB free in {Path.cwd()}", fix)]
+        text = f"{Path.cwd()} is not accessible ({error.strerror})"
+        return [*findings, Finding("disk", False, text, "cd elsewhere")]
+    little = "make room: a full-width model needs 1 GB for training states, and audio 115 MB per hour"
+    fix, text = "" if disk >= ENOUGH_DISK else little, f"{disk / 1e9:.1f} GB free in {Path.cwd()}"
+    return [*findings, Finding("disk", disk >= LEAST_DISK, text, fix)]
 
 
 def check_limits() -> list[Finding]:
@@ -203,11 +190,8 @@ def check_limits() -> list[Finding]:
     folder = Path("/dev/shm")
     if folder.is_dir():
         free = machine.free_disk(folder)
-        fix = (
-            ""
-            if free >= ENOUGH_SHARED
-            else "batches of loader processes come through pipes; in a container use --shm-size=8g"
-        )
+        little = "batches of loader processes come through pipes; in a container use --shm-size=8g"
+        fix = "" if free >= ENOUGH_SHARED else little
         findings.append(Finding("shared memory", True, f"{free / 1e9:.1f} GB free in {folder}", fix))
     files = machine.open_files()
     if files is not None:
@@ -226,13 +210,6 @@ def _first(error: BaseException) -> str:
 
 
 CHECKS: tuple[Callable[[], list[Finding]], ...] = (
-    check_python,
-    check_versions,
-    check_torch,
-    check_s3prl,
-    check_audio,
-    check_weights,
-    check_writing,
-    check_room,
-    check_limits,
+    *(check_python, check_versions, check_torch, check_s3prl, check_audio),
+    *(check_weights, check_writing, check_room, check_limits),
 )

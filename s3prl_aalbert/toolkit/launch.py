@@ -63,11 +63,7 @@ def _run(typed: Sequence[str], stop: StopSignal, folder: Path | None) -> int:
         return runners[-1]
 
     # S3PRL's main() reads these names from its module, so that replacing them leaves its files unchanged.
-    parts = {
-        "Runner": build,
-        "override": apply_override,
-        "torch": Changed(run_downstream.torch, load=reader.past),
-    }
+    parts = {"Runner": build, "override": apply_override, "torch": Changed(run_downstream.torch, load=reader.past)}
     try:
         with (
             no_leftovers(folder, lambda: any(runner.stepped for runner in runners)),

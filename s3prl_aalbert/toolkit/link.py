@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.util
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ from pathlib import Path
 from s3prl_aalbert import __version__
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.config import find_config
+from s3prl_aalbert.toolkit.hub import s3prl_folder
 from s3prl_aalbert.toolkit.register import DOWNSTREAMS
 
 logger = logging.getLogger(__name__)
@@ -72,6 +72,11 @@ class Change:
     file: str
     before: str | None
     after: str
+
+    @property
+    def original(self) -> bytes | None:
+        """The file's bytes before linking; None if it did not exist."""
+        return None if self.before is None else base64.b64decode(self.before)
 
 
 def link(path: Path, dry_run: bool = False) -> list[str]:
@@ -139,9 +144,8 @@ def find_package(path: Path) -> Path:
 
 def imported_elsewhere(path: Path) -> Path | None:
     """Return the ``s3prl`` package that this Python imports, if it is not the one at ``path``."""
-    spec = importlib.util.find_spec("s3prl")
-    origin = Path(spec.origin).parent.resolve() if spec and spec.origin else None
-    return origin if origin != find_package(path) else None
+    package, imported = find_package(path), s3prl_folder()
+    return imported.resolve() if imported and imported.resolve() != package else None
 
 
 def _warn_of_other_version(package: Path) -> None:
@@ -155,9 +159,8 @@ def _linked_contents(package: Path) -> dict[str, bytes]:
     originals = {change.file: change for change in _read_record(package)}
     contents = {}
     for name, block in _BLOCKS.items():
-        change = originals.get(name)
-        original = _decode(change.before) if change else _unmarked(package / name)
-        contents[name] = original + f"\n\n{MARK}{block}{END_MARK}\n".encode()
+        original = originals[name].original if name in originals else _unmarked(package / name)
+        contents[name] = (original or b"") + f"\n\n{MARK}{block}{END_MARK}\n".encode()
     for task in DOWNSTREAMS:
         name = f"downstream/{task}/config.yaml"
         if name not in originals and (package / name).exists():
@@ -185,11 +188,7 @@ def _write_all(package: Path, contents: Mapping[str, bytes]) -> None:
         Change(name, _encode(_read(package / name)), hashlib.sha256(data).hexdigest())
         for name, data in contents.items()
     ]
-    record = {
-        "format": 1,
-        "plugin": __version__,
-        "changes": [asdict(change) for change in changes],
-    }
+    record = {"format": 1, "plugin": __version__, "changes": [asdict(change) for change in changes]}
     # The record is written first, so that `--undo` has the original bytes whatever interrupts the rest.
     _write(package / RECORD, json.dumps(record, indent=1).encode())
     for name, data in contents.items():
@@ -213,7 +212,7 @@ def _is_linked(package: Path, change: Change) -> bool:
         AalbertError: the file is neither.
     """
     now = _read(package / change.file)
-    if now == _decode_optional(change.before):
+    if now == change.original:
         return False
     if now is not None and hashlib.sha256(now).hexdigest() == change.after:
         return True
@@ -225,8 +224,8 @@ def _is_linked(package: Path, change: Change) -> bool:
 
 def _restore(package: Path, change: Change) -> None:
     path = package / change.file
-    if change.before is not None:
-        _write(path, _decode(change.before))
+    if change.original is not None:
+        _write(path, change.original)
         return
     path.unlink()
     if not any(path.parent.iterdir()):
@@ -249,11 +248,3 @@ def _write(path: Path, data: bytes) -> None:
 
 def _encode(data: bytes | None) -> str | None:
     return None if data is None else base64.b64encode(data).decode()
-
-
-def _decode(text: str | None) -> bytes:
-    return base64.b64decode(text or "")
-
-
-def _decode_optional(text: str | None) -> bytes | None:
-    return None if text is None else _decode(text)

@@ -15,7 +15,7 @@ import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from types import CodeType, FrameType, ModuleType
-from typing import Any
+from typing import BinaryIO
 
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 from s3prl_aalbert.model.config import shown
@@ -46,7 +46,7 @@ class UnknownNameError(AalbertError):
         self.text = text
 
 
-def literal(text: str) -> Any:
+def literal(text: str) -> object:
     """Return the plain value of a text: numbers, strings, lists, dictionaries and arithmetic with numbers.
 
     Raises:
@@ -55,7 +55,7 @@ def literal(text: str) -> Any:
     return _evaluated(text, None)
 
 
-def evaluate(text: object, *_scopes: object) -> Any:
+def evaluate(text: object, *_scopes: object) -> object:
     """Replace ``eval`` in S3PRL's modules: return what ``text`` names there, or its plain value.
 
     A name is one of the module's models, losses or own functions, or a method or part of the caller's ``self``.
@@ -71,7 +71,7 @@ def evaluate(text: object, *_scopes: object) -> Any:
         raise UnknownNameError(str(text), frame.f_globals.get("__name__", "S3PRL"), known) from error
 
 
-def _evaluated(text: object, frame: FrameType | None) -> Any:
+def _evaluated(text: object, frame: FrameType | None) -> object:
     if not isinstance(text, str) or len(text) > LONGEST_TEXT:
         raise ValueError("not a short text")
     try:
@@ -80,7 +80,7 @@ def _evaluated(text: object, frame: FrameType | None) -> Any:
         raise ValueError(f"not a plain value ({type(error).__name__})") from error
 
 
-def _value(node: ast.expr, frame: FrameType | None) -> Any:
+def _value(node: ast.expr, frame: FrameType | None) -> object:
     match node:
         case ast.Constant(value=bool() | int() | float() | str() | None):
             return node.value
@@ -93,7 +93,8 @@ def _value(node: ast.expr, frame: FrameType | None) -> Any:
             return {_value(key, frame): _value(value, frame) for key, value in pairs if key is not None}
         case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
             number = _value(operand, frame)
-            return -number if isinstance(node.op, ast.USub) else +number
+            if isinstance(number, (int, float)):
+                return -number if isinstance(node.op, ast.USub) else +number
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
             return _combined(op, _value(left, frame), _value(right, frame))
         case ast.Name() | ast.Attribute() | ast.Subscript() if frame is not None:
@@ -101,10 +102,13 @@ def _value(node: ast.expr, frame: FrameType | None) -> Any:
     raise ValueError(f"{type(node).__name__} is not a plain value")
 
 
-def _combined(op: ast.operator, left: Any, right: Any) -> Any:
+def _combined(op: ast.operator, left: object, right: object) -> object:
     """Return ``left op right`` of numbers, or of lists that stay short."""
-    numbers = all(isinstance(value, (int, float)) for value in (left, right))
-    if numbers and (not isinstance(op, ast.Pow) or (abs(left) <= 1e6 and 0 <= right <= 10)):
+    if (
+        isinstance(left, (int, float))
+        and isinstance(right, (int, float))
+        and (not isinstance(op, ast.Pow) or (abs(left) <= 1e6 and 0 <= right <= 10))
+    ):
         return _OPERATORS[type(op)](left, right)
     lists = [value for value in (left, right) if isinstance(value, (list, tuple))]
     length = sum(map(len, lists)) if isinstance(op, ast.Add) else math.prod(map(len, lists)) * _factor(left, right)
@@ -117,7 +121,7 @@ def _factor(left: object, right: object) -> int:
     return next((value for value in (left, right) if isinstance(value, int)), LONGEST_LIST + 1)
 
 
-def _named(node: ast.expr, frame: FrameType) -> Any:
+def _named(node: ast.expr, frame: FrameType) -> object:
     """Return the object of a dotted name in the frame that evaluates it."""
     if isinstance(node, ast.Name):
         found = frame.f_globals.get(node.id)
@@ -152,14 +156,14 @@ def _steps(node: ast.expr) -> list[str]:
     raise ValueError("not a dotted name")
 
 
-def _part(owner: Any, steps: Sequence[str]) -> Any:
+def _part(owner: object, steps: Sequence[str]) -> object:
     """Return a part of an object, or a method that S3PRL defines; the parts in between must be torch modules."""
     from torch import nn
 
     for position, step in enumerate(steps):
         if step.startswith("_") or (position and not isinstance(owner, nn.Module)):
             raise ValueError("no part of a model")
-        owner = owner[int(step)] if step.isdecimal() else getattr(owner, step, None)
+        owner = getattr(owner, step, None)  # torch keeps item 3 of a list of modules under the name "3"
     own_method = isinstance(owner, types.MethodType) and _is_of_s3prl(owner.__func__.__module__)
     if isinstance(owner, nn.Module) or own_method:
         return owner
@@ -197,13 +201,13 @@ def guard_pickle(module: ModuleType) -> None:
         vars(module)["pickle"] = Changed(pickle, load=load_plain)
 
 
-def load_plain(file: Any) -> Any:
+def load_plain(file: BinaryIO) -> object:
     """Replace ``pickle.load`` in S3PRL's tasks, whose configuration names the file: load plain values and paths."""
     return _PlainUnpickler(file).load()
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> type:
         if (module, name) in (("pathlib", "PosixPath"), ("pathlib", "Path"), ("collections", "defaultdict")):
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"GLOBAL {module}.{name}")

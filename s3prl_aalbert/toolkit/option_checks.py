@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from s3prl_aalbert import toolkit
 from s3prl_aalbert.checkpoint.published import located
 from s3prl_aalbert.errors import AalbertError, did_you_mean, is_url, near_folder
 from s3prl_aalbert.toolkit.experiments import place_of
 from s3prl_aalbert.toolkit.hub import plugin_upstreams, s3prl_folder, s3prl_upstreams
+from s3prl_aalbert.toolkit.options import Options
 from s3prl_aalbert.toolkit.register import DOWNSTREAMS
 
 # Endings of S3PRL's upstreams that read -k; all others have their own weights and ignore -k silently.
@@ -21,7 +20,7 @@ LARGEST_SEED = 2**32 - 1  # numpy's limit
 _NEEDS_MODEL_CONFIG = "baseline_local"  # features: reads -g and ignores -k
 
 
-def check_new_experiment(given: Mapping[str, object]) -> None:
+def check_new_experiment(given: Options) -> None:
     """Check the options that only a new experiment needs: folder, upstream, task.
 
     Raises:
@@ -37,7 +36,7 @@ def check_new_experiment(given: Mapping[str, object]) -> None:
             raise AalbertError(f"{flag} is missing: expected the {name} to use, e.g. {flag} {example}")
 
 
-def check_settings(settings: Mapping[str, Any], trained: bool) -> None:
+def check_settings(settings: Options, trained: bool) -> None:
     """Check the options of the run, whether typed or from the experiment that it resumes.
 
     Args:
@@ -50,11 +49,7 @@ def check_settings(settings: Mapping[str, Any], trained: bool) -> None:
     check_downstream(settings["downstream"])
     if settings.get("hub") != "huggingface":  # there -u is a repository, not a name
         check_upstream(settings["upstream"], settings.get("upstream_ckpt"), settings.get("upstream_model_config"))
-    init_ckpt = settings.get("init_ckpt")
-    if init_ckpt and not Path(init_ckpt).is_file():
-        raise AalbertError(f"-i {init_ckpt}: no such file")
-    if init_ckpt:
-        _check_file("-i", Path(init_ckpt))
+    _check_given_file("-i", settings.get("init_ckpt"))
     seed = settings.get("seed", 0)
     if not str(seed).isdecimal() or int(seed) > LARGEST_SEED:
         raise AalbertError(f"--seed {seed}: expected a whole number from 0 to {LARGEST_SEED}")
@@ -117,6 +112,13 @@ def _check_local_ckpt(name: str, typed: str) -> None:
         _check_file("-k", ckpt)
 
 
+def _check_given_file(flag: str, path: str | None) -> None:
+    if path and not Path(path).is_file():
+        raise AalbertError(f"{flag} {path}: no such file")
+    if path:
+        _check_file(flag, Path(path))
+
+
 def _check_file(flag: str, path: Path) -> None:
     from s3prl_aalbert.checkpoint.content import CheckpointError, check_regular
 
@@ -129,14 +131,11 @@ def _check_file(flag: str, path: Path) -> None:
 def _check_model_config(upstream: str, path: str | None) -> None:
     if upstream == _NEEDS_MODEL_CONFIG and not path:
         raise AalbertError(f"-u {upstream} needs the configuration of its features: -g is missing")
-    local = upstream.endswith("_local") and upstream not in plugin_upstreams()
-    if local and path and not Path(path).is_file():
-        raise AalbertError(f"-g {path}: no such file")
-    if local and path:
-        _check_file("-g", Path(path))
+    if upstream.endswith("_local") and upstream not in plugin_upstreams():
+        _check_given_file("-g", path)
 
 
-def _check_mode(settings: Mapping[str, Any], trained: bool) -> None:
+def _check_mode(settings: Options, trained: bool) -> None:
     mode, task = settings["mode"], settings["downstream"]
     if mode != "train" and task in DOWNSTREAMS and not trained:
         raise AalbertError(f"-m {mode} of {task} needs a trained experiment, e.g. -e EXPDIR/dev-best.ckpt")

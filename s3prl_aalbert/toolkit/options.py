@@ -5,13 +5,34 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict, cast
 
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 from s3prl_aalbert.model.config import shown
 from s3prl_aalbert.toolkit.parser import options_parser
 
-Options = dict[str, Any]
+
+class Options(TypedDict, total=False):
+    """The options of S3PRL's runner that this package reads; the others are passed through."""
+
+    mode: str
+    downstream: str
+    config: str
+    expname: str | None
+    expdir: str | None
+    auto_resume: bool
+    past_exp: str
+    init_ckpt: str | None
+    override: str
+    evaluate_split: str
+    upstream: str
+    upstream_ckpt: str | None
+    upstream_model_config: str | None
+    hub: str
+    seed: int
+    device: str | None
+
+
 # Options that S3PRL reads before it applies -o.
 _TOO_LATE = {
     "config": "-c",
@@ -30,9 +51,8 @@ def given_options(argv: Sequence[str]) -> Options:
     absent = object()
     for action in parser._actions:
         action.required = False
-    names = [action.dest for action in parser._actions if action.dest != "help"]
-    parsed = parser.parse_args(list(argv), argparse.Namespace(**dict.fromkeys(names, absent)))
-    options = {name: value for name, value in vars(parsed).items() if value is not absent}
+    parsed = parser.parse_args(list(argv), argparse.Namespace(**dict.fromkeys(_actions(), absent)))
+    options = cast(Options, {name: value for name, value in vars(parsed).items() if value is not absent})
     if "mode" not in options:
         raise AalbertError("-m is missing: expected train, evaluate or inference")
     return options

@@ -13,6 +13,7 @@ from typing import Any
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 from s3prl_aalbert.overrides import assignments
 from s3prl_aalbert.toolkit.names import literal
+from s3prl_aalbert.toolkit.options import Options
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +31,8 @@ OPTIONAL_SECTIONS = ("scheduler", "specaug", "optimizer")
 class Overrides:
     """The assignments of ``-o``: command-line options by name, and configuration values by dotted key."""
 
-    args: dict[str, Any] = field(default_factory=dict)
-    config: dict[str, Any] = field(default_factory=dict)
+    args: Options = field(default_factory=Options)
+    config: dict[str, object] = field(default_factory=dict)
 
 
 def parse_override(text: str | None) -> Overrides:
@@ -52,7 +53,7 @@ def parse_override(text: str | None) -> Overrides:
     return overrides
 
 
-def _value(text: str) -> Any:
+def _value(text: str) -> object:
     try:
         return literal(text)
     except ValueError:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 
 from s3prl_aalbert.errors import AalbertError
 
-POSITION = "Position"
+POSITION: Final = "Position"
 """Key of a checkpoint for the position in an epoch and the states of the random generators."""
-SCALER = "Scaler"
+SCALER: Final = "Scaler"
 """Key of a checkpoint for the loss scale of ``runner.fp16``, which S3PRL does not save."""
 
 
@@ -24,7 +24,7 @@ def checked_position(position: object) -> bool:
     return all(isinstance(count, int) and count >= 0 for count in counts) and all(isinstance(s, dict) for s in states)
 
 
-def random_states() -> dict[str, object]:
+def random_states() -> dict[str, Any]:
     """Return the states of all random generators as plain values."""
     version, numbers, gauss = random.getstate()
     kind, keys, *rest = np.random.get_state()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.config import shown
 
 
-def checked_precision(config: Mapping[str, Any]) -> str:
+def checked_precision(config: Mapping[str, Mapping[str, object]]) -> str:
     """Return ``runner.precision`` of the configuration; the default is fp32.
 
     Raises:
@@ -31,12 +30,12 @@ def autocast(model: nn.Module, device_type: str) -> None:
     """
     compute, postprocess = model.forward, getattr(model, "hook_postprocess", None)
 
-    def forward(*args: object, **options: object) -> Any:
+    def forward(*args: object, **options: object) -> object:
         with torch.autocast(device_type, torch.bfloat16):
             found = compute(*args, **options)
         return _in_float32(found)
 
-    def postprocess_hooked(hidden: object) -> Any:
+    def postprocess_hooked(hidden: object) -> object:
         return _in_float32(postprocess(hidden) if callable(postprocess) else hidden)
 
     model.forward = forward
@@ -44,7 +43,7 @@ def autocast(model: nn.Module, device_type: str) -> None:
         model.hook_postprocess = postprocess_hooked  # type: ignore[assignment]
 
 
-def _in_float32(found: object) -> Any:
+def _in_float32(found: object) -> object:
     if isinstance(found, dict):
         return {name: _in_float32(value) for name, value in found.items()}
     if isinstance(found, (list, tuple)):

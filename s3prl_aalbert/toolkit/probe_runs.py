@@ -53,7 +53,7 @@ def run_probes(options: ProbeOptions) -> Path:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not (options.expname or options.expdir):
         raise AalbertError("name the experiment with -n NAME (saved at result/downstream/NAME) or -p DIR")
-    expdir = place_of(vars(options))
+    expdir = place_of({"expname": options.expname, "expdir": options.expdir})
     past = find_past_experiment({"expdir": str(expdir), "auto_resume": options.auto_resume})
     tasks = _checked_tasks(options.task)
     if past and tasks:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
 
 
 @contextmanager
@@ -28,6 +27,6 @@ class Changed:
         self._module = module
         self.__dict__.update(parts)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         """Return the module's own attribute."""
         return getattr(self._module, name)

@@ -12,15 +12,16 @@ import logging
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
 
 from s3prl_aalbert.checkpoint.content import UNREADABLE, CheckpointError, check_content, check_regular
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.toolkit.options import kind_of, problem_of
+from s3prl_aalbert.toolkit.options import Options, kind_of, problem_of
 from s3prl_aalbert.toolkit.overrides import Overrides
+from s3prl_aalbert.toolkit.parts import States
 from s3prl_aalbert.toolkit.positions import POSITION, checked_position
 from s3prl_aalbert.toolkit.repairs.imports import allow_s3prl_checkpoints
 from s3prl_aalbert.yaml_config import leaves, shown
@@ -47,9 +48,7 @@ _IDENTITY = {
 }
 
 
-def resumed_settings(
-    past: Path, recorded: Mapping[str, object], given: Mapping[str, object], overrides: Overrides
-) -> dict[str, object]:
+def resumed_settings(past: Path, recorded: Mapping[str, object], given: Options, overrides: Overrides) -> Options:
     """Return the options with which S3PRL will resume from ``past``.
 
     Args:
@@ -63,8 +62,8 @@ def resumed_settings(
     for name, value in given.items():
         if name not in _AS_TYPED and name not in overrides.args:
             _compare(past, name, value, recorded.get(name))
-    settings = {**recorded, "evaluate_split": "test", "init_ckpt": None, **typed, **overrides.args}
-    if settings.get("hub") == "huggingface" != {**given, **overrides.args}.get("hub"):
+    settings = cast(Options, {**recorded, "evaluate_split": "test", "init_ckpt": None, **typed, **overrides.args})
+    if settings.get("hub") == "huggingface" != (given | overrides.args).get("hub"):
         raise AalbertError(
             f"{past}: its upstream {shown(settings['upstream'])} comes from the Hugging Face Hub with code that "
             "would run; type --hub huggingface if you trust it"
@@ -72,7 +71,7 @@ def resumed_settings(
     return settings
 
 
-def load_experiment(path: Path) -> dict[str, Any]:
+def load_experiment(path: Path) -> States:
     """Load a checkpoint of S3PRL's downstream runner onto the CPU, without running code from it.
 
     Only options that S3PRL has are kept, after a check of their types; ``expdir`` is the checkpoint's folder.
@@ -92,10 +91,10 @@ def load_experiment(path: Path) -> dict[str, Any]:
         list(leaves(states["Config"]))
     except ValueError as error:
         raise CheckpointError(f"-e {path}: is damaged: Config is {error}") from error
-    return {**states, "Args": argparse.Namespace(**_recorded_options(path, states["Args"]))}
+    return states | {"Args": argparse.Namespace(**_recorded_options(path, states["Args"]))}
 
 
-def load_states(path: Path, flag: str) -> dict[str, object]:
+def load_states(path: Path, flag: str) -> States:
     """Load the weights and states that S3PRL's runner saved, by name.
 
     Raises:
@@ -119,7 +118,7 @@ def load_states(path: Path, flag: str) -> dict[str, object]:
     except UNREADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{flag} {path}: not a readable checkpoint ({reason})") from error
-    return states
+    return cast(States, states)
 
 
 def _is_count(value: object) -> bool:
@@ -147,26 +146,25 @@ class Reader:
     """Reads the checkpoints of ``-e``, ``-a`` and ``-i`` once each, in place of S3PRL's ``torch.load``."""
 
     def __init__(self) -> None:
-        self._loaded: dict[str, dict[str, object]] = {}
+        self._loaded: dict[str, States] = {}
 
-    def past(self, path: str, **_: object) -> dict[str, object]:
+    def past(self, path: str, **_: object) -> States:
         """Return an experiment as ``load_experiment`` does."""
         return self._read(path, load_experiment)
 
-    def initial(self, path: str, **_: object) -> dict[str, object]:
+    def initial(self, path: str, **_: object) -> States:
         """Return the states with which the runner starts: of the experiment, or of ``-i``."""
         return self._read(path, lambda file: load_states(file, "-i"))
 
-    def _read(self, path: str, load: Callable[[Path], dict[str, object]]) -> dict[str, object]:
+    def _read(self, path: str, load: Callable[[Path], States]) -> States:
         if path not in self._loaded:
             self._loaded[path] = load(Path(path))
-        return {  # S3PRL changes options and configuration in place
-            name: copy.deepcopy(value) if name in ("Args", "Config") else value
-            for name, value in self._loaded[path].items()
-        }
+        states = self._loaded[path].items()
+        changed = ("Args", "Config")  # S3PRL changes options and configuration in place
+        return cast(States, {name: copy.deepcopy(each) if name in changed else each for name, each in states})
 
 
-def _compare(past: Path, name: str, typed: Any, recorded: object) -> None:
+def _compare(past: Path, name: str, typed: object, recorded: object) -> None:
     """Raise or warn if S3PRL will ignore a typed option for another, recorded value."""
     if typed == recorded or (name in _PATHS and recorded and _same_file(typed, recorded)):
         return
@@ -178,5 +176,5 @@ def _compare(past: Path, name: str, typed: Any, recorded: object) -> None:
     logger.warning("%s: %s is ignored, %s keeps %s", name, typed, past, recorded)
 
 
-def _same_file(typed: str, recorded: object) -> bool:
-    return Path(typed).resolve() == Path(str(recorded)).resolve() or typed == Path(str(recorded)).stem
+def _same_file(typed: object, recorded: object) -> bool:
+    return Path(str(typed)).resolve() == Path(str(recorded)).resolve() or typed == Path(str(recorded)).stem

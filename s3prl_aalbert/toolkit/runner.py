@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from s3prl_aalbert import toolkit
 
@@ -25,14 +28,16 @@ from s3prl_aalbert.toolkit import building, continuation  # noqa: E402
 from s3prl_aalbert.toolkit.bars import CountingBar  # noqa: E402
 from s3prl_aalbert.toolkit.feature_cache import cache_features  # noqa: E402
 from s3prl_aalbert.toolkit.feature_selection import checked_featurizer  # noqa: E402
+from s3prl_aalbert.toolkit.parts import Entry, Featurizer, States, Task, Upstream  # noqa: E402
 from s3prl_aalbert.toolkit.precision import autocast, checked_precision  # noqa: E402
 from s3prl_aalbert.toolkit.probing import JoinedLayers, record_layers  # noqa: E402
 from s3prl_aalbert.toolkit.replace import Changed, replaced  # noqa: E402
-from s3prl_aalbert.toolkit.writing import Checkpoints, Writers  # noqa: E402
+from s3prl_aalbert.toolkit.writing import Writers  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
 PROBING = "aalbert_probe"
+Part = TypeVar("Part", Optimizer, LRScheduler)
 
 
 class Runner(s3prl_runner.Runner):
@@ -50,7 +55,7 @@ class Runner(s3prl_runner.Runner):
         args: argparse.Namespace,
         config: dict[str, object],
         stop: StopSignal,
-        load: Callable[..., dict[str, object]] = torch.load,
+        load: Callable[..., States] = torch.load,
     ) -> None:
         self.stop = stop
         self.training: continuation.Training | None = None
@@ -63,7 +68,7 @@ class Runner(s3prl_runner.Runner):
         with building.misfits_reported(f"{self.args.init_ckpt}: its {name} does not fit this run"):
             super()._load_weight(model, name)
 
-    def _get_upstream(self) -> Any:
+    def _get_upstream(self) -> Entry[Upstream]:
         name, precision = self.args.upstream, checked_precision(self.config)
         with building.upstream_misfits_reported(name, self.args.upstream_ckpt):
             entry = super()._get_upstream()
@@ -73,7 +78,7 @@ class Runner(s3prl_runner.Runner):
             logger.info("runner.precision: the upstream computes in bf16")
         return entry
 
-    def _get_featurizer(self) -> Any:
+    def _get_featurizer(self) -> Entry[Featurizer]:
         probing = self.args.downstream == PROBING and self.args.upstream_layer_selection is None
         kind = JoinedLayers if probing else s3prl_runner.Featurizer
         with replaced(s3prl_runner, Featurizer=kind):
@@ -81,18 +86,17 @@ class Runner(s3prl_runner.Runner):
         cache_features(self)
         return entry
 
-    def _get_downstream(self) -> Any:
+    def _get_downstream(self) -> Entry[Task]:
         record_layers(self.config, self.featurizer.model)
         return building.checked_task(self, super()._get_downstream)
 
-    def _get_optimizer(self, model_params: object) -> Any:
-        optimizer = continuation.restored_optimizer(self, super()._get_optimizer, model_params)
-        return self._kept("optimizer", optimizer)
+    def _get_optimizer(self, model_params: Sequence[nn.Module]) -> Optimizer:
+        return self._kept(continuation.restored_optimizer(self, super()._get_optimizer, model_params), "optimizer")
 
-    def _get_scheduler(self, optimizer: object) -> Any:
-        return self._kept("scheduler", continuation.restored_scheduler(self, super()._get_scheduler(optimizer)))
+    def _get_scheduler(self, optimizer: Optimizer) -> LRScheduler:
+        return self._kept(continuation.restored_scheduler(self, super()._get_scheduler(optimizer)), "scheduler")
 
-    def _kept(self, name: str, part: object) -> Any:
+    def _kept(self, part: Part, name: str) -> Part:
         if self.training is not None:
             self.training.built[name] = part
         return part
@@ -106,8 +110,7 @@ class Runner(s3prl_runner.Runner):
 
     def train(self) -> None:
         """Train; if a signal arrives, save the state and raise ``Stopped``."""
-        files = Checkpoints()
-        training = self.training = continuation.Training(self, files)
+        training = self.training = continuation.Training(self)
 
         class Bar(CountingBar):
             def __init__(self, *args: Any, **options: Any):
@@ -118,13 +121,13 @@ class Runner(s3prl_runner.Runner):
         amp = Changed(torch.cuda.amp, GradScaler=training.new_scaler)
         parts = {
             "torch": Changed(torch, save=training.save, cuda=Changed(torch.cuda, amp=amp)),
-            "os": Changed(s3prl_runner.os, remove=files.remove),
+            "os": Changed(s3prl_runner.os, remove=training.files.remove),
             "tqdm": Bar,
         }
         with _written(), replaced(s3prl_runner, **parts):
             super().train()
 
-    def evaluate(self, split: str | None = None, logger: object = None, global_step: int = 0) -> Any:
+    def evaluate(self, split: str | None = None, logger: object = None, global_step: int = 0) -> list[str]:
         """Evaluate a split; the default is the split in the options."""
         if self.training is None:
             with _written():

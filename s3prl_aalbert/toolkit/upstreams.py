@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 from torch import nn
 
@@ -18,14 +18,14 @@ def build_upstream(name: str, ckpt: str | None = None, model_config: str | None 
     """
     from s3prl_aalbert.upstream import hubconf
 
-    entry: Any = getattr(hubconf, name) if name in hubconf.__all__ else _s3prl_entry(name, ckpt, model_config)
+    entry = getattr(hubconf, name) if name in hubconf.__all__ else _s3prl_entry(name, ckpt, model_config)
     with upstream_misfits_reported(name, ckpt):
         upstream: nn.Module = entry(ckpt=ckpt, model_config=model_config, refresh=False)
     check_numbers(name, upstream)
     return upstream
 
 
-def _s3prl_entry(name: str, ckpt: str | None, model_config: str | None) -> Any:
+def _s3prl_entry(name: str, ckpt: str | None, model_config: str | None) -> Callable[..., nn.Module]:
     """Return an entry of S3PRL's hub, whose import takes seconds."""
     toolkit.activate()
     from s3prl import hub

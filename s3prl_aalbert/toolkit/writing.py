@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -35,26 +36,16 @@ class Checkpoints:
         self._replaced.append(path)
 
 
-class Writers:
+class Writers(ExitStack):
     """Closes the TensorBoard writers at the end, also if training is interrupted or fails.
 
     A writer that stays open loses its last events. From Python 3.12 on it also prints a stack trace at exit: ``can't
     create new thread at interpreter shutdown``.
     """
 
-    def __init__(self) -> None:
-        self._writers: list[SummaryWriter] = []
-
-    def __enter__(self) -> Writers:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for writer in self._writers:
-            writer.close()
-
     def open(self, *args: object, **options: object) -> SummaryWriter:
         """Return a new writer."""
         writer = SummaryWriter(*args, **options)
-        self._writers.append(writer)
+        self.callback(writer.close)
         pass_over_unwritten(writer.file_writer.event_writer._ev_writer, ("write_event", "flush", "close"))
         return writer

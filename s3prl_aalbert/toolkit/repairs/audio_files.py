@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import soundfile
 import torch
@@ -128,5 +128,5 @@ def _subtype(dtype: torch.dtype, encoding: str | None, bits: int | None) -> str:
     return "PCM_U8" if bits == 8 else f"PCM_{bits or 16}"
 
 
-def _plain(uri: Uri) -> Any:
+def _plain(uri: Uri) -> str | BinaryIO:
     return str(uri) if isinstance(uri, PathLike) else uri

@@ -6,9 +6,10 @@ import importlib
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import TypeVar
 
 NAME = "torch._dynamo"
+T = TypeVar("T")
 
 
 def import_compiler_when_used() -> None:
@@ -28,12 +29,10 @@ def import_compiler_when_used() -> None:
 class _Compiler(ModuleType):
     """Offers the two marks; every other attribute comes from the compiler itself."""
 
-    def disable(
-        self, function: Callable[..., object], recursive: bool = True, **options: object
-    ) -> Callable[..., object]:
+    def disable(self, function: Callable[..., T], recursive: bool = True, **options: object) -> Callable[..., T]:
         """Return the function; once the compiler is loaded, it is marked as not to be compiled."""
 
-        def call(*args: object, **kwargs: object) -> Any:
+        def call(*args: object, **kwargs: object) -> T:
             real = sys.modules[NAME]
             marked = function if real is self else real.disable(function, recursive, **options)
             return marked(*args, **kwargs)
@@ -46,7 +45,7 @@ class _Compiler(ModuleType):
         if real is not self:
             real.graph_break(*args, **options)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if name.startswith("__") and name != "__path__":  # ``inspect`` and others ask every module for these
             raise AttributeError(name)
         if sys.modules.get(NAME) is self:

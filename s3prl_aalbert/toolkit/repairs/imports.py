@@ -12,7 +12,8 @@ import importlib.util
 import logging
 import sys
 import warnings
-from typing import Any
+from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -52,11 +53,7 @@ def provide_set_audio_backend() -> None:
     Remove when: S3PRL no longer calls it.
     """
     if not hasattr(torchaudio, "set_audio_backend"):
-        torchaudio.set_audio_backend = _ignore_backend
-
-
-def _ignore_backend(backend: str | None) -> None:
-    """Accept a backend name, as torchaudio 2.2 to 2.8 do; files go through soundfile here."""
+        torchaudio.set_audio_backend = lambda backend: None  # files go through soundfile here
 
 
 def provide_audio_files() -> None:
@@ -72,16 +69,11 @@ def provide_audio_files() -> None:
 
     if not hasattr(torchaudio, "info"):
         torchaudio.info = audio_files.info
-    if not hasattr(torchaudio, "load_with_torchcodec") or not _needs_torchcodec():
-        return
-    if importlib.util.find_spec("torchcodec") is None:
+    # That torchaudio has no readers of its own (2.9) shows in its missing list of backends.
+    needs_torchcodec = hasattr(torchaudio, "load_with_torchcodec") and not hasattr(torchaudio, "list_audio_backends")
+    if needs_torchcodec and importlib.util.find_spec("torchcodec") is None:
         torchaudio.load = audio_files.load
         torchaudio.save = audio_files.save
-
-
-def _needs_torchcodec() -> bool:
-    """Return whether torchaudio dropped its own readers (2.9), which shows in its missing list of backends."""
-    return not hasattr(torchaudio, "list_audio_backends")
 
 
 def provide_sox_effects() -> None:
@@ -136,12 +128,10 @@ def keep_checkpoints_from_running_code() -> None:
         finders.after_import(f"s3prl.upstream.{name}.builder", _load_carefully)
 
 
-def _load_carefully(builder: Any) -> None:
+def _load_carefully(builder: ModuleType) -> None:
     if builder.torch is torch:
-        builder.torch = Changed(torch, load=lambda *args, **options: torch.load(*args, **{**options, **_CAREFULLY}))
-
-
-_CAREFULLY = {"weights_only": True}
+        careful = Changed(torch, load=lambda *args, **options: torch.load(*args, **{**options, "weights_only": True}))
+        vars(builder)["torch"] = careful
 
 
 def keep_names_from_running_code() -> None:
@@ -155,7 +145,7 @@ def keep_names_from_running_code() -> None:
     finders.watch()
 
 
-def _numpy_number_globals() -> list[Any]:
+def _numpy_number_globals() -> list[Callable[..., object] | tuple[Callable[..., object], str]]:
     """Return the globals for unpickling a numpy number, under the names of numpy 1 and numpy 2."""
     rebuild = np.float64(0).__reduce__()[0]  # numpy's own `scalar(dtype, bytes)`
     dtypes = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")]

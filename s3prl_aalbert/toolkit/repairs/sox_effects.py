@@ -40,10 +40,7 @@ def apply_effects_file(
 
 
 def apply_effects_tensor(
-    tensor: torch.Tensor,
-    sample_rate: int,
-    effects: Sequence[Sequence[str]],
-    channels_first: bool = True,
+    tensor: torch.Tensor, sample_rate: int, effects: Sequence[Sequence[str]], channels_first: bool = True
 ) -> tuple[torch.Tensor, int]:
     """Apply SoX effects, such as ``[["rate", "16000"], ["gain", "-3.0"]]``, in order.
 
@@ -55,8 +52,10 @@ def apply_effects_tensor(
     """
     wav, rate = _oriented(tensor, channels_first).float(), sample_rate
     for name, *arguments in effects:
+        if name not in EFFECTS:
+            raise _unsupported(name)
         try:
-            wav, rate = _find_effect(name)(wav, rate, list(arguments))
+            wav, rate = EFFECTS[name](wav, rate, list(arguments))
         except (ValueError, IndexError):
             raise _unsupported(" ".join([name, *arguments])) from None
         wav = wav.clamp(-1.0, 1.0)
@@ -70,12 +69,6 @@ def effect_names() -> dict[str, str]:
 
 def _oriented(wav: torch.Tensor, channels_first: bool) -> torch.Tensor:
     return wav if channels_first else wav.t()
-
-
-def _find_effect(name: str) -> Effect:
-    if name not in EFFECTS:
-        raise _unsupported(name)
-    return EFFECTS[name]
 
 
 def _unsupported(effect: str) -> AalbertError:
@@ -142,9 +135,8 @@ def _silence(wav: torch.Tensor, rate: int, arguments: list[str]) -> tuple[torch.
 def _vad(wav: torch.Tensor, rate: int, arguments: list[str]) -> tuple[torch.Tensor, int]:
     """Cut the silence before speech; options -T (trigger time) and -p (pre-trigger time) in seconds."""
     names = {"-T": "trigger_time", "-p": "pre_trigger_time"}
-    pairs = zip(arguments[::2], arguments[1::2], strict=True)
     options: dict[str, float] = {}
-    for flag, value in pairs:
+    for flag, value in zip(arguments[::2], arguments[1::2], strict=True):
         if flag not in names:
             raise ValueError(flag)
         options[names[flag]] = float(value)

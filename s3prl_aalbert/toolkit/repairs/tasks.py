@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
 
@@ -119,7 +118,7 @@ def keep_data_from_running_commands() -> None:
     Symptom: none, until a folder is malicious. TRUST_WAV_SCP=1 in the environment allows the commands.
     Remove when: S3PRL reads only files.
     """
-    kaldi: Any = importlib.import_module("s3prl.downstream.diarization.dataset").KaldiData
+    kaldi = importlib.import_module("s3prl.downstream.diarization.dataset").KaldiData
     load = kaldi._load_wav_scp
 
     def load_files(self: object, path: str) -> dict[str, str]:
@@ -142,13 +141,13 @@ def find_packaged_vocabularies() -> None:
     Symptom: ``FileNotFoundError: downstream/ctc/vocab/phoneme.txt``.
     Remove when: a wheel contains them.
     """
-    text: Any = importlib.import_module("s3prl.downstream.ctc.text")
-    load = text.load_text_encoder
+    text = vars(importlib.import_module("s3prl.downstream.ctc.text"))
+    load = text["load_text_encoder"]
 
-    def load_text_encoder(mode: str, vocab_file: str, slots_file: str | None = None) -> Any:
+    def load_text_encoder(mode: str, vocab_file: str, slots_file: str | None = None) -> object:
         return load(mode, _vocabulary(vocab_file), slots_file)
 
-    text.load_text_encoder = load_text_encoder
+    text["load_text_encoder"] = load_text_encoder
 
 
 def find_packaged_dictionary() -> None:
@@ -169,12 +168,12 @@ def name_package_of_language_model() -> None:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns whether or not there is a language model
-        decoder: Any = importlib.import_module("s3prl.downstream.asr.w2l_decoder")
+        decoder = importlib.import_module("s3prl.downstream.asr.w2l_decoder")
 
     def refuse(*_arguments: object) -> None:
         raise AalbertError("decoder_type=kenlm needs flashlight-text: pip install flashlight-text")
 
-    decoder.W2lKenLMDecoder = refuse
+    vars(decoder)["W2lKenLMDecoder"] = refuse
 
 
 def _vocabulary(name: str) -> str:
@@ -190,9 +189,9 @@ def keep_num_workers() -> None:
     Symptom: 12 processes on ``dev`` and ``test`` whatever ``corpus.num_workers`` is.
     Remove when: S3PRL copies the configuration.
     """
-    data: Any = importlib.import_module("s3prl.downstream.ctc.data")
-    load = data.load_dataset
-    data.load_dataset = lambda split, tokenizer, corpus: load(split, tokenizer, dict(corpus))
+    data = vars(importlib.import_module("s3prl.downstream.ctc.data"))
+    load = data["load_dataset"]
+    data["load_dataset"] = lambda split, tokenizer, corpus: load(split, tokenizer, dict(corpus))
 
 
 def cache_file_lists_by_corpus() -> None:
@@ -231,12 +230,12 @@ def _with_cache(construct: Callable[..., None], module: ModuleType, name: str, s
     return constructor
 
 
-def _cache_folder(task: str, arguments: Sequence[Any]) -> Path:
+def _cache_folder(task: str, arguments: Sequence[object]) -> Path:
     """Return the cache folder of a data set with these arguments; lists of files count by their content."""
     digest = hashlib.sha256(str(Path.cwd()).encode())
     for argument in arguments:
-        is_list = isinstance(argument, (str, Path)) and Path(argument).is_file()
-        digest.update(Path(argument).read_bytes() if is_list else repr(argument).encode())
+        file = Path(argument) if isinstance(argument, (str, Path)) else None
+        digest.update(file.read_bytes() if file and file.is_file() else repr(argument).encode())
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = base / "s3prl_aalbert" / task / digest.hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)

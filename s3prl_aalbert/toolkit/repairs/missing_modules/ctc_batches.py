@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from torch.utils.data import Dataset
 
@@ -12,6 +13,19 @@ from s3prl_aalbert.speech.text import read_lines
 
 Example = tuple[Path, list[int]]
 """An audio file and its tokens."""
+
+
+class Tokenizer(Protocol):
+    """The text encoders of S3PRL's task, as far as the corpora use them."""
+
+    token_type: str
+    unk_idx: int
+
+    def encode(self, s: str) -> list[int]:
+        """Return the tokens of a text."""
+
+    def vocab_to_idx(self, vocab: str) -> int:
+        """Return the token of a character or word."""
 
 
 def read_transcripts(path: Path) -> dict[str, str]:

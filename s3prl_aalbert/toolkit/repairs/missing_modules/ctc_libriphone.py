@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.speech.text import read_lines
-from s3prl_aalbert.toolkit.repairs.missing_modules.ctc_batches import TranscribedFiles, read_transcripts
+from s3prl_aalbert.toolkit.repairs.missing_modules.ctc_batches import Tokenizer, TranscribedFiles, read_transcripts
 
 
 class LibriPhoneDataset(TranscribedFiles):
@@ -30,7 +29,7 @@ class LibriPhoneDataset(TranscribedFiles):
     def __init__(
         self,
         split: Sequence[str],
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         bucket_size: int,
         path: str,
         lexicon: Sequence[str],
@@ -46,7 +45,7 @@ class LibriPhoneDataset(TranscribedFiles):
         super().__init__(examples, bucket_size, ascending)
 
 
-def _read_lexicon(files: Sequence[str], tokenizer: Any) -> dict[str, list[str]]:
+def _read_lexicon(files: Sequence[str], tokenizer: Tokenizer) -> dict[str, list[str]]:
     words: dict[str, list[str]] = {}
     for name in files:
         for number, line in enumerate(read_lines(Path(name)), start=1):

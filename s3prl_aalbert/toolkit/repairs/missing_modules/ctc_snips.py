@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.toolkit.repairs.missing_modules.ctc_batches import TranscribedFiles, read_transcripts
+from s3prl_aalbert.toolkit.repairs.missing_modules.ctc_batches import Tokenizer, TranscribedFiles, read_transcripts
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class SnipsDataset(TranscribedFiles):
     def __init__(
         self,
         split: Sequence[str],
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         bucket_size: int,
         path: str,
         ascending: bool = False,
@@ -43,11 +43,7 @@ class SnipsDataset(TranscribedFiles):
         name = "all.iob.snips.txt" if "-slot" in tokenizer.token_type else "all-trans.txt"
         transcripts = read_transcripts(Path(path) / name)
         files = [file for part in split for file in _files(Path(path) / part, speakers, transcripts)]
-        super().__init__(
-            [(file, tokenizer.encode(transcripts[file.stem])) for file in files],
-            bucket_size,
-            ascending,
-        )
+        super().__init__([(file, tokenizer.encode(transcripts[file.stem])) for file in files], bucket_size, ascending)
 
 
 def _files(folder: Path, speakers: tuple[str, ...], transcripts: dict[str, str]) -> list[Path]:
