@@ -12,8 +12,8 @@ import pytest
 import soundfile
 from naming import mentions, naming
 
-from s3prl_aalbert.audio_io import AudioError, read_audio
-from s3prl_aalbert.pretrain import audio_cache, decoding
+from s3prl_aalbert.audio_io import AudioError
+from s3prl_aalbert.pretrain import audio_cache
 from s3prl_aalbert.pretrain.audio_cache import MIN_FREE_BYTES
 from s3prl_aalbert.pretrain.config import DataConfig
 from s3prl_aalbert.pretrain.corpus import load_corpus
@@ -41,18 +41,6 @@ def speech(tmp_path: Path) -> Path:
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
     return tmp_path / "run" / "m.tsv"
-
-
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    seen: list[str] = []
-
-    def read(path: str, rate: int, notes: list[str]) -> np.ndarray:
-        seen.append(Path(path).stem)
-        return read_audio(path, rate, notes)
-
-    monkeypatch.setattr(decoding, "read_audio", read)
-    return seen
 
 
 def load(speech: Path, manifest: Path, hours: float = 1.0, save: bool = True, **keys) -> Utterances:

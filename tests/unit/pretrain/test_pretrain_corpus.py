@@ -65,20 +65,6 @@ def manifest(tmp_path: Path) -> Path:
     return tmp_path / "run" / "manifest.tsv"
 
 
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the names of the files that are decoded from now on, in this process."""
-    seen: list[str] = []
-    original = decoding.read_audio
-
-    def read(path: str, rate: int, notes: list[str]) -> np.ndarray:
-        seen.append(Path(path).name)
-        return original(path, rate, notes)
-
-    monkeypatch.setattr(decoding, "read_audio", read)
-    return seen
-
-
 # --------------------------------------------------------------------------------------------- what is used
 
 
@@ -124,7 +110,7 @@ def test_unusable_files_are_skipped_by_name_and_reason(speech: Path, manifest: P
     again = load(speech, manifest=manifest)
     assert decoded == [] and reasons(again) == reasons(corpus)
     record(speech / "a" / "text.wav", 1.0)
-    assert len(load(speech, manifest=manifest)) == 13 and decoded == ["text.wav"]
+    assert len(load(speech, manifest=manifest)) == 13 and decoded == ["text"]
     with pytest.raises(AalbertError, match=naming("--strict", 5, speech / "a" / "corrupt.ogg")):
         load(speech, manifest=manifest, strict=True)
 
@@ -327,7 +313,7 @@ def test_only_what_changed_is_decoded_again(speech: Path, manifest: Path, decode
     record(speech / "d" / "new.wav", 0.7)
     (speech / "f" / "2.wav").unlink()
     corpus = load(speech, manifest=manifest)
-    assert sorted(decoded) == ["1.wav", "new.wav"]
+    assert sorted(decoded) == ["1", "new"]
     lengths = {u.path: u.samples for u in corpus}
     assert len(lengths) == 12 and str(speech / "f" / "2.wav") not in lengths
     assert lengths[str(speech / "a" / "1.wav")] == 14400 and lengths[str(speech / "d" / "new.wav")] == 11200
@@ -339,7 +325,7 @@ def test_same_size_but_another_time_is_decoded_again(speech: Path, manifest: Pat
     decoded.clear()
     os.utime(speech / "c" / "2.wav", ns=(1, 1))
     load(speech, manifest=manifest)
-    assert decoded == ["2.wav"]
+    assert decoded == ["2"]
 
 
 @pytest.mark.parametrize("seconds", [-10, -300_000_000])
