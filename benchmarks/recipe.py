@@ -251,6 +251,7 @@ class Curve(NamedTuple):
     at: dict[int, dict[str, dict[tuple[str, str], float]]]
     """Step -> condition -> values."""
     seconds: dict[int, float]
+    """Of the fastest seed, since other work of the machine slows the others."""
 
 
 def curve(rows: Sequence[Mapping[str, str]], cell: str, chosen_by: str = "across") -> Curve:
@@ -270,7 +271,7 @@ def curve(rows: Sequence[Mapping[str, str]], cell: str, chosen_by: str = "across
             values = at.setdefault(step, {}).setdefault(row["condition"], {})
             values[row["seed"], row["speaker"]] = float(row["error"])
             seconds.setdefault(step, []).append(float(row["seconds"]))
-    return Curve(layer, at, {step: float(np.mean(each)) for step, each in seconds.items()})
+    return Curve(layer, at, {step: min(each) for step, each in seconds.items()})
 
 
 def equal_time(curves: Mapping[str, Curve]) -> float:
