@@ -86,7 +86,9 @@ def read(benchmark: Benchmark, file: Path) -> Rows:
             for column in benchmark.values:
                 name = (*(row[each] for each in benchmark.names), column)
                 try:
-                    found.setdefault(name, {})[tuple(row[each] for each in benchmark.samples)] = float(row[column])
+                    found.setdefault(name, {})[tuple(row[each] for each in benchmark.samples)] = float(
+                        row[column] or ""
+                    )
                 except ValueError:
                     continue
     return {name: values for name, values in found.items() if values}

@@ -45,7 +45,7 @@ from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 
 SEEDS = (0, 1, 2)
 RATES = (5e-4, 1e-3, 2e-3)
-STATES = 6
+STATES = 3
 """Kept of every run, evenly spaced."""
 RECIPE: dict[str, Any] = {
     "transformer": {
