@@ -72,9 +72,6 @@ BENCHMARKS = {
         lambda _, file: ["benchmarks/reuse.py", "-o", file],
         ("model", "stack", "seconds of audio", "work"), ("MACs saved %", "time saved %"),
     ),
-    "demo": Benchmark(
-        lambda _, file: ["benchmarks/demo.py", "-o", file], ("task", "model", "split"), ("accuracy",),
-    ),
 }  # fmt: skip
 
 

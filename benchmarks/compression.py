@@ -48,7 +48,7 @@ from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 
 Settings = dict[str, object]
 TEACHER = "aalbert_units"
-SEEDS = (1, 2)
+SEEDS = (1,)
 STEPS = 400
 """Of every training; of the supernet's stage 1, too."""
 STAGE_2_STEPS = 200

@@ -327,12 +327,12 @@ def picture(rows: Sequence[Mapping[str, str]], cells: Sequence[str], path: Path)
     for axes in (by_step, by_time):
         axes.axhline(features, color="grey", linestyle="--", label="input features")
         axes.grid(alpha=0.3)
-    for cell in cells:
-        found = curve(rows, cell)
+    for number, cell in enumerate(cells):
+        found, style = curve(rows, cell), ("-", "--", ":")[number // 10]  # there are ten colours
         steps = sorted(found.at)
         errors = [100 * mean_and_error(found.at[step]["across"])[0] for step in steps]
-        by_step.plot(steps, errors, marker=".", label=cell)
-        by_time.plot([found.seconds[step] for step in steps], errors, marker=".", label=cell)
+        by_step.plot(steps, errors, style, marker=".", label=cell)
+        by_time.plot([found.seconds[step] for step in steps], errors, style, marker=".", label=cell)
     by_step.set(xlabel="steps", ylabel="ABX error across speakers (%)")
     by_time.set(xlabel="seconds of training on one core")
     by_time.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
