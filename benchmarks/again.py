@@ -9,19 +9,19 @@ so. Times are those of this machine: compare their ratios.
 from __future__ import annotations
 
 import argparse
-import csv
 import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from commands import REPOSITORY, run_once
+from commands import REPOSITORY
+from results_page import RESULTS, Step, run
+from tables import read_table
 
 from s3prl_aalbert.downstream.paired import differences, mean_and_error
 from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError
 
-RECORDED = REPOSITORY / "benchmarks" / "results"
 Rows = dict[tuple[str, ...], dict[tuple[str, ...], float]]
 """Value of every sample (speaker, seed, ...) of every row, whose last part is the column of the value."""
 
@@ -43,6 +43,13 @@ def _speech(data: Path) -> list[Path]:
 
 
 BENCHMARKS = {
+    "compression": Benchmark(
+        lambda data, file: [
+            *("benchmarks/compression.py", "--speech", *_speech(data), "--timit", data / "timit", "--speakers"),
+            *(data / "LibriSpeech" / "dev-clean", data / "LibriSpeech" / "test-clean", "-o", file.parent),
+        ],
+        ("model", "test", "layer"), ("value",), ("seed", "speaker"),
+    ),
     "recipe": Benchmark(
         lambda data, file: [
             *("benchmarks/recipe.py", "--speech", *_speech(data), "--timit", data / "timit", "-o", file.parent),
@@ -78,16 +85,14 @@ BENCHMARKS = {
 def read(benchmark: Benchmark, file: Path) -> Rows:
     """Return the values of a table; cells that are no number are left out."""
     found: Rows = {}
-    with file.open(encoding="utf-8", newline="") as lines:
-        for row in csv.DictReader(lines):
-            for column in benchmark.values:
-                name = (*(row[each] for each in benchmark.names), column)
-                try:
-                    found.setdefault(name, {})[tuple(row[each] for each in benchmark.samples)] = float(
-                        row[column] or ""
-                    )
-                except ValueError:
-                    continue
+    for row in read_table(file):
+        sample = tuple(row[each] for each in benchmark.samples)
+        for column in benchmark.values:
+            name = (*(row[each] for each in benchmark.names), column)
+            try:
+                found.setdefault(name, {})[sample] = float(row[column] or "")
+            except ValueError:
+                continue
     return {name: values for name, values in found.items() if values}
 
 
@@ -121,12 +126,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     benchmark = BENCHMARKS[args.name]
     file = args.out.resolve() / args.name / "results.csv"
     try:
-        run_once(file.with_name("done"), [str(part) for part in benchmark.command(args.data.resolve(), file)])
+        command = [str(part) for part in benchmark.command(args.data.resolve(), file)]
+        run(Step(file.with_name("done"), command), file.with_name("log.txt"))
     except AalbertError as error:
         print(f"again.py: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
-    file.with_name("done").touch()
-    print(beside(read(benchmark, RECORDED / f"{args.name}.csv"), read(benchmark, file)))
+    print(beside(read(benchmark, RESULTS / f"{args.name}.csv"), read(benchmark, file)))
     return 0
 
 

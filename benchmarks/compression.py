@@ -24,18 +24,17 @@ from pathlib import Path
 import yaml
 from commands import run_once
 from linear_probes import Setting, probe
+from recipe import segments
 from subjects import untrained_twin
-from tables import markdown_line
+from tables import markdown_head, markdown_line, read_table
 from torch import nn
 from unseen_speakers import Setting as SpeakerSetting
 from unseen_speakers import classify, layers_of, load_excerpts
 
 from s3prl_aalbert.checkpoint.release import load_checkpoint
 from s3prl_aalbert.compress.extraction import extracted_config
-from s3prl_aalbert.downstream.abx import load_segments
 from s3prl_aalbert.downstream.abx_scores import score as abx_scores
 from s3prl_aalbert.downstream.paired import differences, mean_and_error, percent
-from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.result_tables import write_csv
 from s3prl_aalbert.downstream.states import HIDDEN_STATES
 from s3prl_aalbert.files import write_text
@@ -162,7 +161,9 @@ TABLES = {
     },
     "(e) Attention reuse": {"lighthubert": "off", "reuse": "in the second of three layers"},
 }
-"""Models of every table, each with its name; differences are from the first."""
+"""Models of every table, each with its name; differences are from its baselines."""
+BASELINES = {"(a) Distilled, or pre-trained alone?": {"features": "features", "untrained": "untrained"}}
+"""Of a table, each with the word of its column; of the others it is the first model."""
 
 
 # ------------------------------------------------------------------------------------------------ training
@@ -239,7 +240,6 @@ def subjects(args: argparse.Namespace) -> Iterator[tuple[str, int, Callable[[], 
 
 def test_all(args: argparse.Namespace) -> None:
     """Test what is not tested yet; one CSV a model."""
-    segments = load_segments(PhoneDataConfig(str(args.timit), phone_set="39", exclude=["sa1", "sa2"]))
     excerpts = None
     for name, seed, build in subjects(args):
         path = args.output / "tests" / name / f"seed{seed}.csv"
@@ -249,7 +249,7 @@ def test_all(args: argparse.Namespace) -> None:
         logging.info("testing %s, seed %d", name, seed)
         upstream = build().eval()
         rows: list[tuple[object, ...]] = []
-        for layer, errors in abx_scores(upstream, "", HIDDEN_STATES, None, segments).layers.items():
+        for layer, errors in abx_scores(upstream, "", HIDDEN_STATES, None, segments(args.timit)).layers.items():
             rows += [("ABX", layer, speaker, 1 - error) for speaker, error in errors.across().items()]
         for layer, _, scores in probe(upstream, args.timit, Setting(folds=4, classifiers=("linear",))):
             rows += [("phones", layer, speaker, score.correct / score.count) for speaker, score in scores.items()]
@@ -271,11 +271,10 @@ def read_scores(output: Path, seeds: Sequence[int]) -> dict[tuple[str, str], dic
     """Return the scores by (model, test) and layer."""
     found: dict[tuple[str, str], dict[str, Scores]] = {}
     for path in sorted((output / "tests").glob("*/seed*.csv")):
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                layer = found.setdefault((row["model"], row["test"]), {}).setdefault(row["layer"], {})
-                for seed in seeds if row["seed"] == "0" else (row["seed"],):
-                    layer[str(seed), row["speaker"]] = float(row["value"])
+        for row in read_table(path):
+            layer = found.setdefault((row["model"], row["test"]), {}).setdefault(row["layer"], {})
+            for seed in seeds if row["seed"] == "0" else (row["seed"],):
+                layer[str(seed), row["speaker"]] = float(row["value"])
     return found
 
 
@@ -285,22 +284,24 @@ def best_layer(layers: dict[str, Scores]) -> str:
 
 
 def markdown(output: Path, seeds: Sequence[int]) -> str:
-    """Return the tables: scores of each model's best layer, and paired differences from the first row."""
+    """Return the tables: scores of each model's best layer, and paired differences from the baselines."""
     scores = read_scores(output, seeds)
     lines = []
     for title, models in TABLES.items():
-        heads = ["", "parameters", "MMAC/s"]
+        heads, baselines = ["", "parameters", "MMAC/s"], BASELINES.get(title, {next(iter(models)): "first"})
         for test in TESTS:
-            heads += [f"{test} (layer)", "less first"]
-        lines += [f"**{title}**", "", markdown_line(heads), "|" + "---|" * len(heads)]
-        first = next(iter(models))
+            heads += [f"{test} (layer)", *(f"less {word}" for word in baselines.values())]
+        lines += [f"**{title}**", "", *markdown_head(heads)]
         for name, label in models.items():
             cells = [label, *cost(output, name, seeds[0])]
             for test in TESTS:
-                own, reference = scores[name, test], scores[first, test]
-                values, base = own[best_layer(own)], reference[best_layer(reference)]
+                own = scores[name, test]
+                values = own[best_layer(own)]
                 cells.append(f"{percent(values)} ({best_layer(own)})")
-                cells.append("" if name == first else percent(differences(values, base), True))
+                for other in baselines:
+                    reference = scores[other, test]
+                    less = differences(values, reference[best_layer(reference)])
+                    cells.append("" if name == other else percent(less, True))
             lines.append(markdown_line(cells))
         lines.append("")
     return "\n".join([*lines, *searches(output)])
@@ -333,7 +334,7 @@ def searches(output: Path) -> list[str]:
         losses = f"{first:.4f}", f"{float(best[0]):.4f}", f"{float(best[1]) / 1e6:.1f}"
         rows.append([path.parts[-2].removeprefix("seed"), path.parts[-3], str(len(found)), *losses, sizes])
     write_csv(output / "searches.csv", [heads, *rows])
-    return [markdown_line(heads), "|" + "---|" * len(heads), *map(markdown_line, rows)]
+    return [*markdown_head(heads), *map(markdown_line, rows)]
 
 
 def main() -> None:

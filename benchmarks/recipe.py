@@ -16,7 +16,6 @@ Ends with results.csv, table.md and curves.png in the output folder; --print sho
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import logging
 import shlex
@@ -30,10 +29,10 @@ import yaml
 from commands import run_once
 from linear_probes import Setting, probe
 from subjects import untrained_twin
-from tables import markdown_line
+from tables import markdown_head, markdown_line, read_table
 from torch import nn
+from trainings import dev_loss, states
 
-from s3prl_aalbert.checkpoint.training_state import load_training_state, training_states
 from s3prl_aalbert.downstream.abx import Spoken, load_segments
 from s3prl_aalbert.downstream.abx_scores import CONDITIONS
 from s3prl_aalbert.downstream.abx_scores import score as abx_scores
@@ -168,12 +167,9 @@ def best(args: argparse.Namespace, cell: str, seed: int) -> Run:
     """Return a run of a cell at the rate whose dev loss is the lowest with the first seed."""
     if len(args.rates) == 1 or args.print:
         return Run(cell, args.rates[0], seed)
-    losses = {rate: _dev_loss(Run(cell, rate, args.seeds[0]).folder(args.output)) for rate in args.rates}
-    return Run(cell, min(losses, key=lambda rate: losses[rate]), seed)
-
-
-def _dev_loss(folder: Path) -> float:
-    return float(load_training_state(training_states(folder)[-1])["best_dev"])
+    return Run(
+        cell, min(args.rates, key=lambda rate: dev_loss(Run(cell, rate, args.seeds[0]).folder(args.output))), seed
+    )
 
 
 # ------------------------------------------------------------------------------------------------- scoring
@@ -188,10 +184,7 @@ def segments(timit: Path) -> tuple[Spoken, ...]:
 def score(args: argparse.Namespace) -> list[dict[str, str]]:
     """Return the rows of results.csv, scoring what is not there yet."""
     path = args.output / "results.csv"
-    rows: list[dict[str, str]] = []
-    if path.exists():
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+    rows = read_table(path)
     done = {(row["cell"], row["seed"], row["step"]) for row in rows}
     for cell, seed, step, seconds, rate, upstream in _subjects(args, done):
         found = list(_abx(upstream.eval(), args.timit))
@@ -226,14 +219,12 @@ def _subjects(args: argparse.Namespace, done: set[tuple[str, str, str]]) -> Iter
     for cell in args.cells:
         for seed in args.seeds:
             run = best(args, cell, seed)
-            for state in training_states(run.folder(args.output)):
-                content = load_training_state(state)
-                if (cell, str(seed), str(content["step"])) not in done:
-                    seconds = float(content["budget"]["spent"]) - float(content["budget"]["prepared"])
-                    yield cell, seed, content["step"], seconds, run.rate, UpstreamExpert(str(state))
+            kept = list(states(run.folder(args.output)))
+            for path, step, seconds in kept:
+                if (cell, str(seed), str(step)) not in done:
+                    yield cell, seed, step, seconds, run.rate, UpstreamExpert(str(path))
             if (cell, str(seed), "0") not in done:
-                last = str(training_states(run.folder(args.output))[-1])
-                yield cell, seed, 0, 0.0, run.rate, untrained_twin(seed, partial(UpstreamExpert, last))
+                yield cell, seed, 0, 0.0, run.rate, untrained_twin(seed, partial(UpstreamExpert, str(kept[-1].path)))
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
@@ -294,8 +285,7 @@ def markdown(rows: Sequence[Mapping[str, str]], cells: Sequence[str]) -> str:
         "Errors (%) on TIMIT, ABX and of a linear classifier of phones: mean over seeds and speakers ± its standard "
         f"error; equal time: {limit:.0f} s",
         "",
-        markdown_line(columns),
-        "|" + "---|" * len(columns),
+        *markdown_head(columns),
         markdown_line(["input features", "", "", shown[0], shown[1], "", "", "", "", shown[2], "", ""]),
     ]
     for cell, found in curves.items():

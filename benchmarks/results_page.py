@@ -12,7 +12,6 @@ recognition and the runs of S3PRL.
 from __future__ import annotations
 
 import argparse
-import csv
 import logging
 import shlex
 import sys
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from commands import REPOSITORY, run_once
-from tables import markdown_line, shares
+from tables import markdown_head, markdown_line, read_table, shares
 
 from s3prl_aalbert.downstream.paired import Values, differences, percent
 from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError
@@ -129,18 +128,11 @@ def link_small_sets(data: Path, folder: Path) -> None:
 # -------------------------------------------------------------------------------------------------- values
 
 
-def _rows(file: Path) -> list[dict[str, str]]:
-    if not file.is_file():
-        return []
-    with file.open(encoding="utf-8", newline="") as lines:
-        return list(csv.DictReader(lines))
-
-
 def abx(folder: Path, model: str, condition: str) -> Values:
     """Return a model's ABX error of every speaker of A and B, the mean over the speakers of X."""
     found: dict[str, list[float]] = {}
     layer = _layer(model, LAYERS)
-    for row in _rows(folder / _abx_file(model)):
+    for row in read_table(folder / _abx_file(model)):
         if row["layer"] == layer and row["condition"] == condition and row["error"] != "nan":
             found.setdefault(row["speaker"], []).append(float(row["error"]))
     return {speaker: sum(errors) / len(errors) for speaker, errors in found.items()}
@@ -151,7 +143,7 @@ def classified(folder: Path, model: str, file: str, classifier: str) -> Values:
     name, layer = model, _layer(model, TOKEN_LAYERS if classifier == "frame" else LAYERS)
     if model == FEATURES:
         name = "aalbert_features without CMVN" if file == "speakers.csv" else "aalbert_features"
-    own = (row for row in _rows(folder / file) if PROTOCOL.items() <= {**PROTOCOL, **row}.items())
+    own = (row for row in read_table(folder / file) if PROTOCOL.items() <= {**PROTOCOL, **row}.items())
     return shares(own).get((name, classifier, layer), {})
 
 
@@ -165,7 +157,7 @@ def swept(folder: Path, model: str, task: str) -> Values:
 
 def recognised(folder: Path, model: str) -> Values:
     """Return the phone error of every speaker."""
-    rows = _rows(folder / "phone_errors.csv")
+    rows = read_table(folder / "phone_errors.csv")
     return {row["speaker"]: float(row["error"]) for row in rows if row["run"] == model.replace(" ", "_")}
 
 
@@ -199,8 +191,8 @@ def tables(folder: Path) -> str:
     own = UNTRAINED + UNITS
     heads = ["", "input features", *(f"`{model}` ({PARAMETERS[model]})" for model in (TINY, UNITS))]
     heads += ["the same untrained", f"`{UNITS}` less features", "less untrained"]
-    lines = [markdown_line(heads), "|" + "---|" * len(heads)]
-    small = [markdown_line([f"`{TINY}`", "less its features", "less itself untrained"]), "|---|---|---|"]
+    lines = markdown_head(heads)
+    small = markdown_head([f"`{TINY}`", "less its features", "less itself untrained"])
     for label, read in ROWS.items():
         values = {model: read(folder, model) for model in (FEATURES, TINY, UNITS, own, UNTRAINED + TINY)}
         if not values[UNITS]:  # not run yet

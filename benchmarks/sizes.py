@@ -14,7 +14,6 @@ Ends with results.csv, table.md and curves.png in the output folder; --print sho
 from __future__ import annotations
 
 import argparse
-import csv
 import logging
 import shlex
 from collections.abc import Iterator, Sequence
@@ -27,10 +26,10 @@ from linear_probes import Setting, probe
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from subjects import untrained_twin
-from tables import markdown_line, shares
+from tables import Row, markdown_head, markdown_line, read_table, shares
 from torch import nn
+from trainings import dev_loss, states
 
-from s3prl_aalbert.checkpoint.training_state import load_training_state, training_states
 from s3prl_aalbert.downstream.paired import Values, differences, mean_and_error, percent
 from s3prl_aalbert.downstream.result_tables import write_csv
 from s3prl_aalbert.files import write_text
@@ -97,12 +96,8 @@ def command(args: argparse.Namespace, cell: Cell, rate: float) -> list[str]:
 
 def best_rate(args: argparse.Namespace, cell: Cell) -> float:
     """Return the learning rate of the lowest dev loss."""
-
-    def loss(rate: float) -> float:
-        return float(load_training_state(training_states(cell.folder(args.output, rate))[-1])["best_dev"])
-
     rates = rates_of(cell, args.rates)
-    return rates[0] if len(rates) == 1 else min(rates, key=loss)
+    return rates[0] if len(rates) == 1 else min(rates, key=lambda rate: dev_loss(cell.folder(args.output, rate)))
 
 
 def subjects(args: argparse.Namespace) -> Iterator[tuple[str, float, int, float, partial[nn.Module]]]:
@@ -110,21 +105,16 @@ def subjects(args: argparse.Namespace) -> Iterator[tuple[str, float, int, float,
     yield FEATURES, 0, 0, 0, partial(FeaturesExpert)
     for cell in args.cells:
         rate = best_rate(args, cell)
-        states = training_states(cell.folder(args.output, rate))
-        yield str(cell), rate, 0, 0, partial(untrained_twin, 0, partial(UpstreamExpert, str(states[-1])))
-        for state in states:
-            content = load_training_state(state)
-            seconds = float(content["budget"]["spent"]) - float(content["budget"]["prepared"])
-            yield str(cell), rate, content["step"], seconds, partial(UpstreamExpert, str(state))
+        kept = list(states(cell.folder(args.output, rate)))
+        yield str(cell), rate, 0, 0, partial(untrained_twin, 0, partial(UpstreamExpert, str(kept[-1].path)))
+        for path, step, seconds in kept:
+            yield str(cell), rate, step, seconds, partial(UpstreamExpert, str(path))
 
 
-def score(args: argparse.Namespace) -> list[dict[str, str]]:
+def score(args: argparse.Namespace) -> list[Row]:
     """Return the rows of results.csv, scoring what is not there yet."""
     path = args.output / "results.csv"
-    rows: list[dict[str, str]] = []
-    if path.exists():
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+    rows = read_table(path)
     done = {(row["model"], row["step"]) for row in rows}
     setting = Setting(4, classifiers=("linear",), alignments=str(args.alignments), utterances=3)
     for name, rate, step, seconds, build in subjects(args):
@@ -149,7 +139,7 @@ class Curve(NamedTuple):
     """Step -> accuracy by speaker."""
 
 
-def curve(rows: Sequence[dict[str, str]], name: str) -> Curve:
+def curve(rows: Sequence[Row], name: str) -> Curve:
     """Gather a model's values."""
     own = [row for row in rows if row["model"] == name]
     seconds = {int(row["step"]): float(row["seconds"]) for row in own}
@@ -160,10 +150,10 @@ def curve(rows: Sequence[dict[str, str]], name: str) -> Curve:
     return Curve(layer, own[-1]["rate"], seconds, at)
 
 
-def markdown(rows: Sequence[dict[str, str]], cells: Sequence[Cell]) -> str:
+def markdown(rows: Sequence[Row], cells: Sequence[Cell]) -> str:
     """Return the table."""
     heads = ["model", "learning rate", "steps", "layer", "phones (%)", "less untrained", "less features"]
-    lines = [markdown_line(heads), "|" + "---|" * len(heads)]
+    lines = markdown_head(heads)
     features = curve(rows, FEATURES).at[0]
     lines.append(markdown_line([FEATURES, "", "", "", percent(features), "", ""]))
     for cell in cells:
@@ -175,7 +165,7 @@ def markdown(rows: Sequence[dict[str, str]], cells: Sequence[Cell]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def picture(rows: Sequence[dict[str, str]], cells: Sequence[Cell], path: Path) -> None:
+def picture(rows: Sequence[Row], cells: Sequence[Cell], path: Path) -> None:
     """Draw the accuracy over the minutes of training, one panel a depth."""
     depths = sorted({cell.depth for cell in cells})
     figure = Figure(figsize=(4 * len(depths), 4), layout="constrained")

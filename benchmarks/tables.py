@@ -14,6 +14,14 @@ from s3prl_aalbert.downstream.result_tables import write_csv
 Row = dict[str, str]
 
 
+def read_table(path: Path) -> list[Row]:
+    """Return the rows of a CSV file; none if there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 class Records:
     """A CSV file that grows with every result, so that nothing in it is run again.
 
@@ -25,10 +33,7 @@ class Records:
 
     def __init__(self, path: Path, columns: Sequence[str], protocol: Mapping[str, str]):
         self.path, self.columns, self.protocol = path, tuple(columns), dict(protocol)
-        self.rows: list[Row] = []
-        if path.exists():
-            with path.open(encoding="utf-8", newline="") as file:
-                self.rows = list(csv.DictReader(file))
+        self.rows = read_table(path)
 
     def own(self) -> list[Row]:
         """Return the rows of this protocol."""
@@ -57,6 +62,11 @@ def shares(rows: Iterable[Row]) -> dict[tuple[str, str, str], Values]:
 def markdown_line(cells: Iterable[str]) -> str:
     """Return a line of a table in Markdown."""
     return "| " + " | ".join(cells) + " |"
+
+
+def markdown_head(cells: Sequence[str]) -> list[str]:
+    """Return the first two lines of a table in Markdown."""
+    return [markdown_line(cells), "|" + "---|" * len(cells)]
 
 
 def table(title: str, rows: Sequence[Row], compared: Sequence[Subject]) -> str:

@@ -13,27 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TypedDict
 
 import torch
-from torch import Tensor
 
 from s3prl_aalbert.checkpoint.content import UNREADABLE
 from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError
 from s3prl_aalbert.model.config import shown
 from s3prl_aalbert.printable import LONGEST_MESSAGE, printable
+from s3prl_aalbert.toolkit.parts import States
 from s3prl_aalbert.toolkit.repairs.imports import allow_s3prl_checkpoints
-
-
-class RunnerStates(TypedDict, total=False):
-    """A checkpoint of S3PRL's downstream runner; the first three are always there."""
-
-    Args: argparse.Namespace
-    Config: Mapping[str, Mapping[str, object]]
-    Downstream: Mapping[str, Tensor]
-    Featurizer: Mapping[str, Tensor]
-    Upstream: Mapping[str, Tensor]
-    Step: int
 
 
 @dataclass(frozen=True)
@@ -44,7 +32,7 @@ class DevScore:
     higher_is_better: bool
 
 
-def load_states(path: Path) -> RunnerStates:
+def load_states(path: Path) -> States:
     """Load a checkpoint of S3PRL's downstream runner onto the CPU, without running code from it.
 
     Raises:
@@ -54,7 +42,7 @@ def load_states(path: Path) -> RunnerStates:
     if not path.is_file():
         raise AalbertError(f"{path}: is not a file")
     try:
-        states: RunnerStates = torch.load(path, map_location="cpu", weights_only=True)
+        states: States = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         raise AalbertError(f"{path}: not a readable checkpoint") from error
     kinds = {"Args": argparse.Namespace, "Config": dict, "Downstream": Mapping}
@@ -74,7 +62,7 @@ def naming_damage(path: Path) -> Iterator[None]:
         raise AalbertError(f"{path}: is damaged ({type(error).__name__}: {error})") from error
 
 
-def dev_score(states: RunnerStates) -> DevScore | None:
+def dev_score(states: States) -> DevScore | None:
     """Return the score by which S3PRL chose the checkpoint; None if the task records none."""
     best = states["Downstream"].get("best_score")
     if best is None:

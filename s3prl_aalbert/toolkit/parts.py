@@ -65,10 +65,13 @@ class Position(TypedDict):
 
 
 class States(TypedDict, total=False):
-    """A checkpoint of the runner; beside these keys it has the weights by the names of the entries."""
+    """A checkpoint of the runner; the weights are under the names of the entries that are trained."""
 
     Args: argparse.Namespace
     Config: dict[str, Any]
+    Downstream: Mapping[str, Tensor]
+    Featurizer: Mapping[str, Tensor]
+    Upstream: Mapping[str, Tensor]
     Step: int
     Epoch: int
     Position: Position

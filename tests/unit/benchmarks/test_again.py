@@ -20,7 +20,7 @@ def test_every_table_that_can_be_named_has_its_command_and_its_record() -> None:
     for name, benchmark in again.BENCHMARKS.items():
         command = benchmark.command(Path("data"), Path("out") / "results.csv")
         assert (REPOSITORY / command[0]).is_file()
-        assert again.read(benchmark, again.RECORDED / f"{name}.csv"), "a row at least"
+        assert again.read(benchmark, again.RESULTS / f"{name}.csv"), "a row at least"
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
