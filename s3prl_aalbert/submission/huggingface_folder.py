@@ -31,7 +31,7 @@ FILES = {TRANSFORMERS: "modeling_aalbert"}
 S3PRLS_WEIGHTS = "model.pt"
 """S3PRL's default of --upstream_model_name: it passes this path whether or not the file exists."""
 # Requirements of the copied modules, as in pyproject.toml.
-REQUIREMENTS = ("torch>=2.8,<2.12", "torchaudio>=2.8,<2.12", "numpy", "pyyaml", "safetensors>=0.4")
+REQUIREMENTS = ("torch>=2.8,<2.12", "torchaudio>=2.8,<2.11.1", "numpy", "pyyaml", "safetensors>=0.4")
 HEADER = f"# SPDX-License-Identifier: Apache-2.0\n# From s3prl-aalbert {__version__}, copied by `aalbert convert`.\n"
 
 UPSTREAM = f'''"""The upstream for S3PRL's `run_downstream.py --hub huggingface`; needs only requirements.txt."""

@@ -17,6 +17,8 @@ from pathlib import Path
 PACKAGES = ("torch", "torchaudio", "s3prl", "huggingface_hub", "numpy", "soundfile", "safetensors", "lightning-fabric")
 FORMATS = {"wav": "WAV", "flac": "FLAC", "ogg": "OGG", "opus": "OGG", "mp3": "MP3"}
 TESTED_PAIRS = ("2.8", "2.11")
+OF_TORCH_2_12 = "2.11.1"
+"""A torchaudio that does not import next to torch 2.11."""
 LEAST_MEMORY, ENOUGH_MEMORY = 1e9, 4e9
 """Bytes of memory: importing torch and S3PRL takes almost the first; full-width models train with the second."""
 LEAST_DISK, ENOUGH_DISK = 2e8, 3e9
@@ -62,12 +64,13 @@ def _pairs(versions: dict[str, str | None]) -> list[Finding]:
     findings = []
     torch, audio = (".".join((versions[p] or "0.0").split(".")[:2]) for p in ("torch", "torchaudio"))
     if "0.0" not in (torch, audio):
-        matching = torch == audio
-        fix = f'pip install "torch=={torch}.*" "torchaudio=={torch}.*"' if torch in TESTED_PAIRS else ""
-        fix = fix or 'pip install "torch==2.11.*" "torchaudio==2.11.*"'
+        matching = torch == audio and str(versions["torchaudio"]).partition("+")[0] != OF_TORCH_2_12
+        torch_of_pair = torch if torch in TESTED_PAIRS else TESTED_PAIRS[-1]
+        fix = f'pip install "torch=={torch_of_pair}.0" "torchaudio=={torch_of_pair}.0"'
         tested = "" if torch in TESTED_PAIRS else f"tested pairs are {' and '.join(TESTED_PAIRS)}"
         fix = tested if matching else fix
-        findings.append(Finding("torch with torchaudio", matching, f"{torch} with {audio}", fix))
+        found = f"{versions['torch']} with {versions['torchaudio']}"
+        findings.append(Finding("torch with torchaudio", matching, found, fix))
     hub = versions["huggingface_hub"] or "0"
     if int(hub.split(".")[0]) >= 1:
         fix = 'pip install "huggingface_hub<1"'

@@ -25,8 +25,9 @@ GOOD = dict.fromkeys(installation.PACKAGES, "1.0") | {
     [
         ({}, None, None),
         ({"torch": "2.8.0", "torchaudio": "2.8.0"}, None, None),
-        ({"torch": "2.15.0"}, "torch with torchaudio", 'pip install "torch==2.11.*" "torchaudio==2.11.*"'),
-        ({"torch": "2.8.0"}, "torch with torchaudio", 'pip install "torch==2.8.*" "torchaudio==2.8.*"'),
+        ({"torch": "2.15.0"}, "torch with torchaudio", 'pip install "torch==2.11.0" "torchaudio==2.11.0"'),
+        ({"torch": "2.8.0"}, "torch with torchaudio", 'pip install "torch==2.8.0" "torchaudio==2.8.0"'),
+        ({"torchaudio": "2.11.1+cpu"}, "torch with torchaudio", 'pip install "torch==2.11.0" "torchaudio==2.11.0"'),
         ({"huggingface_hub": "1.2.0"}, "huggingface_hub", 'pip install "huggingface_hub<1"'),
         ({"s3prl": "0.4.14"}, "s3prl", "pip install s3prl==0.4.18"),
         ({"soundfile": None}, "packages", "pip install soundfile"),
