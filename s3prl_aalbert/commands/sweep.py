@@ -44,8 +44,8 @@ def sweep(
     Args:
         file: file with the grid; see downstream_configs/sweep_small.yaml
         preset: a packaged grid: downstream_configs/sweep_PRESET.yaml
-        compare: run rows of RESULTS.md again and compare; a ROW is SWEEP/TASK/SETTING/MODEL or its beginning; without
-            one, list all rows
+        compare: run rows of the results again and compare; a ROW is SWEEP/TASK/SETTING/MODEL or its beginning, or the
+            name of another table; without one, list all
         data: folder to replace {data} in the file; default: the file's own
         expdir: folder of all runs; default: the file's output
         only: the run of this name, or all runs whose names begin with it; may be repeated
