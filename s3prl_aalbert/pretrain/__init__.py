@@ -1,1 +1,1 @@
-"""Masked-reconstruction pre-training: corpus, batches, optimiser, loop."""
+"""Masked-prediction pre-training: corpus, batches, optimiser, loop."""

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import numpy as np
 
 from s3prl_aalbert.model.config import SAMPLE_RATE
-
-if TYPE_CHECKING:
-    from s3prl_aalbert.pretrain.audio_cache import CachedAudio
+from s3prl_aalbert.pretrain.cached_audio import CachedAudio
 
 UNKNOWN = -1
 SPLITS = ("", "train", "dev", "test")
