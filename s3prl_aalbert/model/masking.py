@@ -30,6 +30,11 @@ class MaskPlan(NamedTuple):
     source: Tensor
     """long, the token shown in this place: its own index (kept), another index (replaced) or ZERO."""
 
+    @property
+    def hidden(self) -> Tensor:
+        """bool, true where the model sees another token than the one in this place: selected and not kept."""
+        return self.source != torch.arange(self.source.size(-1), device=self.source.device)
+
     def to(self, device: torch.device | str) -> MaskPlan:
         """Return the plan on another device."""
         return MaskPlan(self.selected.to(device), self.source.to(device))

@@ -71,9 +71,9 @@ class UnitCounts(NamedTuple):
     """Statistics of unit prediction on dev batches; counts add up over batches."""
 
     masked: Tensor
-    """(2,) correct predictions and all predictions, at masked tokens."""
+    """(2,) correct predictions and all predictions, at tokens that the mask hides."""
     unmasked: Tensor
-    """(2,) likewise at tokens that are not masked."""
+    """(2,) likewise at tokens that the model sees, whether or not it is trained on them."""
     units: Tensor
     """(num_units,) how often each unit is the label."""
 
@@ -168,15 +168,15 @@ class MaskedPrediction(nn.Module):
         hidden = self.model.encode(apply_mask(features.tokens, speech.plan), features.lengths)[-1]
         units = _units(speech)  # (B, T, U)
         answers = self.unit_head(hidden.flatten(0, 1)).argmax(-1).view_as(units)
-        real, selected = units != NO_UNIT, speech.plan.selected.unsqueeze(-1)
+        real, hidden_by_mask = units != NO_UNIT, speech.plan.hidden.unsqueeze(-1)
         right = (answers == units) & real
 
         def counts(where: Tensor) -> Tensor:
             return torch.stack([(right & where).sum(), (real & where).sum()])
 
-        unmasked = ~selected & length_mask(features.lengths, units.size(1)).unsqueeze(-1)
+        seen = ~hidden_by_mask & length_mask(features.lengths, units.size(1)).unsqueeze(-1)
         used = torch.bincount(units[real], minlength=self.config.task.num_units)
-        return UnitCounts(counts(selected), counts(unmasked), used)
+        return UnitCounts(counts(hidden_by_mask), counts(seen), used)
 
 
 def _units(speech: Speech) -> Tensor:

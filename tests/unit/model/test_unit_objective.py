@@ -98,6 +98,8 @@ def test_units_that_are_shown_or_padded_do_not_matter(tiny_config: ModelConfig, 
 @pytest.mark.parametrize("per_token", [1, 3])
 def test_right_answers_are_counted(tiny_config: ModelConfig, voice, per_token: int) -> None:
     module, batch = built(tiny_config, per_token, 0, 1), speech(voice, per_token)
+    kept = (0, 7)  # selected, but the model sees it as it is
+    batch.plan.source[kept] = 7
     with torch.no_grad():
         answers, counts = logits_of(module, batch).argmax(-1), module.count_units(batch)
     masked, unmasked, used = [0, 0], [0, 0], [0] * 7
@@ -108,11 +110,11 @@ def test_right_answers_are_counted(tiny_config: ModelConfig, voice, per_token: i
                 if unit == NO_UNIT:
                     continue
                 used[unit] += 1
-                group = masked if batch.plan.selected[row, token] else unmasked
+                group = masked if batch.plan.selected[row, token] and (row, token) != kept else unmasked
                 group[0] += int(answers[row, token, place] == unit)
                 group[1] += 1
     assert (counts.masked.tolist(), counts.unmasked.tolist(), counts.units.tolist()) == (masked, unmasked, used)
-    assert masked[1] == sum(f if per_token == 3 else 1 for *_, f in SELECTED)
+    assert masked[1] == sum(f if per_token == 3 else 1 for *place, f in SELECTED if tuple(place) != kept)
 
 
 def test_the_model_is_given_warped_speech_and_asked_for_the_units_of_the_clean(tiny_config: ModelConfig, voice) -> None:
