@@ -80,9 +80,9 @@ STUDENT = {
 }
 ALONE: Settings = {"model.task.reconstruction_weight": 0, "model.task.unit_weight": 1, "model.task.num_units": 100}
 """Units of MFCC, as in the first stage of the packaged model."""
-LIGHTHUBERT: Settings = {"distill.average_top_k": 3}
-ARMHUBERT: Settings = {"distill.teacher_layers": "[2,4,6]"}
-"""What the published targets are for a teacher of six layers in place of twelve."""
+LIGHTHUBERT: Settings = {"distill.average_top_k": 2}
+ARMHUBERT: Settings = {"distill.teacher_layers": "[1,2,3]"}
+"""What the published targets are for a teacher of three layers in place of twelve."""
 SPACE: Settings = {
     "supernet.hidden_size": "[64,96,128]",
     "supernet.num_attention_heads": "[1,2]",

@@ -60,7 +60,7 @@ class Cell(NamedTuple):
         return output / "runs" / f"{self.width}x{self.depth}{'' if self.shared else '_unshared'}" / f"lr{rate:g}"
 
 
-TWINS = ((384, 6), (256, 3))
+TWINS = ((512, 3), (256, 3))
 CELLS = [Cell(width, depth) for width in WIDTHS for depth in DEPTHS] + [Cell(*size, False) for size in TWINS]
 
 

@@ -21,13 +21,13 @@ class Published:
 
 
 _AALBERT_UNITS = Published(
-    "aalbert_units/model.safetensors", "710c0cfdade6fffbd354cb6b1b8225082e54a86222b50689c79e6623c4ebee34"
+    "aalbert_units/model.safetensors", "9d6997450080f8dd6137b77d24ea8be404b53a8554824db94bfad5348cdfb4ee"
 )
 PUBLISHED: dict[str, Published] = {
     "aalbert": _AALBERT_UNITS,  # the default
     "aalbert_units": _AALBERT_UNITS,
     "aalbert_tiny": Published(
-        "aalbert_tiny/model.safetensors", "fc6a89f6953c83905d38996fb0ad6c34a02980f9d61c1a2098c4b975bfc791eb"
+        "aalbert_tiny/model.safetensors", "9e2915ae586d1eeeb412ce5bd2693b4ff2d8a53b67299c7fe550459928e24bb7"
     ),
 }
 """Entry of the hub -> its published weights; hubconf.py needs an entry of each name, as a function."""

@@ -111,7 +111,7 @@ def draw_speaker_maps(result: SpeakerMaps, layout: Layout) -> Figure:
                 x, y, 26, marker=marker, color=colour, label=speaker, edgecolors="white", linewidths=0.4
             )
             handles.append(dots)
-        set_title(axes, f"{one.name}: {describe_silhouette(one.raw_silhouette, one.flat_silhouette)}")
+        set_title(axes, f"{one.name}\n{describe_silhouette(one.raw_silhouette, one.flat_silhouette)}")
         axes.set(xticks=[], yticks=[], xlabel="first dimension of t-SNE", ylabel="second dimension of t-SNE")
         axes.spines[["top", "right"]].set_visible(True)
     add_legend(figure, handles)

@@ -138,7 +138,7 @@ _UNPUBLISHED = "no published weights"
 aalbert_3l = _entry("aalbert_3l", f"AALBERT-3L (7.46M parameters): {_UNPUBLISHED}.")
 aalbert_6l = _entry("aalbert_6l", f"AALBERT-6L (7.46M parameters): {_UNPUBLISHED}.")
 aalbert_units = _entry(
-    "aalbert_units", "Six shared layers of width 384 (2.15M parameters), pre-trained on units of 19 h of read speech."
+    "aalbert_units", "Three shared layers of width 512 (3.91M parameters), pre-trained on units of 19 h of read speech."
 )
 aalbert = _entry("aalbert", "The default: aalbert_units.")
 aalbert_12l = _entry("aalbert_12l", f"AALBERT-12L (7.46M parameters): {_UNPUBLISHED}.")

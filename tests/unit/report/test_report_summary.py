@@ -190,7 +190,7 @@ def test_weights_that_come_with_the_package_are_pretrained_models(tmp_path: Path
             "AALBERT-6L, hidden size 768, 30 ms per token; untrained, random weights",
         ),
         "aalbert_tiny": (977_152, "AALBERT-3L, hidden size 256, 30 ms per token; pre-trained"),
-        "aalbert_units": (2_150_784, "AALBERT-6L, hidden size 384, 30 ms per token; pre-trained"),
+        "aalbert_units": (3_908_096, "AALBERT-3L, hidden size 512, 30 ms per token; pre-trained"),
     }
     assert list(models) == ["AALBERT, 6 shared layers of 768, untrained", "aalbert_tiny", "aalbert_units"]
 

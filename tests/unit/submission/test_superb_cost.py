@@ -8,11 +8,11 @@ import superb_cost
 from s3prl_aalbert.model.config import load_model_config
 
 TOKENS = 34  # of a second: 100 frames in threes
-# aalbert_units: mel filters and deltas; embedding and convolution; then six layers of projections, maps, feed-forward.
-FRONT = 100 * (257 * 80 + 5 * 80) + TOKENS * (480 * 384 + 24 * 16 * 16 * 31)
-LAYERS = 6 * (4 * TOKENS * 384 * 384 + 2 * TOKENS * TOKENS * 384 + 2 * TOKENS * 384 * 1536)
+# aalbert_units: mel filters and deltas; embedding and convolution; then three layers of projections, maps, feed-forward.
+FRONT = 100 * (257 * 80 + 5 * 80) + TOKENS * (480 * 512 + 16 * 32 * 32 * 31)
+LAYERS = 3 * (4 * TOKENS * 512 * 512 + 2 * TOKENS * TOKENS * 512 + 2 * TOKENS * 512 * 2048)
 SECOND = 2 * (FRONT + LAYERS)
-HEAD = TOKENS * 384 * 256
+HEAD = TOKENS * 512 * 256
 
 
 def test_keyword_spotting_by_hand():
@@ -39,10 +39,10 @@ def test_speaker_verification_is_not_screened():
     assert cost.batch == 50 and cost.screened_hours == cost.hours
 
 
-def test_the_cache_holds_seven_layers_in_float16():
+def test_the_cache_holds_all_hidden_states_in_float16():
     cost = superb_cost.cost_of("pr", load_model_config("aalbert_units"), superb_cost.Machine(1e13))
     seconds = 28_539 * 12.7 + 2_703 * 7.2
-    assert cost.cache_bytes == pytest.approx(seconds * 16_000 / 480 * 7 * 384 * 2)
+    assert cost.cache_bytes == pytest.approx(seconds * 16_000 / 480 * 4 * 512 * 2)
 
 
 def test_all_tasks_run_from_the_cheapest_to_the_dearest(repository):
