@@ -75,6 +75,7 @@ BENCHMARKS = {
         ("model", "batch", "seconds", "system"), ("median", "times as fast as eager"),
     ),
     "probe": Benchmark(lambda _, file: ["benchmarks/probe.py", "-o", file], ("case", "figure"), ("median",)),
+    "demo": Benchmark(lambda _, file: ["benchmarks/demo.py", "-o", file], ("task", "model", "split"), ("accuracy",)),
     "reuse": Benchmark(
         lambda _, file: ["benchmarks/reuse.py", "-o", file],
         ("model", "stack", "seconds of audio", "work"), ("MACs saved %", "time saved %"),

@@ -77,6 +77,10 @@ CELLS: dict[str, dict[str, Any]] = {
     "span 3": {"task.mask_consecutive": 3},
     "span 10": {"task.mask_consecutive": 10},
     "overlapping spans": {"task.mask_layout": "overlap", "task.mask_proportion": 0.65},
+    "unmasked too": {"task.mask_proportion": 0.9, "task.zero_proportion": 0.5},
+    "span 1, unmasked too": {
+        "task.mask_consecutive": 1, "task.mask_proportion": 0.9, "task.zero_proportion": 0.5,
+    },
     "a unit a frame": {"task.units_per_token": 3},
     "cmvn: utterance": {"audio.cmvn": "utterance"},
     "perturbation": {WARP: 0.15},

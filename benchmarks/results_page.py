@@ -28,13 +28,13 @@ from s3prl_aalbert.experiments.recorded import RECORDED, read_rows
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
 FEATURES, TINY, UNITS = "features", "aalbert_tiny", "aalbert_units"
-PARAMETERS = {TINY: "0.98M", UNITS: "2.15M"}
+PARAMETERS = {TINY: "0.98M", UNITS: "3.91M"}
 UNTRAINED = "untrained "
 """Before a model's name: the same with the weights that it began with."""
-LAYERS = {TINY: "3", UNITS: "2"}
+LAYERS = {TINY: "3", UNITS: "3"}
 """Of the lowest ABX error across speakers."""
-TOKEN_LAYERS = {TINY: "3", UNITS: "4"}
-"""For speakers by token."""
+PHONE_LAYERS = {TINY: "3", UNITS: "1"}
+"""Of the most phones of dev-clean (docs/results/units_19h.md)."""
 PROTOCOL = {"folds": "speakers", "labels": "grid"}
 """Of the phones, where a file has others as well."""
 SMALL_SETS = {"dev-clean": 9, "test-clean": 5}
@@ -69,12 +69,12 @@ def steps(data: Path, out: Path) -> list[Step]:
         file = out / _abx_file(name)
         add(file.stem, "abx", *source, "--against", "none", "--speech", timit, "--out", file)
     probes = ["benchmarks/linear_probes.py", "--timit", timit, "--out", out / "phones.csv"]
-    add("phones_units", *probes, "-u", UNITS, "--layers", LAYERS[UNITS])
-    add("phones_tiny", *probes, "-u", TINY, "fbank", "--single-frames", "--layers", LAYERS[TINY])
+    add("phones_units", *probes, "-u", UNITS, "--layers", PHONE_LAYERS[UNITS])
+    add("phones_tiny", *probes, "-u", TINY, "fbank", "--single-frames", "--layers", PHONE_LAYERS[TINY])
     unseen = ["benchmarks/unseen_speakers.py", "--speech", speech / "dev-clean", speech / "test-clean"]
     unseen += ["--out", out / "speakers.csv"]
-    add("speakers_units", *unseen, "-u", UNITS, "--layers", "1", "2", "4")
-    add("speakers_tiny", *unseen, "-u", TINY, "--layers", "2", "3")
+    add("speakers_units", *unseen, "-u", UNITS, "--layers", LAYERS[UNITS])
+    add("speakers_tiny", *unseen, "-u", TINY, "--layers", LAYERS[TINY])
     align = ["scripts/align_phones.py", speech / "dev-clean", speech / "test-clean", "--every", "6"]
     add("phones_aligned", *align, "-o", sweep / "phones.tsv")
     add("sweep", "sweep", "--preset", "release", "--data", data, "-p", sweep)
@@ -140,7 +140,7 @@ def abx(folder: Path, model: str, condition: str) -> Values:
 
 def classified(folder: Path, model: str, file: str, classifier: str) -> Values:
     """Return the share of a model's correct answers of every speaker."""
-    name, layer = model, _layer(model, TOKEN_LAYERS if classifier == "frame" else LAYERS)
+    name, layer = model, _layer(model, PHONE_LAYERS if file == "phones.csv" else LAYERS)
     if model == FEATURES:
         name = "aalbert_features without CMVN" if file == "speakers.csv" else "aalbert_features"
     own = (row for row in read_table(folder / file) if PROTOCOL.items() <= {**PROTOCOL, **row}.items())

@@ -19,7 +19,7 @@ from s3prl_aalbert.model.config import find_config
 
 PAGE = "page"
 """The tables of RESULTS.md, whose rows are of several commands and not of a sweep alone."""
-BENCHMARKS = ("compression", "peers", "pretrain", "probe", "recipe", "reuse", "serving", "start_time")
+BENCHMARKS = ("compression", "demo", "peers", "pretrain", "probe", "recipe", "reuse", "serving", "start_time")
 """Other tables, each of one command: benchmarks/NAME.py."""
 
 

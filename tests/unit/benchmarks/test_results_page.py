@@ -21,13 +21,13 @@ def test_results_md_shows_the_recorded_values(repository: Path) -> None:
 def test_values_of_every_kind_by_hand(tmp_path: Path) -> None:
     head = "upstream,selection,layer,condition,speaker,speaker_of_x,error\n"
     rows = (
-        "x,h,2,across,a,b,0.1\nx,h,2,across,a,c,0.3\nx,h,2,within,a,a,0.9\nx,h,1,across,a,b,0.9\nx,h,2,across,b,a,nan\n"
+        "x,h,3,across,a,b,0.1\nx,h,3,across,a,c,0.3\nx,h,3,within,a,a,0.9\nx,h,1,across,a,b,0.9\nx,h,3,across,b,a,nan\n"
     )
     write_text(tmp_path / "abx_aalbert_units.csv", head + rows)
     assert results_page.abx(tmp_path, "aalbert_units", "across") == {"a": pytest.approx(0.2)}
     head = "model,layer,classifier,utterances,seconds,split,speaker,correct,count\n"
     rows = (
-        "aalbert_units,4,frame,30,4,0,a,1,2\naalbert_units,4,frame,30,4,1,a,2,2\naalbert_units,2,frame,30,4,0,a,0,9\n"
+        "aalbert_units,3,frame,30,4,0,a,1,2\naalbert_units,3,frame,30,4,1,a,2,2\naalbert_units,1,frame,30,4,0,a,0,9\n"
     )
     write_text(tmp_path / "speakers.csv", head + rows)
     assert results_page.classified(tmp_path, "aalbert_units", "speakers.csv", "frame") == {"a": 0.75}

@@ -8,7 +8,7 @@ import superb_cost
 from s3prl_aalbert.model.config import load_model_config
 
 TOKENS = 34  # of a second: 100 frames in threes
-# aalbert_units: mel filters and deltas; embedding and convolution; then three layers of projections, maps, feed-forward.
+# aalbert_units: mel filters, deltas; embedding, convolution; then three layers of projections, maps, feed-forward.
 FRONT = 100 * (257 * 80 + 5 * 80) + TOKENS * (480 * 512 + 16 * 32 * 32 * 31)
 LAYERS = 3 * (4 * TOKENS * 512 * 512 + 2 * TOKENS * TOKENS * 512 + 2 * TOKENS * 512 * 2048)
 SECOND = 2 * (FRONT + LAYERS)
