@@ -21,13 +21,13 @@ class Published:
 
 
 _AALBERT_UNITS = Published(
-    "aalbert_units/model.safetensors", "9d6997450080f8dd6137b77d24ea8be404b53a8554824db94bfad5348cdfb4ee"
+    "aalbert_units/model.safetensors", "a295ba2b05cfbdbac24672522f555cfa7b9dc74ce4ed629880c939039c519269"
 )
 PUBLISHED: dict[str, Published] = {
     "aalbert": _AALBERT_UNITS,  # the default
     "aalbert_units": _AALBERT_UNITS,
     "aalbert_tiny": Published(
-        "aalbert_tiny/model.safetensors", "9e2915ae586d1eeeb412ce5bd2693b4ff2d8a53b67299c7fe550459928e24bb7"
+        "aalbert_tiny/model.safetensors", "bd8c3bab44ea4002174afe5735d374797faa3488025de2915f0822f7a213cd5b"
     ),
 }
 """Entry of the hub -> its published weights; hubconf.py needs an entry of each name, as a function."""

@@ -204,14 +204,15 @@ class TransformerConfig:
     position_encoding_size: int | None = None
     """Width of the sinusoid table, of which the first hidden_size columns are used; null: hidden_size. An extracted
     sub-network keeps the width of its supernet, since a prefix of a wide sinusoid is not a narrow one."""
-    position_scale: float = 1.0
-    """Factor of the sinusoids; 1 in the paper. There they outweigh the projected tokens for a long time (their variance
-    is 2.6 times as large at the start). A smaller factor leaves more of the features in every layer, but positions are
-    harder to learn."""
     layer_attention_heads: tuple[int, ...] | None = None
     """Attention heads of each layer, at most num_attention_heads; null: num_attention_heads in all."""
     layer_intermediate_sizes: tuple[int, ...] | None = None
     """Inner width of each layer, at most intermediate_size; null: intermediate_size in all."""
+
+    @classmethod
+    def from_older(cls, values: Mapping[str, object]) -> Mapping[str, object]:
+        """Return the values in today's form: files once had a ``position_scale``, of which only 1 is left."""
+        return {name: value for name, value in values.items() if (name, value) != ("position_scale", 1)}
 
     @property
     def group_of_layer(self) -> tuple[int, ...]:
@@ -269,7 +270,7 @@ class TransformerConfig:
                 f"num_attention_heads {self.num_attention_heads}"
             )
         found += [] if found else self._layer_problems()
-        for name in ("initializer_range", "layer_norm_eps", "position_scale"):
+        for name in ("initializer_range", "layer_norm_eps"):
             if not 0 <= getattr(self, name) < math.inf:
                 found.append(f"transformer.{name} is {getattr(self, name)}, expected at least 0 and finite")
         if self.positions == "convolutional" and self.conv_position_kernel % 2 == 0:

@@ -254,7 +254,7 @@ class InputEmbedding(PreciseBuffers):
         super().__init__()
         size, narrow = config.hidden_size, config.embedding_size
         self.hidden_size = size
-        self.kind, self.position_scale = config.positions, config.position_scale
+        self.kind = config.positions
         self.projection = nn.Linear(input_dim, narrow or size)
         self.expansion = nn.Linear(narrow, size) if narrow else None
         self.norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
@@ -287,7 +287,7 @@ class InputEmbedding(PreciseBuffers):
             return projected
         if self.kind == "sinusoid":
             positions = self._positions(projected.size(1), projected.device)[:, : projected.size(-1)]
-            return projected + self.position_scale * positions.to(self.norm.weight.dtype)
+            return projected + positions.to(self.norm.weight.dtype)
         if lengths is not None:  # beyond its end an utterance has zeros, alone and in any batch
             projected = projected.masked_fill(~length_mask(lengths, projected.size(1)).unsqueeze(-1), 0)
         return projected + self.position_convolution(projected)

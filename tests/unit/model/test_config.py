@@ -189,6 +189,12 @@ def test_older_files_say_cmvn_with_true_and_false() -> None:
     assert [config.audio.cmvn for config in configs] == ["utterance", "none"]
 
 
+def test_older_files_scale_the_positions_by_one() -> None:
+    assert from_dict(ModelConfig, {"transformer": {"position_scale": 1.0}}) == ModelConfig()
+    with pytest.raises(ConfigError, match="position_scale"):
+        from_dict(ModelConfig, {"transformer": {"position_scale": 0.5}})
+
+
 def test_all_problems_are_reported_at_once() -> None:
     values = {
         "transformer": {"hiden_size": 1, "share_layer": "yes"},
