@@ -56,6 +56,6 @@ def test_aalbert_commands_parse(line: str) -> None:
 def test_the_python_example_runs(repository: Path) -> None:
     (example,) = blocks("README.md", "python")
     script = example.replace("PATH/TO/s3prl-aalbert", str(repository))
-    script += "\nassert len(hidden_states) == 7 and upstream.num_layers == 7\n"
+    script += "\nassert len(hidden_states) == 4 and upstream.num_layers == 4\n"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
