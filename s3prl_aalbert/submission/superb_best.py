@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+import torch
+
 from s3prl_aalbert.checkpoint.content import UNREADABLE
 from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError
 from s3prl_aalbert.model.config import shown
 from s3prl_aalbert.printable import LONGEST_MESSAGE, printable
 from s3prl_aalbert.toolkit.parts import States
-from s3prl_aalbert.toolkit.resume import load_states as load_any_states
+from s3prl_aalbert.toolkit.repairs.imports import allow_s3prl_checkpoints
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,15 @@ def load_states(path: Path) -> States:
     Raises:
         AalbertError: the file is not such a checkpoint.
     """
-    states = load_any_states(path)
+    allow_s3prl_checkpoints()
+    if not path.is_file():
+        raise AalbertError(f"{path}: is not a file")
+    try:
+        states: States = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        raise AalbertError(f"{path}: not a readable checkpoint") from error
     kinds = {"Args": argparse.Namespace, "Config": dict, "Downstream": Mapping}
-    if not all(isinstance(states.get(key), kind) for key, kind in kinds.items()):
+    if not isinstance(states, dict) or not all(isinstance(states.get(key), kind) for key, kind in kinds.items()):
         raise AalbertError(f"{path}: not a checkpoint of S3PRL's downstream runner")
     return states
 

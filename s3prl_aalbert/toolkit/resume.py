@@ -94,8 +94,8 @@ def load_experiment(path: Path) -> States:
     return states | {"Args": argparse.Namespace(**_recorded_options(path, states["Args"]))}
 
 
-def load_states(path: Path, flag: str = "") -> States:
-    """Load the weights and states that S3PRL's runner saved, by name, onto the CPU; messages begin with the flag.
+def load_states(path: Path, flag: str) -> States:
+    """Load the weights and states that S3PRL's runner saved, by name.
 
     Raises:
         AalbertError: the file is not a checkpoint, or holds something that S3PRL does not save there.
@@ -114,10 +114,10 @@ def load_states(path: Path, flag: str = "") -> States:
         if wrong:
             raise CheckpointError(f"{path}: is damaged: {wrong[0]} is not what the runner saves there")
     except CheckpointError as error:
-        raise CheckpointError(f"{flag} {error}".lstrip()) from error
+        raise CheckpointError(f"{flag} {error}") from error
     except UNREADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{flag} {path}: not a readable checkpoint ({reason})".lstrip()) from error
+        raise CheckpointError(f"{flag} {path}: not a readable checkpoint ({reason})") from error
     return cast(States, states)
 
 

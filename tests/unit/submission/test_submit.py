@@ -224,6 +224,7 @@ def test_odd_values_of_a_checkpoint_are_told_as_text(experiments, tmp_path):
     path = checkpoint(experiments["ks"] / "dev-best.ckpt", 0.75, upstream="fbank\x1b", seed=torch.tensor(7))
     states = torch.load(path, weights_only=False)
     states["Config"] |= {"runner": "none", "optimizer": {"lr": torch.tensor(0.5), 3: ["a", (1, None)]}}
+    states["Step"] = torch.tensor(3)
     states["Downstream"]["note"] = "text"
     torch.save(states, path)
     assert submit("--ks", experiments["ks"], "-o", tmp_path, "--any_count") == 0

@@ -67,7 +67,7 @@ def test_a_flipped_byte_is_one_sentence(tmp_path):
         try:
             superb_best.load_states(path)
         except AalbertError as error:
-            assert str(error).startswith(f"{path}: ")
+            assert "dev-best.ckpt: not a" in str(error)
 
 
 def test_the_table_of_lengths_is_sorted_and_leads_to_the_files(tmp_path):
