@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -236,7 +236,7 @@ class _Grid:
             expdir = self.folder(name)
             argv = ("pretrain", "-g", task.model_config, "-c", task.config, "--speech", *task.speech)
             argv += ("--init", str(self.folder(task.init))) if task.init else ()
-            argv += (*task.args, "-p", str(expdir), "-a", *_overrides(task.override))
+            argv += (*task.args, "-p", str(expdir), "-a", *_overrides(task.override, json.dumps))
             yield SweepRun(f"{PRETRAIN}/{name}", expdir, argv, f"{PRETRAIN}/{task.init}" if task.init else None)
 
     def folder(self, pretrained: str) -> Path:
@@ -276,9 +276,12 @@ def _check_names(path: Path, where: str, names: tuple[str, ...] | None, known: M
             raise ConfigError(f'{path}: {where} names "{name}"{did_you_mean(name, known)}, which does not exist')
 
 
-def _overrides(values: Mapping[str, object]) -> tuple[str, ...]:
-    """Return `-o` in S3PRL's syntax; "{seed}" becomes a number."""
-    texts = (f"{key}={value if value == '{seed}' else repr(value)}" for key, value in values.items())
+def _overrides(values: Mapping[str, object], written: Callable[[object], str] = repr) -> tuple[str, ...]:
+    """Return `-o`, by default in S3PRL's syntax (pre-training reads YAML, of which JSON is a part).
+
+    "{seed}" becomes a number.
+    """
+    texts = (f"{key}={value if value == '{seed}' else written(value)}" for key, value in values.items())
     return ("-o", ",,".join(texts)) if values else ()
 
 

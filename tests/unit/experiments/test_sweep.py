@@ -19,7 +19,7 @@ GRID = """
 output: out
 seeds: [3, 4]
 pretrain:
-  mine: {model_config: debug, speech: ["{data}/a", "{data}/b"], override: {config.runner.total_steps: 2}}
+  mine: {model_config: debug, speech: ["{data}/a", "{data}/b"], override: {config.a: 2, config.b: null}}
 models:
   mine: {upstream: aalbert_local, pretrained: mine}
   theirs: {upstream: fbank, args: [-s, x]}
@@ -44,7 +44,7 @@ def test_a_grid_by_hand(grid: Path, tmp_path: Path) -> None:
     sweep = load_sweep(grid, "DATA", str(tmp_path))
     pretrained = f"{tmp_path}/pretrain/mine"
     first = f"aalbert pretrain -g debug -c pretrain_default --speech DATA/a DATA/b -p {pretrained} -a -o "
-    assert sweep.runs[0].command == first + "config.runner.total_steps=2"
+    assert sweep.runs[0].command == first + "config.a=2,,config.b=null"
     cell = sweep.runs[2]
     assert (cell.name, cell.needs) == ("phones/one/mine/seed4", "pretrain/mine")
     options = ["-m", "train", "-d", "aalbert_phone", "-c", "c", "-u", "aalbert_local", "-k", pretrained, "-f"]
@@ -96,7 +96,7 @@ def test_every_shipped_grid_names_configurations_that_exist(path: Path) -> None:
         ("only_models: [mine]", "only_models: [min]", r'settings\.one .*"min".*did you mean "mine"'),
         ("pretrained: mine", "pretrained: mina", r'models\.mine .*"mina"'),
         ("pretrained: mine", "pretrained: mine, ckpt: x", "ckpt.*pretrained"),
-        ("config.runner.total_steps: 2}}", "}, init: mine}", r'pretrain\.mine\.init .*"mine"'),
+        ("config.b: null}}", "config.b: null}, init: mine}", r'pretrain\.mine\.init .*"mine"'),
         ("model_config: debug", "model_confg: debug", r'model_confg.*did you mean "model_config"'),
     ],
 )
