@@ -37,8 +37,8 @@ class Task:
     check: checks.Check
     utterances: int | None = None
     """Number of utterances in the official test set; None if it is not published."""
-    reference: tuple[str, checks.Check] | None = None
-    """The reference that S3PRL writes beside the predictions, with the same utterances, and its check."""
+    reference: str | None = None
+    """Name of the reference that S3PRL writes beside the predictions, with the same form and the same utterances."""
     extra: tuple[str, checks.Check] | None = None
     """A further file of the task, and its check."""
     checkpoint: str = "dev-best.ckpt"
@@ -48,40 +48,29 @@ class Task:
 
 
 def _emotion(fold: int, utterances: int) -> Task:
-    truth = (f"test_fold{fold}_truth.txt", checks.labels(checks.EMOTIONS))
-    source = f"test_fold{fold}_predict.txt"
+    source, truth = (f"test_fold{fold}_{side}.txt" for side in ("predict", "truth"))
     emotions = checks.labels(checks.EMOTIONS)
     return Task(f"ER, fold {fold}", f"er_fold{fold}_public", source, "predict.txt", emotions, utterances, truth)
 
 
 def _recognition(name: str, folder: str, kind: str) -> Task:
     source, truth = (f"test-clean-{kind}-{side}.ark" for side in ("hyp", "ref"))
-    reference = (truth, checks.transcripts)
     command = f"{Task.command} -t test-clean" if kind == "noLM" else "LM=FILE LEXICON=FILE scripts/superb/asr.sh"
     return Task(
-        *(name, folder, source, "predict.ark", checks.transcripts, 2620, reference),
+        *(name, folder, source, "predict.ark", checks.transcripts, 2620, truth),
         checkpoint="dev-clean-best.ckpt",
         command=command,
     )
 
 
-_ARK_REFERENCE = ("test-ref.ark", checks.transcripts)
-
 # Option of S3PRL -> task; the numbers are those of the test sets in docs/submission.md.
 TASKS: dict[str, Task] = {
-    "pr": Task("PR", "pr_public", "test-hyp.ark", "predict.ark", checks.transcripts, 2620, _ARK_REFERENCE),
-    "sid": Task(
-        *("SID", "sid_public", "test_predict.txt", "predict.txt", checks.speakers, 8251),
-        reference=("test_truth.txt", checks.speakers),
-    ),
+    "pr": Task("PR", "pr_public", "test-hyp.ark", "predict.ark", checks.transcripts, 2620, "test-ref.ark"),
+    "sid": Task("SID", "sid_public", "test_predict.txt", "predict.txt", checks.speakers, 8251, "test_truth.txt"),
     "ks": Task(
-        *("KS", "ks_public", "test_predict.txt", "predict.txt", checks.labels(checks.KEYWORDS), 3081),
-        reference=("test_truth.txt", checks.labels(checks.KEYWORDS)),
+        *("KS", "ks_public", "test_predict.txt", "predict.txt", checks.labels(checks.KEYWORDS), 3081, "test_truth.txt")
     ),
-    "ic": Task(
-        *("IC", "ic_public", "test_predict.csv", "predict.csv", checks.intents, 3793),
-        reference=("test_truth.csv", checks.intents),
-    ),
+    "ic": Task("IC", "ic_public", "test_predict.csv", "predict.csv", checks.intents, 3793, "test_truth.csv"),
     **{f"er_fold{fold}": _emotion(fold, count) for fold, count in enumerate((1085, 1023, 1151, 1031, 1241), start=1)},
     "asr_no_lm": _recognition("ASR", "asr_public", "noLM"),
     "asr_with_lm": _recognition("ASR with a language model", "asr_lm_public", "LM"),
@@ -89,7 +78,7 @@ TASKS: dict[str, Task] = {
         *("QbE", "qbe_public", "benchmark.stdlist.xml", "benchmark.stdlist.xml", checks.detections),
         command="scripts/superb/qbe.sh",
     ),
-    "sf": Task("SF", "sf_public", "test-hyp.ark", "predict.ark", checks.transcripts, reference=_ARK_REFERENCE),
+    "sf": Task("SF", "sf_public", "test-hyp.ark", "predict.ark", checks.transcripts, reference="test-ref.ark"),
     "sv": Task(
         *("ASV", "sv_public", "test_predict.txt", "predict.txt", checks.scores, 37720), checkpoint="states-*.ckpt"
     ),
@@ -147,8 +136,8 @@ def _check(option: str, experiment: Path, any_count: bool) -> Prediction:
     for _, path in files:
         _check_own_file(option, experiment, path)
     names = task.check(source)
-    if task.reference and (experiment / task.reference[0]).is_file():
-        _compare(source, names, experiment / task.reference[0], task.reference[1])
+    if task.reference and (experiment / task.reference).is_file():
+        _compare(source, names, experiment / task.reference, task.check)
     if task.utterances not in (None, len(names)) and not any_count:
         raise AalbertError(
             f"{source}: {len(names)} predictions, but the official test set of {task.name} has {task.utterances}; "
