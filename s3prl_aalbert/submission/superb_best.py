@@ -56,8 +56,6 @@ def naming_damage(path: Path) -> Iterator[None]:
     """Turn errors from odd values in a checkpoint into a message that names it."""
     try:
         yield
-    except AalbertError:
-        raise
     except UNREADABLE as error:
         raise AalbertError(f"{path}: is damaged ({type(error).__name__}: {error})") from error
 
