@@ -116,25 +116,25 @@ def detections(path: Path) -> list[str]:
         raise AalbertError(f"{path}:{error.getLineNumber()}: is not valid XML ({error.getMessage()})") from error
     except (ValueError, LookupError) as error:  # a wrong encoding
         raise AalbertError(f"{path}:1: is not valid XML ({error})") from error
-    first = handler.recordings[0][1] if handler.recordings else []
-    for query, found in handler.recordings:
-        if set(found) != set(first):
+    first, expected = next(iter(handler.recordings.items()), ("", {}))
+    for query, found in handler.recordings.items():
+        if found.keys() != expected.keys():
             raise AalbertError(
                 f"{path}: the query {query} has scores for {len(found)} recordings, "
-                f"{handler.recordings[0][0]} for {len(first)}; expected the same ones"
+                f"{first} for {len(expected)}; expected the same ones"
             )
-    if not first:
+    if not expected:
         raise AalbertError(f"{path}: holds no detected terms")
-    return [query for query, _ in handler.recordings]
+    return list(handler.recordings)
 
 
 class _Detections(ContentHandler):
-    """Collects (query, recordings) and checks each element."""
+    """Collects the recordings of each query and checks each element."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        self.recordings: list[tuple[str, dict[str, None]]] = []
+        self.recordings: dict[str, dict[str, None]] = {}
 
     def setDocumentLocator(self, locator: Locator) -> None:
         self.locator = locator
@@ -142,12 +142,12 @@ class _Detections(ContentHandler):
     def startElement(self, name: str, attrs: AttributesImpl) -> None:
         where = f"{self.path}:{self.locator.getLineNumber()}"
         if name == "detected_termlist":
-            query = self._attribute(where, attrs, "termid")
-            self.recordings.append((_new(where, query, [query for query, _ in self.recordings]), {}))
+            self.query = _new(where, self._attribute(where, attrs, "termid"), self.recordings)
+            self.recordings[self.query] = {}
         elif name == "term":
             if not self.recordings:
                 raise AalbertError(f"{where}: a term outside a detected_termlist")
-            _, found = self.recordings[-1]
+            found = self.recordings[self.query]
             found[_new(where, self._attribute(where, attrs, "file"), found)] = None
             _finite(where, "the score", self._attribute(where, attrs, "score"))
             decision = self._attribute(where, attrs, "decision")

@@ -135,8 +135,7 @@ def read_experiment(prediction: Prediction) -> Experiment | None:
         with naming_damage(checkpoint):
             return _read_checkpoint(checkpoint, prediction.option)
     folder = prediction.experiment
-    kinds = ("args", "config")
-    recorded = [sorted(filter(Path.is_file, folder.glob(f"{kind}_*.yaml")))[-1:] for kind in kinds]
+    recorded = [sorted(filter(Path.is_file, folder.glob(f"{kind}_*.yaml")))[-1:] for kind in ("args", "config")]
     if not all(recorded):
         logger.warning("%s: no checkpoint and no args_*.yaml: its hyper-parameters stay empty", folder)
         return None
