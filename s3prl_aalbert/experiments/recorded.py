@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import io
 import logging
 import subprocess
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +14,9 @@ import torch
 
 import s3prl_aalbert
 from s3prl_aalbert.downstream.paired import differences, mean_and_error
-from s3prl_aalbert.downstream.result_tables import PROBES_FILE, read_probes
+from s3prl_aalbert.downstream.result_tables import PROBES_FILE, read_probes, write_csv
 from s3prl_aalbert.downstream.results import ResultsError, RunResults
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.files import write_text
 from s3prl_aalbert.machine import processor
 from s3prl_aalbert.printable import csv_cell
 
@@ -97,15 +95,13 @@ def _values(folder: Path) -> Iterable[tuple[str, float]]:
 
 def write_rows(rows: Iterable[Row], path: Path) -> None:
     """Write rows as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    table: list[Sequence[object]] = [COLUMNS]
     for row in rows:
         values = " ".join(f"{name}={value:g}" for name, value in row.values.items())
         error = "" if len(row.values) < 2 else f"{row.error:.2f}"
         cells = (row.row, row.metric, f"{row.mean:.2f}", error, values, row.machine, row.version)
-        writer.writerow([csv_cell(cell) for cell in cells])
-    write_text(path, text.getvalue())
+        table.append([csv_cell(cell) for cell in cells])
+    write_csv(path, table)
 
 
 def read_rows(path: Path) -> list[Row]:
