@@ -123,12 +123,8 @@ def _check_same_demo(options: DemoOptions, output: Path) -> None:
 def plan(options: DemoOptions, speech: DemoSpeech, output: Path) -> list[Step]:
     """List the demo's commands; tasks without speech are skipped, and the untrained model is only in the phone task."""
     result = [_pretraining(options, speech, output)]
-    folders = {
-        "aalbert_phone": speech.phones,
-        "aalbert_speaker_utterance": speech.speakers,
-        "aalbert_speaker_frame": speech.speakers,
-    }
-    for task, folder in folders.items():
+    for task in TASKS:
+        folder = speech.phones if task == "aalbert_phone" else speech.speakers
         models = [model for model in NAMES if model != UNTRAINED or task == "aalbert_phone"]
         result += [_task(options, task, model, folder, output) for model in models if folder]
     return [*result, _probing(options, speech, output)]

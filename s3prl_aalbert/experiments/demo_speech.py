@@ -64,17 +64,13 @@ def prepare_real(folders: Sequence[Path], target: Path, max_speakers: int) -> De
         raise AalbertError(f"{where}: has speech for no task of the demo: {NO_PHONES}; {NO_SPEAKERS}")
     speaker_files = [path for paths in speakers.values() for path in paths]
     # The description is shown and recorded, so that a reader knows on what the numbers of the demo are.
-    parts = [f"pre-training {len(others)} files"]
-    parts.append(
-        f"phones {len(chosen)} labelled files of {len(set(map(speaker_of, chosen)))} speakers"
-        if chosen
-        else f"phone task skipped: {NO_PHONES}"
-    )
-    parts.append(
-        f"speaker tasks {len(speaker_files)} files of {len(speakers)} speakers"
-        if speakers
-        else f"speaker tasks skipped: {NO_SPEAKERS}"
-    )
+    of_phones = f"{len(chosen)} labelled files of {len(set(map(speaker_of, chosen)))} speakers"
+    of_speakers = f"{len(speaker_files)} files of {len(speakers)} speakers"
+    parts = [
+        f"pre-training {len(others)} files",
+        f"phones {of_phones}" if chosen else f"phone task skipped: {NO_PHONES}",
+        f"speaker tasks {of_speakers}" if speakers else f"speaker tasks skipped: {NO_SPEAKERS}",
+    ]
     return DemoSpeech(
         (_linked(others, target / "pretraining"),),
         _linked([*chosen, *(labels[path] for path in chosen)], target / "phones") if chosen else None,

@@ -62,11 +62,6 @@ class _Running:
             self.bar.set_postfix_str(rest.decode("utf-8", "replace").partition(", ")[2], refresh=False)
         self.bar.refresh()
 
-    def send(self, number: int) -> None:
-        """Send a signal to the step, whose processes have a session of their own that Ctrl-C does not reach."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-
     def kill(self) -> None:
         """End the step and all its processes."""
         if self.process.poll() is None:
@@ -177,8 +172,8 @@ class StepRunner:
         """End all steps if a signal arrived; pre-training saves its state first."""
         if self.stop.received is None:
             return
-        for each in running:
-            each.send(signal.SIGINT)
+        for each in running:  # each process has a session of its own, which Ctrl-C does not reach
+            each.process.send_signal(signal.SIGINT)
         for each in running:
             each.bar.close()
             grace = GRACE_SECONDS.get(each.step.argv[0], OTHER_GRACE_SECONDS)
