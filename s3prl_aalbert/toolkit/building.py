@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -47,18 +47,15 @@ def check_numbers(name: str, upstream: nn.Module) -> None:
         raise AalbertError(f"-u {name}: its weights have NaN values, the first in {bad[0]}")
 
 
-@contextmanager
-def upstream_misfits_reported(name: str, ckpt: str | None) -> Iterator[None]:
+def upstream_misfits_reported(name: str, ckpt: str | None) -> AbstractContextManager[None]:
     """Report that an upstream of S3PRL cannot be built from its checkpoint; ours report it themselves.
 
     Raises:
         AalbertError: the upstream cannot be built; the message names both.
     """
     if name in plugin_upstreams() or ckpt is None:
-        yield
-        return
-    with misfits_reported(f"-u {name}: cannot be built from -k {ckpt}"):
-        yield
+        return nullcontext()
+    return misfits_reported(f"-u {name}: cannot be built from -k {ckpt}")
 
 
 def _loading_data(get_dataloader: Callable[..., T | None], task: str) -> Callable[..., T]:

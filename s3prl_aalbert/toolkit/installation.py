@@ -65,10 +65,9 @@ def _pairs(versions: dict[str, str | None]) -> list[Finding]:
     torch, audio = (".".join((versions[p] or "0.0").split(".")[:2]) for p in ("torch", "torchaudio"))
     if "0.0" not in (torch, audio):
         matching = torch == audio and str(versions["torchaudio"]).partition("+")[0] != OF_TORCH_2_12
-        torch_of_pair = torch if torch in TESTED_PAIRS else TESTED_PAIRS[-1]
-        fix = f'pip install "torch=={torch_of_pair}.0" "torchaudio=={torch_of_pair}.0"'
+        pair = torch if torch in TESTED_PAIRS else TESTED_PAIRS[-1]
         tested = "" if torch in TESTED_PAIRS else f"tested pairs are {' and '.join(TESTED_PAIRS)}"
-        fix = tested if matching else fix
+        fix = tested if matching else f'pip install "torch=={pair}.0" "torchaudio=={pair}.0"'
         found = f"{versions['torch']} with {versions['torchaudio']}"
         findings.append(Finding("torch with torchaudio", matching, found, fix))
     hub = versions["huggingface_hub"] or "0"

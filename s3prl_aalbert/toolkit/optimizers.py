@@ -12,13 +12,6 @@ from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.config import shown
 
 
-def register_optimizers() -> None:
-    """Register AalbertAdamW for ``optimizer.name``: S3PRL looks up ``get_NAME``."""
-    from s3prl import optimizers
-
-    optimizers.get_AalbertAdamW = get_aalbert_adamw
-
-
 def get_aalbert_adamw(
     model_params: Sequence[nn.Module],
     total_steps: int,

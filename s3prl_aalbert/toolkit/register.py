@@ -26,18 +26,18 @@ OPTIMIZERS = ("AalbertAdamW",)
 
 
 def register() -> None:
-    """Add the plugin's upstreams to ``s3prl.hub`` and its tasks to ``s3prl.downstream``.
+    """Add the plugin's upstreams to ``s3prl.hub``, its tasks to ``s3prl.downstream``, and its optimiser.
 
     Raises:
         AalbertError: S3PRL already has another upstream or task of that name.
     """
-    from s3prl import hub
+    from s3prl import hub, optimizers
 
-    from s3prl_aalbert.toolkit.optimizers import register_optimizers
+    from s3prl_aalbert.toolkit.optimizers import get_aalbert_adamw
 
     register_upstreams(hub, upstream_entries())
     register_downstreams(DOWNSTREAMS)
-    register_optimizers()
+    optimizers.get_AalbertAdamW = get_aalbert_adamw  # S3PRL looks up get_NAME for optimizer.name
 
 
 def upstream_entries() -> dict[str, Callable[..., object]]:
