@@ -34,15 +34,7 @@ class Options(TypedDict, total=False):
 
 
 # Options that S3PRL reads before it applies -o.
-_TOO_LATE = {
-    "config": "-c",
-    "override": "-o",
-    "past_exp": "-e",
-    "auto_resume": "-a",
-    "expname": "-n",
-    "mode": "-m",
-    "init_ckpt": "-i",
-}
+_TOO_LATE = ("config", "override", "past_exp", "auto_resume", "expname", "mode", "init_ckpt")
 
 
 def given_options(argv: Sequence[str]) -> Options:
@@ -61,6 +53,11 @@ def given_options(argv: Sequence[str]) -> Options:
 @functools.cache
 def _actions() -> dict[str, argparse.Action]:
     return {action.dest: action for action in options_parser()._actions if action.dest != "help"}
+
+
+def flag_of(name: str) -> str:
+    """Return the flag of option ``name`` of S3PRL, such as -u."""
+    return _actions()[name].option_strings[0]
 
 
 def kind_of(name: str) -> str:
@@ -97,6 +94,6 @@ def check_overridden(options: Mapping[str, object]) -> None:
         if not kind_of(name):
             raise AalbertError(f"-o args.{name}: there is no such option{did_you_mean(name, _actions())}")
         if name in _TOO_LATE:
-            raise AalbertError(f"-o args.{name} would be ignored; give {_TOO_LATE[name]} instead")
+            raise AalbertError(f"-o args.{name} would be ignored; give {flag_of(name)} instead")
         if problem_of(name, value):
             raise AalbertError(f"-o args.{name} is {shown(value)}, expected {problem_of(name, value)}")

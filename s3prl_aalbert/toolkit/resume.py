@@ -19,7 +19,7 @@ import torch
 
 from s3prl_aalbert.checkpoint.content import UNREADABLE, CheckpointError, check_content, check_regular
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.toolkit.options import Options, kind_of, problem_of
+from s3prl_aalbert.toolkit.options import Options, flag_of, kind_of, problem_of
 from s3prl_aalbert.toolkit.overrides import Overrides
 from s3prl_aalbert.toolkit.parts import States
 from s3prl_aalbert.toolkit.positions import POSITION, checked_position
@@ -36,16 +36,9 @@ _NOT_TAKEN = {"cache_dir", "push_to_hf_hub", "hf_hub_org", "from_hf_hub"}
 _AS_TYPED |= _NOT_TAKEN
 # Options that are compared as files; a packaged configuration is recorded with its whole path.
 _PATHS = {"config", "expdir", "upstream_ckpt", "upstream_model_config"}
-# Options that define the experiment, with their flags.
-_IDENTITY = {
-    "upstream": "-u",
-    "upstream_ckpt": "-k",
-    "upstream_model_config": "-g",
-    "upstream_feature_selection": "-s",
-    "upstream_layer_selection": "-l",
-    "upstream_trainable": "-f",
-    "downstream": "-d",
-}
+# Options that define the experiment.
+_IDENTITY = {"upstream", "upstream_ckpt", "upstream_model_config", "upstream_trainable", "downstream"}
+_IDENTITY |= {"upstream_feature_selection", "upstream_layer_selection"}
 
 
 def resumed_settings(past: Path, recorded: Mapping[str, object], given: Options, overrides: Overrides) -> Options:
@@ -170,7 +163,7 @@ def _compare(past: Path, name: str, typed: object, recorded: object) -> None:
         return
     if name in _IDENTITY:
         raise AalbertError(
-            f"{_IDENTITY[name]} {typed} would be ignored: {past} was trained with {recorded}, which "
+            f"{flag_of(name)} {typed} would be ignored: {past} was trained with {recorded}, which "
             f"is kept on resuming; remove the option, or set it with -o args.{name}=VALUE"
         )
     logger.warning("%s: %s is ignored, %s keeps %s", name, typed, past, recorded)
