@@ -20,9 +20,7 @@ examples:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options: those of ``aalbert pretrain``."""
-    pretrain.add_arguments(parser)
+add_arguments = pretrain.add_arguments
 
 
 def main(args: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,7 @@ examples:
   srun --nodes 2 --ntasks-per-node 4 python -m s3prl_aalbert.pretrain -g aalbert_12l --speech DIR -n big
 """
 TEACHER = ("teacher", "teacher_ckpt", "teacher_config")
-FLAGS = {
-    "multi_gpu": ("--multi_gpu",),
-    "teacher_ckpt": ("--teacher_ckpt",),
-    "teacher_config": ("--teacher_config",),
-}
+FLAGS = {name: (f"--{name}",) for name in ("multi_gpu", "teacher_ckpt", "teacher_config")}
 METAVARS = {
     **{"upstream": "NAME", "upstream_config": "YAML", "config": "YAML", "speech": "DIR", "expname": "NAME"},
     **{"expdir": "DIR", "past_exp": "CKPT", "init": "CKPT", "override": "TEXT"},
@@ -83,18 +80,11 @@ def pretrain(
     return run(as_request(**locals()))
 
 
-def as_request(
-    *,
-    override: str | None,
-    teacher: str | None,
-    teacher_ckpt: str | None,
-    teacher_config: str | None,
-    **others: Any,
-) -> Request:
+def as_request(*, override: str | None, **options: Any) -> Request:
     """Return the arguments of ``pretrain`` as one value."""
-    default = DISTILL_CONFIG if teacher else DEFAULT_CONFIG
-    override = with_teacher(override, teacher, teacher_ckpt, teacher_config)
-    return Request(override=override, default_config=default, **others)
+    teacher = {name: options.pop(name) for name in TEACHER}
+    default = DISTILL_CONFIG if teacher["teacher"] else DEFAULT_CONFIG
+    return Request(override=with_teacher(override, teacher), default_config=default, **options)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,17 +99,17 @@ def main(args: argparse.Namespace) -> int:
     return call(pretrain, args)
 
 
-def with_teacher(override: str | None, *values: str | None) -> str | None:
+def with_teacher(override: str | None, teacher: Mapping[str, str | None]) -> str | None:
     """Return ``-o`` with the teacher in it: it is recorded with the configuration, for resuming.
 
     Args:
         override: the option.
-        values: of ``TEACHER``.
+        teacher: the options of ``TEACHER``.
     """
     found = [override]
-    for name, value in zip(TEACHER, values, strict=True):
+    for name, value in teacher.items():
         path = Path(value or "").expanduser()
-        if value and name != TEACHER[0] and path.exists():  # a resumed run may start in another folder
+        if value and name != "teacher" and path.exists():  # a resumed run may start in another folder
             value = str(path.absolute())
         if value:  # quoted: YAML would read a path with "#" or ": " as something else
             found.append(f"config.distill.{name}={json.dumps(value, ensure_ascii=False)}")
