@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
+from s3prl_aalbert.commands import run_command
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.typed_options import add_options, call
+from s3prl_aalbert.typed_options import add_options
 
 EXAMPLES = """\
 examples:
@@ -86,6 +86,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the table, write the values and return 0."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    call(abx, args)
-    return 0
+    return run_command(abx, args)

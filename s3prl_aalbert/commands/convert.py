@@ -8,9 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
+from s3prl_aalbert.commands import run_command
 from s3prl_aalbert.errors import AalbertError, check_new_folder
 from s3prl_aalbert.printable import printable_lines
-from s3prl_aalbert.typed_options import add_options, argument_texts, call
+from s3prl_aalbert.typed_options import add_options, argument_texts
 
 EXAMPLES = """\
 examples:
@@ -103,14 +104,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Convert and return 0."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     for exporter in ("onnxscript", "onnx_ir"):  # they log every node
         logging.getLogger(exporter).setLevel(logging.WARNING)
     if args.out is None:
         raise AalbertError(f"name where to write: OUT, {argument_texts(convert)['out']}")
     args.out = Path(args.out)
-    call(convert, args)
-    return 0
+    return run_command(convert, args)
 
 
 def _check_options(

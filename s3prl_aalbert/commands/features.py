@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 from typing import Literal
 
+from s3prl_aalbert.commands import run_command
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.typed_options import add_options, call
+from s3prl_aalbert.typed_options import add_options
 
 EXAMPLES = """\
 examples:
@@ -76,9 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Write the features and return 0."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    call(features, args)
-    return 0
+    return run_command(features, args, "%(message)s")
 
 
 def _layer(typed: str) -> int | Literal["all"]:

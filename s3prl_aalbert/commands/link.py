@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
-from s3prl_aalbert.typed_options import add_options, call
+from s3prl_aalbert.commands import run_command
+from s3prl_aalbert.typed_options import add_options
 
 EXAMPLES = """examples:
   aalbert link ~/s3prl                 # then, in ~/s3prl/s3prl:
@@ -49,6 +49,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Link or unlink and return 0."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    call(link, args)
-    return 0
+    return run_command(link, args)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s3prl_aalbert.checkpoint.published import PRESETS
+from s3prl_aalbert.commands import run_command
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.typed_options import add_options, call
+from s3prl_aalbert.typed_options import add_options
 
 if TYPE_CHECKING:
     from s3prl_aalbert.profile.comparison import Subject
@@ -81,14 +82,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the tables and return 0."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    call(profile, args)
-    return 0
+    return run_command(profile, args)
 
 
 def _subjects(upstreams: list[str], ckpt: str | None, configs: list[str]) -> list[Subject]:
-    from s3prl_aalbert.checkpoint.published import PRESETS
-
     if not upstreams and not configs:
         return [_of_config(config) for config in PRESETS.values()]
     if ckpt and configs:  # sub-networks of a supernet, as -g is with -k elsewhere
@@ -105,7 +102,6 @@ def _of_config(name: str) -> Subject:
 
 
 def _of_upstream(name: str, ckpt: str | None, arch: str | None = None) -> Subject:
-    from s3prl_aalbert.checkpoint.published import PRESETS
     from s3prl_aalbert.profile.comparison import Subject
     from s3prl_aalbert.toolkit.upstreams import build_upstream
     from s3prl_aalbert.upstream.named import upstream_config

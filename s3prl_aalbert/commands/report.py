@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from s3prl_aalbert.commands import run_command
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.parsing import Parser
 from s3prl_aalbert.printable import printable
-from s3prl_aalbert.typed_options import add_options, call, given
+from s3prl_aalbert.typed_options import add_options, given
 
 EXAMPLES = """examples:
   aalbert report result                                # everything below result/, page in result/report
@@ -93,7 +94,5 @@ def options_of(texts: Sequence[str]) -> dict[str, Any]:
 
 def main(args: argparse.Namespace) -> int:
     """Write the report and return 0."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it announces the end of each event file
-    call(report, args)
-    return 0
+    return run_command(report, args)

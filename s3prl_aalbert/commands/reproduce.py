@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import logging
 
-from s3prl_aalbert.commands import sweep
-from s3prl_aalbert.typed_options import add_options, call
+from s3prl_aalbert.commands import run_command, sweep
+from s3prl_aalbert.typed_options import add_options
 
 EXAMPLES = """\
 examples:
@@ -37,5 +36,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """List rows, or run some and compare."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    return call(reproduce, args)
+    return run_command(reproduce, args, "%(message)s")

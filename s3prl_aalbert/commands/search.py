@@ -10,8 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from s3prl_aalbert.commands import run_command
 from s3prl_aalbert.errors import AalbertError, check_new_folder
-from s3prl_aalbert.typed_options import add_options, call
+from s3prl_aalbert.typed_options import add_options
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -95,9 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Search and return 0."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    call(search, args)
-    return 0
+    return run_command(search, args, "%(message)s")
 
 
 def _load_run(run: Path, speech: list[str] | None, device: str | None) -> Pretrainer:

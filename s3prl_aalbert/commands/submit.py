@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s3prl_aalbert.commands import run_command
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.printable import printable
-from s3prl_aalbert.typed_options import add_options, call
+from s3prl_aalbert.typed_options import add_options
 
 if TYPE_CHECKING:
     from s3prl_aalbert.submission.superb_tasks import Prediction
@@ -105,9 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Check, write and return 0."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    call(submit, args)
-    return 0
+    return run_command(submit, args)
 
 
 def _write(folder: Path, predictions: Sequence[Prediction]) -> None:

@@ -6,9 +6,9 @@ import argparse
 import logging
 from typing import TYPE_CHECKING, Any, Literal
 
-from s3prl_aalbert.commands import report
+from s3prl_aalbert.commands import report, run_command
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.typed_options import add_options, call
+from s3prl_aalbert.typed_options import add_options
 
 if TYPE_CHECKING:
     from s3prl_aalbert.experiments.grid import Sweep
@@ -92,8 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the sweep; 1 if any run failed."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    return call(sweep, args)
+    return run_command(sweep, args, "%(message)s")
 
 
 def _report(grid: Sweep, options: dict[str, Any]) -> None:
