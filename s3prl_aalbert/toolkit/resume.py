@@ -28,12 +28,11 @@ from s3prl_aalbert.yaml_config import leaves, shown
 
 logger = logging.getLogger(__name__)
 
-# S3PRL keeps these as typed; they cannot contradict the checkpoint.
-_AS_TYPED = {"mode", "evaluate_split", "override", "backend", "local_rank", "past_exp", "device"}
-_AS_TYPED |= {"auto_resume", "init_ckpt"}
 # Recorded options that are never taken from a checkpoint: where to write, what to upload, whose code to run.
 _NOT_TAKEN = {"cache_dir", "push_to_hf_hub", "hf_hub_org", "from_hf_hub"}
-_AS_TYPED |= _NOT_TAKEN
+# S3PRL keeps these as typed; they cannot contradict the checkpoint.
+_AS_TYPED = {"mode", "evaluate_split", "override", "backend", "local_rank", "past_exp", "device"}
+_AS_TYPED |= {"auto_resume", "init_ckpt", *_NOT_TAKEN}
 # Options that are compared as files; a packaged configuration is recorded with its whole path.
 _PATHS = {"config", "expdir", "upstream_ckpt", "upstream_model_config"}
 # Options that define the experiment.
