@@ -120,8 +120,11 @@ def _names(config: Config) -> list[str]:
 
 def _unknown_to_torch(config: Config) -> list[str]:
     """Return the problem of a ``torch_optim_name`` that torch.optim does not have."""
+    from torch import optim
+
     section = config["optimizer"]
-    name, known = section.get("torch_optim_name"), _torch_optimizers()
+    name = section.get("torch_optim_name")
+    known = [each for each, found in vars(optim).items() if optim.Optimizer in getattr(found, "__mro__", ())[1:]]
     if section.get("name") != "TorchOptim" or name in known:
         return []
     hint = did_you_mean(name, known) if isinstance(name, str) else ""
@@ -133,12 +136,6 @@ def _known(section: str) -> list[str]:
     names = [name.removeprefix("get_") for name in functions_of(f"s3prl.{section}s") if name.startswith("get_")]
     ours = OPTIMIZERS if section == "optimizer" else ()
     return [*(name for name in names if name not in ("optimizer", "scheduler", "grouped_parameters")), *ours]
-
-
-def _torch_optimizers() -> list[str]:
-    from torch import optim
-
-    return [name for name, found in vars(optim).items() if optim.Optimizer in getattr(found, "__mro__", ())[1:]]
 
 
 def _refused(config: Config, where: str, settings: Mapping[str, object]) -> list[str]:

@@ -19,7 +19,8 @@ def checked_featurizer(runner: Runner, build: Callable[[], Entry[Featurizer]]) -
     except IndexError as error:
         if layer is None:
             raise
-        last = _number_of_layers(runner, features) - 1
+        found = _features_of_noise(runner)
+        last = len(found.get(features, found["hidden_states"])) - 1
         raise AalbertError(f"-l {layer}: -u {upstream} has {features} 0 to {last}") from error
     model = getattr(entry.model, "module", entry.model)  # inside torch's DistributedDataParallel
     instead = model.feature_selection
@@ -33,11 +34,6 @@ def checked_featurizer(runner: Runner, build: Callable[[], Entry[Featurizer]]) -
 def _is_list(runner: Runner, features: str) -> bool:
     found = _features_of_noise(runner).get(features)
     return isinstance(found, (list, tuple, dict)) and len(found) > 1  # S3PRL unwraps a list of one
-
-
-def _number_of_layers(runner: Runner, features: str) -> int:
-    found = _features_of_noise(runner)
-    return len(found.get(features, found["hidden_states"]))
 
 
 def _features_of_noise(runner: Runner) -> dict[str, Features]:

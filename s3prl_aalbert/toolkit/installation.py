@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from s3prl_aalbert import machine
+
 PACKAGES = ("torch", "torchaudio", "s3prl", "huggingface_hub", "numpy", "soundfile", "safetensors", "lightning-fabric")
 FORMATS = {"wav": "WAV", "flac": "FLAC", "ogg": "OGG", "opus": "OGG", "mp3": "MP3"}
 TESTED_PAIRS = ("2.8", "2.11")
@@ -167,8 +169,6 @@ def check_writing() -> list[Finding]:
 
 def check_room() -> list[Finding]:
     """Check that there is enough memory and disk space, and suggest settings if there is little."""
-    from s3prl_aalbert import machine
-
     findings = []
     memory = machine.available_memory()
     if memory is not None:
@@ -186,8 +186,6 @@ def check_room() -> list[Finding]:
 
 def check_limits() -> list[Finding]:
     """Check limits that slow down several processes or let memory grow; none of them prevents training."""
-    from s3prl_aalbert import machine
-
     findings = []
     folder = Path("/dev/shm")
     if folder.is_dir():
