@@ -35,10 +35,6 @@ class MaskPlan(NamedTuple):
         """bool, true where the model sees another token than the one in this place: selected and not kept."""
         return self.source != torch.arange(self.source.size(-1), device=self.source.device)
 
-    def to(self, device: torch.device | str) -> MaskPlan:
-        """Return the plan on another device."""
-        return MaskPlan(self.selected.to(device), self.source.to(device))
-
 
 def sample_mask(num_tokens: int, config: TaskConfig, generator: torch.Generator) -> MaskPlan:
     """Draw one utterance's mask: 15 % of the tokens; of these 80 % zero, 10 % random, 10 % kept (paper section 3.1).

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,26 +63,24 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on another device."""
-        wavs = self.wavs.to(device, non_blocking=True)
-        return Batch(
-            wavs,
-            wavs if self.noisy_wavs is self.wavs else self.noisy_wavs.to(device, non_blocking=True),
-            self.num_samples.to(device, non_blocking=True),
-            self.plan.to(device),
-            self.weight,
-            self.paths,
-            None if self.units is None else self.units.to(device, non_blocking=True),
-            None if self.warp is None else self.warp.to(device, non_blocking=True),
-        )
+        return self._moved(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """Return the batch in memory that a GPU can fetch by itself; the data loader asks for it."""
-        plan = MaskPlan(*(tensor.pin_memory() for tensor in self.plan))
-        wavs = self.wavs.pin_memory()
-        noisy_wavs = wavs if self.noisy_wavs is self.wavs else self.noisy_wavs.pin_memory()
-        units = None if self.units is None else self.units.pin_memory()
-        warp = None if self.warp is None else self.warp.pin_memory()
-        return Batch(wavs, noisy_wavs, self.num_samples.pin_memory(), plan, self.weight, self.paths, units, warp)
+        return self._moved(Tensor.pin_memory)
+
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> Batch:
+        """Return the batch with each tensor moved, once where it stands in two places."""
+        wavs = move(self.wavs)
+        return replace(
+            self,
+            wavs=wavs,
+            noisy_wavs=wavs if self.noisy_wavs is self.wavs else move(self.noisy_wavs),
+            num_samples=move(self.num_samples),
+            plan=MaskPlan(*map(move, self.plan)),
+            units=None if self.units is None else move(self.units),
+            warp=None if self.warp is None else move(self.warp),
+        )
 
 
 def utterance_seed(seed: int, epoch: int, index: int) -> int:
