@@ -120,7 +120,6 @@ class SpeechDataset(Dataset):
         config: ModelConfig,
         max_seconds: float,
         seed: int,
-        cache: bool = True,
         noise: Noise | None = None,
         vocal_tract_perturbation: float = 0.0,
     ):
@@ -131,7 +130,6 @@ class SpeechDataset(Dataset):
             config: the model's, for tokens and masks.
             max_seconds: longer utterances are cropped.
             seed: of crops and masks.
-            cache: read the corpus's decoded audio where there is some, instead of the files.
             noise: mixed into the model's input; None for none.
             vocal_tract_perturbation: largest change of the factor that stretches an utterance's frequency axis.
         """
@@ -141,7 +139,7 @@ class SpeechDataset(Dataset):
         self.seed = seed
         self.noise = noise
         self.vocal_tract_perturbation = vocal_tract_perturbation
-        self._cache = self.utterances.cache if cache else None
+        self._cache = self.utterances.cache
         self._units = self.utterances.units if config.task.unit_weight else None
         # A crop begins where a token does, so that it has the units of whole tokens.
         self._grid = config.samples_per_token if self._units is not None else 1

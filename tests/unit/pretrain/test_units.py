@@ -95,7 +95,7 @@ def test_units_of_a_crop_are_those_of_its_place(tiny_config: ModelConfig, speech
     config = with_units(tiny_config, 3)
     corpus = utterances()
     corpus.units = label(config, speech, tmp_path)
-    dataset = SpeechDataset(corpus, config, 0.25, seed=0, cache=False)
+    dataset = SpeechDataset(corpus, config, 0.25, seed=0)
     dataset._decode = speech.__getitem__  # type: ignore[method-assign]
     assert dataset.max_samples == 3840  # 0.25 s are 4,000 samples, 8 whole tokens 3,840
     starts = set()
@@ -106,7 +106,7 @@ def test_units_of_a_crop_are_those_of_its_place(tiny_config: ModelConfig, speech
         np.testing.assert_array_equal(item.units, corpus.units.read(2, start // 480, 8))
     assert len(starts) > 5
     # A whole utterance of 31 frames: its eleventh token has one, the others of it have no unit.
-    short = SpeechDataset(corpus, config, 10, seed=0, cache=False)
+    short = SpeechDataset(corpus, config, 10, seed=0)
     short._decode = speech.__getitem__  # type: ignore[method-assign]
     units = short[(0, 1)].units
     assert (units == NO_UNIT).sum() == 2 and units[10].tolist()[1:] == [NO_UNIT] * 2
