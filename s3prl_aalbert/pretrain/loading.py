@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from typing import Generic, Protocol, TypeVar
 
 import torch
@@ -46,14 +46,6 @@ class _Batches(Dataset, Generic[ItemT]):
             return error
 
 
-class _Keys(Iterable[Keys]):
-    def __init__(self, keys: Iterator[Keys]):
-        self.keys = keys
-
-    def __iter__(self) -> Iterator[Keys]:
-        return self.keys
-
-
 def load(source: BatchSource[ItemT, BatchT], keys: Iterator[Keys], num_workers: int) -> Generator[BatchT]:
     """Yield a batch for each element of ``keys``, in order.
 
@@ -70,7 +62,7 @@ def load(source: BatchSource[ItemT, BatchT], keys: Iterator[Keys], num_workers: 
     loader: DataLoader = DataLoader(
         _Batches(source),
         batch_size=None,
-        sampler=_Keys(keys),
+        sampler=keys,
         collate_fn=_as_is,
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
