@@ -127,9 +127,9 @@ def check_tensors(path: Path, state: Mapping[object, object]) -> None:
             raise CheckpointError(f"{path}: is damaged: weight {name!r} is {type(value).__name__}, expected a tensor")
 
 
-def some_names(names: list[str]) -> str:
+def some_names(names: list[str], most: int = 3) -> str:
     """Return the first few names and the number of others."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def check_version(path: Path, version: object, newest: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import logging
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s3prl_aalbert.checkpoint.content import UNREADABLE
+from s3prl_aalbert.checkpoint.content import UNREADABLE, some_names
 from s3prl_aalbert.checkpoint.release import CARD_FILE, WEIGHTS_FILE, load_checkpoint, load_weights, save_release
 from s3prl_aalbert.checkpoint.training_state import (
     TrainingState,
@@ -148,17 +149,14 @@ class Pretrainer:
         logger.info("audio.cmvn: the statistics of %d utterances", len(rows))
 
     def _dataset(self, split: str) -> SpeechDataset:
-        datarc = self.config.datarc
-        noise = Noise(datarc.noise_proportion, datarc.noise_snr_db) if split == "train" else None
-        utterances, seconds = self.corpus.split(split), datarc.max_seconds
-        perturbation = datarc.vocal_tract_perturbation if split == "train" else 0.0
+        datarc, training = self.config.datarc, split == "train"
         return SpeechDataset(
-            utterances,
+            self.corpus.split(split),
             self.model_config,
-            seconds,
+            datarc.max_seconds,
             self.options.seed,
-            noise=noise,
-            vocal_tract_perturbation=perturbation,
+            noise=Noise(datarc.noise_proportion, datarc.noise_snr_db) if training else None,
+            vocal_tract_perturbation=datarc.vocal_tract_perturbation if training else 0.0,
         )
 
     def _training_batches(self) -> TrainingBatches:
@@ -223,7 +221,7 @@ class Pretrainer:
             if self.step % runner.log_step == 0:
                 values = {"loss": loss, "lr": lr, "grad_norm": grad_norm, "steps_per_second": monitor.speed(self.step)}
                 monitor.scalars(self.step, values)
-            stopping = self._stop_requested(stop)
+            stopping = bool(self._sum(float(stop.received is not None)))
             ending = self.step >= last or self._time_share() >= 1
             if not self.options.dry_run:
                 start = time.monotonic()
@@ -293,8 +291,7 @@ class Pretrainer:
         return self.smoothed_loss
 
     def _check_loss(self, loss: float, micro_batches: list[Batch]) -> None:
-        files = [path for batch in micro_batches for path in batch.paths]
-        shown = ", ".join(files[:8]) + (f" and {len(files) - 8} more" if len(files) > 8 else "")
+        shown = some_names([path for batch in micro_batches for path in batch.paths], 8)
         if not math.isfinite(loss):
             raise AalbertError(f"the loss is {loss} at step {self.step}; nothing was saved since. Its batch: {shown}")
         factor, smoothed = self.config.runner.divergence_factor, self.smoothed_loss
@@ -307,15 +304,12 @@ class Pretrainer:
                 f"Lower optimizer.lr or raise warmup_proportion. The last batch: {shown}"
             )
 
-    def _stop_requested(self, stop: StopSignal) -> bool:
-        return bool(self._sum(float(stop.received is not None)))
-
     # ------------------------------------------------------------------------------ evaluate and save
 
     @torch.no_grad()
     def dev_loss(self, arch: Architecture | None = None) -> float:
         """Return the loss on the dev split, of the whole model or of a sub-network; NaN without a dev split."""
-        dataset, fabric = self._dev_dataset(), self.fabric
+        dataset, fabric = self._dev_dataset, self.fabric
         if not len(dataset):
             return math.nan
         self.module.eval()
@@ -345,7 +339,7 @@ class Pretrainer:
         """Put the reconstruction of a dev utterance into TensorBoard."""
         if not self.fabric.is_global_zero:
             return
-        batch = next(iter(dev_loader(self._dev_dataset(), 1))).to(self.fabric.device)
+        batch = next(iter(dev_loader(self._dev_dataset, 1))).to(self.fabric.device)
         self.objective.eval()
         with self.fabric.autocast():
             picture = self.objective.picture(batch.speech)
@@ -360,7 +354,7 @@ class Pretrainer:
             return {}
         self.objective.eval()
         found = []
-        for batch in itertools.islice(dev_loader(self._dev_dataset(), UNIT_BATCH), UNIT_BATCHES):
+        for batch in itertools.islice(dev_loader(self._dev_dataset, UNIT_BATCH), UNIT_BATCHES):
             with self.fabric.autocast():
                 counts = self.objective.count_units(batch.to(self.fabric.device).speech)
             assert counts is not None
@@ -375,10 +369,9 @@ class Pretrainer:
             "unit_perplexity": torch.special.entr(shares).sum().exp().item(),
         }
 
+    @functools.cached_property
     def _dev_dataset(self) -> SpeechDataset:
-        if not hasattr(self, "_dev"):
-            self._dev = self._dataset("dev")
-        return self._dev
+        return self._dataset("dev")
 
     def _save(self, monitor: Monitor, best: bool) -> None:
         if self.fabric.is_global_zero:
