@@ -22,13 +22,7 @@ from s3prl_aalbert.model.config import SAMPLE_RATE
 from s3prl_aalbert.pretrain.audio_cache import CacheBuilder
 from s3prl_aalbert.pretrain.config import DataConfig
 from s3prl_aalbert.pretrain.decoding import decode_all
-from s3prl_aalbert.pretrain.manifest import (
-    apply_manifest,
-    locked,
-    read_listed,
-    skipped_path,
-    write_manifest,
-)
+from s3prl_aalbert.pretrain.manifest import apply_manifest, locked, read_listed, skipped_path, write_manifest
 from s3prl_aalbert.pretrain.utterances import SPLITS, UNKNOWN, Utterance, Utterances
 from s3prl_aalbert.printable import printable
 from s3prl_aalbert.speech.finding import existing_folders, find_files
@@ -126,14 +120,13 @@ def find_speech(folders: Sequence[str]) -> Utterances:
 
 def _all_files(config: DataConfig, folders: Sequence[str], manifest: Path, save: bool) -> Utterances:
     """Return the corpus's files with all that is known of them."""
-    if folders and not config.trust_manifest:
-        utterances = find_speech(folders)
+    if config.trust_manifest:
+        utterances = Utterances(read_listed(_given(config), trust=True))
+        if folders:
+            below = tuple(folder.rstrip(os.sep) + os.sep for folder in folders)
+            utterances = utterances.select(np.flatnonzero([path.startswith(below) for path in utterances.paths]))
     else:
-        utterances = Utterances(read_listed(_given(config), config.trust_manifest))
-    if config.trust_manifest and folders:
-        below = tuple(folder.rstrip(os.sep) + os.sep for folder in folders)
-        utterances = utterances.select(np.flatnonzero([path.startswith(below) for path in utterances.paths]))
-    elif not config.trust_manifest:
+        utterances = find_speech(folders) if folders else Utterances(read_listed(_given(config), trust=False))
         others = apply_manifest(utterances, manifest)
         if others and save:
             message = "%s: %d files are not in this corpus; their rows and their cached audio are dropped"
@@ -240,25 +233,17 @@ def _draw_dev(utterances: Utterances, usable: np.ndarray, fraction: float, seed:
     assigned |= {unit: split for unit, split in zip(units, splits, strict=True) if split == "train"}
 
     new = sorted(set(units) - set(assigned))
+    dev, expected = list(assigned.values()).count("dev"), max(1, round(fraction * len(set(units)))) if fraction else 0
     if new:
-        count = max(1, round(fraction * (len(new) + len(assigned)))) if fraction and len(usable) > 1 else 0
-        count = max(0, count - sum(split == "dev" for split in assigned.values()))
+        count = max(0, expected - dev) if len(usable) > 1 else 0
         held_out = {new[i] for i in np.random.default_rng(seed).permutation(len(new))[:count]}
         assigned |= {unit: "dev" if unit in held_out else "train" for unit in new}
         if count and by_file:
             hint = speakers_in_names(map(Path, units))
             logger.warning("there is one speaker: single utterances are held out for the dev split%s", hint)
-    elif drawn_in is not None:
-        kind = "utterances" if by_file else "speakers"
-        _warn_of_other_fraction(list(assigned.values()), kind, fraction, drawn_in)
+    elif drawn_in is not None and dev != expected:  # the manifest's splits are used
+        message = "dev_fraction %g is not applied: %s assigns %d of %d %s to dev; empty its column split to draw anew"
+        logger.warning(message, fraction, drawn_in, dev, len(assigned), "utterances" if by_file else "speakers")
     utterances.splits[usable] = [
         SPLITS.index(split or assigned[unit]) for unit, split in zip(units, splits, strict=True)
     ]
-
-
-def _warn_of_other_fraction(splits: Sequence[str], kind: str, fraction: float, manifest: Path) -> None:
-    """Warn where the manifest's splits, which are used, differ from dev_fraction."""
-    dev, expected = splits.count("dev"), max(1, round(fraction * len(splits))) if fraction else 0
-    if dev != expected:
-        message = "dev_fraction %g is not applied: %s assigns %d of %d %s to dev; empty its column split to draw anew"
-        logger.warning(message, fraction, manifest, dev, len(splits), kind)
