@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from s3prl_aalbert.checkpoint.release import load_checkpoint, load_weights
+from s3prl_aalbert.checkpoint.release import MODEL_PREFIX, load_checkpoint, load_weights
 from s3prl_aalbert.checkpoint.training_state import latest_state
 from s3prl_aalbert.compress.distillation import MaskedDistillation, Teacher, check_layers
 from s3prl_aalbert.compress.space import extreme
@@ -18,8 +18,6 @@ from s3prl_aalbert.model.objective import MaskedPrediction
 from s3prl_aalbert.pretrain.config import PretrainConfig
 
 logger = logging.getLogger(__name__)
-
-MODEL = "model."
 
 
 def build_objective(
@@ -55,7 +53,7 @@ def initialise_from(objective: MaskedPrediction | MaskedDistillation, path: Path
     checkpoint = load_checkpoint((latest_state(path) if path.is_dir() else None) or path)
     own = objective.state_dict()
     state = {name: tensor.float() for name, tensor in checkpoint.state.items() if _fits(name, tensor, own)}
-    anew = {name: value for name, value in own.items() if not name.startswith(MODEL) and name not in state}
+    anew = {name: value for name, value in own.items() if not name.startswith(MODEL_PREFIX) and name not in state}
     load_weights(objective, {**state, **anew}, checkpoint.path)
     begun = sorted({name.split(".")[0] for name in anew})
     logger.info("initialised from %s%s", checkpoint.path, f"; new: {', '.join(begun)}" if begun else "")
@@ -63,4 +61,4 @@ def initialise_from(objective: MaskedPrediction | MaskedDistillation, path: Path
 
 def _fits(name: str, tensor: Tensor, own: Mapping[str, Tensor]) -> bool:
     """Whether to load a weight; those of the model always, so that a difference is an error."""
-    return name.startswith(MODEL) or (name in own and tensor.shape == own[name].shape)
+    return name.startswith(MODEL_PREFIX) or (name in own and tensor.shape == own[name].shape)

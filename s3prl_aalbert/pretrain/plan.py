@@ -87,11 +87,10 @@ def plan_stages(request: Request) -> list[Stage]:
         recipe = read_yaml(kept)
         model, config, where = section_of(recipe, "model"), section_of(recipe, "config"), str(kept)
     elif request.config:
-        path = find_config(request.config, "upstream_configs")
-        config, where = read_config(path, "pretraining"), str(path)
+        config, where = _named(request.config, "pretraining")
         if STAGES not in config:
             return []
-        model = read_config(find_config(model_name(request), "upstream_configs"), "model")
+        model, _ = _named(model_name(request), "model")
     else:
         return []
     if request.past_exp:

@@ -61,8 +61,8 @@ def import_checkpoint(path: Path, trust: bool = False) -> Imported:
         imported = _of_program(_unwrapped(content), path)
     except UNREADABLE as error:  # a value of an unexpected type anywhere in the file
         raise CheckpointError(f"{path}: is damaged: {type(error).__name__}: {error}") from error
-    model = {n.removeprefix(MODEL): tensor for n, tensor in imported.state.items() if n.startswith(MODEL)}
-    load_weights(AalbertModel(imported.config), model, path)  # checks that every tensor has the right shape
+    # Checks that every tensor has the right shape.
+    load_weights(AalbertModel(imported.config), _below(imported.state, MODEL), path)
     return imported
 
 
