@@ -94,12 +94,8 @@ def save_release(
     kept = {name: tensor for name, tensor in state.items() if not name.startswith(PROJECTIONS)}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in kept.items()}
     metadata[CHECKSUM] = content_digest(metadata, tensors)
-    write_atomically(
-        folder / WEIGHTS_FILE,
-        lambda temporary: safetensors.torch.save_file(tensors, temporary, metadata),
-    )
-    text = yaml.safe_dump(to_dict(config), sort_keys=False)
-    write_text(folder / CONFIG_FILE, text)
+    write_atomically(folder / WEIGHTS_FILE, lambda temporary: safetensors.torch.save_file(tensors, temporary, metadata))
+    write_text(folder / CONFIG_FILE, yaml.safe_dump(to_dict(config), sort_keys=False))
     write_text(folder / CARD_FILE, card)
 
 
@@ -159,7 +155,6 @@ def _step_of_release(path: Path) -> float:
 
 
 def _load_release(path: Path) -> Checkpoint:
-    check_regular(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
