@@ -8,15 +8,8 @@ from collections.abc import Mapping
 import shtab
 
 # The placeholder in an option's help -> the kind of value to complete.
-_COMPLETIONS = {
-    "DIR": shtab.DIRECTORY,
-    "RUN": shtab.DIRECTORY,
-    "EXP": shtab.DIRECTORY,
-    "YAML": shtab.FILE,
-    "CKPT": shtab.FILE,
-    "FILE": shtab.FILE,
-    "PATH": shtab.FILE,
-}
+_COMPLETIONS = dict.fromkeys(("DIR", "RUN", "EXP"), shtab.DIRECTORY)
+_COMPLETIONS |= dict.fromkeys(("YAML", "CKPT", "FILE", "PATH"), shtab.FILE)
 
 
 def completion_script(

@@ -23,14 +23,7 @@ _SHORTENED.maxlevel = 3
 
 
 # On impossible values (2001-99-99, `!!bool x`, a thousand brackets) PyYAML raises Python's own errors.
-INVALID_YAML = (
-    yaml.YAMLError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-)
+INVALID_YAML = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 LARGEST_YAML = 200_000

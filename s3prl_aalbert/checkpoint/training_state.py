@@ -54,12 +54,7 @@ class TrainingState(TypedDict, total=False):
 
 def save_training_state(path: Path, config: ModelConfig, state: Mapping[str, object]) -> None:
     """Write everything that resuming needs; ``state["model"]`` holds the weights, the rest plain values and tensors."""
-    content = {
-        "format": FORMAT,
-        "format_version": STATE_VERSION,
-        "config": to_dict(config),
-        **state,
-    }
+    content = {"format": FORMAT, "format_version": STATE_VERSION, "config": to_dict(config), **state}
     write_atomically(path, lambda temporary: torch.save(content, temporary))
 
 
