@@ -33,11 +33,10 @@ class DownstreamRun:
 
     folder: Path
     results: RunResults
-    best_step: int
-    """Chosen on dev."""
     dev: Metrics
-    """Test metrics of the best step."""
+    """Dev metrics of the best step, which is chosen by them."""
     test: Metrics
+    """Test metrics of the best step."""
 
     @property
     def data(self) -> DataFacts:
@@ -170,7 +169,7 @@ def _downstream_run(folder: Path) -> DownstreamRun:
     if results.best.test is None:
         raise UnusableRun("unfinished: it has no test of its best step yet")
     _check_finished(results)
-    return DownstreamRun(folder, results, results.best.step, results.best.dev, results.best.test)
+    return DownstreamRun(folder, results, results.best.dev, results.best.test)
 
 
 def _probe_run(folder: Path) -> ProbeRun:
