@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from s3prl_aalbert.downstream.pretraining_overlap import UNKNOWN
@@ -34,6 +34,7 @@ MAX_SHOWN_KEYS = 3
 Settings = dict[str, object]
 """Values of a configuration by dotted key."""
 T = TypeVar("T", bound=Hashable)
+Item = TypeVar("Item")
 
 
 class Repeat(NamedTuple):
@@ -168,8 +169,8 @@ def title_tasks(runs: Sequence[DownstreamRun]) -> dict[tuple[Hashable, ...], str
         The title of each ``task_key``.
     """
     titles: dict[tuple[Hashable, ...], str] = {}
-    for task in unique(run.results.task for run in runs):
-        same = {task_key(run): run for run in runs if run.results.task == task}
+    for task, members in grouped(runs, lambda run: run.results.task).items():
+        same = {task_key(run): run for run in members}
         title = TASK_TITLES.get(task, task)
         for key, text in zip(same, _task_variants(list(same.values())), strict=True):
             titles[key] = f"{title} ({text})" if text else title
@@ -229,3 +230,11 @@ def numbered(texts: Sequence[str]) -> list[str]:
 def unique(values: Iterable[T]) -> list[T]:
     """Return the values in order of appearance, each once."""
     return list(dict.fromkeys(values))
+
+
+def grouped(values: Iterable[Item], key: Callable[[Item], T]) -> dict[T, list[Item]]:
+    """Return the values by their key, in order of appearance."""
+    groups: dict[T, list[Item]] = {}
+    for value in values:
+        groups.setdefault(key(value), []).append(value)
+    return groups

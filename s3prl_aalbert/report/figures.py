@@ -8,23 +8,20 @@ from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from s3prl_aalbert.report.artefacts import Point
-from s3prl_aalbert.report.describe import unique
+from s3prl_aalbert.report.describe import grouped, unique
 from s3prl_aalbert.report.style import (
     Layout,
     Look,
     Styles,
     add_legend,
-    error_length,
     layer_axis,
     panels,
-    set_title,
     step_axis,
     wrapped,
 )
-from s3prl_aalbert.report.summary import ProbeRow, ResultRow, Scores
+from s3prl_aalbert.report.summary import ProbeRow, ResultRow, Scores, by_task
 
 TEST, DEV = "test accuracy (%)", "dev accuracy (%)"
 PARAMETER_DODGE = 0.035
@@ -37,30 +34,27 @@ MARGIN = 1.6
 """Factor of free space at both ends of the parameter axis."""
 
 
-def _by_task(rows: Sequence[ResultRow]) -> dict[str, list[ResultRow]]:
-    grouped: dict[str, list[ResultRow]] = {}
-    for row in rows:
-        grouped.setdefault(row.task, []).append(row)
-    return grouped
-
-
 def _by_panel(rows: Sequence[ResultRow]) -> dict[str, list[ResultRow]]:
     """Split tasks into fixed and fine-tuned representations, as in the paper; input features are in both."""
-    grouped: dict[str, list[ResultRow]] = {}
-    for task, members in _by_task(rows).items():
+    by_title: dict[str, list[ResultRow]] = {}
+    for task, members in by_task(rows).items():
         tuned = [row for row in members if row.fine_tuned]
         fixed = [row for row in members if not row.fine_tuned]
         if not tuned or not any(row.model.parameters for row in fixed):
-            grouped[task] = members
+            by_title[task] = members
             continue
-        grouped[f"{task}: fixed representation"] = fixed
-        grouped[f"{task}: fine-tuned"] = [row for row in members if row.fine_tuned or row.model.parameters == 0]
-    return grouped
+        by_title[f"{task}: fixed representation"] = fixed
+        by_title[f"{task}: fine-tuned"] = [row for row in members if row.fine_tuned or row.model.parameters == 0]
+    return by_title
 
 
 def _error_bar(axes: Axes, x: float, value: Scores, look: Look) -> None:
-    style = {key: value for key, value in look.items() if key != "linestyle"}
-    axes.errorbar([x], [100 * value.mean], yerr=error_length(value), elinewidth=1, ls="none", **style)
+    axes.errorbar([x], [100 * value.mean], yerr=_error_length(value), elinewidth=1, **{**look, "linestyle": "none"})
+
+
+def _error_length(score: Scores) -> float:
+    """Return ``yerr`` of one point for matplotlib: its standard error in per cent, or 0 for a single value."""
+    return 100 * (score.error or 0.0)
 
 
 def _dodge(index: int, count: int, step: float) -> float:
@@ -101,11 +95,10 @@ def _finish(figure: Figure, styles: Styles, rows: Sequence[ResultRow], lines: bo
 
 def draw_against_parameters(rows: Sequence[ResultRow], styles: Styles, layout: Layout) -> Figure:
     """Draw test accuracy against parameters, one panel per task; models without parameters are horizontal lines."""
-    grouped = _by_task(rows)
-    figure, grid = panels(len(grouped), layout)
-    for axes, (task, members) in zip(grid, grouped.items(), strict=True):
+    tasks = by_task(rows)
+    figure, grid = panels(tasks, layout)
+    for axes, members in zip(grid, tasks.values(), strict=True):
         _draw_task_against_parameters(axes, members, styles)
-        set_title(axes, task)
         axes.set_ylabel(TEST)
     return _finish(figure, styles, rows, lines=False)
 
@@ -114,8 +107,7 @@ def _draw_task_against_parameters(axes: Axes, rows: Sequence[ResultRow], styles:
     sized = [row for row in rows if row.model.parameters]
     sizes = [row.model.parameters or 0 for row in sized]
     width = math.log(max(sizes) / min(sizes) * MARGIN**2)  # of the axis
-    for size in unique(sizes):
-        same = [row for row in sized if row.model.parameters == size]
+    for size, same in grouped(sized, lambda row: row.model.parameters or 0).items():
         for index, row in enumerate(same):
             moved = size * math.exp(_dodge(index, len(same), PARAMETER_DODGE * width))
             _error_bar(axes, moved, row.test, styles.both(row.model.label, row.setting))
@@ -123,14 +115,10 @@ def _draw_task_against_parameters(axes: Axes, rows: Sequence[ResultRow], styles:
         if row.model.parameters == 0:
             look = styles.both(row.model.label, row.setting)
             axes.axhline(100 * row.test.mean, color=look["color"], linestyle=look["linestyle"], linewidth=1, zorder=1)
-            _error_bar_at_edge(axes, row, look)
+            # The marker of the model stands at the left edge.
+            at_edge = {**look, "linestyle": "none", "transform": axes.get_yaxis_transform()}
+            axes.plot([0.02], [100 * row.test.mean], **at_edge)
     _parameter_axis(axes, sizes)
-
-
-def _error_bar_at_edge(axes: Axes, row: ResultRow, look: Look) -> None:
-    """Mark a horizontal line with its model's marker at the left edge."""
-    style = {key: value for key, value in look.items() if key != "linestyle"}
-    axes.plot([0.02], [100 * row.test.mean], transform=axes.get_yaxis_transform(), linestyle="none", **style)
 
 
 def _parameter_axis(axes: Axes, sizes: Sequence[int]) -> None:
@@ -141,9 +129,8 @@ def _parameter_axis(axes: Axes, sizes: Sequence[int]) -> None:
     for size in sorted(set(sizes)):
         if not ticks or size > 1.25 * ticks[-1]:  # closer labels would overlap
             ticks.append(size)
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_parameters(round(value))))
+    axes.set_xticks(ticks, [format_parameters(size) for size in ticks])
+    axes.set_xticks([], minor=True)
     axes.set_xlabel("parameters of the model")
 
 
@@ -159,28 +146,25 @@ def format_parameters(count: int) -> str:
 
 def draw_against_labels(rows: Sequence[ResultRow], styles: Styles, layout: Layout) -> Figure:
     """Draw test accuracy against the share of labels, a panel for fixed and one for fine-tuned representations."""
-    grouped = _by_panel(rows)
-    figure, grid = panels(len(grouped), layout)
-    for axes, (task, members) in zip(grid, grouped.items(), strict=True):
-        for model, setting in unique((row.model.label, row.setting) for row in members):
-            line = [row for row in members if (row.model.label, row.setting) == (model, setting)]
+    by_title = _by_panel(rows)
+    figure, grid = panels(by_title, layout)
+    for axes, members in zip(grid, by_title.values(), strict=True):
+        for (model, setting), line in grouped(members, lambda row: (row.model.label, row.setting)).items():
             line.sort(key=lambda row: row.fraction)
             look = styles.both(model, setting)
             axes.plot([100 * row.fraction for row in line], [100 * row.test.mean for row in line], **look)
             for row in line:
                 _error_bar(axes, 100 * row.fraction, row.test, look)
         _mark_majority(axes, members)
-        _share_axis(axes, unique(100 * row.fraction for row in members))
-        set_title(axes, task)
+        _share_axis(axes, sorted({100 * row.fraction for row in members}))
         axes.set_ylabel(TEST)
     return _finish(figure, styles, rows, lines=True)
 
 
 def _share_axis(axes: Axes, shares: Sequence[float]) -> None:
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(sorted(shares)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xticks(shares, [f"{share:g}" for share in shares])
+    axes.set_xticks([], minor=True)
     axes.set_xlabel("share of the training labels (%)")
 
 
@@ -189,15 +173,14 @@ def _share_axis(axes: Axes, shares: Sequence[float]) -> None:
 
 def draw_speakers(rows: Sequence[ResultRow], styles: Styles, layout: Layout) -> Figure:
     """Draw test accuracy as bars, one panel per task, each bar below the name of its model and setting."""
-    grouped = _by_task(rows)
-    most = max(map(len, grouped.values()))
-    inches = layout.width / (layout.columns if len(grouped) > 1 else 1)
+    tasks = by_task(rows)
+    most = max(map(len, tasks.values()))
+    inches = layout.width / (layout.columns if len(tasks) > 1 else 1)
     names = {id(row): wrapped(f"{row.model.label}, {row.setting}", 0.85 * inches) for row in rows}
     slot = BAR + NAME_LINE * max(name.count("\n") + 1 for name in names.values())
-    figure, grid = panels(len(grouped), layout, height=0.9 + slot * most)
-    for axes, (task, members) in zip(grid, grouped.items(), strict=True):
+    figure, grid = panels(tasks, layout, height=0.9 + slot * most)
+    for axes, members in zip(grid, tasks.values(), strict=True):
         _draw_bars(axes, [(row, names[id(row)]) for row in members], styles, slot)
-        set_title(axes, task)
         axes.set_xlabel(TEST)
     return figure
 
@@ -207,7 +190,7 @@ def _draw_bars(axes: Axes, rows: Sequence[tuple[ResultRow, str]], styles: Styles
     thick = 0.6 * BAR / slot
     write = partial(axes.annotate, textcoords="offset points", in_layout=False)
     for place, (row, name) in enumerate(rows):
-        mean, colour, error = 100 * row.test.mean, styles.model(row.model.label)["color"], error_length(row.test)
+        mean, colour, error = 100 * row.test.mean, styles.model(row.model.label)["color"], _error_length(row.test)
         axes.barh(place, mean, thick, color=colour, alpha=0.85, xerr=error, ecolor="0.2", capsize=2)
         write(f"{mean:.1f}", (mean + error, place), xytext=(4, 0), va="center")
         write(name, (0, place - thick / 2), xytext=(1, 1), va="bottom", fontsize=8, linespacing=1)
@@ -226,20 +209,18 @@ def _draw_bars(axes: Axes, rows: Sequence[tuple[ResultRow, str]], styles: Styles
 def draw_probing(rows: Sequence[ProbeRow], styles: Styles, layout: Layout) -> Figure:
     """Draw test accuracy by layer: a row of panels for each task, a column for each classifier."""
     tasks, classifiers = unique(row.task for row in rows), unique(row.classifier for row in rows)
-    count, columns = len(tasks) * len(classifiers), len(classifiers)
-    figure, grid = panels(count, layout, columns, height=2.4, sharex=layout.columns > 1, sharey="row")
     places = [(task, classifier) for task in tasks for classifier in classifiers]
+    titles = [f"{task}: {classifier}" for task, classifier in places]
+    figure, grid = panels(titles, layout, len(classifiers), height=2.4, sharex=layout.columns > 1, sharey="row")
     for axes, (task, classifier) in zip(grid, places, strict=True):
         members = [row for row in rows if (row.task, row.classifier) == (task, classifier)]
-        for model in unique(row.model.label for row in members):
-            line = [row for row in members if row.model.label == model]
+        for model, line in grouped(members, lambda row: row.model.label).items():
             look = styles.model(model)
             if len(line) == 1:  # a representation without layers is a horizontal line
                 axes.axhline(100 * line[0].test.mean, color=look["color"], linewidth=1, linestyle=(0, (5, 3)), zorder=1)
             axes.plot([row.layer for row in line], [100 * row.test.mean for row in line], **look)
             for row in line:
                 _error_bar(axes, row.layer, row.test, look)
-        set_title(axes, f"{task}: {classifier}")
         if classifier == classifiers[0] or layout.columns == 1:
             axes.set_ylabel(TEST)
         if task == tasks[-1] or layout.columns == 1:
@@ -255,17 +236,15 @@ def draw_layer_weights(
     weights: Sequence[tuple[ResultRow, Sequence[tuple[int, Scores]]]], styles: Styles, layout: Layout
 ) -> Figure:
     """Draw the learned weight of each layer, one panel per task."""
-    tasks = unique(row.task for row, _ in weights)
-    figure, grid = panels(len(tasks), layout)
-    for axes, task in zip(grid, tasks, strict=True):
-        members = [pair for pair in weights if pair[0].task == task]
+    tasks = grouped(weights, lambda pair: pair[0].task)
+    figure, grid = panels(tasks, layout)
+    for axes, members in zip(grid, tasks.values(), strict=True):
         for index, (row, layers) in enumerate(members):
             look = styles.both(row.model.label, row.setting)
             moved = [layer + _dodge(index, len(members), LAYER_DODGE) for layer, _ in layers]
             axes.plot(moved, [100 * value.mean for _, value in layers], **{**look, "linewidth": 1})
             for x, (_, value) in zip(moved, layers, strict=True):
                 _error_bar(axes, x, value, look)
-        set_title(axes, task)
         axes.set_ylim(0, 108 * max(value.high for _, layers in members for _, value in layers))
         axes.set_ylabel("share of the weighted sum (%)")
         layer_axis(axes)
@@ -278,12 +257,11 @@ def draw_layer_weights(
 def draw_dev_curves(curves: Sequence[tuple[ResultRow, Sequence[Point]]], styles: Styles, layout: Layout) -> Figure:
     """Draw mean and standard error of dev accuracy by step, with the panels of the share of labels."""
     points_of = {id(row): points for row, points in curves}
-    grouped = _by_panel([row for row, _ in curves])
-    figure, grid = panels(len(grouped), layout)
-    for axes, (title, members) in zip(grid, grouped.items(), strict=True):
+    by_title = _by_panel([row for row, _ in curves])
+    figure, grid = panels(by_title, layout)
+    for axes, members in zip(grid, by_title.values(), strict=True):
         for row in members:
             _draw_dev_curve(axes, points_of[id(row)], styles.both(row.model.label, row.setting))
-        set_title(axes, title)
         axes.set_ylabel(DEV)
         step_axis(axes)
     return _finish(figure, styles, [row for row, _ in curves], lines=True)

@@ -24,7 +24,6 @@ from s3prl_aalbert.report.style import (
     add_legend,
     figure_style,
     panels,
-    set_title,
     step_axis,
 )
 from s3prl_aalbert.report.tsne import SpeakerMaps
@@ -36,7 +35,8 @@ MAX_LABELLED, MAX_LABELLED_NARROW = 80, 20
 def draw_pretraining(scalars: Mapping[str, Scalars], styles: Styles, layout: Layout) -> Figure:
     """Draw the losses of pre-training runs: training (smoothed, line) and dev (markers), and the learning rate."""
     with_rate = any("lr" in values for values in scalars.values())
-    figure, grid = panels(2 if with_rate else 1, layout)
+    titles = ["loss (line: training; dashed: dev)", *(["learning rate"] if with_rate else [])]
+    figure, grid = panels(titles, layout)
     for name, values in scalars.items():
         look = styles.model(name)
         colour, marker = look["color"], look["marker"]
@@ -50,10 +50,8 @@ def draw_pretraining(scalars: Mapping[str, Scalars], styles: Styles, layout: Lay
         if "lr" in values:
             steps, rates = zip(*values["lr"], strict=True)
             grid[1].plot(steps, rates, color=colour, linewidth=1.4, markevery=max(1, len(steps) // 6), marker=marker)
-    set_title(grid[0], "loss (line: training; dashed: dev)")
     grid[0].set_ylabel("loss")
     if with_rate:
-        set_title(grid[1], "learning rate")
         grid[1].set_ylabel("learning rate")
         grid[1].ticklabel_format(axis="y", style="sci", scilimits=(-2, 4))
     for axes in grid:
@@ -74,7 +72,7 @@ def draw_confusion(labels: Sequence[str], shares: np.ndarray, layout: Layout) ->
         layout: width of the figure.
     """
     size, wide = len(labels), layout.columns > 1
-    figure, (axes,) = panels(1, layout, height=5.3 if wide else layout.width + 0.7)
+    figure, (axes,) = panels([""], layout, height=5.3 if wide else layout.width + 0.7)
     # A square-root scale keeps small confusions visible beside the diagonal.
     norm = PowerNorm(0.5, vmin=0, vmax=100)
     image = axes.imshow(100 * shares, cmap="Blues", norm=norm, interpolation="nearest")
@@ -99,7 +97,8 @@ def draw_confusion(labels: Sequence[str], shares: np.ndarray, layout: Layout) ->
 def draw_speaker_maps(result: SpeakerMaps, layout: Layout) -> Figure:
     """Draw each representation's map; colour and marker show the speaker."""
     speakers = unique(result.speakers)
-    figure, grid = panels(len(result.maps), layout, len(result.maps), height=3.3)
+    titles = [f"{one.name}\n{describe_silhouette(one.raw_silhouette, one.flat_silhouette)}" for one in result.maps]
+    figure, grid = panels(titles, layout, len(result.maps), height=3.3)
     handles: list[Artist] = []
     for axes, one in zip(grid, result.maps, strict=True):
         handles.clear()
@@ -111,7 +110,6 @@ def draw_speaker_maps(result: SpeakerMaps, layout: Layout) -> Figure:
                 x, y, 26, marker=marker, color=colour, label=speaker, edgecolors="white", linewidths=0.4
             )
             handles.append(dots)
-        set_title(axes, f"{one.name}\n{describe_silhouette(one.raw_silhouette, one.flat_silhouette)}")
         axes.set(xticks=[], yticks=[], xlabel="first dimension of t-SNE", ylabel="second dimension of t-SNE")
         axes.spines[["top", "right"]].set_visible(True)
     add_legend(figure, handles)
@@ -128,11 +126,11 @@ def describe_silhouette(raw: float | None, flat: float | None) -> str:
 def draw_pareto(found: Sequence[Candidate], front: Sequence[Candidate], unit: str) -> Figure:
     """Draw dev loss against cost."""
     with figure_style():
-        figure, (axes,) = panels(1, WIDE)
+        figure, (axes,) = panels(["Sub-networks"], WIDE)
         figure.set_dpi(WIDE.dpi)
         axes.plot([c.cost for c in found], [c.loss for c in found], "o", color="0.7", label=f"{len(found)} evaluated")
         axes.plot([c.cost for c in front], [c.loss for c in front], "D-", color=COLOURS[0], label="Pareto front")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.set(xlabel=unit, ylabel="dev loss", title="Sub-networks")
+        axes.set(xlabel=unit, ylabel="dev loss")
         axes.legend()
         return figure

@@ -20,7 +20,7 @@ from s3prl_aalbert.report.figures import format_parameters
 from s3prl_aalbert.report.models import Model
 from s3prl_aalbert.report.runs import Skipped
 from s3prl_aalbert.report.style import Layout
-from s3prl_aalbert.report.summary import OVERLAP, ResultRow, compare, features_of, full_rows
+from s3prl_aalbert.report.summary import OVERLAP, ResultRow, by_task, compare, features_of, full_rows
 
 NUMERIC_MARKS = frozenset("0123456789.+-±, kM%seedplit")
 ABSOLUTE_PATH = re.compile(r"(?<![\w.~…])/(?:[^/\s:;,'\"()]+/)+(?=[^/\s:;,'\"()]+/[^/\s:;,'\"()])")
@@ -254,8 +254,8 @@ def _results(page: Page) -> str:
         return ""
     shown = full_rows(page.results)
     parts = []
-    for task in unique(row.task for row in shown):
-        table = table_html(_task_table([row for row in shown if row.task == task]))
+    for task, rows in by_task(shown).items():
+        table = table_html(_task_table(rows))
         parts.append(f"<h3>{html_text(task)}</h3>\n{table}")
     parts += [_download(name, text) for name, text in page.downloads.items()]
     return _section("results", "Results", "\n".join(parts))

@@ -18,7 +18,6 @@ from s3prl_aalbert.report.artefacts import (
     most_confused,
     shares_of,
 )
-from s3prl_aalbert.report.describe import unique
 from s3prl_aalbert.report.figures import (
     draw_against_labels,
     draw_against_parameters,
@@ -38,6 +37,7 @@ from s3prl_aalbert.report.summary import (
     ResultRow,
     Scores,
     best_layers,
+    by_task,
     full_rows,
     probe_cells,
 )
@@ -102,10 +102,8 @@ def against_parameters(figure_data: FigureData) -> list[Part]:
     """Draw Figure 2 of the paper."""
     title = "Accuracy against parameters (paper: Figure 2)"
     rows = [row for row in figure_data.full_rows if row.model.parameters is not None]
-    sizes = {
-        task: {row.model.parameters for row in rows if row.task == task} - {0} for task in unique(r.task for r in rows)
-    }
-    rows = [row for row in rows if len(sizes[row.task]) > 1]
+    tasks = by_task(rows).values()
+    rows = [row for same in tasks if len({row.model.parameters for row in same} - {0}) > 1 for row in same]
     if not rows:
         return [NotDrawn(title, "needs runs of one task with models of different sizes")]
     caption = (
@@ -121,9 +119,8 @@ def against_parameters(figure_data: FigureData) -> list[Part]:
 def against_labels(figure_data: FigureData) -> list[Part]:
     """Draw Figure 3 of the paper."""
     title = "Accuracy against the proportion of labels (paper: Figure 3)"
-    tasks = unique(row.task for row in figure_data.rows)
-    varied = {task for task in tasks if len({row.fraction for row in figure_data.rows if row.task == task}) > 1}
-    rows = [row for row in figure_data.rows if row.task in varied]
+    tasks = by_task(figure_data.rows).values()
+    rows = [row for same in tasks if len({row.fraction for row in same}) > 1 for row in same]
     if not rows:
         return [NotDrawn(title, "needs runs of one task with several values of train_fraction")]
     caption = (
@@ -274,8 +271,8 @@ def _curve_cells(row: ResultRow, points: Iterable[Point]) -> list[tuple[object, 
 def confusions(figure_data: FigureData) -> list[Part]:
     """Draw a confusion matrix for each task: of the best trained model, with ours before others."""
     parts: list[Part] = []
-    for task in unique(row.task for row in figure_data.full_rows):
-        candidates = [(row, _confusions_of(figure_data, row)) for row in figure_data.full_rows if row.task == task]
+    for rows in by_task(figure_data.full_rows).values():
+        candidates = [(row, _confusions_of(figure_data, row)) for row in rows]
         readable = [(row, matrices) for row, matrices in candidates if matrices]
         if readable:
             row, matrices = max(readable, key=lambda pair: _interest(pair[0]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,7 +18,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from s3prl_aalbert.printable import LONGEST_IN_FIGURE, figure_text, printable
-from s3prl_aalbert.report.summary import Scores
 
 PANEL_HEIGHT = 3.0
 LETTER = 0.075
@@ -111,14 +110,15 @@ def figure_style() -> AbstractContextManager[None]:
 
 
 def panels(
-    count: int,
+    titles: Collection[str],
     layout: Layout,
     columns: int | None = None,
     height: float = PANEL_HEIGHT,
     sharex: bool = False,
     sharey: bool | Literal["row"] = False,
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure with ``count`` panels, row by row, with at most ``columns`` side by side."""
+    """Return a figure with a panel of each title, row by row, with at most ``columns`` side by side."""
+    count = len(titles)
     columns = min(count, columns or layout.columns) if layout.columns > 1 else 1
     rows = math.ceil(count / columns)
     width = layout.width if columns > 1 or layout.columns == 1 else 0.75 * layout.width
@@ -128,15 +128,9 @@ def panels(
     grid = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey).flatten().tolist()
     for axes in grid[count:]:
         axes.set_axis_off()
+    for axes, title in zip(grid, titles, strict=False):
+        axes.set_title(wrapped(title, width / columns - AXIS_LABELS))
     return figure, grid[:count]
-
-
-def set_title(axes: Axes, text: str) -> None:
-    """Set the title of a panel, broken into lines."""
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    columns = axes.get_subplotspec().get_gridspec().ncols  # type: ignore[union-attr]
-    axes.set_title(wrapped(text, figure.get_figwidth() / columns - AXIS_LABELS))
 
 
 def wrapped(text: str, inches: float) -> str:
@@ -170,8 +164,3 @@ def layer_axis(axes: Axes) -> None:
     """Label the horizontal axis as layers."""
     axes.set_xlabel("layer (0: input embedding)")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=13, integer=True, min_n_ticks=1))
-
-
-def error_length(score: Scores) -> float:
-    """Return ``yerr`` of one point for matplotlib: its standard error in per cent, or 0 for a single value."""
-    return 100 * (score.error or 0.0)

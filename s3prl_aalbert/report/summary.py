@@ -16,6 +16,7 @@ from s3prl_aalbert.report.describe import (
     describe_overlap,
     describe_setting,
     freeze,
+    grouped,
     probe_key,
     probed,
     repeat_of,
@@ -45,10 +46,8 @@ class Scores:
     def parts(self) -> Values:
         """The values behind the standard error: one per split, averaged over seeds; with one split, one per seed."""
         over_splits = self.splits > 1
-        grouped: dict[Hashable, list[float]] = {}
-        for repeat, value in self.values.items():
-            grouped.setdefault(repeat.split if over_splits else repeat.seed, []).append(value)
-        return {part: statistics.fmean(found) for part, found in grouped.items()}
+        repeats = grouped(self.values, lambda repeat: repeat.split if over_splits else repeat.seed)
+        return {part: statistics.fmean(self.values[repeat] for repeat in own) for part, own in repeats.items()}
 
     @property
     def seeds(self) -> int:
@@ -172,12 +171,9 @@ def summarise(runs: Sequence[DownstreamRun], models: Mapping[ModelKey, Model]) -
     """Group the repeats of each experiment; return rows sorted by task, model, setting and share of labels."""
     titles = title_tasks(runs)
     settings = _setting_titles(runs)
-    groups: dict[tuple[Hashable, ...], list[DownstreamRun]] = {}
-    for run in runs:
-        groups.setdefault(experiment_key(run), []).append(run)
     rows = [
         _row(titles[task_key(members[0])], models[model_key(members[0])], settings[key[:4]], members)
-        for key, members in groups.items()
+        for key, members in grouped(runs, experiment_key).items()
     ]
     order = list(models.values())
     return sorted(rows, key=lambda r: (r.task, order.index(r.model), r.fine_tuned, r.setting, -r.fraction))
@@ -214,11 +210,14 @@ def _setting_titles(runs: Sequence[DownstreamRun]) -> dict[tuple[Hashable, ...],
     return titles
 
 
+def by_task(rows: Sequence[ResultRow]) -> dict[str, list[ResultRow]]:
+    """Return the rows of each task."""
+    return grouped(rows, lambda row: row.task)
+
+
 def full_rows(rows: Sequence[ResultRow]) -> list[ResultRow]:
     """Return the rows with all labels, or with the largest share that their task has."""
-    largest: dict[str, float] = {}
-    for row in rows:
-        largest[row.task] = max(row.fraction, largest.get(row.task, 0))
+    largest = {task: max(row.fraction for row in members) for task, members in by_task(rows).items()}
     return [row for row in rows if row.fraction == largest[row.task]]
 
 
@@ -248,12 +247,8 @@ def summarise_probes(runs: Sequence[ProbeRun], models: Mapping[ModelKey, Model])
 
 def best_layers(rows: Sequence[ProbeRow]) -> list[ProbeRow]:
     """Return, for each task, classifier and model, the layer with the highest dev accuracy."""
-    best: dict[tuple[str, str, ModelKey], ProbeRow] = {}
-    for row in rows:
-        key = (row.task, row.classifier, row.model.key)
-        if key not in best or row.dev.mean > best[key].dev.mean:
-            best[key] = row
-    return list(best.values())
+    layers = grouped(rows, lambda row: (row.task, row.classifier, row.model.key))
+    return [max(members, key=lambda row: row.dev.mean) for members in layers.values()]
 
 
 # ------------------------------------------------------------------------------- what a row is compared with
@@ -275,12 +270,12 @@ def untrained_of(row: AnyRow, rows: Sequence[AnyRow]) -> AnyRow | None:
     return next((other for other in twins if _use(other) == _use(row)), None)
 
 
-def _comparable(row: ResultRow | ProbeRow, other: ResultRow | ProbeRow) -> bool:
-    if isinstance(row, ProbeRow) and isinstance(other, ProbeRow):
-        return (row.task, row.classifier) == (other.task, other.classifier)
-    if isinstance(row, ResultRow) and isinstance(other, ResultRow):
-        return (row.task, row.fraction) == (other.task, other.fraction)
-    return False
+def _comparable(row: AnyRow, other: AnyRow) -> bool:
+    return _conditions(row) == _conditions(other)
+
+
+def _conditions(row: ResultRow | ProbeRow) -> object:
+    return (row.task, row.fraction if isinstance(row, ResultRow) else row.classifier)
 
 
 def _use(row: ResultRow | ProbeRow) -> object:

@@ -22,6 +22,7 @@ from s3prl_aalbert.downstream.audio_dataset import find_audio
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.acoustics import Acoustics
 from s3prl_aalbert.model.config import SAMPLE_RATE, Cmvn, ModelConfig
+from s3prl_aalbert.report.describe import grouped
 from s3prl_aalbert.report.models import describe_config
 from s3prl_aalbert.speech.speakers import speaker_of
 from s3prl_aalbert.upstream.expert import UpstreamExpert
@@ -118,9 +119,7 @@ def choose_utterances(files: Sequence[Path], request: TsneRequest) -> list[tuple
     Returns:
         (path, speaker, (num_samples,) waveform) of each utterance; unreadable and very short ones are skipped.
     """
-    by_speaker: dict[str, list[Path]] = {}
-    for path in files:
-        by_speaker.setdefault(speaker_of(path), []).append(path)
+    by_speaker = grouped(files, speaker_of)
     generator = np.random.default_rng(request.seed)
     found: dict[str, list[tuple[Path, str, np.ndarray]]] = {}
     for speaker in sorted(by_speaker, key=lambda name: (-len(by_speaker[name]), name)):
