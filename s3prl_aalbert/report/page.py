@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -128,42 +129,42 @@ def render(page: Page) -> str:
     """Return the HTML."""
     style = resources.files("s3prl_aalbert.report").joinpath("page.css").read_text(encoding="utf-8")
     sections = [
-        _how_to_read(page),
+        _how_to_read(page.results),
         _results(page),
         _models(page.models),
         *(_figure(figure, pictures) for figure, pictures in page.figures),
         _not_drawn(page.not_drawn),
         _skipped(page.skipped),
     ]
-    body = "\n".join(section for section in sections if section)
+    shown = [section for section in sections if section.content]
+    contents = _list(f'<a href="#{section.anchor}">{html_text(section.title)}</a>' for section in shown)
+    body = "\n".join(section.html() for section in shown)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html_text(page.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
         f'<header>\n<h1>{html_text(page.title)}</h1>\n<p class="soft">{html_text(page.introduction)}</p>\n</header>\n'
-        f"{_table_of_contents(page)}\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+        f'<nav aria-label="contents">\n{contents}\n</nav>\n<main>\n{body}\n</main>\n</body>\n</html>\n'
     )
 
 
-def _table_of_contents(page: Page) -> str:
-    entries = [("how-to-read", "How to read this page")] if page.results else []
-    entries += [("results", "Results")] if page.downloads else []
-    entries += [("models", "Models")] if page.models else []
-    entries += [(figure.name, figure.title) for figure, _ in page.figures]
-    entries += [("not-drawn", "Figures that were not drawn")] if page.not_drawn else []
-    entries += [("not-used", "Runs that were not used")] if page.skipped else []
-    items = "\n".join(f'<li><a href="#{anchor}">{html_text(text)}</a></li>' for anchor, text in entries)
-    return f'<nav aria-label="contents">\n<ul>\n{items}\n</ul>\n</nav>'
+class _Section(NamedTuple):
+    """A part of the page with an entry in its table of contents; without content it is left out."""
 
+    anchor: str
+    title: str
+    content: str
+    kind: str = ""
 
-def _section(anchor: str, title: str, content: str, kind: str = "") -> str:
-    attribute = f' class="{kind}"' if kind else ""
-    return f'<section id="{anchor}"{attribute}>\n<h2>{html_text(title)}</h2>\n{content}\n</section>'
+    def html(self) -> str:
+        attribute = f' class="{self.kind}"' if self.kind else ""
+        heading = f"<h2>{html_text(self.title)}</h2>"
+        return f'<section id="{self.anchor}"{attribute}>\n{heading}\n{self.content}\n</section>'
 
 
 def _list(items: Iterable[str]) -> str:
     lines = "\n".join(f"<li>{item}</li>" for item in items)
-    return f"<ul>\n{lines}\n</ul>"
+    return f"<ul>\n{lines}\n</ul>" if lines else ""
 
 
 def _download(name: str, text: str) -> str:
@@ -210,12 +211,10 @@ METRIC_TITLES = {"per": "phone error %"}
 """Metrics that tables show beside accuracy; results.csv has all metrics."""
 
 
-def _how_to_read(page: Page) -> str:
+def _how_to_read(results: Sequence[ResultRow]) -> _Section:
     """Explain the columns of the tables on the page."""
-    if not page.results:
-        return ""
     # Only columns that the tables on this page really have are explained.
-    shown = full_rows(page.results)
+    shown = full_rows(results)
     items = [
         "Test accuracy is the share of right answers on speech that is used neither to train nor to choose. The best "
         "step of each run is chosen by dev accuracy alone.",
@@ -246,19 +245,17 @@ def _how_to_read(page: Page) -> str:
         "The setting is how a model was used: a learned weighted sum of its layers, one layer, or fine-tuned. "
         "Layer 0 is the input embedding."
     )
-    return _section("how-to-read", "How to read this page", _list(map(html_text, items)))
+    return _Section("how-to-read", "How to read this page", _list(map(html_text, items if shown else ())))
 
 
-def _results(page: Page) -> str:
-    if not page.downloads:
-        return ""
+def _results(page: Page) -> _Section:
     shown = full_rows(page.results)
     parts = []
     for task, rows in by_task(shown).items():
         table = table_html(_task_table(rows))
         parts.append(f"<h3>{html_text(task)}</h3>\n{table}")
     parts += [_download(name, text) for name, text in page.downloads.items()]
-    return _section("results", "Results", "\n".join(parts))
+    return _Section("results", "Results", "\n".join(parts))
 
 
 def _task_table(rows: Sequence[ResultRow]) -> Table:
@@ -290,16 +287,11 @@ def _task_table(rows: Sequence[ResultRow]) -> Table:
     return Table(columns, cells, " ".join(notes))
 
 
-def _parameters(model: Model) -> str:
-    return "" if model.parameters is None else format_parameters(model.parameters)
-
-
-def _models(models: Sequence[Model]) -> str:
-    if not models:
-        return ""
-    rows = [(model.label, model.description, _parameters(model), _origin(model)) for model in models]
-    table = table_html(Table(("model", "what it is", "parameters", "options"), rows))
-    return _section("models", "Models", table)
+def _models(models: Sequence[Model]) -> _Section:
+    sizes = ["" if model.parameters is None else format_parameters(model.parameters) for model in models]
+    rows = [(model.label, model.description, size, _origin(model)) for model, size in zip(models, sizes, strict=True)]
+    table = Table(("model", "what it is", "parameters", "options"), rows)
+    return _Section("models", "Models", table_html(table) if models else "")
 
 
 def _origin(model: Model) -> str:
@@ -316,7 +308,7 @@ def _data_url(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def _figure(figure: ReportFigure, pictures: Pictures) -> str:
+def _figure(figure: ReportFigure, pictures: Pictures) -> _Section:
     wide, narrow = map(_data_url, (pictures.wide, pictures.narrow))
     # The width is in inches, so that text has the same size in all pictures.
     image = f'<img style="--inches: {pictures.inches:.2f}" alt="{html_text(figure.alt)}" src="{wide}">'
@@ -325,16 +317,16 @@ def _figure(figure: ReportFigure, pictures: Pictures) -> str:
     download = _download(f"{figure.name}.csv", csv_of(figure.columns, figure.rows))
     caption = html_text(figure.caption)
     content = f"<figure>\n{picture}\n<figcaption>{caption}</figcaption>\n</figure>\n{table}\n{download}"
-    return _section(figure.name, figure.title, content, "drawn")
+    return _Section(figure.name, figure.title, content, "drawn")
 
 
-def _not_drawn(figures: Sequence[NotDrawn]) -> str:
+def _not_drawn(figures: Sequence[NotDrawn]) -> _Section:
     items = [f"{html_text(item.title)}: {html_text(short_paths(item.reason))}." for item in figures]
-    return _section("not-drawn", "Figures that were not drawn", _list(items)) if items else ""
+    return _Section("not-drawn", "Figures that were not drawn", _list(items))
 
 
-def _skipped(skipped: Sequence[Skipped]) -> str:
+def _skipped(skipped: Sequence[Skipped]) -> _Section:
     items = [
         f"<code>{html_text(short_path(item.folder))}</code>: {html_text(short_paths(item.reason))}" for item in skipped
     ]
-    return _section("not-used", "Runs that were not used", _list(items)) if items else ""
+    return _Section("not-used", "Runs that were not used", _list(items))
