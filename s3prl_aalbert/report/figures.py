@@ -1,4 +1,4 @@
-"""Draws accuracies and layer weights: the paper's Figures 2, 3, 4 and 6."""
+"""Draws accuracies, layer weights and confusions: the paper's Figures 2, 3, 4 and 6."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
+from s3prl_aalbert.printable import figure_text
 from s3prl_aalbert.report.artefacts import Point
 from s3prl_aalbert.report.describe import grouped, unique
 from s3prl_aalbert.report.style import (
@@ -32,6 +35,8 @@ BAR, NAME_LINE = 0.24, 0.13
 """Height in inches of a bar with the space around it, and of each line of its name."""
 MARGIN = 1.6
 """Factor of free space at both ends of the parameter axis."""
+MAX_LABELLED, MAX_LABELLED_NARROW = 80, 20
+"""Matrices with more classes show every second name or none, since they would be illegible."""
 
 
 def _by_panel(rows: Sequence[ResultRow]) -> dict[str, list[ResultRow]]:
@@ -272,3 +277,37 @@ def _draw_dev_curve(axes: Axes, points: Sequence[Point], look: Look) -> None:
     axes.plot(steps, [100 * point.value.mean for point in points], markevery=max(1, len(points) // 6), **look)
     low, high = ([100 * getattr(point.value, end) for point in points] for end in ("low", "high"))
     axes.fill_between(steps, low, high, color=look["color"], alpha=0.15, linewidth=0)
+
+
+# --------------------------------------------------------------------------------------------------------- confusions
+
+
+def draw_confusion(labels: Sequence[str], shares: np.ndarray, layout: Layout) -> Figure:
+    """Draw the share of each true class (row) that is predicted as each class (column); darker is more.
+
+    Args:
+        labels: the classes.
+        shares: (classes, classes), rows sum to one.
+        layout: width of the figure.
+    """
+    size, wide = len(labels), layout.columns > 1
+    figure, (axes,) = panels([""], layout, height=5.3 if wide else layout.width + 0.7)
+    # A square-root scale keeps small confusions visible beside the diagonal.
+    norm = PowerNorm(0.5, vmin=0, vmax=100)
+    image = axes.imshow(100 * shares, cmap="Blues", norm=norm, interpolation="nearest")
+    if size <= MAX_LABELLED:
+        every = 1 if wide else math.ceil(size / MAX_LABELLED_NARROW)
+        shown = range(0, size, every)
+        names = [figure_text(labels[index]) for index in shown]
+        font = min(9.0, max(5.0, 330 / size)) if wide else 7
+        axes.set_xticks(shown, names, rotation=90, fontsize=font)
+        axes.set_yticks(shown, names, fontsize=font)
+    axes.set_xlabel("taken for")
+    axes.set_ylabel("true class")
+    axes.grid(visible=False)
+    axes.spines[["top", "right"]].set_visible(True)
+    shrink, place = (0.7, None) if wide else (1.0, "bottom")
+    ticks = [0, 5, 20, 50, 100]
+    bar = figure.colorbar(image, ax=axes, pad=0.02, ticks=ticks, format="%d", shrink=shrink, location=place)
+    bar.set_label("share of the true class (%)")
+    return figure

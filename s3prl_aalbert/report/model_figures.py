@@ -1,20 +1,31 @@
-"""Draws figures of single models: losses, confusions, speakers (the paper's Figure 5), a search's Pareto front."""
+"""Figures of single models: pre-training, reconstructions, speakers (the paper's Figure 5), a search's Pareto front."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
-import numpy as np
 from matplotlib.artist import Artist
-from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from s3prl_aalbert.compress.search import Candidate
-from s3prl_aalbert.printable import figure_text
-from s3prl_aalbert.report.artefacts import LOSSES, Scalars, running_mean
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.pretrain.monitor import draw_reconstruction
+from s3prl_aalbert.report.artefacts import (
+    LOSSES,
+    ReconstructedUtterance,
+    Scalars,
+    pretraining_scalars,
+    reconstruct_one,
+    running_mean,
+)
 from s3prl_aalbert.report.describe import unique
+from s3prl_aalbert.report.models import Model, describe_config
+from s3prl_aalbert.report.page import NotDrawn, ReportFigure, Table, file_stem
+from s3prl_aalbert.report.runs import PretrainRun, UnusableRun
+from s3prl_aalbert.report.sections import FigureData, Part
 from s3prl_aalbert.report.style import (
     COLOURS,
     MARKERS,
@@ -26,10 +37,67 @@ from s3prl_aalbert.report.style import (
     panels,
     step_axis,
 )
-from s3prl_aalbert.report.tsne import SpeakerMaps
+from s3prl_aalbert.report.tsne import SpeakerMaps, TsneRequest, compute_speaker_maps
+from s3prl_aalbert.upstream.named import checkpoint_config
 
-MAX_LABELLED, MAX_LABELLED_NARROW = 80, 20
-"""Matrices with more classes show every second name or none, since they would be illegible."""
+
+def name_pretraining(runs: Sequence[PretrainRun], models: Sequence[Model]) -> dict[PretrainRun, str]:
+    """Give pre-training folders unique names: of their models in the report, or a description of their content."""
+    known = {model.key.checkpoint: model.label for model in models}
+    names = {run: known.get(str(run.folder.resolve())) or _describe_folder(run.folder) for run in runs}
+    for run in runs:
+        parts, depth, name = run.folder.resolve().parts, 1, names[run]
+        while list(names.values()).count(names[run]) > 1 and depth < len(parts):
+            names[run] = f"{name} ({'/'.join(parts[-depth:])})"
+            depth += 1
+    return names
+
+
+def _describe_folder(folder: Path) -> str:
+    try:
+        return describe_config(checkpoint_config(folder))
+    except AalbertError:
+        return folder.resolve().name
+
+
+def pretraining_curves(figure_data: FigureData, names: dict[PretrainRun, str]) -> list[Part]:
+    """Draw losses and learning rate of pre-training runs."""
+    title = "Pre-training curves"
+    scalars: dict[str, Scalars] = {}
+    reasons = []
+    for run, name in names.items():
+        try:
+            scalars[name] = pretraining_scalars(run.folder)
+        except UnusableRun as error:
+            reasons.append(f"{name}: {error}")
+    if not scalars:
+        return [NotDrawn(title, "; ".join(reasons) or "needs a pre-training folder")]
+    caption = (
+        "The curves show the loss: the mean absolute error or the cross-entropy of predicted tokens, or the distance "
+        "of a distilled model from its teacher. Thin lines are the logged training loss, thick lines are smoothed, "
+        "and dashed lines are of held-out speakers."
+    )
+    cells = [
+        (name, kind, step, value)
+        for name, kinds in scalars.items()
+        for kind, points in kinds.items()
+        for step, value in points
+    ]
+    listed = "; ".join(
+        f"{name}: {kind.replace('_', ' ')} {_describe_change(points)}"
+        for name, kinds in scalars.items()
+        for kind, points in kinds.items()
+        if kind != "lr"
+    )
+    columns = ("model", "scalar", "step", "value")
+    draw, alt = partial(draw_pretraining, scalars, figure_data.styles), f"Pre-training losses. {listed}."
+    figure = ReportFigure("pretraining_curves", title, caption, alt, draw, columns, cells)
+    return [figure, *(NotDrawn(title, reason) for reason in reasons)]
+
+
+def _describe_change(points: Sequence[tuple[int, float]]) -> str:
+    (first, before), (last, after) = points[0], points[-1]
+    return f"from {before:.3f} at step {first} to {after:.3f} at step {last}"
 
 
 def draw_pretraining(scalars: Mapping[str, Scalars], styles: Styles, layout: Layout) -> Figure:
@@ -60,38 +128,82 @@ def draw_pretraining(scalars: Mapping[str, Scalars], styles: Styles, layout: Lay
     return figure
 
 
-# --------------------------------------------------------------------------- confusions; speaker maps, Fig. 5
+def reconstructions(names: dict[PretrainRun, str]) -> list[Part]:
+    """Draw how each pre-trained model reconstructs one utterance."""
+    title = "Reconstruction"
+    if not names:
+        return [NotDrawn(title, "needs a pre-training folder")]
+    parts: list[Part] = []
+    for run, name in names.items():
+        try:
+            parts.append(_reconstruction_figure(name, reconstruct_one(run.folder)))
+        except UnusableRun as error:
+            parts.append(NotDrawn(f"{title}: {name}", str(error)))
+    return parts
 
 
-def draw_confusion(labels: Sequence[str], shares: np.ndarray, layout: Layout) -> Figure:
-    """Draw the share of each true class (row) that is predicted as each class (column); darker is more.
+def _reconstruction_figure(name: str, result: ReconstructedUtterance) -> ReportFigure:
+    where = "that it was not trained on" if result.split == "dev" else "that it was trained on"
+    predicted, tokens = int(result.selected.sum()), result.selected.numel()
+    caption = (
+        f"The model at step {result.step} predicts {predicted} of the {tokens} tokens of an utterance {where}. "
+        f"The mean absolute error of these is {result.loss:.3f}, which is the training loss."
+    )
+    alt = f"Four spectrograms of one utterance: input, masked input, target and reconstruction. {caption}"
+    selected, errors = result.selected.tolist(), result.errors.tolist()
+    cells = [(token, int(one), error) for token, (one, error) in enumerate(zip(selected, errors, strict=True))]
 
-    Args:
-        labels: the classes.
-        shares: (classes, classes), rows sum to one.
-        layout: width of the figure.
+    def draw(layout: Layout) -> Figure:
+        picture = draw_reconstruction(result.stages, (layout.width, 1.05 * 8.4))
+        for axes in picture.axes:
+            axes.grid(visible=False)
+        return picture
+
+    columns = ("token", "predicted", "mean_absolute_error")
+    stem = file_stem("reconstruction", name)
+    return ReportFigure(stem, f"Reconstruction: {name}", caption, alt, draw, columns, cells)
+
+
+# --------------------------------------------------------------------------------------------------- speakers, Fig. 5
+
+
+def speaker_map(request: TsneRequest | None) -> list[Part]:
+    """Draw Figure 5 of the paper.
+
+    Raises:
+        AalbertError: the requested checkpoint or speech cannot be used.
     """
-    size, wide = len(labels), layout.columns > 1
-    figure, (axes,) = panels([""], layout, height=5.3 if wide else layout.width + 0.7)
-    # A square-root scale keeps small confusions visible beside the diagonal.
-    norm = PowerNorm(0.5, vmin=0, vmax=100)
-    image = axes.imshow(100 * shares, cmap="Blues", norm=norm, interpolation="nearest")
-    if size <= MAX_LABELLED:
-        every = 1 if wide else math.ceil(size / MAX_LABELLED_NARROW)
-        shown = range(0, size, every)
-        names = [figure_text(labels[index]) for index in shown]
-        font = min(9.0, max(5.0, 330 / size)) if wide else 7
-        axes.set_xticks(shown, names, rotation=90, fontsize=font)
-        axes.set_yticks(shown, names, fontsize=font)
-    axes.set_xlabel("taken for")
-    axes.set_ylabel("true class")
-    axes.grid(visible=False)
-    axes.spines[["top", "right"]].set_visible(True)
-    shrink, place = (0.7, None) if wide else (1.0, "bottom")
-    ticks = [0, 5, 20, 50, 100]
-    bar = figure.colorbar(image, ax=axes, pad=0.02, ticks=ticks, format="%d", shrink=shrink, location=place)
-    bar.set_label("share of the true class (%)")
-    return figure
+    title = "Speakers in the representation, t-SNE (paper: Figure 5)"
+    if request is None:
+        return [NotDrawn(title, "needs --tsne CKPT and --speech DIR")]
+    result = compute_speaker_maps(request)
+    speakers = len(set(result.speakers))
+    caption = (
+        f"The map shows {len(result.paths)} utterances of {speakers} speakers, each averaged over its tokens, as "
+        f"{result.model} represents them. It is drawn by scikit-learn's t-SNE with seed {request.seed}. Silhouette "
+        "scores measure from -1 to 1 how well speakers are separated, in the representation's own space and in the "
+        "picture. With CMVN the average of a feature is zero by construction (of the frames stacked in a token "
+        "together, not each), so that little distinguishes speakers. The table scores every layer in its own "
+        "space."
+    )
+    scores = "; ".join(
+        f"{one.name}: {describe_silhouette(one.raw_silhouette, one.flat_silhouette)}" for one in result.maps
+    )
+    cells = [
+        (path, speaker, one.name, *point)
+        for one in result.maps
+        for path, speaker, point in zip(result.paths, result.speakers, one.points.tolist(), strict=True)
+    ]
+    columns = ("path", "speaker", "representation", "x", "y")
+    alt = f"t-SNE of {speakers} speakers. {scores}."
+    draw = partial(draw_speaker_maps, result)
+    return [ReportFigure("speaker_map", title, caption, alt, draw, columns, cells, _layer_table(result))]
+
+
+def _layer_table(result: SpeakerMaps) -> Table:
+    shown = ["" if value is None else f"{value:.3f}" for value in result.layer_silhouettes]
+    rows = [(str(i) + (" (drawn)" if i == result.layer else ""), value) for i, value in enumerate(shown)]
+    return Table(("layer", "silhouette"), rows)
 
 
 def draw_speaker_maps(result: SpeakerMaps, layout: Layout) -> Figure:
@@ -121,6 +233,9 @@ def describe_silhouette(raw: float | None, flat: float | None) -> str:
     if raw is None or flat is None:
         return "all utterances coincide, no score"
     return f"silhouette {raw:.2f}, in 2-D {flat:.2f}"
+
+
+# ------------------------------------------------------------------------------------------------------------- search
 
 
 def draw_pareto(found: Sequence[Candidate], front: Sequence[Candidate], unit: str) -> Figure:

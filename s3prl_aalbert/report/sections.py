@@ -21,12 +21,12 @@ from s3prl_aalbert.report.artefacts import (
 from s3prl_aalbert.report.figures import (
     draw_against_labels,
     draw_against_parameters,
+    draw_confusion,
     draw_dev_curves,
     draw_layer_weights,
     draw_probing,
     draw_speakers,
 )
-from s3prl_aalbert.report.model_figures import draw_confusion
 from s3prl_aalbert.report.models import FEATURES
 from s3prl_aalbert.report.page import NotDrawn, ReportFigure, Table, file_stem
 from s3prl_aalbert.report.runs import DownstreamRun, Skipped, UnusableRun

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from s3prl_aalbert.files import write_atomically
+from s3prl_aalbert.files import write_atomically, write_text
 from s3prl_aalbert.report.describe import describe_overlap, repeat_of, unique
-from s3prl_aalbert.report.model_sections import name_pretraining, pretraining_curves, reconstructions, speaker_map
+from s3prl_aalbert.report.model_figures import name_pretraining, pretraining_curves, reconstructions, speaker_map
 from s3prl_aalbert.report.models import Model, name_models
 from s3prl_aalbert.report.page import NotDrawn, Page, Pictures, ReportFigure, csv_of, png_of, render, short_path
 from s3prl_aalbert.report.runs import RunCollection, Skipped, collect
@@ -98,14 +99,14 @@ def write_report(
         figures = _with_unique_names([part for part in parts if isinstance(part, ReportFigure)])
         pictures = [_draw(figure) for figure in figures]
     for figure, drawn in zip(figures, pictures, strict=True):
-        _write_bytes(out / FIGURE_FOLDER / f"{figure.name}.png", drawn.wide)
-        _write_text(out / FIGURE_FOLDER / f"{figure.name}.csv", csv_of(figure.columns, figure.rows))
+        write_atomically(out / FIGURE_FOLDER / f"{figure.name}.png", partial(Path.write_bytes, data=drawn.wide))
+        write_text(out / FIGURE_FOLDER / f"{figure.name}.csv", csv_of(figure.columns, figure.rows))
     # The tables are inside the page and also files beside it.
     downloads = {RESULTS_CSV: _results_csv(summary.rows)} if summary.rows else {}
     if summary.rows or summary.probes:
         downloads[VALUES_CSV] = _values_csv(summary.rows, summary.probes)
     for name, text in downloads.items():
-        _write_text(out / name, text)
+        write_text(out / name, text)
     # The page is written last: while it is missing, the report is incomplete.
     page = Page(
         title=title,
@@ -117,7 +118,7 @@ def write_report(
         not_drawn=[part for part in parts if isinstance(part, NotDrawn)],
         skipped=[*summary.skipped, *problems],
     )
-    _write_text(out / PAGE_FILE, render(page))
+    write_text(out / PAGE_FILE, render(page))
     return out / PAGE_FILE
 
 
@@ -206,14 +207,3 @@ def _values_csv(rows: Sequence[ResultRow], probes: Sequence[ProbeRow]) -> str:
         for part, scores in (("dev", probe.dev), ("test", probe.test)):
             cells += [(*use, *repeat, part, "acc", value, "") for repeat, value in scores.values.items()]
     return csv_of(columns, cells)
-
-
-def _write_text(path: Path, text: str) -> None:
-    _write_bytes(path, text.encode("utf-8"))
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(content)
-
-    write_atomically(path, write)
