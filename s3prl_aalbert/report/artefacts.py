@@ -109,21 +109,15 @@ PRETRAIN_TAGS: dict[ScalarKind, str] = {"loss": "pretrain/loss", "dev_loss": "pr
 LOSSES: tuple[ScalarKind, ...] = ("loss", "dev_loss")
 SMOOTHING_SHARE = 50
 """The smoothed loss is a running mean over 1/50 of the points on either side."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """One step of a curve over repeated runs."""
-
-    step: int
-    value: Scores
+Point = tuple[int, Scores]
+"""One step or layer of a curve over repeated runs."""
 
 
 def dev_curve(row: ResultRow) -> list[Point]:
     """Return the dev accuracy at the steps where every run of the row was evaluated."""
     by_run = [(run, _dev_accuracies(run)) for run in row.runs]
     shared = sorted(set.intersection(*(set(values) for _, values in by_run)))
-    return [Point(step, Scores.of((run, values[step]) for run, values in by_run)) for step in shared]
+    return [(step, Scores.of((run, values[step]) for run, values in by_run)) for step in shared]
 
 
 def _dev_accuracies(run: DownstreamRun) -> dict[int, float]:

@@ -198,12 +198,10 @@ def title_probes(runs: Sequence[ProbeRun]) -> dict[tuple[Hashable, ...], str]:
 
 
 def differences(variants: Sequence[Settings]) -> list[str]:
-    """Describe briefly how each variant differs from the others; "" if there is only one.
+    """Describe briefly how each variant differs from the others; "" for the only one.
 
     The descriptions are unique: a number is added where the keys do not distinguish two variants.
     """
-    if len(variants) == 1:
-        return [""]
     keys = sorted({key for variant in variants for key in variant})
     differing = [key for key in keys if len({str(variant.get(key)) for variant in variants}) > 1]
     texts = [", ".join(_setting(key, variant) for key in differing[:MAX_SHOWN_KEYS]) for variant in variants]
@@ -216,15 +214,12 @@ def _setting(key: str, variant: Settings) -> str:
     return f"{_leaf(key)}={short}"
 
 
-def numbered(texts: Sequence[str]) -> list[str]:
+def numbered(texts: list[str]) -> list[str]:
     """Add a number to each text that occurs several times."""
-    counts = {text: list(texts).count(text) for text in texts}
-    seen: dict[str, int] = {}
-    found = []
-    for text in texts:
-        seen[text] = seen.get(text, 0) + 1
-        found.append(f"{text} #{seen[text]}" if counts[text] > 1 else text)
-    return found
+    return [
+        f"{text} #{texts[: place + 1].count(text)}" if texts.count(text) > 1 else text
+        for place, text in enumerate(texts)
+    ]
 
 
 def unique(values: Iterable[T]) -> list[T]:

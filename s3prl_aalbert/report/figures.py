@@ -237,9 +237,7 @@ def draw_probing(rows: Sequence[ProbeRow], styles: Styles, layout: Layout) -> Fi
 # -------------------------------------------------------------------------------------------- layer weights
 
 
-def draw_layer_weights(
-    weights: Sequence[tuple[ResultRow, Sequence[tuple[int, Scores]]]], styles: Styles, layout: Layout
-) -> Figure:
+def draw_layer_weights(weights: Sequence[tuple[ResultRow, Sequence[Point]]], styles: Styles, layout: Layout) -> Figure:
     """Draw the learned weight of each layer, one panel per task."""
     tasks = grouped(weights, lambda pair: pair[0].task)
     figure, grid = panels(tasks, layout)
@@ -273,9 +271,9 @@ def draw_dev_curves(curves: Sequence[tuple[ResultRow, Sequence[Point]]], styles:
 
 
 def _draw_dev_curve(axes: Axes, points: Sequence[Point], look: Look) -> None:
-    steps = [point.step for point in points]
-    axes.plot(steps, [100 * point.value.mean for point in points], markevery=max(1, len(points) // 6), **look)
-    low, high = ([100 * getattr(point.value, end) for point in points] for end in ("low", "high"))
+    steps = [step for step, _ in points]
+    axes.plot(steps, [100 * value.mean for _, value in points], markevery=max(1, len(points) // 6), **look)
+    low, high = ([100 * getattr(value, end) for _, value in points] for end in ("low", "high"))
     axes.fill_between(steps, low, high, color=look["color"], alpha=0.15, linewidth=0)
 
 

@@ -37,7 +37,7 @@ from s3prl_aalbert.report.style import (
     panels,
     step_axis,
 )
-from s3prl_aalbert.report.tsne import SpeakerMaps, TsneRequest, compute_speaker_maps
+from s3prl_aalbert.report.tsne import SpeakerMap, SpeakerMaps, TsneRequest, compute_speaker_maps
 from s3prl_aalbert.upstream.named import checkpoint_config
 
 
@@ -186,9 +186,7 @@ def speaker_map(request: TsneRequest | None) -> list[Part]:
         "together, not each), so that little distinguishes speakers. The table scores every layer in its own "
         "space."
     )
-    scores = "; ".join(
-        f"{one.name}: {describe_silhouette(one.raw_silhouette, one.flat_silhouette)}" for one in result.maps
-    )
+    scores = "; ".join(f"{one.name}: {describe_silhouette(one)}" for one in result.maps)
     cells = [
         (path, speaker, one.name, *point)
         for one in result.maps
@@ -209,7 +207,7 @@ def _layer_table(result: SpeakerMaps) -> Table:
 def draw_speaker_maps(result: SpeakerMaps, layout: Layout) -> Figure:
     """Draw each representation's map; colour and marker show the speaker."""
     speakers = unique(result.speakers)
-    titles = [f"{one.name}\n{describe_silhouette(one.raw_silhouette, one.flat_silhouette)}" for one in result.maps]
+    titles = [f"{one.name}\n{describe_silhouette(one)}" for one in result.maps]
     figure, grid = panels(titles, layout, len(result.maps), height=3.3)
     handles: list[Artist] = []
     for axes, one in zip(grid, result.maps, strict=True):
@@ -228,11 +226,11 @@ def draw_speaker_maps(result: SpeakerMaps, layout: Layout) -> Figure:
     return figure
 
 
-def describe_silhouette(raw: float | None, flat: float | None) -> str:
+def describe_silhouette(one: SpeakerMap) -> str:
     """Describe both silhouette scores."""
-    if raw is None or flat is None:
+    if one.raw_silhouette is None or one.flat_silhouette is None:
         return "all utterances coincide, no score"
-    return f"silhouette {raw:.2f}, in 2-D {flat:.2f}"
+    return f"silhouette {one.raw_silhouette:.2f}, in 2-D {one.flat_silhouette:.2f}"
 
 
 # ------------------------------------------------------------------------------------------------------------- search

@@ -21,7 +21,16 @@ from s3prl_aalbert.report.figures import format_parameters
 from s3prl_aalbert.report.models import Model
 from s3prl_aalbert.report.runs import Skipped
 from s3prl_aalbert.report.style import Layout
-from s3prl_aalbert.report.summary import OVERLAP, ResultRow, by_task, compare, features_of, full_rows
+from s3prl_aalbert.report.summary import (
+    OVERLAP,
+    RESULT_COLUMNS,
+    ResultRow,
+    by_task,
+    compare,
+    features_of,
+    full_rows,
+    result_cells,
+)
 
 NUMERIC_MARKS = frozenset("0123456789.+-±, kM%seedplit")
 ABSOLUTE_PATH = re.compile(r"(?<![\w.~…])/(?:[^/\s:;,'\"()]+/)+(?=[^/\s:;,'\"()]+/[^/\s:;,'\"()])")
@@ -267,20 +276,14 @@ def _task_table(rows: Sequence[ResultRow]) -> Table:
         *("model", "setting", "test accuracy %", "minus features", "minus untrained", "dev accuracy %", *names),
         *("labels %", "repeats", OVERLAP),
     ]
-    cells = [
-        (
-            row.model.label,
-            row.setting,
-            row.test.percent(),
-            *compare(row, rows),
-            row.dev.percent(),
-            *(row.others[name].percent() if name in row.others else "" for name in metrics),
-            "" if row.fraction == 1 else f"{100 * row.fraction:g}",
-            row.test.repeats(),
-            describe_overlap(row.runs),
-        )
+    found = [
+        {
+            **dict(zip(RESULT_COLUMNS, result_cells(row, rows), strict=True)),
+            **{METRIC_TITLES[name]: row.others[name].percent() for name in metrics if name in row.others},
+        }
         for row in rows
     ]
+    cells = [[values.get(column, "") for column in columns] for values in found]
     known = [row.majority for row in rows if row.majority is not None]
     notes = [f"Always predicting the most frequent class gives {100 * fmean(known):.1f} %."] if known else []
     notes += [f"The features compared with are: {baselines[0]}."] if baselines else []

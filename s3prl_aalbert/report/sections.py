@@ -202,11 +202,7 @@ def layer_weights(figure_data: FigureData) -> list[Part]:
         f"{describe_errors(values)} Layer 0 is the input embedding."
     )
     columns = ("task", "model", "setting", "layer", "weight_mean", "weight_error", "seeds", "splits")
-    cells = [
-        (row.task, row.model.label, row.setting, layer, *score_cells(value))
-        for row, layers in found
-        for layer, value in layers
-    ]
+    cells = _curve_cells(found)
     heaviest = [(row, max(layers, key=lambda pair: pair[1].mean)) for row, layers in found]
     listed = "; ".join(
         f"{r.task}, {r.model.label}, {r.setting}: layer {i} with {v.percent()} %" for r, (i, v) in heaviest
@@ -216,7 +212,7 @@ def layer_weights(figure_data: FigureData) -> list[Part]:
     return [ReportFigure("layer_weights", title, caption, alt, draw, columns, cells)]
 
 
-def _weights_by_layer(figure_data: FigureData, row: ResultRow) -> list[tuple[int, Scores]]:
+def _weights_by_layer(figure_data: FigureData, row: ResultRow) -> list[Point]:
     """Return the weight of each layer over the repeats of a row; an empty list without learned weights."""
     weights = _read_each(figure_data, row.runs, learned_weights)
     lengths = {len(values) for _, values in weights}
@@ -255,17 +251,21 @@ def dev_curves(figure_data: FigureData) -> list[Part]:
     errors = describe_errors([row.dev for row, _ in curves], "bands reach")
     caption = f"The curves show dev accuracy by training step. {errors}"
     columns = ("task", "model", "setting", "step", "dev_mean", "dev_error", "seeds", "splits")
-    cells = [line for row, points in curves for line in _curve_cells(row, points)]
+    cells = _curve_cells(curves)
     listed = "; ".join(
-        f"{row.task}, {row.model.label}, {row.setting}: {points[0].value.percent()} % to {points[-1].value.percent()} %"
+        f"{row.task}, {row.model.label}, {row.setting}: {points[0][1].percent()} % to {points[-1][1].percent()} %"
         for row, points in curves
     )
     draw, alt = partial(draw_dev_curves, curves, figure_data.styles), f"Dev accuracy by step. {listed}."
     return [ReportFigure("training_curves", title, caption, alt, draw, columns, cells)]
 
 
-def _curve_cells(row: ResultRow, points: Iterable[Point]) -> list[tuple[object, ...]]:
-    return [(row.task, row.model.label, row.setting, point.step, *score_cells(point.value)) for point in points]
+def _curve_cells(curves: Iterable[tuple[ResultRow, Iterable[Point]]]) -> list[tuple[object, ...]]:
+    return [
+        (row.task, row.model.label, row.setting, place, *score_cells(value))
+        for row, points in curves
+        for place, value in points
+    ]
 
 
 def confusions(figure_data: FigureData) -> list[Part]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,11 @@ from torch import Tensor
 from s3prl_aalbert.audio_io import AudioError, read_audio
 from s3prl_aalbert.downstream.audio_dataset import find_audio
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.model.acoustics import Acoustics
 from s3prl_aalbert.model.config import SAMPLE_RATE, Cmvn, ModelConfig
 from s3prl_aalbert.report.describe import grouped
 from s3prl_aalbert.report.models import describe_config
 from s3prl_aalbert.speech.speakers import speaker_of
-from s3prl_aalbert.upstream.expert import UpstreamExpert
+from s3prl_aalbert.upstream.expert import UpstreamExpert, input_acoustics
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +108,7 @@ def compute_speaker_maps(request: TsneRequest) -> SpeakerMaps:
 
 def input_features(config: ModelConfig, cmvn: Cmvn) -> Callable[[Tensor], list[Tensor]]:
     """Return a function from a waveform (num_samples,) to the model's input tokens [(1, T, D)]."""
-    acoustics = Acoustics(replace(config.audio, cmvn=cmvn), config.transformer.downsample_rate)
+    acoustics = input_acoustics(config, cmvn)
     return lambda wav: [acoustics(wav.unsqueeze(0), torch.tensor([wav.numel()])).tokens]
 
 

@@ -199,9 +199,8 @@ class FeaturesExpert(nn.Module):
         super().__init__()
         config = load_model_config(model_config) if model_config else ModelConfig()
         self.config = config
-        stack = config.transformer.downsample_rate
-        self.normalised = Acoustics(_with_cmvn(config, "utterance").audio, stack)
-        self.raw = Acoustics(_with_cmvn(config, "none").audio, stack)
+        self.normalised = input_acoustics(config, "utterance")
+        self.raw = input_acoustics(config, "none")
 
     def get_downsample_rates(self, key: str) -> int:
         """Return the samples per token."""
@@ -218,5 +217,6 @@ class FeaturesExpert(nn.Module):
         }
 
 
-def _with_cmvn(config: ModelConfig, cmvn: Cmvn) -> ModelConfig:
-    return replace(config, audio=replace(config.audio, cmvn=cmvn))
+def input_acoustics(config: ModelConfig, cmvn: Cmvn) -> Acoustics:
+    """Return the acoustic features that are a model's input, with or without CMVN."""
+    return Acoustics(replace(config.audio, cmvn=cmvn), config.transformer.downsample_rate)
