@@ -169,7 +169,6 @@ MASK_SEED = 0
 class ReconstructedUtterance:
     """One utterance, masked and predicted."""
 
-    path: str
     split: str
     """Split in the manifest; "dev" was not trained on."""
     step: int | None
@@ -206,7 +205,7 @@ def reconstruct_one(folder: Path) -> ReconstructedUtterance:
     frame_errors = (stages.predicted - stages.target)[0].abs().mean(dim=2)  # (T, stack, K) -> (T, stack)
     errors = (frame_errors * real).sum(dim=1) / real.sum(dim=1)
     loss = float((frame_errors * real)[plan.selected].sum() / real[plan.selected].sum())
-    return ReconstructedUtterance(path, split, step, plan.selected, errors, loss, stages)
+    return ReconstructedUtterance(split, step, plan.selected, errors, loss, stages)
 
 
 def load_objective(folder: Path) -> tuple[MaskedPrediction, int | None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from s3prl_aalbert.files import write_atomically, write_text
@@ -99,7 +98,7 @@ def write_report(
         figures = _with_unique_names([part for part in parts if isinstance(part, ReportFigure)])
         pictures = [_draw(figure) for figure in figures]
     for figure, drawn in zip(figures, pictures, strict=True):
-        write_atomically(out / FIGURE_FOLDER / f"{figure.name}.png", partial(Path.write_bytes, data=drawn.wide))
+        _write_bytes(out / FIGURE_FOLDER / f"{figure.name}.png", drawn.wide)
         write_text(out / FIGURE_FOLDER / f"{figure.name}.csv", csv_of(figure.columns, figure.rows))
     # The tables are inside the page and also files beside it.
     downloads = {RESULTS_CSV: _results_csv(summary.rows)} if summary.rows else {}
@@ -207,3 +206,10 @@ def _values_csv(rows: Sequence[ResultRow], probes: Sequence[ProbeRow]) -> str:
         for part, scores in (("dev", probe.dev), ("test", probe.test)):
             cells += [(*use, *repeat, part, "acc", value, "") for repeat, value in scores.values.items()]
     return csv_of(columns, cells)
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
+    write_atomically(path, write)
