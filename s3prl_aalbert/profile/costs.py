@@ -46,10 +46,9 @@ class Profile:
     """Without the pre-training head; weights shared between layers count once."""
     parameters_with_head: int | None
     """Parameters with the head; None if there is none."""
-    seconds: float
-    """Length of the utterance for ``modules`` and ``macs``; attention maps grow with its square."""
     modules: Mapping[str, float]
-    """MACs per second of audio, by module; for our own models the keys are macs.MODULES."""
+    """MACs per second of audio, by module; for our own models the keys are macs.MODULES. They grow with the length of
+    the utterance, attention maps with its square."""
     macs: float
     """MACs per second of audio, of all modules."""
     superb: SuperbCost | None
@@ -74,7 +73,6 @@ def profile_config(name: str, config: ModelConfig, seconds: float = 15.0) -> Pro
         name=name,
         parameters=parameters,
         parameters_with_head=parameters + head,
-        seconds=seconds,
         modules=modules,
         macs=sum(modules.values()),
         superb=superb_cost([sum(macs.module_macs(config, samples).values()) for samples in SUPERB_SAMPLES]),
@@ -96,7 +94,6 @@ def profile_upstream(name: str, upstream: nn.Module, seconds: float = 15.0, supe
         name=name,
         parameters=count_parameters(upstream),
         parameters_with_head=None,
-        seconds=seconds,
         modules={module: count / seconds for module, count in disjoint_modules(counts).items()},
         macs=counts["Global"] / seconds,
         superb=superb_cost(costs) if costs else None,
@@ -150,8 +147,7 @@ def disjoint_modules(counts: Mapping[str, int]) -> dict[str, int]:
         MACs by module name below the root; "other" is the rest, such as the mel filters.
     """
     total = counts["Global"]
-    roots = [name for name in counts if "." not in name and name != "Global"]
-    names = roots
+    names = [name for name in counts if "." not in name and name != "Global"]
     while True:
         children = [child for name in names for child in _children(counts, name)]
         if not children:

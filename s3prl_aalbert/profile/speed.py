@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -59,7 +60,8 @@ def measure(
     # A fresh process has a memory peak of its own, and may run out of memory without ending this one.
     spawn = multiprocessing.get_context("spawn")
     receiver, sender = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=_measure, args=(sender, build, seconds, device, threads, repeats, preload))
+    run = partial(_run, build, seconds, device, threads, repeats)
+    process = spawn.Process(target=_measure, args=(sender, run, preload))
     process.start()
     sender.close()  # so that the pipe ends if the child dies
     try:
@@ -82,19 +84,11 @@ def machine(device: str = "cpu", threads: int | None = None) -> str:
     return f"{processor}; {platform.system()} {platform.machine()}; torch {torch.__version__}, float32"
 
 
-def _measure(
-    sender: Connection,
-    build: Callable[[], nn.Module],
-    seconds: float,
-    device: str,
-    threads: int | None,
-    repeats: int,
-    preload: str | None,
-) -> None:
+def _measure(sender: Connection, run: Callable[[], Speed], preload: str | None) -> None:
     try:
         if preload:
             importlib.import_module(preload)
-        sender.send(_run(build, seconds, device, threads, repeats))
+        sender.send(run())
     except (AalbertError, RuntimeError, MemoryError) as error:
         sender.send(str(error) or type(error).__name__)
 
