@@ -233,36 +233,25 @@ def _majority(content: Mapping[str, object]) -> dict[str, float | Metrics]:
 
 def _evaluation(value: object) -> Evaluation:
     entry = _entry(value, "history")
-    step, split = _step(entry, "history"), str(entry.get("split"))
-    return Evaluation(step, split, _metrics(entry.get("metrics"), "history.metrics", split != "train"))
+    split = str(entry.get("split"))
+    return Evaluation(entry["step"], split, _metrics(entry.get("metrics"), "history.metrics", split != "train"))
 
 
 def _best(value: object) -> BestStep:
     entry = _entry(value, "best")
-    step, test = _step(entry, "best"), entry.get("test")
+    test = entry.get("test")
     dev = _metrics(entry.get("dev"), "best.dev")
-    return BestStep(step, dev, None if test is None else _metrics(test, "best.test"))
+    return BestStep(entry["step"], dev, None if test is None else _metrics(test, "best.test"))
 
 
 def _checkpoint_evaluation(value: object) -> CheckpointEvaluation:
-    entry = _entry(value, "evaluations")
-    step = None if entry.get("step") is None else _step(entry, "evaluations")
+    entry = _entry(value, "evaluations", (int, type(None)))
     metrics = _metrics(entry.get("metrics"), "evaluations.metrics")
-    return CheckpointEvaluation(str(entry.get("checkpoint")), step, str(entry.get("split")), metrics)
+    return CheckpointEvaluation(str(entry.get("checkpoint")), entry.get("step"), str(entry.get("split")), metrics)
 
 
-def _entry(value: object, where: str) -> Mapping[str, object]:
-    if not isinstance(value, dict):
-        raise _no_entry(value, where)
+def _entry(value: object, where: str, kinds_of_step: tuple[type, ...] = (int,)) -> Mapping[str, Any]:
+    """Return a value after checking that it is a mapping with a step."""
+    if not isinstance(value, dict) or type(value.get("step")) not in kinds_of_step:
+        raise ResultsError(f'{RESULTS_FILE}: "{where}" holds {value!r}, expected step, split and metrics')
     return value
-
-
-def _step(entry: Mapping[str, object], where: str) -> int:
-    step = entry.get("step")
-    if type(step) is not int:
-        raise _no_entry(entry, where)
-    return step
-
-
-def _no_entry(value: object, where: str) -> ResultsError:
-    return ResultsError(f'{RESULTS_FILE}: "{where}" holds {value!r}, expected step, split and metrics')
