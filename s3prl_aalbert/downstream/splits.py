@@ -74,10 +74,7 @@ def hold_out(utterances: Sequence[str], fraction: float, seed: int) -> tuple[lis
 
 def nested_subset(utterances: Sequence[str], fraction: float, seed: int) -> list[str]:
     """Return a share of the utterances; every larger share of the same seed contains it."""
-    names = sorted(utterances)
-    count = max(1, round(fraction * len(names)))
-    order = np.random.default_rng(seed).permutation(len(names))
-    return sorted(names[index] for index in order[:count])
+    return hold_out(utterances, fraction, seed)[1]
 
 
 def read_list(path: Path) -> list[str]:
@@ -136,10 +133,7 @@ def split_by_lists(
             raise AalbertError(f"{files[part]} and {test_list} share {len(both)} utterances, e.g. {both[0]}")
     # Dev and test override training below, so that an utterance in two lists is never trained on.
     train, test = found["train"][0], found["test"][0]
-    if dev_list:
-        dev = found["dev"][0]
-    else:
-        _, dev = hold_out(train, dev_fraction, seed) if train else ([], [])
+    dev = found["dev"][0] if dev_list else hold_out(train, dev_fraction, seed)[1]
     split = {**dict.fromkeys(train, "train"), **dict.fromkeys(dev, "dev"), **dict.fromkeys(test, "test")}
     missing = [name for _, names in found.values() for name in names]
     return split, dict.fromkeys(missing, NameMatcher(known).hint(missing))
@@ -148,7 +142,7 @@ def split_by_lists(
 def split_by_folder(known: Iterable[str], test: Collection[str], dev_fraction: float, seed: int) -> dict[str, str]:
     """Assign ``test`` to the test, draw ``dev_fraction`` of the others as dev, and the rest as training."""
     others = [name for name in known if name not in test]
-    train, dev = hold_out(others, dev_fraction, seed) if others else ([], [])
+    train, dev = hold_out(others, dev_fraction, seed)
     return {**dict.fromkeys(train, "train"), **dict.fromkeys(dev, "dev"), **dict.fromkeys(test, "test")}
 
 
@@ -157,7 +151,7 @@ def keep_fraction(split: Mapping[str, str], fraction: float, seed: int) -> dict[
     if fraction == 1:
         return dict(split)
     train = [name for name, part in split.items() if part == "train"]
-    kept = set(nested_subset(train, fraction, seed)) if train else set()
+    kept = set(nested_subset(train, fraction, seed))
     logger.info("train_fraction %g: %d of %d training utterances", fraction, len(kept), len(train))
     return {name: part for name, part in split.items() if part != "train" or name in kept}
 
@@ -189,5 +183,4 @@ def save_split(path: Path, split: Mapping[str, str], speakers: Mapping[str, str]
     """Write utterance, speaker and split as a TSV file beside the run."""
     rows = ["utterance\tspeaker\tsplit"]
     rows += [f"{name}\t{speakers.get(name, '')}\t{split[name]}" for name in sorted(split)]
-    text = "\n".join(rows) + "\n"
-    write_text(path, text)
+    write_text(path, "\n".join(rows) + "\n")

@@ -19,7 +19,10 @@ from s3prl_aalbert.downstream.classifier import CLASSIFIERS, ClassifierConfig, b
 from s3prl_aalbert.downstream.pretraining_overlap import check_overlap
 from s3prl_aalbert.downstream.recorder import Recorder
 from s3prl_aalbert.downstream.results import DataFacts, ModelFacts, RunnerOptions, RunResults, training_sections
+from s3prl_aalbert.downstream.skipped import Skipped
+from s3prl_aalbert.downstream.splits import SPLITS
 from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.model.config import SAMPLE_RATE
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +54,41 @@ class TaskData(Generic[Label_co]):
     """What was used and skipped, for results.json."""
     speakers: Mapping[str, str] = field(default_factory=dict)
     """Speaker of each utterance."""
+
+
+def split_data(
+    classes: tuple[str, ...],
+    split: Mapping[str, str],
+    store: AudioStore,
+    label_of: Callable[[str], Label],
+    num_samples: Mapping[str, int],
+    speakers: Mapping[str, str],
+    skipped: Skipped,
+    num_speakers: int | None = None,
+) -> TaskData[Label]:
+    """Return the data of a task from its parts, and count what is used.
+
+    Args:
+        classes: names of the classes.
+        split: split of each used utterance.
+        store: their audio.
+        label_of: returns the label of an utterance.
+        num_samples: length of each utterance.
+        speakers: speaker of each utterance.
+        skipped: what is not used.
+        num_speakers: number of speakers, where they are not the classes.
+    """
+    names = {part: [name for name in sorted(split) if split[name] == part] for part in SPLITS}
+    facts = DataFacts(
+        train=len(names["train"]),
+        dev=len(names["dev"]),
+        test=len(names["test"]),
+        classes=len(classes),
+        speakers=num_speakers,
+        hours=sum(num_samples[name] for name in split) / SAMPLE_RATE / 3600,
+        left_out=skipped.facts(),
+    )
+    return TaskData(classes, names, store, label_of, num_samples, facts, speakers)
 
 
 class TaskExpert(KnowsClasses, Generic[Label, Records]):
@@ -223,20 +261,9 @@ def majority_of(data: TaskData[object], classes_of: Callable[[str], Tensor]) -> 
 
     Args:
         data: the task's data.
-        classes_of: returns the class of every scored item in an utterance; negative ones are not scored.
+        classes_of: returns the class of every scored item in an utterance, (items,); negative ones are not scored.
     """
-    size = len(data.classes)
-    counts = {split: class_counts([classes_of(name) for name in names], size) for split, names in data.names.items()}
-    return majority_rates(counts)
-
-
-def class_counts(labels: Sequence[Tensor], num_classes: int) -> Tensor:
-    """Count labels (any shapes, negative ones ignored) by class: (num_classes,)."""
-    flat = torch.cat([label.reshape(-1) for label in labels]) if labels else torch.zeros(0, dtype=torch.long)
-    return torch.bincount(flat[flat >= 0], minlength=num_classes)
-
-
-def majority_rates(counts: Mapping[str, Tensor]) -> dict[str, float]:
-    """Return the share of the most frequent training class, by split."""
+    labels = {split: torch.cat([classes_of(name) for name in names]) for split, names in data.names.items()}
+    counts = {split: torch.bincount(own[own >= 0], minlength=len(data.classes)) for split, own in labels.items()}
     best = int(counts["train"].argmax())
-    return {name: float(c[best] / c.sum().clamp_min(1)) for name, c in counts.items() if name != "train"}
+    return {split: float(c[best] / c.sum().clamp_min(1)) for split, c in counts.items() if split != "train"}

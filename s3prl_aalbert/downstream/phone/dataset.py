@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +23,8 @@ from s3prl_aalbert.downstream.alignments import (
 from s3prl_aalbert.downstream.audio_dataset import AudioStore
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.phone.sources import Sources, read_sources
-from s3prl_aalbert.downstream.results import DataFacts
 from s3prl_aalbert.downstream.skipped import Skipped
 from s3prl_aalbert.downstream.splits import (
-    SPLITS,
     check_split,
     exclude,
     keep_fraction,
@@ -35,7 +33,7 @@ from s3prl_aalbert.downstream.splits import (
     split_by_lists,
     split_by_speaker,
 )
-from s3prl_aalbert.downstream.task import TaskData, as_paths, check_classes
+from s3prl_aalbert.downstream.task import TaskData, as_paths, check_classes, split_data
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.speech.names import first_names
 
@@ -70,7 +68,8 @@ def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path 
     # decoding, which is slow, shows which audio is unusable.
     skipped = Skipped()
     sources = read_sources(config, skipped)
-    names = _without_excluded(sources.alignments, config, skipped)
+    names, excluded = exclude(sorted(sources.alignments), config.exclude)
+    skipped.add("excluded", excluded)
     folded = {name: fold_alignment(sources.alignments[name], config) for name in names}
     skipped.add("no_labels", [name for name in names if not folded[name]])
     split = _split(config, [name for name in names if folded[name]], sources, skipped)
@@ -96,23 +95,8 @@ def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path 
     labels = {name: _labels(folded[name], ids, lengths[name], rate, config) for name in used}
     if expdir:
         save_split(expdir / "split.tsv", used, sources.speakers)
-    by_split = {part: [name for name in sorted(used) if used[name] == part] for part in SPLITS}
-    facts = DataFacts(
-        train=len(by_split["train"]),
-        dev=len(by_split["dev"]),
-        test=len(by_split["test"]),
-        classes=len(classes),
-        speakers=len({sources.speakers[name] for name in used}),
-        hours=sum(lengths[name] for name in used) / SAMPLE_RATE / 3600,
-        left_out=skipped.facts(),
-    )
-    return TaskData(classes, by_split, store, labels.__getitem__, lengths, facts, sources.speakers)
-
-
-def _without_excluded(names: Iterable[str], config: PhoneDataConfig, skipped: Skipped) -> list[str]:
-    kept, excluded = exclude(names, config.exclude)
-    skipped.add("excluded", excluded)
-    return sorted(kept)
+    num_speakers = len({sources.speakers[name] for name in used})
+    return split_data(classes, used, store, labels.__getitem__, lengths, sources.speakers, skipped, num_speakers)
 
 
 def _split(config: PhoneDataConfig, names: list[str], sources: Sources, skipped: Skipped) -> dict[str, str]:

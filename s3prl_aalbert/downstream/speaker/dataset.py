@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,8 @@ from s3prl_aalbert.downstream.audio_dataset import (
     stem,
 )
 from s3prl_aalbert.downstream.pretraining_overlap import overlap_problems
-from s3prl_aalbert.downstream.results import DataFacts
 from s3prl_aalbert.downstream.skipped import Skipped
 from s3prl_aalbert.downstream.splits import (
-    SPLITS,
     check_split,
     exclude,
     keep_fraction,
@@ -30,9 +29,8 @@ from s3prl_aalbert.downstream.splits import (
     split_by_lists,
     split_within_speakers,
 )
-from s3prl_aalbert.downstream.task import TaskData, as_paths, check_classes
+from s3prl_aalbert.downstream.task import TaskData, as_paths, check_classes, split_data
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.model.config import SAMPLE_RATE
 from s3prl_aalbert.speech.speakers import LIBRISPEECH_STEM, folder_of, speaker_of, speakers_in_names
 from s3prl_aalbert.speech.text import read_lines
 
@@ -130,16 +128,7 @@ def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path | None)
     ids = {speaker: index for index, speaker in enumerate(classes)}
     if expdir:
         save_split(expdir / "split.tsv", split, good)
-    by_split = {part: [name for name in sorted(split) if split[name] == part] for part in SPLITS}
-    facts = DataFacts(
-        train=len(by_split["train"]),
-        dev=len(by_split["dev"]),
-        test=len(by_split["test"]),
-        classes=len(classes),
-        hours=sum(lengths[name] for name in split) / SAMPLE_RATE / 3600,
-        left_out=skipped.facts(),
-    )
-    return TaskData(classes, by_split, store, lambda name: ids[good[name]], lengths, facts, good)
+    return split_data(classes, split, store, lambda name: ids[good[name]], lengths, good, skipped)
 
 
 def _read_sources(config: SpeakerDataConfig, skipped: Skipped) -> tuple[dict[str, Path], dict[str, str]]:
@@ -165,7 +154,7 @@ def _read_sources(config: SpeakerDataConfig, skipped: Skipped) -> tuple[dict[str
     return audio, {name: speakers[name] for name in kept}
 
 
-def _read_speakers(path: Path, tabs: bool, faults: dict[str, str] | None = None) -> dict[str, str]:
+def _read_speakers(path: Path, tabs: bool, faults: dict[str, str]) -> dict[str, str]:
     """Read ``UTTERANCE SPEAKER`` lines: Kaldi's utt2spk, or a TSV with or without a header.
 
     Args:
@@ -176,7 +165,6 @@ def _read_speakers(path: Path, tabs: bool, faults: dict[str, str] | None = None)
     Raises:
         AalbertError: the file cannot be read, or no line of it can.
     """
-    faults = {} if faults is None else faults
     speakers: dict[str, str] = {}
     for number, line in enumerate(read_lines(path), 1):
         # Names may contain blanks; Kaldi's speakers do not.
@@ -217,9 +205,7 @@ def _limit(speakers: dict[str, str], most: int | None) -> dict[str, str]:
     """Keep the ``most`` speakers that have the most utterances."""
     if most is None:
         return speakers
-    counts: dict[str, int] = {}
-    for speaker in speakers.values():
-        counts[speaker] = counts.get(speaker, 0) + 1
+    counts = Counter(speakers.values())
     kept = set(sorted(counts, key=lambda s: (-counts[s], s))[:most])
     return {name: speaker for name, speaker in speakers.items() if speaker in kept}
 
