@@ -5,6 +5,7 @@ An alignment is a list of segments in seconds. Labels follow from it for any fra
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Iterable, Sequence
@@ -28,29 +29,11 @@ IGNORED = -100
 SILENCES = frozenset({"", "sil", "sp", "spn", "<eps>", "h#", "#h", "pau", "epi"})
 
 # TIMIT's 61 symbols to the 48 of training and the 39 of scoring (Lee and Hon, 1989); q is deleted.
-_TO_48 = {
-    "ax-h": "ax",
-    "axr": "er",
-    "hv": "hh",
-    "em": "m",
-    "nx": "n",
-    "eng": "ng",
-    "ux": "uw",
-    "#h": "sil",
-    "h#": "sil",
-}
-_TO_48 |= {"pau": "sil", "bcl": "vcl", "dcl": "vcl", "gcl": "vcl", "pcl": "cl", "tcl": "cl", "kcl": "cl", "qcl": "cl"}
-_48_TO_39 = {
-    "cl": "sil",
-    "vcl": "sil",
-    "epi": "sil",
-    "ao": "aa",
-    "ax": "ah",
-    "ix": "ih",
-    "el": "l",
-    "en": "n",
-    "zh": "sh",
-}
+_TO_48 = {"ax-h": "ax", "axr": "er", "hv": "hh", "em": "m", "nx": "n", "eng": "ng", "ux": "uw"}
+_TO_48 |= {"#h": "sil", "h#": "sil", "pau": "sil", "bcl": "vcl", "dcl": "vcl", "gcl": "vcl"}
+_TO_48 |= {"pcl": "cl", "tcl": "cl", "kcl": "cl", "qcl": "cl"}
+_48_TO_39 = {"cl": "sil", "vcl": "sil", "epi": "sil", "ao": "aa", "ax": "ah"}
+_48_TO_39 |= {"ix": "ih", "el": "l", "en": "n", "zh": "sh"}
 
 
 @dataclass(frozen=True)
@@ -185,10 +168,10 @@ def _table(path: Path, rows: dict[str, list[tuple[int | None, Segment]]], faults
 
 def _runs(phones: Sequence[str]) -> Alignment:
     segments, start = [], 0
-    for index in range(1, len(phones) + 1):
-        if index == len(phones) or phones[index] != phones[start]:
-            segments.append(Segment(start * GRID_SECONDS, index * GRID_SECONDS, phones[start]))
-            start = index
+    for phone, same in itertools.groupby(phones):
+        end = start + len(list(same))
+        segments.append(Segment(start * GRID_SECONDS, end * GRID_SECONDS, phone))
+        start = end
     return segments
 
 

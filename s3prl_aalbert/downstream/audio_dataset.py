@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from s3prl_aalbert.downstream.skipped import Skipped
 from s3prl_aalbert.errors import AalbertError, did_you_mean
@@ -216,21 +216,6 @@ class ItemDataset(Dataset):
         return wav, self.label_of(name), name
 
 
-class EpochSampler(Sampler[int]):
-    """A permutation that depends only on seed and epoch, so that a resumed run continues in the same order."""
-
-    def __init__(self, size: int, seed: int, epoch: int):
-        self.order = np.random.default_rng([seed, epoch]).permutation(size)
-
-    def __iter__(self) -> Iterator[int]:
-        """Iterate over utterance indices."""
-        return iter(self.order.tolist())
-
-    def __len__(self) -> int:
-        """Return the number of utterances."""
-        return len(self.order)
-
-
 def collate(items: Sequence[tuple[np.ndarray, object, str]]) -> tuple[list[np.ndarray], list[object], list[str]]:
     """Return waveforms, labels and names as lists, as S3PRL's runner expects."""
     wavs, labels, names = zip(*items, strict=True)
@@ -240,8 +225,12 @@ def collate(items: Sequence[tuple[np.ndarray, object, str]]) -> tuple[list[np.nd
 def make_loader(dataset: ItemDataset, batch_size: int, num_workers: int, train: bool, epoch: int) -> DataLoader:
     """Return a loader, shuffled by seed and epoch for training and in order otherwise."""
     dataset.epoch = epoch
-    sampler: Sampler[int] | None = EpochSampler(len(dataset), dataset.seed, epoch) if train else None
+    order: Iterable[int] | None = None
     if train and torch.distributed.is_available() and torch.distributed.is_initialized():
-        sampler = DistributedSampler(dataset, seed=dataset.seed)
+        sampler: DistributedSampler[int] = DistributedSampler(dataset, seed=dataset.seed)
         sampler.set_epoch(epoch)
-    return DataLoader(dataset, batch_size, sampler=sampler, num_workers=num_workers, collate_fn=collate)
+        order = sampler
+    elif train:
+        # The permutation depends only on seed and epoch, so that a resumed run continues in the same order.
+        order = np.random.default_rng([dataset.seed, epoch]).permutation(len(dataset)).tolist()
+    return DataLoader(dataset, batch_size, sampler=order, num_workers=num_workers, collate_fn=collate)

@@ -51,7 +51,7 @@ class Standardise(nn.BatchNorm1d):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return (items, dim) with mean 0 and variance 1 in each dimension."""
         by_batch = self.training and len(inputs) > 1
-        momentum = self.momentum if self.momentum is not None else 0.0
+        momentum = self.momentum or 0.0
         return F.batch_norm(inputs, self.running_mean, self.running_var, None, None, by_batch, momentum, self.eps)
 
 

@@ -48,8 +48,9 @@ def check_overlap(
     if found is None:
         logger.info("%s has no list of its training speech: an overlap with the test cannot be detected", release)
         return UNKNOWN
-    if not found.utterances and not found.speakers:
-        return {"utterances": 0, "speakers": 0}
+    counts = {"utterances": len(found.utterances), "speakers": len(found.speakers)}
+    if not any(counts.values()):
+        return counts
     # A test on speech of the pre-training measures less than it seems, so that the user must accept it explicitly.
     what = f"{len(found.utterances)} of {len(names)} test utterances and {len(found.speakers)} of its speakers"
     if choice == "refuse":
@@ -58,4 +59,4 @@ def check_overlap(
             "test on other speech, or set datarc.pretraining_overlap to mark"
         )
     logger.warning("%s: was pre-trained on %s; results.json records it", release, what)
-    return {"utterances": len(found.utterances), "speakers": len(found.speakers)}
+    return counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TypedDict
 
@@ -139,10 +140,7 @@ def phone_majority(data: TaskData[PhoneLabels]) -> dict[str, float]:
 
 def collapse(labels: np.ndarray) -> list[int]:
     """Return labels with repeats merged: 1 1 2 2 1 -> 1 2 1."""
-    if not len(labels):
-        return []
-    keep = np.concatenate([[True], labels[1:] != labels[:-1]])
-    return labels[keep].tolist()
+    return [label for label, _ in itertools.groupby(labels.tolist())]
 
 
 def edit_distance(reference: Sequence[int], hypothesis: Sequence[int]) -> int:

@@ -20,17 +20,10 @@ class JointTrainingBatches:
     probes of a task therefore do not depend on the other tasks.
     """
 
-    def __init__(
-        self,
-        data: Mapping[str, TaskData[object]],
-        batch_sizes: Mapping[str, int],
-        num_workers: int,
-        seed: int,
-        epoch: int,
-    ):
-        self.data, self.batch_sizes = data, batch_sizes
+    def __init__(self, data: Mapping[str, TaskData[object]], batch_size: int, num_workers: int, seed: int, epoch: int):
+        self.data, self.batch_size = data, batch_size
         self.num_workers, self.seed, self.epoch = num_workers, seed, epoch
-        self.sizes = {task: -(-len(d.names["train"]) // batch_sizes[task]) for task, d in data.items()}
+        self.sizes = {task: -(-len(d.names["train"]) // batch_size) for task, d in data.items()}
 
     def __len__(self) -> int:
         """Return the steps of an epoch: the number of batches of the longest task."""
@@ -47,7 +40,7 @@ class JointTrainingBatches:
         data = self.data[task]
         while True:
             dataset = ItemDataset(data.names["train"], data.store, data.label_of, None, self.seed)
-            loader = make_loader(dataset, self.batch_sizes[task], self.num_workers, True, epoch)
+            loader = make_loader(dataset, self.batch_size, self.num_workers, True, epoch)
             for index, batch in enumerate(loader):
                 if index >= position:
                     yield batch

@@ -68,15 +68,11 @@ class ProbeConfig:
             for value in values
             if not 1 <= value <= LARGEST_SIZE
         ]
-        found += [f'modelrc.tasks has "{t}"{did_you_mean(t, TASKS)}' for t in self.tasks if t not in TASKS]
-        found += [
-            f'modelrc.classifiers has "{c}"{did_you_mean(c, CLASSIFIERS)}'
-            for c in self.classifiers
-            if c not in CLASSIFIERS
-        ]
-        return (
-            found if self.tasks and self.classifiers else [*found, "modelrc.tasks and modelrc.classifiers: none given"]
-        )
+        for key, names, known in (("tasks", self.tasks, TASKS), ("classifiers", self.classifiers, CLASSIFIERS)):
+            found += [f'modelrc.{key} has "{name}"{did_you_mean(name, known)}' for name in names if name not in known]
+        if not (self.tasks and self.classifiers):
+            found.append("modelrc.tasks and modelrc.classifiers: none given")
+        return found
 
 
 @dataclass(frozen=True)
@@ -183,8 +179,7 @@ class DownstreamExpert(KnowsClasses):
         """Return the batches of a split: joined over tasks for training, one task after the other for evaluation."""
         workers = self.options.num_workers
         if split == "train":
-            sizes = dict.fromkeys(self.data, self.options.train_batch_size)
-            return JointTrainingBatches(self.data, sizes, workers, self.seed, epoch)
+            return JointTrainingBatches(self.data, self.options.train_batch_size, workers, self.seed, epoch)
         return ChainedBatches(self.data, split, self.options.eval_batch_size, workers)
 
     def forward(
