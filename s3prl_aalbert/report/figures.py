@@ -53,6 +53,13 @@ def _by_panel(rows: Sequence[ResultRow]) -> dict[str, list[ResultRow]]:
     return by_title
 
 
+def _draw_line(axes: Axes, places: Sequence[float], values: Sequence[Scores], look: Look) -> None:
+    """Draw a line through points with their error bars."""
+    axes.plot(places, [100 * value.mean for value in values], **look)
+    for place, value in zip(places, values, strict=True):
+        _error_bar(axes, place, value, look)
+
+
 def _error_bar(axes: Axes, x: float, value: Scores, look: Look) -> None:
     axes.errorbar([x], [100 * value.mean], yerr=_error_length(value), elinewidth=1, **{**look, "linestyle": "none"})
 
@@ -156,10 +163,8 @@ def draw_against_labels(rows: Sequence[ResultRow], styles: Styles, layout: Layou
     for axes, members in zip(grid, by_title.values(), strict=True):
         for (model, setting), line in grouped(members, lambda row: (row.model.label, row.setting)).items():
             line.sort(key=lambda row: row.fraction)
-            look = styles.both(model, setting)
-            axes.plot([100 * row.fraction for row in line], [100 * row.test.mean for row in line], **look)
-            for row in line:
-                _error_bar(axes, 100 * row.fraction, row.test, look)
+            places, values = [100 * row.fraction for row in line], [row.test for row in line]
+            _draw_line(axes, places, values, styles.both(model, setting))
         _mark_majority(axes, members)
         _share_axis(axes, sorted({100 * row.fraction for row in members}))
         axes.set_ylabel(TEST)
@@ -223,9 +228,7 @@ def draw_probing(rows: Sequence[ProbeRow], styles: Styles, layout: Layout) -> Fi
             look = styles.model(model)
             if len(line) == 1:  # a representation without layers is a horizontal line
                 axes.axhline(100 * line[0].test.mean, color=look["color"], linewidth=1, linestyle=(0, (5, 3)), zorder=1)
-            axes.plot([row.layer for row in line], [100 * row.test.mean for row in line], **look)
-            for row in line:
-                _error_bar(axes, row.layer, row.test, look)
+            _draw_line(axes, [row.layer for row in line], [row.test for row in line], look)
         if classifier == classifiers[0] or layout.columns == 1:
             axes.set_ylabel(TEST)
         if task == tasks[-1] or layout.columns == 1:
@@ -243,11 +246,9 @@ def draw_layer_weights(weights: Sequence[tuple[ResultRow, Sequence[Point]]], sty
     figure, grid = panels(tasks, layout)
     for axes, members in zip(grid, tasks.values(), strict=True):
         for index, (row, layers) in enumerate(members):
-            look = styles.both(row.model.label, row.setting)
+            look = {**styles.both(row.model.label, row.setting), "linewidth": 1}
             moved = [layer + _dodge(index, len(members), LAYER_DODGE) for layer, _ in layers]
-            axes.plot(moved, [100 * value.mean for _, value in layers], **{**look, "linewidth": 1})
-            for x, (_, value) in zip(moved, layers, strict=True):
-                _error_bar(axes, x, value, look)
+            _draw_line(axes, moved, [value for _, value in layers], look)
         axes.set_ylim(0, 108 * max(value.high for _, layers in members for _, value in layers))
         axes.set_ylabel("share of the weighted sum (%)")
         layer_axis(axes)

@@ -89,9 +89,8 @@ def compute_speaker_maps(request: TsneRequest) -> SpeakerMaps:
     if not 0 <= layer <= num_layers:
         raise AalbertError(f"--tsne-layer is {layer}, expected 0 to {num_layers} for {request.checkpoint}")
     files = find_audio([str(path) for path in request.speech])
-    chosen = choose_utterances(files, request)
-    wavs = [torch.from_numpy(wav) for _, _, wav in chosen]
-    speakers = [speaker for _, speaker, _ in chosen]
+    paths, speakers, waveforms = zip(*choose_utterances(files, request), strict=True)
+    wavs = [torch.from_numpy(wav) for wav in waveforms]
     layers = pool(wavs, lambda wav: model([wav])["hidden_states"])
     (normalised,) = pool(wavs, input_features(model.model.config, cmvn="utterance"))
     (raw,) = pool(wavs, input_features(model.model.config, cmvn="none"))
@@ -103,7 +102,7 @@ def compute_speaker_maps(request: TsneRequest) -> SpeakerMaps:
     maps = tuple(map_speakers(name, vectors, speakers, request.seed) for name, vectors in spaces.items())
     scores = tuple(score(vectors, speakers) for vectors in layers)
     description = describe_config(model.model.config)
-    return SpeakerMaps(description, tuple(str(path) for path, _, _ in chosen), tuple(speakers), maps, layer, scores)
+    return SpeakerMaps(description, tuple(map(str, paths)), speakers, maps, layer, scores)
 
 
 def input_features(config: ModelConfig, cmvn: Cmvn) -> Callable[[Tensor], list[Tensor]]:
