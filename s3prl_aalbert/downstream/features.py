@@ -76,10 +76,9 @@ def name_utterances(inputs: Sequence[Path]) -> dict[str, Path]:
         if given.is_file():
             found = {given: given.stem}
         else:
-            root = Path(given).absolute() if several else None
+            root, first = given.expanduser(), f"{given.absolute().name}/" if several else ""
             files = find_audio([str(given)])
-            found = {path: path.relative_to(given.expanduser()).with_suffix("").as_posix() for path in files}
-            found = {path: f"{root.name}/{name}" for path, name in found.items()} if root else found
+            found = {path: first + path.relative_to(root).with_suffix("").as_posix() for path in files}
         for path, name in found.items():
             if name in named:
                 raise AalbertError(f"{named[name]} and {path} would both be named {name}; write them to two folders")

@@ -145,12 +145,10 @@ def collapse(labels: np.ndarray) -> list[int]:
 
 def edit_distance(reference: Sequence[int], hypothesis: Sequence[int]) -> int:
     """Return the smallest number of insertions, deletions and substitutions (Levenshtein)."""
-    row = np.arange(len(hypothesis) + 1)
+    row = places = np.arange(len(hypothesis) + 1)
     target = np.asarray(hypothesis)
     for index, symbol in enumerate(reference, 1):
         candidates = np.minimum(row[1:] + 1, row[:-1] + (target != symbol))
-        # Insertions chain along the row: a running minimum of (candidate - position).
-        steps = np.arange(1, len(hypothesis) + 1)
-        chained = np.minimum.accumulate(np.concatenate([[index], candidates - steps]))
-        row = np.concatenate([[index], np.minimum(chained[1:], index) + steps]) if len(target) else np.array([index])
+        # Insertions chain along the row: a running minimum of (candidate - place).
+        row = np.minimum.accumulate(np.concatenate([[index], candidates - places[1:]])) + places
     return int(row[-1])
