@@ -50,9 +50,9 @@ def probe(
         SystemExit: with EXIT_STOPPED where a signal ended the training, which has saved.
     """
     options = locals()
-    from s3prl_aalbert.toolkit.probe_runs import run_probes
+    from s3prl_aalbert.toolkit.probe_runs import ProbeOptions, run_probes
 
-    return run_probes(**options)
+    return run_probes(ProbeOptions(**options))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from s3prl_aalbert.errors import AalbertError, did_you_mean
@@ -11,21 +12,36 @@ from s3prl_aalbert.errors import AalbertError, did_you_mean
 TASKS = ("phone", "speaker")
 
 
-def run_probes(
-    *,
-    task: str | None,
-    expname: str | None,
-    expdir: str | None,
-    auto_resume: bool,
-    override: str | None,
-    **others: str | int | None,
-) -> Path:
+@dataclass(frozen=True)
+class ProbeOptions:
+    """The options of a probing run; ``commands/probe.py`` documents them."""
+
+    upstream: str | None
+    upstream_ckpt: str | None
+    upstream_model_config: str | None
+    task: str | None
+    config: str | None
+    expname: str | None
+    expdir: str | None
+    auto_resume: bool
+    override: str | None
+    seed: int | None
+    device: str | None
+
+    def arguments(self, expdir: Path, overrides: Sequence[str]) -> list[str]:
+        """Return the options of S3PRL's runner."""
+        argv = ["-m", "train", "-d", "aalbert_probe", "-p", str(expdir)]
+        options = {"-u": self.upstream, "-k": self.upstream_ckpt, "-g": self.upstream_model_config, "-c": self.config}
+        for flag, value in {**options, "--device": self.device, "--seed": self.seed}.items():
+            argv += [flag, str(value)] if value is not None else []
+        argv += ["-a"] if self.auto_resume else []
+        return [*argv, *(["-o", ",,".join(overrides)] if overrides else [])]
+
+
+def run_probes(options: ProbeOptions) -> Path:
     """Probe and return the experiment folder, which holds probes.csv.
 
     Log messages go to the terminal unless the program has configured logging.
-
-    Args:
-        others: options of S3PRL's runner by its names, None if not given; ``commands/probe.py`` documents all.
 
     Raises:
         AalbertError: the options, the configuration or the data have a mistake.
@@ -35,22 +51,18 @@ def run_probes(
     from s3prl_aalbert.toolkit.launch import run
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if not (expname or expdir):
+    if not (options.expname or options.expdir):
         raise AalbertError("name the experiment with -n NAME (saved at result/downstream/NAME) or -p DIR")
-    folder = place_of({"expname": expname, "expdir": expdir})
-    past = find_past_experiment({"expdir": str(folder), "auto_resume": auto_resume})
-    tasks = _checked_tasks(task)
+    expdir = place_of({"expname": options.expname, "expdir": options.expdir})
+    past = find_past_experiment({"expdir": str(expdir), "auto_resume": options.auto_resume})
+    tasks = _checked_tasks(options.task)
     if past and tasks:
         _check_same_tasks(tasks, past)
     chosen = f"config.downstream_expert.modelrc.tasks={tasks}" if tasks and not past else None
-    argv = ["-m", "train", "-d", "aalbert_probe", "-p", str(folder), *(["-a"] if auto_resume else [])]
-    overrides = ",,".join(filter(None, (chosen, override)))
-    for name, value in {**others, "override": overrides or None}.items():
-        argv += [f"--{name}", str(value)] if value is not None else []
-    code = run(argv)
+    code = run(options.arguments(expdir, [text for text in (chosen, options.override) if text]))
     if code:
         raise SystemExit(code)
-    return folder
+    return expdir
 
 
 def _checked_tasks(typed: str | None) -> list[str]:
