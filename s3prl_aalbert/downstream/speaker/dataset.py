@@ -154,7 +154,7 @@ def _read_sources(config: SpeakerDataConfig, skipped: Skipped) -> tuple[dict[str
     return audio, {name: speakers[name] for name in kept}
 
 
-def _read_speakers(path: Path, tabs: bool, faults: dict[str, str]) -> dict[str, str]:
+def _read_speakers(path: Path, tabs: bool, faults: dict[str, str] | None = None) -> dict[str, str]:
     """Read ``UTTERANCE SPEAKER`` lines: Kaldi's utt2spk, or a TSV with or without a header.
 
     Args:
@@ -165,6 +165,7 @@ def _read_speakers(path: Path, tabs: bool, faults: dict[str, str]) -> dict[str, 
     Raises:
         AalbertError: the file cannot be read, or no line of it can.
     """
+    faults = {} if faults is None else faults
     speakers: dict[str, str] = {}
     for number, line in enumerate(read_lines(path), 1):
         # Names may contain blanks; Kaldi's speakers do not.
