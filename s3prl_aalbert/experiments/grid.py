@@ -236,7 +236,7 @@ class _Grid:
             expdir = self.folder(name)
             argv = ("pretrain", "-g", task.model_config, "-c", task.config, "--speech", *task.speech)
             argv += ("--init", str(self.folder(task.init))) if task.init else ()
-            argv += (*task.args, "-p", str(expdir), "-a", *_overrides(task.override, json.dumps))
+            argv += (*task.args, "-p", str(expdir), "-a", *_overrides(task.override, _yaml_value))
             yield SweepRun(f"{PRETRAIN}/{name}", expdir, argv, f"{PRETRAIN}/{task.init}" if task.init else None)
 
     def folder(self, pretrained: str) -> Path:
@@ -277,12 +277,19 @@ def _check_names(path: Path, where: str, names: tuple[str, ...] | None, known: M
 
 
 def _overrides(values: Mapping[str, object], written: Callable[[object], str] = repr) -> tuple[str, ...]:
-    """Return `-o`, by default in S3PRL's syntax (pre-training reads YAML, of which JSON is a part).
+    """Return `-o`; "{seed}" becomes a number.
 
-    "{seed}" becomes a number.
+    Args:
+        values: by dotted key.
+        written: how a value is written; by default as a Python literal, which S3PRL's runner reads.
     """
     texts = (f"{key}={value if value == '{seed}' else written(value)}" for key, value in values.items())
     return ("-o", ",,".join(texts)) if values else ()
+
+
+def _yaml_value(value: object) -> str:
+    """Write a value for pre-training, which reads YAML: JSON is a part of it. A date is written as its text."""
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _command(task: SweepTask) -> tuple[str, ...]:

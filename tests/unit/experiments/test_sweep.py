@@ -6,12 +6,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from naming import mentions
 
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.experiments import execute as sweep_runner
 from s3prl_aalbert.experiments.grid import SweepRun, load_sweep
+from s3prl_aalbert.overrides import assignments
 from s3prl_aalbert.yaml_config import packaged_configs
 
 CONFIGS = packaged_configs("downstream_configs")
@@ -62,6 +64,16 @@ def test_a_pretraining_that_starts_from_another_waits_for_it(grid: Path, tmp_pat
     first, second = load_sweep(grid, None, str(tmp_path)).runs[:2]
     assert (second.name, second.needs) == ("pretrain/more", first.name)
     assert f" --init {tmp_path}/pretrain/mine -p {tmp_path}/pretrain/more -a" in second.command
+
+
+def test_what_yaml_holds_reaches_a_pretraining_unchanged(grid: Path) -> None:
+    values = {"a": None, "b": "Wörter \U0001f3a4", "c": [True, 0.5, {"d": "it's, \\ "}]}
+    content = yaml.safe_load(GRID)
+    content["pretrain"]["mine"]["override"] = {f"config.{key}": value for key, value in values.items()}
+    grid.write_text(yaml.safe_dump(content))
+    argv = load_sweep(grid).runs[0].argv
+    text = argv[argv.index("-o") + 1]
+    assert {key: yaml.safe_load(value) for _, key, value in assignments(text, ("config",))} == values
 
 
 def test_the_papers_grid() -> None:
