@@ -233,7 +233,8 @@ def _draw_dev(utterances: Utterances, usable: np.ndarray, fraction: float, seed:
     assigned |= {unit: split for unit, split in zip(units, splits, strict=True) if split == "train"}
 
     new = sorted(set(units) - set(assigned))
-    dev, expected = list(assigned.values()).count("dev"), max(1, round(fraction * len(set(units)))) if fraction else 0
+    dev = list(assigned.values()).count("dev")
+    expected = max(1, round(fraction * len(set(units)))) if fraction else 0
     if new:
         count = max(0, expected - dev) if len(usable) > 1 else 0
         held_out = {new[i] for i in np.random.default_rng(seed).permutation(len(new))[:count]}
