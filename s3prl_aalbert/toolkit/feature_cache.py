@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from s3prl_aalbert.checkpoint.release import content_digest
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.files import write_atomically
-from s3prl_aalbert.model.config import shown
+from s3prl_aalbert.model.config import SAMPLE_RATE, shown
 from s3prl_aalbert.toolkit.parts import Features, Rates, Runner, Upstream
 
 logger = logging.getLogger(__name__)
@@ -51,8 +51,18 @@ def cache_features(runner: Runner) -> None:
     selected = runner.args.upstream_feature_selection
     key = ALL if selected == LAST else selected
     cache = Path(folder).expanduser() / fingerprint(runner, key)
-    runner.upstream.model = CachedUpstream(runner.upstream.model, cache, key, last_alone=selected == LAST)
+    runner.upstream.model = CachedUpstream(runner.upstream.model, cache, key, selected == LAST, _crop(runner))
     logger.info("runner.feature_cache: hidden states in float16, in %s", cache)
+
+
+def _crop(runner: Runner) -> float | None:
+    """Return the samples to which the task crops its training utterances at random; None: it does not."""
+    task = runner.config.get("downstream_expert")
+    data = task.get("datarc") if isinstance(task, dict) else None
+    if not isinstance(data, dict):
+        return None
+    seconds = data.get("max_seconds")  # of this package's tasks, which check it later; S3PRL's have max_timestep
+    return seconds * SAMPLE_RATE // 1 if isinstance(seconds, (int, float)) else data.get("max_timestep")
 
 
 def fingerprint(runner: Runner, key: str) -> str:
@@ -83,11 +93,14 @@ class CachedUpstream(nn.Module):
         folder: where the files are; created with the first file.
         key: the stored entry of the dictionary: (batch, tokens, width), or a list of such tensors.
         last_alone: whether only the last tensor is needed, so that no other is read.
+        crop: samples of random crops, which do not come again and are not stored; None: there are none.
     """
 
-    def __init__(self, upstream: Upstream, folder: Path, key: str, last_alone: bool = False):
+    def __init__(
+        self, upstream: Upstream, folder: Path, key: str, last_alone: bool = False, crop: float | None = None
+    ) -> None:
         super().__init__()
-        self.upstream, self.folder, self.key, self.last_alone = upstream, folder, key, last_alone
+        self.upstream, self.folder, self.key, self.last_alone, self.crop = upstream, folder, key, last_alone, crop
 
     def get_downsample_rates(self, key: str, /) -> Rates:
         """Return the samples per token of the inner upstream."""
@@ -100,11 +113,12 @@ class CachedUpstream(nn.Module):
             AalbertError: the upstream's last_hidden_state is another tensor, or does not fit float16.
             CheckpointError: a file cannot be written.
         """
-        paths = [self.folder / f"{_digest(wav)}.safetensors" for wav in wavs]
-        kept = [_read(path, self.last_alone) for path in paths]
+        paths = [None if len(wav) == self.crop else self.folder / f"{_digest(wav)}.safetensors" for wav in wavs]
+        kept = [None if path is None else _read(path, self.last_alone) for path in paths]
         for group in _of_like_length([index for index, states in enumerate(kept) if states is None], wavs):
             for index, states in zip(group, self._compute([wavs[index] for index in group]), strict=True):
-                _write(paths[index], states)
+                if (path := paths[index]) is not None:
+                    _write(path, states)
                 kept[index] = states[-1:] if self.last_alone else states
         device = wavs[0].device
         layers = [

@@ -13,9 +13,12 @@ GENERATOR = torch.Generator().manual_seed(0)
 SHORT, MIDDLE, LONG = (torch.randn(size, generator=GENERATOR) for size in (4800, 11111, 16000))
 
 
-def build_runner(cache, upstream="aalbert_tiny", selection="hidden_states", trainable=False, **runner_section):
+def build_runner(
+    cache, upstream="aalbert_tiny", selection="hidden_states", trainable=False, downstream_expert=None, **runner_section
+):
     """Return S3PRL's runner with its upstream and featurizer."""
     runner = new_runner(upstream, trainable, feature_cache=cache, **runner_section)
+    runner.config["downstream_expert"] = downstream_expert
     runner.args.upstream_feature_selection = selection
     runner.upstream = runner._get_upstream()
     runner.featurizer = runner._get_featurizer()
@@ -70,6 +73,25 @@ def test_an_utterance_is_heard_once_in_all_runs_together(tmp_path):
     heard = count_heard(second)
     features_of(second, [MIDDLE, SHORT])
     assert heard == []
+
+
+@pytest.mark.parametrize("datarc", [{"max_seconds": 0.7}, {"max_timestep": 11200}])
+def test_random_crops_are_not_stored(tmp_path, datarc):
+    runner = build_runner(str(tmp_path), downstream_expert={"datarc": datarc})
+    heard = count_heard(runner)
+    wavs = [SHORT, LONG[:11200], MIDDLE]  # the second is as long as a crop
+    first, again = (features_of(runner, wavs) for _ in range(2))
+    assert heard == [[4800], [11111, 11200], [11200]]
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+    for one, other in zip(first, again, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=3e-3)
+
+
+@pytest.mark.parametrize("datarc", [None, "text", {"max_seconds": "text"}, {"max_seconds": float("inf")}, {}])
+def test_what_the_task_will_refuse_or_lacks_does_not_stop_the_cache(tmp_path, datarc):
+    runner = build_runner(str(tmp_path), downstream_expert={"datarc": datarc})
+    features_of(runner, [SHORT])
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 1
 
 
 def test_utterances_of_like_length_are_heard_together(tmp_path):
