@@ -4,10 +4,11 @@
         --speakers data/LibriSpeech/dev-clean data/LibriSpeech/test-clean -o result/compression
 
 The teacher is the packaged model. The student has width 128, 3 shared layers, and the teacher's positions and
-normalisation. Every frozen model is tested by the ABX error across speakers of TIMIT, a linear classifier of its phones
-(four folds by speaker), and one of 80 speakers by token. What is done is skipped, and what was interrupted goes on.
-Ends with results.csv, searches.csv and tables.md in the output folder; `--print` shows the commands instead. Processes
-can share the work, each with some of `--seeds`; the command with all of them then makes the tables.
+normalisation; the supernet of (f) has 12 layers and is up to 768 wide. Every frozen model is tested by the ABX error
+across speakers of TIMIT, a linear classifier of its phones (four folds by speaker), and one of 80 speakers by token.
+What is done is skipped, and what was interrupted goes on. Ends with results.csv, searches.csv and tables.md in the
+output folder; `--print` shows the commands instead. Processes can share the work, each with some of `--seeds`; the
+command with all of them then makes the tables.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ RUNNER: Settings = {
     "pretrain_expert.datarc.max_batch_seconds": 30,
     "pretrain_expert.datarc.max_seconds": 24,
 }
-STUDENT = {
+STUDENT: dict[str, dict[str, object]] = {
     "transformer": {
         "hidden_size": 128,
         "num_hidden_layers": 3,
@@ -92,8 +93,16 @@ SPACE: Settings = {
 SIZES = {
     "small": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 1, "intermediate_size": 256},
     "middle": {"hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 384},
+    "small_12l": {"hidden_size": 512, "num_hidden_layers": 8, "num_attention_heads": 8, "intermediate_size": 2048},
 }
-"""Two sub-networks of SPACE."""
+"""Sub-networks: two of SPACE, and the smallest of `distill_supernet_12l`."""
+TWELVE_LAYERS: Settings = {
+    **LIGHTHUBERT,
+    "optimizer.lr": "5e-4",
+    "model.audio.cmvn": "corpus",
+    **{f"model.task.{key}": value for key, value in STUDENT["task"].items()},
+}
+"""Of the supernet with 12 layers: its own rate, and the input and masks of the student."""
 TESTS = ("phones", "ABX", "speakers")
 """All in shares that are right: of ABX, one less the error across speakers."""
 COLUMNS = ("model", "seed", "test", "layer", "speaker", "value")
@@ -109,6 +118,8 @@ class Training:
     """Of the YAML of -c, and with the prefix "model." of -g."""
     init: str = ""
     """Training that it starts from."""
+    model: str = "student"
+    """The model's configuration: a YAML that `write_models` writes, or a packaged one."""
 
 
 def sized(size: str) -> Training:
@@ -128,7 +139,22 @@ TRAININGS = {
     "supernet": Training("distill_supernet", STAGE_2_STEPS, LIGHTHUBERT | SPACE, init="lighthubert"),
     "small_alone": sized("small"),
     "middle_alone": sized("middle"),
+    "lighthubert_12l": Training("distill_lighthubert", settings=TWELVE_LAYERS, model="supernet_12l"),
+    "supernet_12l": Training(
+        "distill_supernet_12l", STAGE_2_STEPS, TWELVE_LAYERS, init="lighthubert_12l", model="supernet_12l"
+    ),
 }
+CUTS = {
+    "middle_stage_1": ("lighthubert", "middle"),
+    "middle_stage_2": ("supernet", "middle"),
+    "small_stage_1": ("lighthubert", "small"),
+    "small_stage_2": ("supernet", "small"),
+    "small_12l_stage_1": ("lighthubert_12l", "small_12l"),
+    "small_12l_stage_2": ("supernet_12l", "small_12l"),
+}
+"""Models that are cut from others: training and size."""
+UNTRAINED = {"untrained": "lighthubert", "untrained_12l": "lighthubert_12l"}
+"""Random weights: the training whose encoder it is."""
 TABLES = {
     "(a) Distilled, or pre-trained alone?": {
         "features": "input features",
@@ -160,9 +186,20 @@ TABLES = {
         "search_random": "found by random search",
     },
     "(e) Attention reuse": {"lighthubert": "off", "reuse": "in the second of three layers"},
+    "(f) A supernet of twelve layers, up to 768 wide": {
+        "features": "input features",
+        "untrained_12l": "whole, untrained",
+        "lighthubert_12l": f"whole, after stage 1 ({STEPS} steps)",
+        "supernet_12l": f"whole, after stage 2 ({STAGE_2_STEPS} more)",
+        "small_12l_stage_1": "smallest, cut after stage 1",
+        "small_12l_stage_2": "smallest, cut after stage 2",
+    },
 }
 """Models of every table, each with its name; differences are from its baselines."""
-BASELINES = {"(a) Distilled, or pre-trained alone?": {"features": "features", "untrained": "untrained"}}
+BASELINES = {
+    "(a) Distilled, or pre-trained alone?": {"features": "features", "untrained": "untrained"},
+    "(f) A supernet of twelve layers, up to 768 wide": {"features": "features", "untrained_12l": "untrained"},
+}
 """Of a table, each with the word of its column; of the others it is the first model."""
 
 
@@ -184,7 +221,8 @@ def training_command(args: argparse.Namespace, name: str, seed: int) -> list[str
     teacher = [] if name.startswith("alone") else ["--teacher", TEACHER]
     init = ["--init", str(folder_of(args.output, training.init, seed))] if training.init else []
     folders = ["--speech", *map(str, args.speech), "-p", str(folder_of(args.output, name, seed))]
-    options = ["-g", str(args.output / "student.yaml"), "-c", training.config, *teacher, *init, *folders]
+    model = str(args.output / "student.yaml") if training.model == "student" else training.model
+    options = ["-g", model, "-c", training.config, *teacher, *init, *folders]
     return ["pretrain", *options, "--seed", str(seed), "--device", "cpu", "-a", "-o", override]
 
 
@@ -206,7 +244,7 @@ def commands(args: argparse.Namespace) -> Iterator[tuple[Path, list[str]]]:
 
 
 def write_models(output: Path) -> None:
-    """Write the YAML of the student and of the two sub-networks."""
+    """Write the YAML of the student and of the sub-networks."""
     for name, content in {"student": STUDENT, **SIZES}.items():
         write_text(output / f"{name}.yaml", yaml.safe_dump(content, sort_keys=False))
 
@@ -216,9 +254,9 @@ def write_models(output: Path) -> None:
 
 def sub_network_of(output: Path, name: str, seed: int) -> tuple[str, Path] | None:
     """Return the training and the architecture of a model that is cut from another."""
-    size, _, stage = name.partition("_stage_")
-    if stage:
-        return ("lighthubert" if stage == "1" else "supernet"), output / f"{size}.yaml"
+    if name in CUTS:
+        training, size = CUTS[name]
+        return training, output / f"{size}.yaml"
     method = name.removeprefix("search_")
     return ("supernet", output / "search" / method / f"seed{seed}" / "arch.yaml") if method in METHODS else None
 
@@ -228,8 +266,9 @@ def subjects(args: argparse.Namespace) -> Iterator[tuple[str, int, Callable[[], 
     yield "features", 0, FeaturesExpert
     yield "teacher", 0, getattr(hubconf, TEACHER)
     for seed in args.seeds:
-        whole = partial(UpstreamExpert, str(folder_of(args.output, "lighthubert", seed)))
-        yield "untrained", seed, partial(untrained_twin, seed, whole)
+        for name, training in UNTRAINED.items():
+            whole = partial(UpstreamExpert, str(folder_of(args.output, training, seed)))
+            yield name, seed, partial(untrained_twin, seed, whole)
         for name in dict.fromkeys(name for table in TABLES.values() for name in table):
             cut = sub_network_of(args.output, name, seed)
             if cut:
@@ -312,7 +351,7 @@ def cost(output: Path, name: str, seed: int) -> tuple[str, str]:
     if name == "features":
         return "", ""
     cut = sub_network_of(output, name, seed)
-    run = cut[0] if cut else "lighthubert" if name == "untrained" else name
+    run = cut[0] if cut else UNTRAINED.get(name, name)
     path = folder_of(output, run, seed)
     config = getattr(hubconf, TEACHER)().model.config if name == "teacher" else load_checkpoint(path).config
     arch = load_architecture(cut[1]) if cut else None

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import compression
 import pytest
-import yaml
 
 from s3prl_aalbert.downstream.result_tables import write_csv
 from s3prl_aalbert.model.config import ModelConfig, find_config, from_dict, read_yaml
@@ -19,7 +18,8 @@ def test_every_training_is_a_sound_configuration(name: str, tmp_path: Path) -> N
     args = argparse.Namespace(output=tmp_path, speech=[tmp_path])
     command = compression.training_command(args, name, 1)
     config = dict(read_yaml(find_config(command[command.index("-c") + 1], "upstream_configs")))
-    model = yaml.safe_load(yaml.safe_dump(compression.STUDENT))
+    compression.write_models(tmp_path)
+    model = dict(read_yaml(find_config(command[command.index("-g") + 1], "upstream_configs")))
     apply_overrides(model, config, command[command.index("-o") + 1])
     from_dict(ModelConfig, model), from_dict(PretrainConfig, config)
     assert ("--teacher" in command) == (not name.startswith("alone"))
