@@ -55,6 +55,10 @@ class TaskData(Generic[Label_co]):
     speakers: Mapping[str, str] = field(default_factory=dict)
     """Speaker of each utterance."""
 
+    def by_length(self, split: str) -> list[str]:
+        """Return a split's utterances for evaluation: the longest first, so that batches have little padding."""
+        return sorted(self.names[split], key=lambda name: -self.num_samples[name])
+
 
 def split_data(
     classes: tuple[str, ...],
@@ -161,7 +165,8 @@ class TaskExpert(KnowsClasses, Generic[Label, Records]):
             raise AalbertError(f'split "{split}"{did_you_mean(split, self.data.names)} is unknown; there are {known}')
         train = split == "train"
         crop = self.crop if train else None
-        dataset = ItemDataset(self.data.names[split], self.data.store, self.data.label_of, crop, self.seed)
+        names = self.data.names[split] if train else self.data.by_length(split)
+        dataset = ItemDataset(names, self.data.store, self.data.label_of, crop, self.seed)
         size = self.train_batch_size if train else self.eval_batch_size
         return make_loader(dataset, size, self.num_workers, train, epoch)
 

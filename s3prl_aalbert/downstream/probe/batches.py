@@ -53,7 +53,7 @@ class ChainedBatches:
     def __init__(self, data: Mapping[str, TaskData[object]], split: str, batch_size: int, num_workers: int):
         self.loaders = {
             task: make_loader(
-                ItemDataset(d.names[split], d.store, d.label_of, None, 0), batch_size, num_workers, False, 0
+                ItemDataset(d.by_length(split), d.store, d.label_of, None, 0), batch_size, num_workers, False, 0
             )
             for task, d in data.items()
         }

@@ -148,6 +148,16 @@ def test_grid_accuracy_is_that_of_a_plain_loop(corpus: Path, tmp_path: Path, rat
     assert metrics["acc_token"] == pytest.approx(token_correct / tokens)
 
 
+def test_evaluation_takes_all_utterances_the_longest_first(corpus: Path, tmp_path: Path) -> None:
+    """So that batches have little padding."""
+    expert = phone_expert(corpus, tmp_path)
+    for split in ("dev", "test"):
+        loaded = [pair for wavs, _, names in expert.get_dataloader(split) for pair in zip(wavs, names, strict=True)]
+        lengths = [len(wav) for wav, _ in loaded]
+        assert lengths == sorted(lengths, reverse=True) and len(set(lengths)) > 1
+        assert sorted(name for _, name in loaded) == sorted(expert.data.names[split])
+
+
 def test_evaluating_on_other_data_leaves_the_split_of_the_training_alone(corpus: Path, tmp_path: Path) -> None:
     expert = phone_expert(corpus, tmp_path, split_seed=1)
     trained_on = (tmp_path / "split.tsv").read_text()
