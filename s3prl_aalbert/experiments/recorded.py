@@ -37,7 +37,7 @@ class Row:
     """TASK/SETTING/MODEL, as in the names of the sweep's runs."""
     metric: str
     values: Mapping[str, float]
-    """Values by the last part of a run's name, e.g. seed1. Old rows have only the lowest, middle and highest."""
+    """Values by the last part of a run's name, e.g. seed1."""
     machine: str = ""
     version: str = ""
 

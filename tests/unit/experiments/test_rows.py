@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -90,17 +89,6 @@ def test_every_recorded_row_is_a_row_of_its_sweep() -> None:
         assert {row.row for row in read_rows(table)} <= names
 
 
-def test_every_mean_that_a_page_shows_is_that_of_a_recorded_row() -> None:
-    """So that `aalbert sweep --compare` covers it."""
-    known = [(row.mean, row.error) for row in read_rows(rows.RECORDED / "small.csv")]
-    text = (Path(__file__).parents[3] / "docs" / "results" / "paper_at_laptop_size.md").read_text(encoding="utf-8")
-    shown = [(float(mean), float(error)) for mean, error in re.findall(r"(\d+\.\d) ± (\d+\.\d)", text)]
-    assert len(shown) > 4
-    near = 0.06  # both are rounded, and so are the values
-    missing = [pair for pair in shown if not any(abs(pair[0] - m) < near and abs(pair[1] - e) < near for m, e in known)]
-    assert not missing
-
-
 @pytest.fixture
 def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Record one row of the small sweep; runs are made up instead of run."""
@@ -132,12 +120,11 @@ def test_a_row_is_run_with_what_it_needs_and_compared(
     row = "phone/weighted_sum/aalbert_3l"
     assert main([*command, f"small/{row}", "--data", str(tmp_path), "-p", str(out)]) == 0
     shown = capsys.readouterr().out
-    assert "40.0 ± 0.6" in shown and "51.0 ± 0.6" in shown
-    assert "+12.0 ± 0.0" in shown, "paired: seeds 1 and 2 are in both"
+    assert "40.0 ± 0.6" in shown and "51.5 ± 0.6" in shown
+    assert "+12.0 ± 0.0" in shown, "paired: seeds 1 to 3 are in both"
     assert {str(p.parent.relative_to(out)) for p in out.rglob("sweep.json")} == {
-        "pretrain/aalbert_3l_crops",
         "pretrain/aalbert_3l",
-        *(f"{row}/seed{seed}" for seed in (0, 1, 2)),
+        *(f"{row}/seed{seed}" for seed in range(4)),
     }
 
 
