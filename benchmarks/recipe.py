@@ -100,6 +100,9 @@ CELLS: dict[str, dict[str, Any]] = {
         **UNSHARED, "task.num_units": 200, "config.units.source": "units, unshared", "config.units.layer": 1,
     },
 }  # fmt: skip
+UNSHARED_SUFFIX = ", unshared"
+SHARED = {"units, unshared": "recipe", "units, sinusoid, unshared": "positions: sinusoid"}
+"""Cells with shared layers that have another name."""
 LINEAR = "linear"
 """Errors of a linear classifier of phones, beside the conditions of ABX."""
 COLUMNS = ("cell", "seed", "rate", "step", "seconds", "layer", "condition", "speaker", "error")
@@ -309,6 +312,20 @@ def _beside(found: Curve, reference: Curve | None, condition: str) -> list[str]:
     return [percent(values), *(percent(differences(values, each[condition]), True) if each else "" for each in others)]
 
 
+def sharing(rows: Sequence[Mapping[str, str]], cells: Sequence[str]) -> str:
+    """Return the table of what unshared layers change, for every objective of which both were run."""
+    lines = markdown_head(["unshared less shared layers", "across", "linear"])
+    for cell in cells:
+        shared = SHARED.get(cell, cell.removesuffix(UNSHARED_SUFFIX))
+        if shared != cell and shared in cells:
+            changes = []
+            for condition in ("across", LINEAR):
+                one, other = (curve(rows, name, condition).at for name in (cell, shared))
+                changes.append(percent(differences(one[max(one)][condition], other[max(other)][condition]), True))
+            lines.append(markdown_line([cell.removesuffix(UNSHARED_SUFFIX), *changes]))
+    return "\n".join(lines) + "\n"
+
+
 def picture(rows: Sequence[Mapping[str, str]], cells: Sequence[str], path: Path) -> None:
     """Draw the error across speakers over steps and over seconds, a line a cell."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -352,9 +369,10 @@ def main() -> None:
     if args.print:
         return
     rows = score(args)
-    write_text(args.output / "table.md", markdown(rows, args.cells))
+    tables = markdown(rows, args.cells) + "\n" + sharing(rows, args.cells)
+    write_text(args.output / "table.md", tables)
     picture(rows, args.cells, args.output / "curves.png")
-    print(markdown(rows, args.cells))
+    print(tables)
 
 
 if __name__ == "__main__":

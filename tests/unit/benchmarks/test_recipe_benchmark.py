@@ -56,3 +56,14 @@ def test_the_table_compares_at_equal_steps_and_at_equal_time() -> None:
     abx = ["100", "0", "12.5 ± 0.5", "14.5 ± 0.5", "-5.0 ± 0.0", "-2.0 ± 0.0", "17.5 ± 0.5"]
     assert cells["slow"] == [*abx, "1", "15.5 ± 0.5", "+4.0 ± 0.0", "+2.0 ± 0.0"]
     assert cells["input features"][3:] == ["20.5 ± 0.5", "", "", "", "", "10.5 ± 0.5", "", ""]
+
+
+def test_unshared_layers_are_compared_with_the_same_objective() -> None:
+    values = [
+        *rows("recipe", 100, 50, {0: 0.17, 1: 0.16}),
+        *rows("mel", 100, 50, {0: 0.18, 1: 0.15}),
+        *rows("units, unshared", 100, 50, {0: 0.13, 1: 0.14}),
+        *rows("mel, unshared", 100, 50, {0: 0.19, 1: 0.16}),
+    ]
+    lines = recipe.sharing(values, ["recipe", "mel", "units, unshared", "mel, unshared"]).splitlines()[2:]
+    assert lines == ["| units | -3.0 ± 0.0 | +3.0 ± 0.0 |", "| mel | +1.0 ± 0.0 | -1.0 ± 0.0 |"]
