@@ -155,6 +155,11 @@ def swept(folder: Path, model: str, task: str) -> Values:
     return {seed: value / 100 for row in found if row.metric == "accuracy" for seed, value in row.values.items()}
 
 
+def fine_tuned(folder: Path, model: str) -> Values:
+    """Return a model's accuracy in every fold, fine-tuned; the features have no weights to tune."""
+    return swept(folder, model, "timit/weighted_sum" if model == FEATURES else "timit_fine_tuned/fine_tuned")
+
+
 def recognised(folder: Path, model: str) -> Values:
     """Return the phone error of every speaker."""
     rows = read_table(folder / "phone_errors.csv")
@@ -173,7 +178,7 @@ ROWS: dict[str, Callable[[Path, str], Values]] = {
     "phones of TIMIT, linear (%)": lambda f, m: classified(f, m, "phones.csv", "linear"),
     "phones of TIMIT, one hidden layer (%)": lambda f, m: classified(f, m, "phones.csv", "network"),
     "phones of TIMIT, S3PRL's runner, weighted sum (%), four folds": lambda f, m: swept(f, m, "timit/weighted_sum"),
-    "the same, fine-tuned (%)": lambda f, m: swept(f, m, "timit_fine_tuned/fine_tuned"),
+    "the same, fine-tuned, last layer (%); features as above": fine_tuned,
     "phones as found, aligned LibriSpeech, S3PRL's runner (%), four folds": lambda f, m: swept(
         f, m, "mfa/weighted_sum"
     ),
