@@ -1,7 +1,9 @@
 """The tables of docs/results/paper_at_laptop_size.md: means of the recorded rows, and differences paired seed by seed.
 
-python benchmarks/laptop_page.py                                  # of the recorded rows
-python benchmarks/laptop_page.py --rows result/sweep_small/rows.csv
+    python benchmarks/laptop_page.py                                  # of the recorded rows
+    python benchmarks/laptop_page.py --rows result/sweep_small/rows.csv
+
+Errors are standard errors over the seeds.
 """
 
 from __future__ import annotations
@@ -35,13 +37,12 @@ FEATURES = {"features": "input features", "features_without_cmvn": "the same wit
 
 def mean(row: Row | None) -> str:
     """Return mean ± standard error; nothing where nothing was run."""
-    return "" if row is None else f"{row.mean:.1f} ± {row.error:.1f}"
+    return row.shown() if row else ""
 
 
 def less(row: Row | None, other: Row | None) -> str:
-    """Return the paired difference ± its standard error."""
-    difference = row.less(other) if row and other else None
-    return "" if difference is None else f"{difference.mean:+.1f} ± {difference.error:.1f}"
+    """Return the paired difference ± its standard error; nothing where one of them was not run."""
+    return row.less(other).shown(sign=True) if row and other else ""
 
 
 def table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -63,24 +64,19 @@ def accuracies(rows: Rows) -> str:
 
 def paired(rows: Rows) -> str:
     """Return differences: from the controls, of shared from unshared layers, and of twelve layers from six."""
-    accuracy = {name: row for (name, metric), row in rows.items() if metric == "accuracy"}
 
     def input_of(setting: str) -> str:
         task = setting.split("/")[0]
         return "phone/features/features" if task.startswith("phone") else f"{task}/features/features_without_cmvn"
 
-    lines = []
-    for model in MODELS:
-        cells = [less(accuracy.get(f"{s}/{model}"), accuracy.get(f"{s}/{UNTRAINED}")) for s in TASKS]
-        lines.append([f"{model} less untrained", *cells])
-    for model in MODELS:
-        cells = [less(accuracy.get(f"{s}/{model}"), accuracy.get(input_of(s))) for s in TASKS]
-        lines.append([f"{model} less input features", *cells])
-    pairs = list(zip(SHARED, UNSHARED, strict=True))
-    pairs += [(f"{kind}_12l", f"{kind}_6l") for kind in ("aalbert", "mockingjay")]
-    for model, other in pairs:
-        cells = [less(accuracy.get(f"{s}/{model}"), accuracy.get(f"{s}/{other}")) for s in TASKS]
-        lines.append([f"{model} less {other}", *cells])
+    def line(model: str, other: str, baselines: Iterable[str]) -> list[str]:
+        pairs = zip((f"{setting}/{model}" for setting in TASKS), baselines, strict=True)
+        return [f"{model} less {other}", *(less(*(rows.get((name, "accuracy")) for name in pair)) for pair in pairs)]
+
+    twins = [*zip(SHARED, UNSHARED, strict=True), ("aalbert_12l", "aalbert_6l"), ("mockingjay_12l", "mockingjay_6l")]
+    lines = [line(model, "untrained", (f"{setting}/{UNTRAINED}" for setting in TASKS)) for model in MODELS]
+    lines += [line(model, "input features", map(input_of, TASKS)) for model in MODELS]
+    lines += [line(model, other, (f"{setting}/{other}" for setting in TASKS)) for model, other in twins]
     return table(["", *TASKS.values()], lines)
 
 

@@ -34,7 +34,7 @@ def list_rows() -> str:
     for name, rows in recorded_rows().items():
         for row in dict.fromkeys(row.row for row in rows):
             own = [r for r in rows if r.row == row]
-            shown = ", ".join(f"{r.metric} {_value(r)}" for r in own) if len(own) < 3 else f"{len(own)} values"
+            shown = ", ".join(f"{r.metric} {r.shown()}" for r in own) if len(own) < 3 else f"{len(own)} values"
             lines.append(f"{name}/{row:<60} {shown}")
     lines += [f"{PAGE:<60} the tables of RESULTS.md, by benchmarks/results_page.py"]
     return "\n".join([*lines, *(f"{name:<60} by benchmarks/{name}.py" for name in BENCHMARKS)])
@@ -77,8 +77,8 @@ class Again:
         lines = [f"{'row':<50} {'metric':<28} {'recorded':<16} {'here':<16} here minus recorded"]
         for row in self.recorded:
             here = measured.get((row.row, row.metric))
-            shown, difference = (_value(here), _difference(here, row)) if here else ("failed", "")
-            lines.append(f"{row.row:<50} {row.metric:<28} {_value(row):<16} {shown:<16} {difference}".rstrip())
+            shown, difference = (here.shown(), _difference(here, row)) if here else ("failed", "")
+            lines.append(f"{row.row:<50} {row.metric:<28} {row.shown():<16} {shown:<16} {difference}".rstrip())
         origins = "; ".join(dict.fromkeys(f"{row.machine}, version {row.version}" for row in self.recorded))
         lines.append("in percent: mean ± standard error over seeds")
         return "\n".join([*lines, f"recorded on {origins}; runs in {self.folder}"])
@@ -127,15 +127,10 @@ def run_again(name: str, rows: Sequence[Row], data: str | None, output: str | No
     return Again(rows, measure({run.name: run.expdir for run in cells if run.done}), failed, sweep.output)
 
 
-def _value(row: Row) -> str:
-    return f"{row.mean:.1f}" + ("" if math.isnan(row.error) else f" ± {row.error:.1f}")
-
-
 def _difference(here: Row, recorded: Row) -> str:
     """Return the difference with its standard error, seed by seed if both name their seeds."""
     paired = here.less(recorded)
     if paired.values:
-        mean, error = paired.mean, paired.error
-    else:
-        mean, error = here.mean - recorded.mean, math.hypot(here.error, recorded.error)
+        return paired.shown(sign=True)
+    mean, error = here.mean - recorded.mean, math.hypot(here.error, recorded.error)
     return f"{mean:+.1f}" + ("" if math.isnan(error) else f" ± {error:.1f}")

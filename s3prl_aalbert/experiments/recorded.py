@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -50,6 +51,11 @@ class Row:
     def error(self) -> float:
         """Standard error of the mean, NaN for a single value."""
         return mean_and_error(self.values)[1]
+
+    def shown(self, sign: bool = False) -> str:
+        """Return e.g. ``16.6 ± 0.5``: mean and standard error; ``sign`` also shows +."""
+        mean = f"{self.mean:+.1f}" if sign else f"{self.mean:.1f}"
+        return mean if math.isnan(self.error) else f"{mean} ± {self.error:.1f}"
 
     def less(self, other: Row) -> Row:
         """Return the differences from another row, seed by seed."""
