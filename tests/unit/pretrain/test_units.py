@@ -153,6 +153,17 @@ def test_another_corpus_or_setting_gets_labels_of_its_own(tiny_config, speech, t
             label(with_units(tiny_config, num_units=units), speech, tmp_path)
 
 
+def test_tokens_of_one_frame_and_a_unit_a_frame_have_labels_of_their_own(tiny_config, speech, tmp_path) -> None:
+    """Both cluster the MFCC of single frames, into the same codebook; only tokens of three frames can have empty ones."""
+    one = replace(tiny_config, transformer=replace(tiny_config.transformer, downsample_rate=1))
+    for config, per_token in ((with_units(one), 1), (with_units(tiny_config, 3), 3)):
+        counts = [int(config.num_tokens(np.array(length))) for length in LENGTHS]
+        labels = label(config, speech, tmp_path)
+        assert [len(labels.read(row, 0, count)) for row, count in enumerate(counts)] == counts
+        assert labels.units_per_token == per_token
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1 and len(list(tmp_path.glob("*.npy"))) == 2
+
+
 def test_a_damaged_codebook_is_named(tiny_config, speech, tmp_path) -> None:
     label(with_units(tiny_config), speech, tmp_path)
     (path,) = tmp_path.glob("*.safetensors")
