@@ -10,7 +10,7 @@ scored on TIMIT, whose speakers no model met, beside their own untrained encoder
 by a linear classifier of phones (four folds by speaker). The layer of a cell is the best of its last state, by the
 error across speakers or of the classifier; all cells have that advantage alike. What is done is skipped,
 what was interrupted goes on.
-Ends with results.csv, table.md and curves.png in the output folder; --print shows the commands instead.
+Ends with results.csv, table.md and cells.png in the output folder; --print shows the commands instead.
 """
 
 from __future__ import annotations
@@ -77,7 +77,6 @@ CELLS: dict[str, dict[str, Any]] = {
     "span 3": {"task.mask_consecutive": 3},
     "span 10": {"task.mask_consecutive": 10},
     "overlapping spans": {"task.mask_layout": "overlap", "task.mask_proportion": 0.65},
-    "unmasked too": {"task.mask_proportion": 0.9, "task.zero_proportion": 0.5},
     "span 1, unmasked too": {
         "task.mask_consecutive": 1, "task.mask_proportion": 0.9, "task.zero_proportion": 0.5,
     },
@@ -277,30 +276,41 @@ def equal_time(curves: Mapping[str, Curve]) -> float:
     return min(max(each.seconds.values()) for each in curves.values())
 
 
+def at_time(found: Curve, seconds: float, condition: str = "across") -> dict[tuple[str, str], float]:
+    """Return a cell's values after some seconds, on the straight line between the states before and after."""
+    after = min(step for step in found.at if found.seconds[step] >= seconds)
+    before = max((step for step in found.at if found.seconds[step] < seconds), default=after)
+    if before == after:
+        return found.at[after][condition]
+    weight = (seconds - found.seconds[before]) / (found.seconds[after] - found.seconds[before])
+    start, end = found.at[before][condition], found.at[after][condition]
+    return {key: start[key] + weight * (end[key] - start[key]) for key in end}
+
+
 def markdown(rows: Sequence[Mapping[str, str]], cells: Sequence[str]) -> str:
     """Return the table: errors at equal steps and at equal time, less the untrained encoder, less the recipe."""
     curves = {cell: curve(rows, cell) for cell in cells}
     linear = {cell: curve(rows, cell, LINEAR) for cell in cells}
     limit = equal_time(curves)
     columns = [
-        *("cell", "s", "ABX layer", "within", "across", "less untrained", "less recipe", "across at equal time"),
+        *("cell", "s", "ABX layer", "within", "across", "less untrained", "less recipe", "at equal time"),
         *("linear layer", "linear", "less untrained", "less recipe"),
     ]
     features = curve(rows, "input features").at[0]
     shown = [percent(features[condition]) for condition in (*CONDITIONS, LINEAR)]
     lines = [
         "Errors (%) on TIMIT, ABX and of a linear classifier of phones: mean over seeds and speakers ± its standard "
-        f"error; equal time: {limit:.0f} s",
+        f"error; equal time, less recipe: after {limit:.0f} s",
         "",
         *markdown_head(columns),
         markdown_line(["input features", "", "", shown[0], shown[1], "", "", "", "", shown[2], "", ""]),
     ]
     for cell, found in curves.items():
-        last = max(found.at)
-        within_time = max(step for step in found.at if found.seconds[step] <= limit * 1.02)
+        last, recipe = max(found.at), curves.get("recipe")
         cells_of_row = [cell, f"{found.seconds[last]:.0f}", str(found.layer), percent(found.at[last]["within"])]
-        cells_of_row += _beside(found, curves.get("recipe"), "across")
-        cells_of_row += [percent(found.at[within_time]["across"]), str(linear[cell].layer)]
+        cells_of_row += _beside(found, recipe, "across")
+        then = differences(at_time(found, limit), at_time(recipe, limit)) if recipe and cell != "recipe" else None
+        cells_of_row += [percent(then, True) if then else "", str(linear[cell].layer)]
         lines.append(markdown_line(cells_of_row + _beside(linear[cell], linear.get("recipe"), LINEAR)))
     return "\n".join(lines) + "\n"
 
@@ -327,26 +337,27 @@ def sharing(rows: Sequence[Mapping[str, str]], cells: Sequence[str]) -> str:
 
 
 def picture(rows: Sequence[Mapping[str, str]], cells: Sequence[str], path: Path) -> None:
-    """Draw the error across speakers over steps and over seconds, a line a cell."""
+    """Draw both errors of each cell, beside those of its untrained encoder and of the input features."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 5), layout="constrained")
+    figure = Figure(figsize=(11, 1 + 0.25 * len(cells)), layout="constrained")
     FigureCanvasAgg(figure)
-    by_step, by_time = figure.subplots(1, 2, sharey=True)
-    features = 100 * mean_and_error(curve(rows, "input features").at[0]["across"])[0]
-    for axes in (by_step, by_time):
-        axes.axhline(features, color="grey", linestyle="--", label="input features")
+    titles = {"across": "ABX across speakers, error (%)", LINEAR: "phones, linear classifier, error (%)"}
+    for axes, (condition, title) in zip(figure.subplots(1, 2, sharey=True), titles.items(), strict=True):
+        features = 100 * mean_and_error(curve(rows, "input features").at[0][condition])[0]
+        axes.axvline(features, color="grey", linestyle="--", label="input features")
+        for step, style, label in ((min, "o", "untrained"), (max, "D", "trained")):
+            states_of = [curve(rows, cell, condition).at for cell in cells]
+            means, errors = zip(*(mean_and_error(at[step(at)][condition]) for at in states_of), strict=True)
+            axes.errorbar(
+                [100 * mean for mean in means], range(len(cells)), xerr=[100 * error for error in errors], fmt=style,
+                color="C0" if step is max else "C1", markerfacecolor=None if step is max else "white", label=label,
+            )  # fmt: skip
+        axes.set(title=title, yticks=range(len(cells)), yticklabels=cells)
         axes.grid(alpha=0.3)
-    for number, cell in enumerate(cells):
-        found, style = curve(rows, cell), ("-", "--", ":")[number // 10]  # there are ten colours
-        steps = sorted(found.at)
-        errors = [100 * mean_and_error(found.at[step]["across"])[0] for step in steps]
-        by_step.plot(steps, errors, style, marker=".", label=cell)
-        by_time.plot([found.seconds[step] for step in steps], errors, style, marker=".", label=cell)
-    by_step.set(xlabel="steps", ylabel="ABX error across speakers (%)")
-    by_time.set(xlabel="seconds of training on one core")
-    by_time.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes.invert_yaxis()
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.savefig(path, dpi=120)
 
 
@@ -371,7 +382,7 @@ def main() -> None:
     rows = score(args)
     tables = markdown(rows, args.cells) + "\n" + sharing(rows, args.cells)
     write_text(args.output / "table.md", tables)
-    picture(rows, args.cells, args.output / "curves.png")
+    picture(rows, args.cells, args.output / "cells.png")
     print(tables)
 
 

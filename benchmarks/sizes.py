@@ -1,13 +1,13 @@
-"""Which width and depth for a release? Models trained for the same time, and the unshared twins of two of them.
+"""Which width and depth for a release? Models trained for the same time, and the unshared twin of one.
 
     python scripts/align_phones.py data/LibriSpeech/dev-clean --every 6 -o phones.tsv
     python benchmarks/sizes.py --speech data/speechocean762 data/LibriSpeech/train-clean-5 \\
         --phones data/LibriSpeech/dev-clean --alignments phones.tsv -o result/sizes
 
-All learn the units of the packaged model (`pretrain_tiny`) for `--hours`; cells with a twin are trained with several
-learning rates, of which the dev loss chooses. States are kept on the way. Scored is a linear classifier of phones of
-dev-clean (three utterances of each of 40 speakers, four folds by speaker), whose speakers no table tests, in the best
-layer of the last state. What is done is skipped, and what was interrupted goes on.
+All learn the units of the packaged model (`pretrain_tiny`) for `--hours`; the twin and its shared model are trained
+with several learning rates, of which the dev loss chooses. States are kept on the way. Scored is a linear classifier of
+phones of dev-clean (three utterances of each of 40 speakers, four folds by speaker), whose speakers no table tests, in
+the best layer of the last state. What is done is skipped, and what was interrupted goes on.
 Ends with results.csv, table.md and curves.png in the output folder; --print shows the commands instead.
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import logging
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -38,7 +38,7 @@ from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 WIDTHS, DEPTHS = (256, 384, 512, 768), (3, 6, 12)
 RATES = (5e-4, 1e-3, 2e-3)
 STATES = 5
-"""Kept of every training, about."""
+"""Kept and scored of every training, about."""
 STEPS_PER_SECOND = 8.0
 """Of 256 wide, 3 layers, on one core in bf16, to space the states; of other sizes by their share of the operations."""
 COLUMNS = ("model", "rate", "step", "seconds", "layer", "classifier", "speaker", "correct", "count")
@@ -60,7 +60,8 @@ class Cell(NamedTuple):
         return output / "runs" / f"{self.width}x{self.depth}{'' if self.shared else '_unshared'}" / f"lr{rate:g}"
 
 
-TWINS = ((512, 3), (256, 3))
+TWINS = ((512, 3),)
+"""Of the size of the packaged model."""
 CELLS = [Cell(width, depth) for width in WIDTHS for depth in DEPTHS] + [Cell(*size, False) for size in TWINS]
 
 
@@ -100,32 +101,33 @@ def best_rate(args: argparse.Namespace, cell: Cell) -> float:
     return rates[0] if len(rates) == 1 else min(rates, key=lambda rate: dev_loss(cell.folder(args.output, rate)))
 
 
-def subjects(args: argparse.Namespace) -> Iterator[tuple[str, float, int, float, partial[nn.Module]]]:
-    """Yield name, rate, step, seconds and how to build it, of every state and untrained encoder."""
-    yield FEATURES, 0, 0, 0, partial(FeaturesExpert)
-    for cell in args.cells:
-        rate = best_rate(args, cell)
-        kept = list(states(cell.folder(args.output, rate)))
-        yield str(cell), rate, 0, 0, partial(untrained_twin, 0, partial(UpstreamExpert, str(kept[-1].path)))
-        for path, step, seconds in kept:
-            yield str(cell), rate, step, seconds, partial(UpstreamExpert, str(path))
-
-
 def score(args: argparse.Namespace) -> list[Row]:
-    """Return the rows of results.csv, scoring what is not there yet."""
+    """Return the rows of results.csv, scoring what is not there yet: last states in all layers, others in the best."""
     path = args.output / "results.csv"
     rows = read_table(path)
-    done = {(row["model"], row["step"]) for row in rows}
     setting = Setting(4, classifiers=("linear",), alignments=str(args.alignments), utterances=3)
-    for name, rate, step, seconds, build in subjects(args):
-        if (name, str(step)) in done:
-            continue
+
+    def probed(name: str, rate: float, state: tuple[int, float], build: partial[nn.Module], setting: Setting) -> None:
+        step, seconds = state
+        if any((row["model"], row["step"]) == (name, str(step)) for row in rows):
+            return
         logging.info("%s, step %d", name, step)
         for layer, classifier, by_speaker in probe(build().eval(), args.phones, setting):
             for speaker, (correct, count) in by_speaker.items():
                 values = (name, f"{rate:g}", step, f"{seconds:.0f}", layer, classifier, speaker, correct, count)
                 rows.append(dict(zip(COLUMNS, map(str, values), strict=True)))
         write_csv(path, [COLUMNS, *([row[column] for column in COLUMNS] for row in rows)])
+
+    probed(FEATURES, 0, (0, 0), partial(FeaturesExpert), setting)
+    for cell in args.cells:
+        name, rate = str(cell), best_rate(args, cell)
+        *earlier, last = states(cell.folder(args.output, rate))
+        build = partial(UpstreamExpert, str(last.path))
+        probed(name, rate, last[1:], build, setting)
+        best = setting._replace(layers=(int(curve(rows, name).layer),))
+        probed(name, rate, (0, 0), partial(untrained_twin, 0, build), best)
+        for state in earlier[:: max(1, len(earlier) // STATES)]:
+            probed(name, rate, state[1:], partial(UpstreamExpert, str(state.path)), best)
     return rows
 
 
