@@ -154,7 +154,7 @@ def test_another_corpus_or_setting_gets_labels_of_its_own(tiny_config, speech, t
 
 
 def test_tokens_of_one_frame_and_a_unit_a_frame_have_labels_of_their_own(tiny_config, speech, tmp_path) -> None:
-    """Both cluster the MFCC of single frames, into the same codebook; only tokens of three frames can have empty ones."""
+    """Both cluster the MFCC of single frames into one codebook; only tokens of three frames can have empty ones."""
     one = replace(tiny_config, transformer=replace(tiny_config.transformer, downsample_rate=1))
     for config, per_token in ((with_units(one), 1), (with_units(tiny_config, 3), 3)):
         counts = [int(config.num_tokens(np.array(length))) for length in LENGTHS]
