@@ -276,15 +276,14 @@ def equal_time(curves: Mapping[str, Curve]) -> float:
     return min(max(each.seconds.values()) for each in curves.values())
 
 
-def at_time(found: Curve, seconds: float, condition: str = "across") -> dict[tuple[str, str], float]:
-    """Return a cell's values after some seconds, on the straight line between the states before and after."""
-    after = min(step for step in found.at if found.seconds[step] >= seconds)
-    before = max((step for step in found.at if found.seconds[step] < seconds), default=after)
-    if before == after:
-        return found.at[after][condition]
-    weight = (seconds - found.seconds[before]) / (found.seconds[after] - found.seconds[before])
-    start, end = found.at[before][condition], found.at[after][condition]
-    return {key: start[key] + weight * (end[key] - start[key]) for key in end}
+def at_time(found: Curve, seconds: float) -> dict[tuple[str, str], float]:
+    """Return a cell's errors across speakers after some seconds, on straight lines between its states."""
+    steps = sorted(found.at)
+    times = [found.seconds[step] for step in steps]
+    return {
+        key: float(np.interp(seconds, times, [found.at[step]["across"][key] for step in steps]))
+        for key in found.at[steps[-1]]["across"]
+    }
 
 
 def markdown(rows: Sequence[Mapping[str, str]], cells: Sequence[str]) -> str:
@@ -347,13 +346,13 @@ def picture(rows: Sequence[Mapping[str, str]], cells: Sequence[str], path: Path)
     for axes, (condition, title) in zip(figure.subplots(1, 2, sharey=True), titles.items(), strict=True):
         features = 100 * mean_and_error(curve(rows, "input features").at[0][condition])[0]
         axes.axvline(features, color="grey", linestyle="--", label="input features")
-        for step, style, label in ((min, "o", "untrained"), (max, "D", "trained")):
-            states_of = [curve(rows, cell, condition).at for cell in cells]
-            means, errors = zip(*(mean_and_error(at[step(at)][condition]) for at in states_of), strict=True)
+        states_of = [curve(rows, cell, condition).at for cell in cells]
+        styles = ((min, "untrained", "o", "C1", "white"), (max, "trained", "D", "C0", "C0"))
+        for step, label, marker, colour, fill in styles:
+            means, errors = np.transpose([mean_and_error(at[step(at)][condition]) for at in states_of]) * 100
             axes.errorbar(
-                [100 * mean for mean in means], range(len(cells)), xerr=[100 * error for error in errors], fmt=style,
-                color="C0" if step is max else "C1", markerfacecolor=None if step is max else "white", label=label,
-            )  # fmt: skip
+                means, range(len(cells)), xerr=errors, fmt=marker, color=colour, markerfacecolor=fill, label=label
+            )
         axes.set(title=title, yticks=range(len(cells)), yticklabels=cells)
         axes.grid(alpha=0.3)
     axes.invert_yaxis()

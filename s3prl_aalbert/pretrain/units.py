@@ -154,7 +154,7 @@ def label_corpus(
         logger.info("clustering %d rows of %d features into %d units", *rows.shape, config.task.num_units)
         codebook = fit_codebook(rows, config.task.num_units, seed, made_of)
         save_codebook(codebook, path)
-    layout = f"{config.samples_per_token} {config.task.units_per_token}"  # a token of one frame has no frames to fill
+    layout = f"{config.samples_per_token} {config.task.units_per_token}"  # others may share the codebook
     labels = manifest.with_name(f"{path.stem}-{_digest(codebook.digest + _corpus_digest(utterances) + layout)}.npy")
     return _labels(utterances, read, lambda wav: codebook(features(wav)), config, labels)
 
