@@ -178,7 +178,7 @@ ROWS: dict[str, Callable[[Path, str], Values]] = {
     "phones of TIMIT, linear (%)": lambda f, m: classified(f, m, "phones.csv", "linear"),
     "phones of TIMIT, one hidden layer (%)": lambda f, m: classified(f, m, "phones.csv", "network"),
     "phones of TIMIT, S3PRL's runner, weighted sum (%), four folds": lambda f, m: swept(f, m, "timit/weighted_sum"),
-    "the same, fine-tuned, last layer (%); features as above": fine_tuned,
+    "the same, fine-tuned, linear classifier (%); features as above": fine_tuned,
     "phones as found, aligned LibriSpeech, S3PRL's runner (%), four folds": lambda f, m: swept(
         f, m, "mfa/weighted_sum"
     ),
