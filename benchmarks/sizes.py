@@ -79,6 +79,7 @@ def command(args: argparse.Namespace, cell: Cell, rate: float) -> list[str]:
         "model.transformer.num_attention_heads": cell.width // 64,
         "model.transformer.intermediate_size": 4 * cell.width,
         "model.transformer.share_layer": str(cell.shared).lower(),
+        "model.task.unit_neighbours": 0,  # as when it was measured
         "config.runner.total_steps": 1_000_000,
         "config.runner.max_hours": args.hours,
         "config.runner.eval_step": 1_000_000,  # the last step alone

@@ -105,15 +105,18 @@ class SpectrogramHead(PredictionHead):
 
 
 class UnitHead(PredictionHead):
-    """Predict the units of a token: (N, D) -> logits (N, units_per_token, num_units)."""
+    """Predict the units of a token and its neighbours, in their order: (N, D) -> logits (N, units, num_units)."""
 
     def __init__(self, config: ModelConfig):
-        super().__init__(config.transformer, config.task.num_units * config.task.units_per_token)
-        self.units_per_token = config.task.units_per_token
+        per_token, neighbours = config.task.units_per_token, config.task.unit_neighbours
+        self.units = per_token * (1 + 2 * neighbours)
+        super().__init__(config.transformer, config.task.num_units * self.units)
+        self.own = slice(per_token * neighbours, per_token * (neighbours + 1))
+        """Which are the token's own."""
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Map hidden states (N, D) to logits (N, units_per_token, num_units)."""
-        return super().forward(hidden).unflatten(-1, (self.units_per_token, -1))
+        """Map hidden states (N, D) to logits (N, units, num_units)."""
+        return super().forward(hidden).unflatten(-1, (self.units, -1))
 
 
 def count_parameters(module: nn.Module) -> int:

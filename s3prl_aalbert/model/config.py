@@ -44,7 +44,7 @@ __all__ = [
 SAMPLE_RATE = 16000
 """Hz; all audio is read at this rate."""
 # No model comes near these limits. A typing error does, and would fill the memory or run for ever.
-LARGEST_SIZE, MOST_LAYERS = 1 << 16, 1000
+LARGEST_SIZE, MOST_LAYERS, MOST_NEIGHBOURS = 1 << 16, 1000, 16
 Cmvn = Literal["utterance", "corpus", "none"]
 Count = TypeVar("Count", int, "Tensor", "np.ndarray")
 LARGEST_AUDIO = {"win_ms": 10_000, "hop_ms": 10_000, "n_fft": 1 << 20, "num_mel_bins": 10_000}
@@ -342,6 +342,10 @@ class TaskConfig:
     """Number of different units: the clusters of their codebook."""
     units_per_token: int = 1
     """1 for one unit per token; transformer.downsample_rate for one per frame."""
+    unit_neighbours: int = 0
+    """A token also predicts the units of so many tokens before it and after it."""
+    neighbour_weight: float = 0.5
+    """Share of ``unit_weight`` that the units of neighbours have."""
 
     mask_proportion: float = 0.15
     """Share of the tokens that are selected."""
@@ -383,6 +387,10 @@ class TaskConfig:
             found.append(f"task.num_units is {shown(self.num_units)}, expected 2 to {LARGEST_SIZE}")
         if self.units_per_token < 1:
             found.append(f"task.units_per_token is {self.units_per_token}, expected at least 1")
+        if not 0 <= self.unit_neighbours <= MOST_NEIGHBOURS:
+            found.append(f"task.unit_neighbours is {self.unit_neighbours}, expected 0 to {MOST_NEIGHBOURS}")
+        if not 0 <= self.neighbour_weight <= 1:
+            found.append(f"task.neighbour_weight is {self.neighbour_weight}, expected within [0, 1]")
         return found
 
 

@@ -1,6 +1,7 @@
 """The pre-training objectives: reconstruct masked tokens (paper section 3.1), predict their units (HuBERT), or both.
 
-Legend: B batch, S samples, T tokens, N selected tokens, K values of a target frame, U units of a token.
+Legend: B batch, S samples, T tokens, N selected tokens, K values of a target frame, U units of a token, V units that a
+token predicts: its own and those of its neighbours.
 """
 
 from __future__ import annotations
@@ -129,7 +130,8 @@ class MaskedPrediction(nn.Module):
             error = (self.head(hidden).float() - features.target[plan.selected]).abs().mean(-1)  # (N, stack)
             total = total + self.config.task.reconstruction_weight * error.masked_fill(~real, 0).sum()
         if self.unit_head is not None:
-            errors = self._unit_errors(hidden, _units(speech)[plan.selected])  # (N,)
+            units = with_neighbours(_units(speech), self.config.task.unit_neighbours)  # (B, T, V)
+            errors = self._unit_errors(hidden, units[plan.selected])  # (N,)
             total = total + self.config.task.unit_weight * (errors * real.sum(1)).sum()
         return Loss(total, real.sum().float())
 
@@ -144,11 +146,23 @@ class MaskedPrediction(nn.Module):
         return features, self.model.acoustics(wavs, speech.num_samples, warp=speech.warp).tokens
 
     def _unit_errors(self, hidden: Tensor, units: Tensor) -> Tensor:
-        """Return the cross-entropy of each token (N,), averaged over its units; hidden (N, D), units (N, U)."""
+        """Return the cross-entropy of each token (N,): the mean over its own units, and that over its neighbours'.
+
+        Args:
+            hidden: (N, D).
+            units: (N, V).
+        """
         assert self.unit_head is not None
-        logits = self.unit_head(hidden).float()  # (N, U, num_units)
+        logits = self.unit_head(hidden).float()  # (N, V, num_units)
         errors = F.cross_entropy(logits.flatten(0, 1), units.flatten(), reduction="none", ignore_index=NO_UNIT)
-        return errors.view_as(units).sum(1) / (units != NO_UNIT).sum(1).clamp_min(1)
+        errors, there = errors.view_as(units), units != NO_UNIT  # no unit, no error
+        own = self.unit_head.own
+        error, number = errors[:, own].sum(1), there[:, own].sum(1)  # (N,)
+        mean = error / number.clamp_min(1)
+        if not self.config.task.unit_neighbours:
+            return mean
+        share = self.config.task.neighbour_weight
+        return (1 - share) * mean + share * (errors.sum(1) - error) / (there.sum(1) - number).clamp_min(1)
 
     def picture(self, speech: Speech) -> Picture | None:
         """Reconstruct every token, masked or not, and keep all stages; None without a spectrogram head."""
@@ -161,13 +175,13 @@ class MaskedPrediction(nn.Module):
         return Picture(features.tokens, masked, features.target, predicted, features.lengths)
 
     def count_units(self, speech: Speech) -> UnitCounts | None:
-        """Predict the units of every token, masked or not; None without a unit head."""
+        """Predict the own units of every token, masked or not; None without a unit head."""
         if self.unit_head is None:
             return None
         features = self.model.acoustics(speech.wavs, speech.num_samples)
         hidden = self.model.encode(apply_mask(features.tokens, speech.plan), features.lengths)[-1]
         units = _units(speech)  # (B, T, U)
-        answers = self.unit_head(hidden.flatten(0, 1)).argmax(-1).view_as(units)
+        answers = self.unit_head(hidden.flatten(0, 1))[:, self.unit_head.own].argmax(-1).view_as(units)
         real, hidden_by_mask = units != NO_UNIT, speech.plan.hidden.unsqueeze(-1)
         right = (answers == units) & real
 
@@ -182,6 +196,22 @@ class MaskedPrediction(nn.Module):
 def _units(speech: Speech) -> Tensor:
     assert speech.units is not None, "the task has a unit_weight, but the batch has no units"
     return speech.units
+
+
+def with_neighbours(units: Tensor, neighbours: int) -> Tensor:
+    """Return the units of each token and of its neighbours, from the first of them to the last.
+
+    Args:
+        units: (B, T, U) of each token.
+        neighbours: how many tokens before and after count.
+
+    Returns:
+        (B, T, V), V = (1 + 2 * neighbours) * U; NO_UNIT where there is no such token.
+    """
+    if neighbours == 0:
+        return units
+    padded = F.pad(units, (0, 0, neighbours, neighbours), value=NO_UNIT)  # (B, T + 2 * neighbours, U)
+    return padded.unfold(1, 1 + 2 * neighbours, 1).transpose(2, 3).flatten(2)  # (B, T, V)
 
 
 def selected_first(selected: Tensor) -> tuple[Tensor, Tensor]:

@@ -65,7 +65,9 @@ def _how(config: ModelConfig, pretraining: PretrainConfig) -> str:
         if units.layer is not None:
             # Not its path, which says nothing to others.
             source = f"layer {units.layer} of {Path(units.source).name}"
-        rows += f"| units | {config.task.num_units} clusters of {source}, {config.task.units_per_token} a token |\n"
+        task = config.task
+        near = f"; also those of {task.unit_neighbours} tokens on each side" if task.unit_neighbours else ""
+        rows += f"| units | {task.num_units} clusters of {source}, {task.units_per_token} a token{near} |\n"
     if pretraining.distill is not None:
         distill = pretraining.distill
         learned = f"average of the last {distill.average_top_k} layers" if distill.average_top_k else "layer by layer"

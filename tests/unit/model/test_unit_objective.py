@@ -1,4 +1,4 @@
-"""Masked prediction of units: the loss by hand in float64, alone and beside reconstruction, blind where it must be."""
+"""Masked prediction of units: the loss by hand in float64, of neighbours too, beside others, blind where it must be."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from s3prl_aalbert.model.config import ModelConfig
 from s3prl_aalbert.model.masking import ZERO, MaskPlan, apply_mask
-from s3prl_aalbert.model.objective import NO_UNIT, MaskedPrediction, Speech
+from s3prl_aalbert.model.objective import NO_UNIT, MaskedPrediction, Speech, with_neighbours
 
 # 4,801 samples: 31 frames, 11 tokens, the last of one real frame; 2,000: 13 frames, 5 tokens, the last of one.
 LENGTHS, FRAMES, TOKENS = [4801, 2000], [31, 13], [11, 5]
@@ -19,7 +19,9 @@ SELECTED = [(0, 2, 3), (0, 7, 3), (0, 10, 1), (1, 0, 3), (1, 4, 1)]
 """Row, token, its real frames."""
 
 
-def built(config: ModelConfig, per_token: int, reconstruction: float, units: float) -> MaskedPrediction:
+def built(
+    config: ModelConfig, per_token: int, reconstruction: float, units: float, neighbours: int = 0
+) -> MaskedPrediction:
     torch.manual_seed(0)
     task = replace(
         config.task,
@@ -27,6 +29,8 @@ def built(config: ModelConfig, per_token: int, reconstruction: float, units: flo
         unit_weight=units,
         num_units=7,
         units_per_token=per_token,
+        unit_neighbours=neighbours,
+        neighbour_weight=0.75,
     )
     transformer = replace(config.transformer, initializer_range=0.2)
     return MaskedPrediction(replace(config, task=task, transformer=transformer)).eval()
@@ -52,24 +56,44 @@ def logits_of(module: MaskedPrediction, batch: Speech) -> Tensor:
     return module.unit_head(hidden.flatten(0, 1)).view(2, 11, -1, 7)
 
 
-def by_hand(module: MaskedPrediction, batch: Speech) -> float:
-    """Each token's mean over its units of -log p(unit), times its real frames."""
+def by_hand(module: MaskedPrediction, batch: Speech, neighbours: int = 0) -> float:
+    """Each token's mean of -log p(unit), 3/4 of it over the units of its neighbours if any, times its real frames."""
     logits, total = logits_of(module, batch).double(), 0.0
+    per_token = batch.units.size(2)
     for row, token, frames in SELECTED:
-        units = [int(unit) for unit in batch.units[row, token] if unit != NO_UNIT]
-        errors = [-float(logits[row, token, place].log_softmax(0)[unit]) for place, unit in enumerate(units)]
-        total += frames * sum(errors) / len(errors)
+        errors: dict[bool, list[float]] = {}  # by whether the units are the token's own
+        for offset in range(-neighbours, neighbours + 1):
+            for place in range(per_token):
+                if not 0 <= token + offset < 11:
+                    continue
+                unit, output = int(batch.units[row, token + offset, place]), (offset + neighbours) * per_token + place
+                if unit != NO_UNIT:
+                    errors.setdefault(offset == 0, []).append(-float(logits[row, token, output].log_softmax(0)[unit]))
+        means = {own: sum(each) / len(each) for own, each in errors.items()}
+        total += frames * (means[True] / 4 + means[False] * 3 / 4 if neighbours else means[True])
     return total
 
 
+@pytest.mark.parametrize("neighbours", [0, 2])
 @pytest.mark.parametrize("per_token", [1, 3])
-def test_the_loss_equals_cross_entropy_by_hand(tiny_config: ModelConfig, voice, per_token: int) -> None:
-    module, batch = built(tiny_config, per_token, 0, 2), speech(voice, per_token)
+def test_the_loss_equals_cross_entropy_by_hand(
+    tiny_config: ModelConfig, voice, per_token: int, neighbours: int
+) -> None:
+    module, batch = built(tiny_config, per_token, 0, 2, neighbours), speech(voice, per_token)
     with torch.no_grad():
         loss = module(batch)
-        assert float(loss.total) == pytest.approx(2 * by_hand(module, batch), rel=1e-5)
+        assert float(loss.total) == pytest.approx(2 * by_hand(module, batch, neighbours), rel=1e-5)
     assert float(loss.weight) == 11 == sum(frames for *_, frames in SELECTED)
     assert module.picture(batch) is None and module.head is None
+
+
+def test_neighbours_stand_in_their_order() -> None:
+    units = torch.tensor([[[1, 2], [3, 4], [5, NO_UNIT]]])  # (1, 3, 2)
+    none = [NO_UNIT, NO_UNIT]
+    expected = [[*none, 1, 2, 3, 4], [1, 2, 3, 4, 5, NO_UNIT], [3, 4, 5, NO_UNIT, *none]]
+    assert with_neighbours(units, 1).tolist() == [expected]
+    assert with_neighbours(units, 4).shape == (1, 3, 18)  # more than there are
+    assert with_neighbours(units, 0) is units
 
 
 def test_both_tasks_add_up(tiny_config: ModelConfig, voice) -> None:
@@ -95,13 +119,15 @@ def test_units_that_are_shown_or_padded_do_not_matter(tiny_config: ModelConfig, 
         assert float(module(batch).total) != float(module(batch._replace(units=changed)).total)
 
 
-@pytest.mark.parametrize("per_token", [1, 3])
-def test_right_answers_are_counted(tiny_config: ModelConfig, voice, per_token: int) -> None:
-    module, batch = built(tiny_config, per_token, 0, 1), speech(voice, per_token)
+@pytest.mark.parametrize(("per_token", "neighbours"), [(1, 0), (3, 0), (1, 2), (3, 1)])
+def test_right_answers_are_counted(tiny_config: ModelConfig, voice, per_token: int, neighbours: int) -> None:
+    """Those of the tokens' own units; neighbours do not count."""
+    module, batch = built(tiny_config, per_token, 0, 1, neighbours), speech(voice, per_token)
     kept = (0, 7)  # selected, but the model sees it as it is
     batch.plan.source[kept] = 7
     with torch.no_grad():
         answers, counts = logits_of(module, batch).argmax(-1), module.count_units(batch)
+    answers = answers[:, :, neighbours * per_token :]
     masked, unmasked, used = [0, 0], [0, 0], [0] * 7
     for row in range(2):
         for token in range(11):
