@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from naming import naming
+from tqdm import tqdm
 
 from s3prl_aalbert.checkpoint.content import CheckpointError
 from s3prl_aalbert.checkpoint.release import load_checkpoint
@@ -148,7 +149,12 @@ def test_what_a_broken_connection_leaves_is_not_kept(
     hubconf.aalbert_url(ckpt=url, progress=False)
 
 
+FORK = multiprocessing.get_context("fork")  # a new interpreter would import torch for seconds
+
+
 def _fetch(url: str, sha256: str) -> None:
+    """Fetch in a forked process, which shares tqdm's lock with this one: killed while it holds it, both would wait."""
+    tqdm.set_lock(threading.RLock())
     fetch(url, sha256, progress=False)
 
 
@@ -167,7 +173,7 @@ def test_a_killed_process_leaves_nothing_to_the_next_one(server: Server, cache: 
         slow.wait(60)
 
     server.RequestHandlerClass = type("Slow", (Handler,), {"do_GET": half})
-    process = multiprocessing.get_context("fork").Process(target=_fetch, args=(server.url(), SHA256))
+    process = FORK.Process(target=_fetch, args=(server.url(), SHA256))
     process.start()
     assert sent.wait(60)
     process.kill()
@@ -180,8 +186,7 @@ def test_a_killed_process_leaves_nothing_to_the_next_one(server: Server, cache: 
 
 
 def test_processes_that_ask_at_the_same_time_download_once(server: Server) -> None:
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=_fetch, args=(server.url(), SHA256)) for _ in range(3)]
+    processes = [FORK.Process(target=_fetch, args=(server.url(), SHA256)) for _ in range(3)]
     for process in processes:
         process.start()
     for process in processes:
