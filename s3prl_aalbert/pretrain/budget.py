@@ -36,6 +36,11 @@ class TimeBudget:
         """Seconds that count so far."""
         return self._before + self._clock() - self._start
 
+    @property
+    def prepared(self) -> float:
+        """Those of them before the first step of each part."""
+        return self._prepared
+
     def training_begins(self) -> None:
         """Count everything since this part of the run started as preparation: the schedule leaves it aside."""
         self._prepared += self._clock() - self._start

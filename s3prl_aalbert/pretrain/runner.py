@@ -200,6 +200,8 @@ class Pretrainer:
             if not self._released():  # it ended between its last state and the release
                 self._release()
             return 0
+        self.budget.training_begins()
+        self._check_time_is_left()
         folder = None if options.dry_run else options.expdir
         with Monitor(folder, last, self.step, self.fabric.is_global_zero) as monitor:
             stopped = self._loop(monitor, last, stop)
@@ -212,7 +214,6 @@ class Pretrainer:
     def _loop(self, monitor: Monitor, last: int, stop: StopSignal) -> bool:
         runner = self.config.runner
         self.module.train()
-        self.budget.training_begins()
         for micro_batches in self.batches:
             self.step += 1
             loss, grad_norm, lr = self.train_step(micro_batches)
@@ -238,6 +239,18 @@ class Pretrainer:
                 monitor.message(f"stopped at step {self.step}; the same command with -a goes on from here")
                 return True
         raise AssertionError("the batches never end")
+
+    def _check_time_is_left(self) -> None:
+        """Say what the preparation took of a time budget, and stop if it left nothing: one step is no model."""
+        if not self.budget.limited or self.options.dry_run:
+            return
+        took, hours = self.budget.prepared / 60, self.config.runner.max_hours
+        if self._time_share() >= 1:
+            raise AalbertError(
+                f"runner.max_hours is {hours:g}, and the corpus and the units took {took:.0f} minutes: no time is left "
+                "to train. They are kept: the same command with -a goes on from them"
+            )
+        logger.info("runner.max_hours %g: the corpus and the units took %.1f minutes of it", hours, took)
 
     def train_step(self, micro_batches: list[Batch]) -> tuple[float, float, float]:
         """Take one optimiser step over all micro-batches of all processes, averaged over every masked value."""

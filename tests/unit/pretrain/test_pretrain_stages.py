@@ -163,3 +163,41 @@ def test_a_time_budget_ends_a_run_whole(tmp_path, speech_folder, monkeypatch, ca
     assert "is used up" in capsys.readouterr().out
     assert main(["pretrain", "-p", "run", "-a", "--device", "cpu"]) == 0  # nothing is left to do
     assert len(list((tmp_path / "run").glob("states-*.ckpt"))) == 1
+
+
+@pytest.mark.parametrize("stages", [True, False])
+def test_a_budget_that_the_preparation_uses_up_is_an_error(
+    tmp_path: Path,
+    speech_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stages: bool,
+) -> None:
+    """By a clock that goes on by a minute each time it is read, and an hour for the first labelling."""
+    seconds, label = [0.0], runner.label_corpus
+
+    def clock() -> float:
+        seconds[0] += 60
+        return seconds[0]
+
+    def label_slowly(*arguments: object) -> object:
+        if not list((tmp_path / "run").glob("manifest.units-*.npy")):
+            seconds[0] += 3600
+        return label(*arguments)
+
+    monkeypatch.setattr(runner, "TimeBudget", lambda hours: TimeBudget(hours, clock))
+    monkeypatch.setattr(runner, "label_corpus", label_slowly)
+    monkeypatch.chdir(tmp_path)
+    recipe = write_recipe(tmp_path, speech_folder)
+    if not stages:
+        content = yaml.safe_load(recipe.read_text())
+        del content["stages"]
+        recipe.write_text(yaml.safe_dump({**content, "units": {"source": "mfcc"}}))
+    command = ["pretrain", "-g", "model.yaml", "-c", str(recipe), "-p", "run", "--device", "cpu"]
+    command += ["-o", "config.runner.max_hours=1"]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert all(part in said for part in ("runner.max_hours is 1,", "took 61 minutes", "the same command with -a"))
+    run = tmp_path / "run"
+    assert not list(run.rglob("model.safetensors")) and not list(run.rglob("events.*"))
+    assert main([*command, "-a"]) == 0 and (run / "model.safetensors").is_file()
