@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import json
 import logging
 import math
 import time
@@ -28,7 +27,6 @@ from s3prl_aalbert.checkpoint.training_state import (
 from s3prl_aalbert.compress.distillation import Teacher
 from s3prl_aalbert.compress.space import architectures_of_step
 from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
-from s3prl_aalbert.files import write_text
 from s3prl_aalbert.model.aalbert import count_parameters
 from s3prl_aalbert.model.acoustics import corpus_statistics
 from s3prl_aalbert.model.config import ModelConfig, from_dict, to_dict
@@ -47,7 +45,7 @@ from s3prl_aalbert.pretrain.signals import StopSignal
 from s3prl_aalbert.pretrain.unit_features import unit_features
 from s3prl_aalbert.pretrain.units import label_corpus, random_units
 from s3prl_aalbert.pretrain.utterances import Utterances
-from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE, training_digests
+from s3prl_aalbert.speech.training_list import heard, read_training_list, write_training_list
 
 logger = logging.getLogger(__name__)
 
@@ -202,6 +200,7 @@ class Pretrainer:
             return 0
         self.budget.training_begins()
         self._check_time_is_left()
+        self._list_training_speech()
         folder = None if options.dry_run else options.expdir
         with Monitor(folder, last, self.step, self.fabric.is_global_zero) as monitor:
             stopped = self._loop(monitor, last, stop)
@@ -472,13 +471,18 @@ class Pretrainer:
                 "supernet": to_dict(self.config.supernet) if self.config.supernet else None,
                 "distill": to_dict(self.config.distill) if self.config.distill else None,
             }
-            # Before the card, which tells that a release is whole.
-            trained_on = {utterance.path: utterance.speaker for utterance in self.corpus}
-            write_text(self.options.expdir / TRAINING_LIST_FILE, json.dumps(training_digests(trained_on)) + "\n")
             card = model_card(self.model_config, self.config, info, count_parameters(self.objective.model))
             save_release(self.options.expdir, self.model_config, self.objective.state_dict(), card, info)
             logger.info("wrote the release to %s", self.options.expdir)
         self.fabric.barrier()
+
+    def _list_training_speech(self) -> None:
+        """Write what the model hears, and has heard before in the weights that it goes on from."""
+        if self.options.dry_run or not self.fabric.is_global_zero:
+            return
+        before = self.options.resume_from or self.options.init
+        parts = [heard({utterance.path: utterance.speaker for utterance in self.corpus})]
+        write_training_list(self.options.expdir, *parts, *([read_training_list(before)] if before else []))
 
     # ------------------------------------------------------------------------------------------ words
 

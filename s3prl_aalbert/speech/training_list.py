@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.files import write_text
 from s3prl_aalbert.speech.finding import AUDIO_SUFFIXES
 from s3prl_aalbert.speech.speakers import LIBRISPEECH_STEM
 
@@ -28,18 +29,50 @@ class Overlap(NamedTuple):
     speakers: list[str]
 
 
-def training_digests(speakers: Mapping[str, str]) -> dict[str, object]:
-    """Return the content of ``training_speech.json``.
+class Heard(NamedTuple):
+    """Digests of the utterances and of the speakers that a model was pre-trained on."""
+
+    utterances: set[str]
+    speakers: set[str]
+
+
+def heard(speakers: Mapping[str, str]) -> Heard:
+    """Return the digests of a corpus.
 
     Args:
         speakers: maps each utterance, a name or a path, to its speaker.
     """
     pairs = {_keys(name, speaker) for name, speaker in speakers.items()}
-    return {
+    return Heard({_digest(utterance) for utterance, _ in pairs}, {_digest(speaker) for _, speaker in pairs})
+
+
+def write_training_list(folder: Path, *parts: Heard | None) -> None:
+    """Write ``training_speech.json``: what any of several trainings heard; nothing if that of one is unknown.
+
+    A model that goes on from another's weights has heard what that one did.
+    """
+    if None in parts:
+        return
+    known = [part for part in parts if part is not None]
+    content = {
         "digest": f"sha256, first {HEX_DIGITS} hexadecimal digits",
-        "utterances": sorted({_digest(utterance) for utterance, _ in pairs}),
-        "speakers": sorted({_digest(speaker) for _, speaker in pairs}),
+        "utterances": sorted(set().union(*(part.utterances for part in known))),
+        "speakers": sorted(set().union(*(part.speakers for part in known))),
     }
+    write_text(folder / TRAINING_LIST_FILE, json.dumps(content) + "\n")
+
+
+def read_training_list(release: Path) -> Heard | None:
+    """Return what a release was pre-trained on, or None if it has no list.
+
+    Args:
+        release: its folder, or a file in it.
+
+    Raises:
+        AalbertError: the list is damaged.
+    """
+    path = (release if release.is_dir() else release.parent) / TRAINING_LIST_FILE
+    return _read(path) if path.is_file() else None
 
 
 def overlap(release: Path, names: Iterable[str], speakers: Mapping[str, str]) -> Overlap | None:
@@ -53,13 +86,12 @@ def overlap(release: Path, names: Iterable[str], speakers: Mapping[str, str]) ->
     Raises:
         AalbertError: the list is damaged.
     """
-    path = (release if release.is_dir() else release.parent) / TRAINING_LIST_FILE
-    if not path.is_file():
+    listed = read_training_list(release)
+    if listed is None:
         return None
-    seen_utterances, seen_speakers = _read(path)
     keys = {name: _keys(name, speakers[name]) for name in names}
-    utterances = sorted(name for name, (utterance, _) in keys.items() if _digest(utterance) in seen_utterances)
-    seen = {speakers[name] for name, (_, speaker) in keys.items() if _digest(speaker) in seen_speakers}
+    utterances = sorted(name for name, (utterance, _) in keys.items() if _digest(utterance) in listed.utterances)
+    seen = {speakers[name] for name, (_, speaker) in keys.items() if _digest(speaker) in listed.speakers}
     return Overlap(utterances, sorted(seen))
 
 
@@ -77,14 +109,14 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:HEX_DIGITS]
 
 
-def _read(path: Path) -> tuple[set[str], set[str]]:
+def _read(path: Path) -> Heard:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        utterances, speakers = set(found["utterances"]), set(found["speakers"])
+        listed = Heard(set(found["utterances"]), set(found["speakers"]))
     except OSError as error:
         raise AalbertError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, LookupError, TypeError) as error:
         raise AalbertError(f"{path}: is damaged, expected JSON with the lists utterances and speakers") from error
-    if not all(isinstance(each, str) and len(each) == HEX_DIGITS for each in utterances | speakers):
+    if not all(isinstance(each, str) and len(each) == HEX_DIGITS for each in listed.utterances | listed.speakers):
         raise AalbertError(f"{path}: is damaged, expected digests of {HEX_DIGITS} hexadecimal digits")
-    return utterances, speakers
+    return listed

@@ -32,6 +32,7 @@ from s3prl_aalbert.pretrain.config import (
 from s3prl_aalbert.pretrain.launch import RunOptions
 from s3prl_aalbert.pretrain.runner import EXIT_STOPPED, Pretrainer
 from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
+from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE, overlap
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +195,25 @@ def test_a_resumed_run_does_not_need_what_it_was_initialised_from(
     run(model, configured(speech, total=1), tmp_path / "second", init=tmp_path / "first")
     state = latest_state(tmp_path / "second")
     run(model, configured(speech, total=2), tmp_path / "second", init=tmp_path / "gone", resume_from=state)
+
+
+def test_a_model_that_goes_on_from_another_has_heard_its_speech(
+    model: ModelConfig, speech: Path, tmp_path: Path
+) -> None:
+    """The list of its training speech, by which tasks refuse a test on that speech, also after a resumption."""
+    other = synthesise_corpus(tmp_path / "other", num_speakers=4, utterances_per_speaker=2, seconds=(0.5, 0.6), seed=2)
+    shutil.move(next(other.iterdir()), other / "someone_else")
+    spoken = {str(path): path.parent.name for root in (speech, other) for path in root.rglob("*.wav")}
+    first, second = tmp_path / "first", tmp_path / "second"
+    run(model, configured(other, total=1), first)
+    assert len(overlap(first, spoken, spoken).utterances) < len(spoken)
+    run(model, configured(speech, total=1), second, init=first)
+    assert overlap(second, spoken, spoken).utterances == sorted(spoken)
+    (first / TRAINING_LIST_FILE).unlink()
+    run(model, configured(speech, total=2), second, resume_from=latest_state(second))
+    assert overlap(second, spoken, spoken).utterances == sorted(spoken)
+    run(model, configured(speech, total=1), tmp_path / "third", init=first)
+    assert overlap(tmp_path / "third", spoken, spoken) is None  # what the first one heard is unknown
 
 
 @pytest.mark.parametrize("seed", ["-1", str(1 << 63), str(1 << 64)])

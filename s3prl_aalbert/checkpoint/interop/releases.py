@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -18,11 +17,10 @@ from s3prl_aalbert.checkpoint.release import (
     save_release,
 )
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.files import write_text
 from s3prl_aalbert.model.aalbert import AalbertModel
 from s3prl_aalbert.model.encoder import initialise
 from s3prl_aalbert.printable import markdown_cell
-from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE, training_digests
+from s3prl_aalbert.speech.training_list import Heard, read_training_list, write_training_list
 
 UNTRAINED_CARD = "# Untrained: random weights, the control of a comparison\n"
 
@@ -85,14 +83,12 @@ def write_untrained(checkpoint: Checkpoint, folder: Path, seed: int) -> None:
     initialise(model, checkpoint.config.transformer.initializer_range)
     state = {f"{MODEL_PREFIX}{name}": tensor for name, tensor in model.state_dict().items()}
     save_release(folder, checkpoint.config, state, UNTRAINED_CARD, {"step": 0, "untrained": True})
-    write_text(folder / TRAINING_LIST_FILE, json.dumps(training_digests({})) + "\n")
+    write_training_list(folder, Heard(set(), set()))
 
 
 def keep_training_list(checkpoint: Checkpoint, folder: Path) -> None:
     """Copy the list of the training speech, if there is one: with it tasks notice that they test on that speech."""
-    trained_on = checkpoint.path.parent / TRAINING_LIST_FILE
-    if trained_on.is_file():
-        write_text(folder / TRAINING_LIST_FILE, trained_on.read_text(encoding="utf-8"))
+    write_training_list(folder, read_training_list(checkpoint.path))
 
 
 def _own_card(checkpoint: Checkpoint) -> str:

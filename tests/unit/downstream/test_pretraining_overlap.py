@@ -15,7 +15,7 @@ from s3prl_aalbert.downstream.speaker.frame import DownstreamExpert as FrameExpe
 from s3prl_aalbert.downstream.speaker.utterance import DownstreamExpert as UtteranceExpert
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
-from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE, overlap, training_digests
+from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE, Heard, heard, overlap, write_training_list
 
 HEARD = {
     "/data/train-clean-5/19/198/19-198-0001.flac": "19",
@@ -27,18 +27,28 @@ HEARD = {
 
 @pytest.fixture
 def release(tmp_path: Path) -> Path:
-    (tmp_path / TRAINING_LIST_FILE).write_text(json.dumps(training_digests(HEARD)))
+    write_training_list(tmp_path, heard(HEARD))
     return tmp_path
 
 
-def test_the_list_holds_digests_alone() -> None:
-    content = training_digests(HEARD)
+def test_the_list_holds_digests_alone(release: Path) -> None:
+    text = (release / TRAINING_LIST_FILE).read_text()
+    content = json.loads(text)
     assert set(content) == {"digest", "utterances", "speakers"}
     digest = hashlib.sha256(b"librispeech 19-198-0001").hexdigest()[:10]
     assert digest in content["utterances"] and len(content["utterances"]) == 4
     assert hashlib.sha256(b"speaker 0001").hexdigest()[:10] in content["speakers"] and len(content["speakers"]) == 3
-    assert content == training_digests(dict(reversed(HEARD.items())))
-    assert training_digests({}) == {**content, "utterances": [], "speakers": []}
+    write_training_list(release, heard(dict(reversed(HEARD.items()))))
+    assert (release / TRAINING_LIST_FILE).read_text() == text
+
+
+def test_several_trainings_are_one_list_and_an_unknown_one_is_none(tmp_path: Path) -> None:
+    known = [heard({name: speaker}) for name, speaker in HEARD.items()]
+    write_training_list(tmp_path / "all", *known, Heard(set(), set()))
+    found = overlap(tmp_path / "all", HEARD, HEARD)
+    assert found == (sorted(HEARD), ["0001", "19", "26"])
+    write_training_list(tmp_path / "some", *known, None)
+    assert overlap(tmp_path / "some", HEARD, HEARD) is None
 
 
 @pytest.mark.parametrize(
@@ -108,10 +118,10 @@ def test_every_task_asks(tmp_path: Path, task: str) -> None:
     corpus = synthesise_corpus(
         tmp_path / "speech", num_speakers=4, utterances_per_speaker=3, seconds=(0.5, 0.6), seed=1
     )
-    heard = {str(path): path.parent.name for path in corpus.rglob("*.wav")}
+    spoken = {str(path): path.parent.name for path in corpus.rglob("*.wav")}
     release = tmp_path / "release"
     release.mkdir()
-    (release / TRAINING_LIST_FILE).write_text(json.dumps(training_digests(heard)))
+    write_training_list(release, heard(spoken))
     expert = {"phone": PhoneExpert, "utterance": UtteranceExpert, "frame": FrameExpert}[task]
     args = {"upstream": "aalbert_local", "upstream_ckpt": str(release)}
     config: dict = {"datarc": {"audio": str(corpus)}, "modelrc": {}}
