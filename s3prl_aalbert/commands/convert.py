@@ -24,6 +24,7 @@ examples:
   aalbert convert my_release my_graph --to onnx                    # or --to torch: graphs to serve the model from
   aalbert convert my_release control --untrained 0                 # the same model with random weights
   aalbert convert SUPERNET small --arch arch.yaml                  # a sub-network; then: -u aalbert_local -k small
+  aalbert convert aalbert mean --average result/pretrain/longer    # the mean of two models' weights
 
 The program that wrote a file is recognised from the file's content. docs/formats.md lists what each format can
 represent, docs/serving.md what the folders of --to huggingface, torch and onnx contain.
@@ -38,6 +39,7 @@ def convert(
     *,
     to: Target = "release",
     arch: Path | None = None,
+    average: list[str] | None = None,
     dtype: Dtype | None = None,
     no_head: bool = False,
     untrained: int | None = None,
@@ -53,6 +55,8 @@ def convert(
         to: the format to write: a release of this project (the default), S3PRL's checkpoint, a folder for the Hugging
             Face Hub (transformers and S3PRL), or a graph for torch or ONNX
         arch: sizes of a sub-network to cut out first, as `aalbert search` writes them
+        average: with --to release: more models; the weights of all, CKPT's included, are averaged, and the pre-training
+            head is that of CKPT. They should have gone on from the same weights; one that is named twice counts twice
         dtype: with --to release: number format of the weights
         no_head: with --to release: drop the pre-training head
         untrained: with --to release: draw new random weights from this seed, as the control of a comparison; the
@@ -65,7 +69,7 @@ def convert(
         AalbertError: an unusable checkpoint, options that do not go together, or ``out`` exists already.
     """
     smaller = bool(dtype or no_head)
-    _check_options(to, smaller, bool(arch), untrained is not None, bool(licence), trust, accept_differences)
+    _check_options(to, smaller, arch, average, untrained is not None, bool(licence), trust, accept_differences)
     out = out.expanduser()
     if to == "s3prl" and out.exists():
         raise AalbertError(f"{out}: exists already; name a new file")
@@ -78,6 +82,10 @@ def convert(
             cut = out if to == "release" and not smaller else Path(place)
             print(conversion.to_sub_network(ckpt, arch, cut))
             source = str(cut)
+        if average is not None:
+            mean = Path(place) if smaller else out
+            print(printable_lines(conversion.to_average([source, *average], mean)))
+            source = str(mean)
         if untrained is not None:
             written = conversion.to_untrained(source, out, untrained)
         elif to == "s3prl":
@@ -87,14 +95,14 @@ def convert(
         elif smaller:
             written = conversion.to_smaller(source, out, dtype, no_head)
         else:
-            written = conversion.wrote_release(out) if arch else conversion.to_release(source, out, trust)
+            written = conversion.wrote_release(out) if arch or average else conversion.to_release(source, out, trust)
         print(printable_lines(written))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     flags = {"to": ("--to", "--format"), "licence": ("--licence", "--license")}
-    metavars = {"ckpt": "CKPT", "out": "OUT", "arch": "YAML", "licence": "ID", "untrained": "SEED"}
+    metavars = {"ckpt": "CKPT", "out": "OUT", "arch": "YAML", "average": "CKPT", "licence": "ID", "untrained": "SEED"}
     add_options(parser, convert, flags, metavars)
     # OUT may also be given as -o; the default of the one must not hide the value of the other.
     out = next(action for action in parser._actions if action.dest == "out")
@@ -113,10 +121,19 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _check_options(
-    to: Target, smaller: bool, arch: bool, untrained: bool, licence: bool, trust: bool, accepted: bool
+    to: Target,
+    smaller: bool,
+    arch: Path | None,
+    average: list[str] | None,
+    untrained: bool,
+    licence: bool,
+    trust: bool,
+    accepted: bool,
 ) -> None:
     """Raise AalbertError where an option would go unused."""
-    if untrained and (smaller or to != "release" or arch or trust):
+    if average and (to != "release" or arch):
+        raise AalbertError("--average writes a release of whole models: it goes neither with --arch nor another --to")
+    if untrained and (smaller or to != "release" or arch or average or trust):
         raise AalbertError("--untrained goes with no other option: it writes a release of the same model")
     if smaller and to != "release":
         raise AalbertError(f"--dtype and --no-head are for a release; what --to {to} writes has neither")
@@ -124,5 +141,5 @@ def _check_options(
         raise AalbertError("--accept-differences goes with --to s3prl")
     if licence and to in ("release", "s3prl"):
         raise AalbertError("--licence goes with --to huggingface, torch or onnx")
-    if trust and (to != "release" or smaller or arch):
+    if trust and (to != "release" or smaller or arch or average):
         raise AalbertError("--trust is for checkpoints of other programs; those of this project need none")

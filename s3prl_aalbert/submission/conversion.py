@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,7 @@ import torch
 from s3prl_aalbert.checkpoint.content import CheckpointError
 from s3prl_aalbert.checkpoint.interop.exporting import export_s3prl
 from s3prl_aalbert.checkpoint.interop.importing import import_checkpoint
-from s3prl_aalbert.checkpoint.interop.releases import write_imported, write_smaller, write_untrained
+from s3prl_aalbert.checkpoint.interop.releases import write_average, write_imported, write_smaller, write_untrained
 from s3prl_aalbert.checkpoint.published import located
 from s3prl_aalbert.checkpoint.release import load_checkpoint
 from s3prl_aalbert.compress.extraction import write_sub_network
@@ -56,6 +57,16 @@ def to_sub_network(ckpt: str, arch: Path, folder: Path) -> str:
     """
     own, whole = write_sub_network(load_checkpoint(ckpt), load_architecture(arch.expanduser()), folder)
     return f"extracted {own:,} of {whole:,} parameters"
+
+
+def to_average(ckpts: Sequence[str], folder: Path) -> str:
+    """Write the mean of several models' weights as a release.
+
+    Raises:
+        AalbertError: a checkpoint is unusable, or the models differ.
+    """
+    write_average([load_checkpoint(ckpt) for ckpt in ckpts], folder)
+    return f"took the mean of the weights of {len(ckpts)} models"
 
 
 def to_smaller(ckpt: str, folder: Path, dtype: Literal["float32", "float16", "bfloat16"] | None, no_head: bool) -> str:

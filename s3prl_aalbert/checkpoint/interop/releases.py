@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,10 +19,16 @@ from s3prl_aalbert.checkpoint.release import (
 )
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.aalbert import AalbertModel
+from s3prl_aalbert.model.config import ModelConfig, to_dict
 from s3prl_aalbert.model.encoder import initialise
 from s3prl_aalbert.printable import markdown_cell
 from s3prl_aalbert.speech.training_list import Heard, read_training_list, write_training_list
 
+OF_TRAINING = {
+    *("transformer.hidden_dropout_prob", "transformer.attention_probs_dropout_prob", "transformer.initializer_range"),
+    *("audio.target", "audio.target_preemphasis", "audio.target_cmvn"),
+}
+"""Settings that change nothing in what trained weights compute."""
 UNTRAINED_CARD = "# Untrained: random weights, the control of a comparison\n"
 
 
@@ -65,6 +72,44 @@ def write_smaller(
     save_release(folder, checkpoint.config, state, _own_card(checkpoint) + text, checkpoint.info)
     keep_training_list(checkpoint, folder)
     return sum(tensor.nbytes for tensor in state.values()), kept
+
+
+def write_average(checkpoints: Sequence[Checkpoint], folder: Path) -> None:
+    """Write the mean of several models' weights as a release: a "model soup" (Wortsman et al. 2022).
+
+    Such a mean is of use where the models went on from the same weights. Heads and configuration are those of the
+    first, since the others may predict other units.
+
+    Args:
+        checkpoints: models of the same architecture and features; one that is there twice counts twice.
+        folder: where the release is written.
+
+    Raises:
+        AalbertError: two models differ in a setting that their weights depend on.
+    """
+    first, *others = checkpoints
+    own = _settings(first.config)
+    for other in others:
+        differing = {name: value for name, value in _settings(other.config).items() if own[name] != value}
+        if differing:
+            name, value = next(iter(differing.items()))
+            raise AalbertError(f"{other.path}: {name} is {value}, expected {own[name]}, as in {first.path}")
+    means = {
+        f"{MODEL_PREFIX}{name}": torch.stack([checkpoint.model_state[name] for checkpoint in checkpoints]).mean(0)
+        for name, tensor in first.model_state.items()
+        if tensor.is_floating_point()
+    }
+    names = ", ".join(markdown_cell(checkpoint.path.parent.name) for checkpoint in checkpoints)
+    text = f"Model weights are the mean of those of {names}; the pre-training head is that of the first.\n"
+    save_release(folder, first.config, {**first.state, **means}, _own_card(first) + text, first.info)
+    write_training_list(folder, *(read_training_list(checkpoint.path) for checkpoint in checkpoints))
+
+
+def _settings(config: ModelConfig) -> dict[str, object]:
+    """Return the settings, by name, that decide what a model's weights compute."""
+    sections = to_dict(config)
+    named = {f"{key}.{name}": value for key in ("transformer", "audio") for name, value in sections[key].items()}
+    return {name: value for name, value in named.items() if name not in OF_TRAINING}
 
 
 def write_untrained(checkpoint: Checkpoint, folder: Path, seed: int) -> None:
