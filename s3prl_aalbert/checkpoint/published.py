@@ -21,13 +21,13 @@ class Published:
 
 
 _AALBERT_UNITS = Published(
-    "aalbert_units/model.safetensors", "a295ba2b05cfbdbac24672522f555cfa7b9dc74ce4ed629880c939039c519269"
+    "aalbert_units/model.safetensors", "6fc7d4da9893d98da2ed69f6cd6c57bfe65707ffd5fa1d92c52c1bc6fb992748"
 )
 PUBLISHED: dict[str, Published] = {
     "aalbert": _AALBERT_UNITS,  # the default
     "aalbert_units": _AALBERT_UNITS,
     "aalbert_tiny": Published(
-        "aalbert_tiny/model.safetensors", "bd8c3bab44ea4002174afe5735d374797faa3488025de2915f0822f7a213cd5b"
+        "aalbert_tiny/model.safetensors", "6fe512fab58ed738af1a9f8950e5173af86aa34a553c000eb58fb4d7a87cd71e"
     ),
 }
 """Entry of the hub -> its published weights; hubconf.py needs an entry of each name, as a function."""
