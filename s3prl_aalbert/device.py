@@ -46,3 +46,17 @@ def check_device_name(name: str | None, numbered: bool = False) -> re.Match[str]
         hint = ", or cuda:N for one GPU of several" if numbered else " (one GPU of several: CUDA_VISIBLE_DEVICES)"
         raise AalbertError(f"--device {name}: expected cuda or cpu{hint}")
     return number
+
+
+def native_bf16(device_type: str) -> bool:
+    """Return whether a device multiplies bfloat16 itself; a CPU that emulates it is tens of times slower than in fp32.
+
+    Args:
+        device_type: "cpu", "cuda" or another of torch's.
+    """
+    import torch
+
+    if device_type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    mkldnn = device_type == "cpu" and torch.backends.mkldnn.is_available()
+    return mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 
+from s3prl_aalbert.device import native_bf16
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.pretrain.config import PretrainConfig
 
@@ -58,15 +58,7 @@ def launch(config: PretrainConfig, options: RunOptions) -> Fabric:
 def choose_precision(name: str, accelerator: str) -> Precision:
     """Return Fabric's name of a precision; "auto" is bf16 where the hardware multiplies it natively."""
     if name == "auto":
-        if accelerator == "cuda":
-            native = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            native = (
-                accelerator == "cpu"
-                and torch.backends.mkldnn.is_available()
-                and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-            )
-        name = "bf16" if native else "fp32"
+        name = "bf16" if native_bf16(accelerator) else "fp32"
         logger.info("runner.precision: auto chose %s", name)
     if name == "fp16" and accelerator == "cpu":
         raise AalbertError('runner.precision is "fp16", which torch trains on GPUs alone; on a CPU use bf16 or fp32')

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
+from s3prl_aalbert.device import native_bf16
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.config import shown
 
+logger = logging.getLogger(__name__)
 
-def checked_precision(config: Mapping[str, Mapping[str, object]]) -> str:
-    """Return ``runner.precision`` of the configuration; the default is fp32.
+
+def chosen_precision(config: Mapping[str, Mapping[str, object]], device_type: str) -> str:
+    """Return ``runner.precision`` of the configuration, "fp32" (the default) or "bf16".
+
+    "auto" is bf16 where the device multiplies it natively.
 
     Raises:
-        AalbertError: the value is not fp32 or bf16.
+        AalbertError: the value is none of these.
     """
     precision = config["runner"].get("precision", "fp32")
+    if precision == "auto":
+        precision = "bf16" if native_bf16(device_type) else "fp32"
+        logger.info("runner.precision: auto chose %s", precision)
     if precision not in ("fp32", "bf16"):
-        raise AalbertError(f"runner.precision is {shown(precision)}, expected fp32 or bf16")
+        raise AalbertError(f"runner.precision is {shown(precision)}, expected fp32, bf16 or auto")
     return str(precision)
 
 

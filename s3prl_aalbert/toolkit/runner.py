@@ -29,7 +29,7 @@ from s3prl_aalbert.toolkit.bars import CountingBar  # noqa: E402
 from s3prl_aalbert.toolkit.feature_cache import cache_features  # noqa: E402
 from s3prl_aalbert.toolkit.feature_selection import checked_featurizer  # noqa: E402
 from s3prl_aalbert.toolkit.parts import Entry, Featurizer, States, Task, Upstream  # noqa: E402
-from s3prl_aalbert.toolkit.precision import autocast, checked_precision  # noqa: E402
+from s3prl_aalbert.toolkit.precision import autocast, chosen_precision  # noqa: E402
 from s3prl_aalbert.toolkit.probing import JoinedLayers, record_layers  # noqa: E402
 from s3prl_aalbert.toolkit.replace import Changed, replaced  # noqa: E402
 from s3prl_aalbert.toolkit.writing import Writers  # noqa: E402
@@ -69,12 +69,13 @@ class Runner(s3prl_runner.Runner):
             super()._load_weight(model, name)
 
     def _get_upstream(self) -> Entry[Upstream]:
-        name, precision = self.args.upstream, checked_precision(self.config)
+        name, device_type = self.args.upstream, torch.device(self.args.device).type
+        precision = chosen_precision(self.config, device_type)
         with building.upstream_misfits_reported(name, self.args.upstream_ckpt):
             entry = super()._get_upstream()
         building.check_numbers(name, entry.model)
         if precision == "bf16":
-            autocast(entry.model, torch.device(self.args.device).type)
+            autocast(entry.model, device_type)
             logger.info("runner.precision: the upstream computes in bf16")
         return entry
 

@@ -1,11 +1,14 @@
 """``runner.precision``: what computes in bfloat16, and what stays in float32."""
 
+import logging
+
 import pytest
 import torch
 from naming import naming
 from toolkit_runner import new_runner
 
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.toolkit import precision
 
 WAVS = [torch.randn(16000, generator=torch.Generator().manual_seed(0)), torch.ones(4800).cumsum(0).sin()]
 
@@ -70,6 +73,14 @@ def test_bf16_hidden_states_from_hooks_are_in_fp32_too():
         assert 0 < (half["last_hidden_state"] - single).norm() < 1e-2 * single.norm()
 
 
+@pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_auto_is_bf16_where_the_device_multiplies_it(native, expected, monkeypatch, caplog):
+    monkeypatch.setattr(precision, "native_bf16", lambda device_type: native and device_type == "cpu")
+    caplog.set_level(logging.INFO)
+    products, _ = types_of_products(build_upstream(precision="auto"))
+    assert products == {expected} and f"auto chose {'bf16' if native else 'fp32'}" in caplog.text
+
+
 def test_another_precision_is_refused():
-    with pytest.raises(AalbertError, match=naming("runner.precision", "fp16", "fp32", "bf16")):
+    with pytest.raises(AalbertError, match=naming("runner.precision", "fp16", "fp32", "bf16", "auto")):
         build_upstream(precision="fp16")
