@@ -4,7 +4,7 @@
     python benchmarks/sizes.py --speech data/speechocean762 data/LibriSpeech/train-clean-5 \\
         --phones data/LibriSpeech/dev-clean --alignments phones.tsv -o result/sizes
 
-All learn the units of the packaged model (`pretrain_tiny`) for `--hours`; the twin and its shared model are trained
+All learn the units that `pretrain_tiny` names for `--hours`; the twin and its shared model are trained
 with several learning rates, of which the dev loss chooses. States are kept on the way. Scored is a linear classifier of
 phones of dev-clean (three utterances of each of 40 speakers, four folds by speaker), whose speakers no table tests, in
 the best layer of the last state. What is done is skipped, and what was interrupted goes on.
