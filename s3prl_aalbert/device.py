@@ -49,7 +49,7 @@ def check_device_name(name: str | None, numbered: bool = False) -> re.Match[str]
 
 
 def native_bf16(device_type: str) -> bool:
-    """Return whether a device multiplies bfloat16 itself; a CPU that emulates it is tens of times slower than in fp32.
+    """Return whether a device multiplies bfloat16 itself; a CPU that emulates it is much slower than in fp32.
 
     Args:
         device_type: "cpu", "cuda" or another of torch's.

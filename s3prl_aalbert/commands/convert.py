@@ -78,14 +78,13 @@ def convert(
 
     with tempfile.TemporaryDirectory() as place:
         source = ckpt
+        made = out if to == "release" and not smaller else Path(place)
         if arch is not None:
-            cut = out if to == "release" and not smaller else Path(place)
-            print(conversion.to_sub_network(ckpt, arch, cut))
-            source = str(cut)
-        if average is not None:
-            mean = Path(place) if smaller else out
-            print(printable_lines(conversion.to_average([source, *average], mean)))
-            source = str(mean)
+            print(conversion.to_sub_network(ckpt, arch, made))
+            source = str(made)
+        elif average is not None:
+            print(conversion.to_average([ckpt, *average], made))
+            source = str(made)
         if untrained is not None:
             written = conversion.to_untrained(source, out, untrained)
         elif to == "s3prl":

@@ -431,3 +431,17 @@ def load_model_config(name: str) -> ModelConfig:
     """Load the model YAML of ``-g``: a path or a packaged name such as ``aalbert_6l``."""
     path = find_config(name, "upstream_configs")
     return from_dict(ModelConfig, read_config(path, "model"), str(path))
+
+
+Sections = Mapping[str, Mapping[str, object]]
+"""A model's configuration as ``to_dict`` gives it."""
+
+
+def model_differences(model: Sections, other: Sections) -> dict[str, tuple[object, object]]:
+    """Return the settings of transformer and features, by name, in which two models differ: (model's, other's)."""
+    return {
+        f"{section}.{key}": (value, other[section].get(key))
+        for section in ("transformer", "audio")
+        for key, value in model[section].items()
+        if value != other[section].get(key)
+    }

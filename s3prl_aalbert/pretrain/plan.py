@@ -29,7 +29,16 @@ from s3prl_aalbert.config_kinds import Kind
 from s3prl_aalbert.device import checked_device
 from s3prl_aalbert.errors import AalbertError, near_folder
 from s3prl_aalbert.files import write_text
-from s3prl_aalbert.model.config import ModelConfig, find_config, from_dict, read_config, read_yaml, to_dict
+from s3prl_aalbert.model.config import (
+    ModelConfig,
+    Sections,
+    find_config,
+    from_dict,
+    model_differences,
+    read_config,
+    read_yaml,
+    to_dict,
+)
 from s3prl_aalbert.pretrain.config import PretrainConfig, apply_overrides, section_of
 from s3prl_aalbert.pretrain.launch import RunOptions
 from s3prl_aalbert.pretrain.request import DEFAULT_MODEL, MODELS, Request
@@ -38,7 +47,6 @@ from s3prl_aalbert.pretrain.stages import RECIPE_FILE, STAGES, Stage, recipe_sta
 logger = logging.getLogger(__name__)
 
 SEED = 1337
-Sections = Mapping[str, Mapping[str, object]]
 """A configuration: key and value of each section."""
 
 
@@ -217,11 +225,8 @@ def _apply(request: Request, model: dict[str, object], config: dict[str, object]
 
 def _log_differences(init: str, model: Sections, initial: Sections) -> None:
     """Log what is not as in the model that the weights are from: shared ones fit any depth, positions any scale."""
-    for section in ("transformer", "audio"):
-        for key, value in model[section].items():
-            before = initial[section].get(key)
-            if value != before:
-                logger.warning("--init %s: %s.%s was %s there and is %s here", init, section, key, before, value)
+    for name, (value, before) in model_differences(model, initial).items():
+        logger.warning("--init %s: %s was %s there and is %s here", init, name, before, value)
 
 
 def processes(environment: Mapping[str, str], multi_gpu: bool, device: str) -> tuple[int, int]:

@@ -481,8 +481,9 @@ class Pretrainer:
         if self.options.dry_run or not self.fabric.is_global_zero:
             return
         before = self.options.resume_from or self.options.init
-        parts = [heard({utterance.path: utterance.speaker for utterance in self.corpus})]
-        write_training_list(self.options.expdir, *parts, *([read_training_list(before)] if before else []))
+        own = heard({utterance.path: utterance.speaker for utterance in self.corpus})
+        earlier = [read_training_list(before)] if before else []
+        write_training_list(self.options.expdir, own, *earlier)
 
     # ------------------------------------------------------------------------------------------ words
 

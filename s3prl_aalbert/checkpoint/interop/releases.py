@@ -19,7 +19,7 @@ from s3prl_aalbert.checkpoint.release import (
 )
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.aalbert import AalbertModel
-from s3prl_aalbert.model.config import ModelConfig, to_dict
+from s3prl_aalbert.model.config import model_differences, to_dict
 from s3prl_aalbert.model.encoder import initialise
 from s3prl_aalbert.printable import markdown_cell
 from s3prl_aalbert.speech.training_list import Heard, read_training_list, write_training_list
@@ -88,12 +88,10 @@ def write_average(checkpoints: Sequence[Checkpoint], folder: Path) -> None:
         AalbertError: two models differ in a setting that their weights depend on.
     """
     first, *others = checkpoints
-    own = _settings(first.config)
     for other in others:
-        differing = {name: value for name, value in _settings(other.config).items() if own[name] != value}
-        if differing:
-            name, value = next(iter(differing.items()))
-            raise AalbertError(f"{other.path}: {name} is {value}, expected {own[name]}, as in {first.path}")
+        for name, (value, own) in model_differences(to_dict(other.config), to_dict(first.config)).items():
+            if name not in OF_TRAINING:
+                raise AalbertError(f"{other.path}: {name} is {value}, expected {own}, as in {first.path}")
     means = {
         f"{MODEL_PREFIX}{name}": torch.stack([checkpoint.model_state[name] for checkpoint in checkpoints]).mean(0)
         for name, tensor in first.model_state.items()
@@ -103,13 +101,6 @@ def write_average(checkpoints: Sequence[Checkpoint], folder: Path) -> None:
     text = f"Model weights are the mean of those of {names}; the pre-training head is that of the first.\n"
     save_release(folder, first.config, {**first.state, **means}, _own_card(first) + text, first.info)
     write_training_list(folder, *(read_training_list(checkpoint.path) for checkpoint in checkpoints))
-
-
-def _settings(config: ModelConfig) -> dict[str, object]:
-    """Return the settings, by name, that decide what a model's weights compute."""
-    sections = to_dict(config)
-    named = {f"{key}.{name}": value for key in ("transformer", "audio") for name, value in sections[key].items()}
-    return {name: value for name, value in named.items() if name not in OF_TRAINING}
 
 
 def write_untrained(checkpoint: Checkpoint, folder: Path, seed: int) -> None:
