@@ -62,3 +62,15 @@ def located(name: str | Path) -> Path:
     """Return the path of a packaged name; an existing path takes precedence over a name."""
     path = Path(name).expanduser()
     return packaged_file(str(name)) if str(name) in packaged_names() and not path.exists() else path
+
+
+def release_of_upstream(name: str | None, ckpt: str | None) -> Path | None:
+    """Return the release of this project that an upstream of S3PRL loads; None if it loads none.
+
+    Args:
+        name: of the upstream, ``-u``.
+        ckpt: its checkpoint, ``-k``.
+    """
+    if name == "aalbert_local" and ckpt:
+        return located(ckpt)
+    return packaged_folder(name) if name in packaged_names() else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from s3prl_aalbert.checkpoint.published import located, packaged_folder, packaged_names
+from s3prl_aalbert.checkpoint.published import release_of_upstream
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.speech.names import first_names
 from s3prl_aalbert.speech.training_list import overlap
@@ -37,12 +37,9 @@ def check_overlap(
         AalbertError: there is an overlap, and ``choice`` is "refuse".
     """
     # Only releases of this project have a list of their training speech.
-    name, ckpt = str(args.get("upstream") or ""), args.get("upstream_ckpt")
-    if name == "aalbert_local" and ckpt:
-        release = located(str(ckpt))
-    elif name in packaged_names():
-        release = packaged_folder(name)
-    else:
+    name, ckpt = args.get("upstream"), args.get("upstream_ckpt")
+    release = release_of_upstream(str(name) if name else None, str(ckpt) if ckpt else None)
+    if release is None:
         return None
     found = overlap(release, names, speakers)
     if found is None:
@@ -50,6 +47,9 @@ def check_overlap(
         return UNKNOWN
     counts = {"utterances": len(found.utterances), "speakers": len(found.speakers)}
     if not any(counts.values()):
+        if not found.complete:
+            logger.info("%s learned from a model whose training speech is not known: an overlap is possible", release)
+            return UNKNOWN
         return counts
     # A test on speech of the pre-training measures less than it seems, so that the user must accept it explicitly.
     what = f"{len(found.utterances)} of {len(names)} test utterances and {len(found.speakers)} of its speakers"

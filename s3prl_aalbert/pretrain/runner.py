@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from s3prl_aalbert.checkpoint.content import UNREADABLE, some_names
+from s3prl_aalbert.checkpoint.published import located, release_of_upstream
 from s3prl_aalbert.checkpoint.release import CARD_FILE, WEIGHTS_FILE, load_checkpoint, load_weights, save_release
 from s3prl_aalbert.checkpoint.training_state import (
     TrainingState,
@@ -35,7 +36,7 @@ from s3prl_aalbert.model.sub_network import Architecture
 from s3prl_aalbert.pretrain.batches import Batch, Noise, SpeechDataset, TrainingBatches, dev_loader
 from s3prl_aalbert.pretrain.budget import TimeBudget
 from s3prl_aalbert.pretrain.card import model_card
-from s3prl_aalbert.pretrain.config import PretrainConfig
+from s3prl_aalbert.pretrain.config import MFCC, PretrainConfig
 from s3prl_aalbert.pretrain.corpus import load_corpus, manifest_path
 from s3prl_aalbert.pretrain.launch import RunOptions, launch
 from s3prl_aalbert.pretrain.monitor import Monitor
@@ -477,13 +478,24 @@ class Pretrainer:
         self.fabric.barrier()
 
     def _list_training_speech(self) -> None:
-        """Write what the model hears, and has heard before in the weights that it goes on from."""
+        """Write what the model hears, and what the models that it learns from have heard."""
         if self.options.dry_run or not self.fabric.is_global_zero:
             return
-        before = self.options.resume_from or self.options.init
         own = heard({utterance.path: utterance.speaker for utterance in self.corpus})
-        earlier = [read_training_list(before)] if before else []
-        write_training_list(self.options.expdir, own, *earlier)
+        lists = (read_training_list(model) if model else None for model in self._learns_from())
+        write_training_list(self.options.expdir, own, *lists)
+
+    def _learns_from(self) -> list[Path | None]:
+        """Return the models that give it weights, units or hidden states; None for another project's."""
+        options, distill, units = self.options, self.config.distill, self.config.units
+        if options.resume_from:  # its list holds those of the others
+            return [options.resume_from]
+        models: list[Path | None] = [options.init] if options.init else []
+        if distill is not None:
+            models.append(release_of_upstream(distill.teacher, distill.teacher_ckpt))
+        elif self.model_config.task.unit_weight and units.source != MFCC:
+            models.append(located(units.source))
+        return models
 
     # ------------------------------------------------------------------------------------------ words
 

@@ -27,6 +27,8 @@ class Overlap(NamedTuple):
 
     utterances: list[str]
     speakers: list[str]
+    complete: bool
+    """False: the list does not name all speech of the pre-training, so that there may be more."""
 
 
 class Heard(NamedTuple):
@@ -34,6 +36,8 @@ class Heard(NamedTuple):
 
     utterances: set[str]
     speakers: set[str]
+    complete: bool = True
+    """False: the model learned from another one whose training speech is not known."""
 
 
 def heard(speakers: Mapping[str, str]) -> Heard:
@@ -47,15 +51,21 @@ def heard(speakers: Mapping[str, str]) -> Heard:
 
 
 def write_training_list(folder: Path, *parts: Heard | None) -> None:
-    """Write ``training_speech.json``: what any of several trainings heard; nothing if that of one is unknown.
+    """Write ``training_speech.json``: what any of several trainings heard; nothing if none is known.
 
-    A model that goes on from another's weights has heard what that one did.
+    A model has heard what the models that it learned from did: those that gave it weights, units or hidden states.
+
+    Args:
+        folder: of the release.
+        parts: what each training heard, None where it is not known.
     """
-    if None in parts:
-        return
     known = [part for part in parts if part is not None]
+    if not known:
+        return
+    complete = len(known) == len(parts) and all(part.complete for part in known)
     content = {
         "digest": f"sha256, first {HEX_DIGITS} hexadecimal digits",
+        **({} if complete else {"complete": False}),
         "utterances": sorted(set().union(*(part.utterances for part in known))),
         "speakers": sorted(set().union(*(part.speakers for part in known))),
     }
@@ -92,7 +102,7 @@ def overlap(release: Path, names: Iterable[str], speakers: Mapping[str, str]) ->
     keys = {name: _keys(name, speakers[name]) for name in names}
     utterances = sorted(name for name, (utterance, _) in keys.items() if _digest(utterance) in listed.utterances)
     seen = {speakers[name] for name, (_, speaker) in keys.items() if _digest(speaker) in listed.speakers}
-    return Overlap(utterances, sorted(seen))
+    return Overlap(utterances, sorted(seen), listed.complete)
 
 
 def _keys(name: str, speaker: str) -> tuple[str, str]:
@@ -112,11 +122,14 @@ def _digest(text: str) -> str:
 def _read(path: Path) -> Heard:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        listed = Heard(set(found["utterances"]), set(found["speakers"]))
+        complete = found.get("complete", True)
+        listed = Heard(set(found["utterances"]), set(found["speakers"]), complete)
     except OSError as error:
         raise AalbertError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise AalbertError(f"{path}: is damaged, expected JSON with the lists utterances and speakers") from error
     if not all(isinstance(each, str) and len(each) == HEX_DIGITS for each in listed.utterances | listed.speakers):
         raise AalbertError(f"{path}: is damaged, expected digests of {HEX_DIGITS} hexadecimal digits")
+    if not isinstance(complete, bool):
+        raise AalbertError(f'{path}: is damaged, "complete" is {complete!r}, expected true or false')
     return listed

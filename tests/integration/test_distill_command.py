@@ -13,6 +13,7 @@ from s3prl_aalbert.cli import main
 from s3prl_aalbert.model.config import load_model_config
 from s3prl_aalbert.model.objective import MaskedPrediction
 from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
+from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE, heard, overlap, write_training_list
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 from s3prl_aalbert.upstream.huggingface import PretrainedAalbert
 
@@ -88,6 +89,23 @@ def test_an_upstream_of_s3prl_teaches_and_a_student_starts_from_a_pre_trained_mo
     override = ("-c", "pretrain_debug", "-o", "config.runner.total_steps=1,,config.distill.loss=l1_cosine")
     assert distill(place, "fbank", 1, *override, "--init", str(place / "teacher"), teacher=teacher) == 0
     assert (place / "fbank" / "model.safetensors").is_file()
+
+
+def test_a_student_has_heard_what_its_teacher_did(place: Path) -> None:
+    spoken = {"elsewhere/hello": "elsewhere", "elsewhere/nothing": "elsewhere"}
+    write_training_list(place / "teacher", heard({"elsewhere/hello": "elsewhere"}))
+    try:
+        assert distill(place, "hearing", 1) == 0
+    finally:
+        (place / "teacher" / TRAINING_LIST_FILE).unlink()
+    assert overlap(place / "hearing", spoken, spoken) == (["elsewhere/hello"], ["elsewhere"], True)
+    own = {str(path): path.parent.name for path in (place / "speech").rglob("*.wav")}
+    assert overlap(place / "hearing", own, own).utterances == sorted(own)
+    for name, teacher in (("unlisted", None), ("fbank_student", ("--teacher", "fbank"))):
+        override = ("-o", "config.runner.total_steps=1,,config.distill.average_top_k=1")
+        assert distill(place, name, 1, *override, teacher=teacher) == 0
+        found = overlap(place / name, own, own)
+        assert found.utterances == sorted(own) and not found.complete
 
 
 def test_stage_2_goes_on_with_the_projections_of_stage_1(place: Path) -> None:

@@ -28,6 +28,7 @@ from s3prl_aalbert.pretrain.config import (
     PretrainConfig,
     PretrainExpertConfig,
     RunnerConfig,
+    UnitsConfig,
 )
 from s3prl_aalbert.pretrain.launch import RunOptions
 from s3prl_aalbert.pretrain.runner import EXIT_STOPPED, Pretrainer
@@ -197,7 +198,7 @@ def test_a_resumed_run_does_not_need_what_it_was_initialised_from(
     run(model, configured(speech, total=2), tmp_path / "second", init=tmp_path / "gone", resume_from=state)
 
 
-def test_a_model_that_goes_on_from_another_has_heard_its_speech(
+def test_a_model_has_heard_the_speech_of_those_that_gave_it_weights_or_units(
     model: ModelConfig, speech: Path, tmp_path: Path
 ) -> None:
     """The list of its training speech, by which tasks refuse a test on that speech, also after a resumption."""
@@ -209,11 +210,23 @@ def test_a_model_that_goes_on_from_another_has_heard_its_speech(
     assert len(overlap(first, spoken, spoken).utterances) < len(spoken)
     run(model, configured(speech, total=1), second, init=first)
     assert overlap(second, spoken, spoken).utterances == sorted(spoken)
+    units = replace(model, task=replace(model.task, unit_weight=1.0, num_units=4))
+    named = replace(configured(speech, total=1), units=UnitsConfig(str(first), 1))
+    run(units, named, tmp_path / "units")
+    assert overlap(tmp_path / "units", spoken, spoken) == overlap(second, spoken, spoken)
     (first / TRAINING_LIST_FILE).unlink()
+    run(
+        units,
+        replace(named, runner=replace(named.runner, total_steps=2)),
+        tmp_path / "units",
+        resume_from=latest_state(tmp_path / "units"),
+    )
+    assert overlap(tmp_path / "units", spoken, spoken) == overlap(second, spoken, spoken)  # written when it began
     run(model, configured(speech, total=2), second, resume_from=latest_state(second))
     assert overlap(second, spoken, spoken).utterances == sorted(spoken)
     run(model, configured(speech, total=1), tmp_path / "third", init=first)
-    assert overlap(tmp_path / "third", spoken, spoken) is None  # what the first one heard is unknown
+    third = overlap(tmp_path / "third", spoken, spoken)  # what the first one heard is unknown
+    assert third.speakers == sorted(path.name for path in speech.iterdir() if path.is_dir()) and not third.complete
 
 
 @pytest.mark.parametrize("seed", ["-1", str(1 << 63), str(1 << 64)])

@@ -121,7 +121,7 @@ def test_the_untrained_twin_has_the_corpus_statistics_and_other_weights(tmp_path
     assert twin.config == model.config and twin.info["step"] == 0
     keys = [ModelKey("aalbert_local", str(tmp_path / name)) for name in ("model", "untrained")]
     assert [key.untrained for key in keys] == [False, True], "the report tells them apart"
-    assert overlap(tmp_path / "untrained", ["a"], {"a": "b"}) == ([], [])
+    assert overlap(tmp_path / "untrained", ["a"], {"a": "b"}) == ([], [], True)
     own, other = AalbertModel(config), AalbertModel(config)
     load_weights(own, model.model_state, model.path)
     load_weights(other, twin.model_state, twin.path)

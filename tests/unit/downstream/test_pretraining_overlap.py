@@ -15,7 +15,14 @@ from s3prl_aalbert.downstream.speaker.frame import DownstreamExpert as FrameExpe
 from s3prl_aalbert.downstream.speaker.utterance import DownstreamExpert as UtteranceExpert
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
-from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE, Heard, heard, overlap, write_training_list
+from s3prl_aalbert.speech.training_list import (
+    TRAINING_LIST_FILE,
+    Heard,
+    heard,
+    overlap,
+    read_training_list,
+    write_training_list,
+)
 
 HEARD = {
     "/data/train-clean-5/19/198/19-198-0001.flac": "19",
@@ -42,13 +49,17 @@ def test_the_list_holds_digests_alone(release: Path) -> None:
     assert (release / TRAINING_LIST_FILE).read_text() == text
 
 
-def test_several_trainings_are_one_list_and_an_unknown_one_is_none(tmp_path: Path) -> None:
+def test_several_trainings_are_one_list_and_an_unknown_one_makes_it_incomplete(tmp_path: Path) -> None:
     known = [heard({name: speaker}) for name, speaker in HEARD.items()]
     write_training_list(tmp_path / "all", *known, Heard(set(), set()))
     found = overlap(tmp_path / "all", HEARD, HEARD)
-    assert found == (sorted(HEARD), ["0001", "19", "26"])
+    assert found == (sorted(HEARD), ["0001", "19", "26"], True)
     write_training_list(tmp_path / "some", *known, None)
-    assert overlap(tmp_path / "some", HEARD, HEARD) is None
+    assert overlap(tmp_path / "some", HEARD, HEARD) == (sorted(HEARD), ["0001", "19", "26"], False)
+    write_training_list(tmp_path / "more", known[0], read_training_list(tmp_path / "some"))
+    assert overlap(tmp_path / "more", HEARD, HEARD) == overlap(tmp_path / "some", HEARD, HEARD)
+    write_training_list(tmp_path / "none", None)
+    assert read_training_list(tmp_path / "none") is None and not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(
@@ -65,7 +76,7 @@ def test_several_trainings_are_one_list_and_an_unknown_one_is_none(tmp_path: Pat
 )
 def test_what_was_heard_is_found(release: Path, name: str, speaker: str, utterance_too: bool) -> None:
     found = overlap(release, [name, "new"], {name: speaker, "new": "someone"})
-    assert found == ([name] if utterance_too else [], [speaker])
+    assert found == ([name] if utterance_too else [], [speaker], True)
     assert overlap(release / "model.safetensors", [name], {name: speaker}) == found  # a file of the release
 
 
@@ -75,12 +86,12 @@ def test_what_was_heard_is_found(release: Path, name: str, speaker: str, utteran
 )
 def test_others_are_not(release: Path, name: str, speaker: str) -> None:
     """LibriSpeech's speaker 19 is another than a folder of that name."""
-    assert overlap(release, [name], {name: speaker}) == ([], [])
+    assert overlap(release, [name], {name: speaker}) == ([], [], True)
 
 
 def test_the_tested_names_alone_count(release: Path) -> None:
     speakers = {"19-198-0001": "19", "84-121123-0000": "84"}
-    assert overlap(release, ["84-121123-0000"], speakers) == ([], [])
+    assert overlap(release, ["84-121123-0000"], speakers) == ([], [], True)
 
 
 def test_a_task_refuses_or_marks_it(release: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -98,10 +109,14 @@ def test_what_is_not_known_is_said(tmp_path: Path) -> None:
     assert check_overlap(args, ["a"], {"a": "b"}, "refuse") == UNKNOWN
     assert check_overlap({"upstream": "fbank", "upstream_ckpt": None}, ["a"], {"a": "b"}, "refuse") is None
     assert check_overlap({"upstream": "aalbert_6l"}, ["a"], {"a": "b"}, "refuse") is None  # untrained
+    write_training_list(tmp_path, heard({"s/a": "s"}), None)
+    assert check_overlap(args, ["s/b"], {"s/b": "t"}, "refuse") == UNKNOWN
+    assert check_overlap(args, ["s/a"], {"s/a": "s"}, "mark") == {"utterances": 1, "speakers": 1}
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"utterances": []}', '{"utterances": 3, "speakers": []}',
-                                  '{"utterances": ["ab"], "speakers": []}'])  # fmt: skip
+                                  '{"utterances": ["ab"], "speakers": []}',
+                                  '{"utterances": [], "speakers": [], "complete": "no"}'])  # fmt: skip
 def test_a_damaged_list_is_told(release: Path, text: str) -> None:
     (release / TRAINING_LIST_FILE).write_text(text)
     with pytest.raises(AalbertError, match=naming(TRAINING_LIST_FILE, "damaged")):

@@ -154,7 +154,7 @@ def test_a_time_budget_ends_a_run_whole(tmp_path, speech_folder, monkeypatch, ca
     state = torch.load(next((tmp_path / "run").glob("states-*.ckpt")), weights_only=True)
     assert (tmp_path / "run" / "README.md").is_file()  # the release is whole
     seen = overlap(tmp_path / "run", ["s2/1", "s2/9"], {"s2/1": "s2", "s2/9": "s2"})
-    assert seen == (["s2/1"], ["s2"])
+    assert seen == (["s2/1"], ["s2"], True)
     assert 5 < state["step"] < 120 and state["budget"]["spent"] <= 2 * 3600
     rates = [rate for rate in rates if rate is not None]
     peak = rates.index(max(rates))
