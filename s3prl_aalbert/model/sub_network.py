@@ -45,6 +45,12 @@ class Architecture(NamedTuple):
         sizes = zip(self.num_attention_heads, self.intermediate_size, reuses, is_reused, strict=True)
         return [LayerArchitecture(*size) for size in sizes]
 
+    def first_layers(self, depth: int) -> Architecture:
+        """Return its first layers, at least one."""
+        return self._replace(
+            num_attention_heads=self.num_attention_heads[:depth], intermediate_size=self.intermediate_size[:depth]
+        )
+
     def problems(self, config: TransformerConfig) -> list[str]:
         """Return why this is no sub-network of a model with ``config``, one sentence each."""
         depth = self.num_hidden_layers

@@ -21,6 +21,7 @@ from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.aalbert import AalbertModel
 from s3prl_aalbert.model.acoustics import Acoustics
 from s3prl_aalbert.model.config import ModelConfig
+from s3prl_aalbert.model.sub_network import full_architecture
 from s3prl_aalbert.pretrain.config import MFCC, UnitsConfig
 
 NUM_MFCC = 13
@@ -92,6 +93,8 @@ class LayerFeatures:
         self.model = AalbertModel(checkpoint.config).to(device).eval()
         load_weights(self.model, checkpoint.model_state, checkpoint.path)
         self.config, self.layer, self.cmvn, self.device = checkpoint.config, layer, units.cmvn, device
+        # No layer after the one that is clustered.
+        self.arch = full_architecture(checkpoint.config.transformer).first_layers(max(layer, 1))
 
     @property
     def description(self) -> Facts:
@@ -106,7 +109,7 @@ class LayerFeatures:
         shifted = [self._shifted(torch.from_numpy(wav), unit) for unit in range(self.units_of_token)]
         lengths = torch.tensor([len(each) for each in shifted], device=self.device)
         wavs = torch.stack([functional.pad(each, (0, int(lengths.max()) - len(each))) for each in shifted])
-        states = self.model(wavs.to(self.device), lengths).hidden_states[self.layer].float().cpu()
+        states = self.model(wavs.to(self.device), lengths, self.arch).hidden_states[self.layer].float().cpu()
         tokens = int(self.config.num_tokens(np.array(len(wav))))
         rows = states[:, :tokens].transpose(0, 1).flatten(0, 1)
         if self.cmvn == "utterance":

@@ -180,7 +180,13 @@ def test_a_layer_of_a_checkpoint_is_clustered(tiny_config, speech, tmp_path) -> 
     plain = LayerFeatures(tmp_path / "teacher", UnitsConfig(str(tmp_path / "teacher"), 1, cmvn="none"), config, CPU)
     with torch.no_grad():
         states = teacher.model(torch.from_numpy(speech[0]).unsqueeze(0), torch.tensor([LENGTHS[0]])).hidden_states
+    calls: list[int] = []
+    for group in plain.model.encoder.groups:
+        group.register_forward_hook(lambda *_: calls.append(1))
     torch.testing.assert_close(plain(speech[0]), states[1][0])
+    assert len(calls) == 1 < len(states) - 1, "no layer after the one that is clustered"
+    embedding = LayerFeatures(tmp_path / "teacher", UnitsConfig(str(tmp_path / "teacher"), 0, cmvn="none"), config, CPU)
+    torch.testing.assert_close(embedding(speech[0]), states[0][0])
     normalised = LayerFeatures(tmp_path / "teacher", UnitsConfig(str(tmp_path / "teacher"), 1), config, CPU)
     rows = states[1][0].double().numpy()
     expected = (rows - rows.mean(0)) / rows.std(0)
