@@ -45,13 +45,13 @@ def speech_folders(config: DataConfig) -> list[str]:
     return folders
 
 
-def manifest_path(config: DataConfig, expdir: Path) -> Path:
-    """Return where the manifest is written; a given one that is the corpus itself is only read."""
-    manifest = expdir / "manifest.tsv"
+def manifest_path(config: DataConfig, folder: Path) -> Path:
+    """Return where the manifest is written: in ``folder``, unless one is named; one that is the corpus is only read."""
+    manifest = folder / "manifest.tsv"
     if config.manifest and speech_folders(config):
         return _given(config)
     if config.manifest and not config.trust_manifest and _given(config).resolve() == manifest.resolve():
-        return expdir / "manifest.checked.tsv"
+        return folder / "manifest.checked.tsv"
     return manifest
 
 

@@ -34,6 +34,8 @@ class RunOptions:
     dry_run: bool = False
     resume_from: Path | None = None
     init: Path | None = None
+    corpus: Path | None = None
+    """Folder of the manifest, the audio cache and the units; None: ``expdir``."""
 
 
 def launch(config: PretrainConfig, options: RunOptions) -> Fabric:

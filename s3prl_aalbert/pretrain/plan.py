@@ -73,7 +73,7 @@ def plan_run(request: Request, stage: Stage | None = None) -> RunPlan:
         AalbertError: a configuration, checkpoint or folder that cannot be used.
     """
     expdir = request.folder
-    resume_from = _resume_from(request, expdir)
+    resume_from = _resume_from(request, expdir, stage)
     past: TrainingState = _load_past(resume_from) if resume_from else {}
     if resume_from and not request.auto_resume and not request.dry_run:
         _check_nothing_newer(expdir, resume_from, past.get("step") or 0)
@@ -84,7 +84,7 @@ def plan_run(request: Request, stage: Stage | None = None) -> RunPlan:
     device = checked_device(request.device)
     devices, num_nodes = processes(os.environ, request.multi_gpu, device)
     init = located(request.init) if request.init else None
-    run = (request.strict, request.dry_run, resume_from, init)
+    run = (request.strict, request.dry_run, resume_from, init, stage.corpus if stage else None)
     return RunPlan(model, config, RunOptions(expdir, seed, device, num_nodes, devices, *run))
 
 
@@ -123,7 +123,7 @@ def model_name(request: Request) -> str:
     return request.upstream_config or MODELS.get(request.upstream or "", DEFAULT_MODEL)
 
 
-def _resume_from(request: Request, expdir: Path) -> Path | None:
+def _resume_from(request: Request, expdir: Path, stage: Stage | None) -> Path | None:
     """Return the state that a run goes on from; None where it begins."""
     if request.past_exp and request.init:
         raise AalbertError("-e resumes a run, --init starts a new one from its weights: give one of them")
@@ -137,7 +137,7 @@ def _resume_from(request: Request, expdir: Path) -> Path | None:
             raise AalbertError(f"{past}: no training state (states-*.ckpt) to resume from")
         return state
     new = (request.speech, request.upstream_config, request.config, request.override, request.init)
-    if request.auto_resume and not any(new):
+    if request.auto_resume and not any(new) and not stage:  # a stage may not have begun
         raise AalbertError(f"{expdir}: nothing to resume there{near_folder(expdir)}; a new run needs --speech")
     if own is not None and not request.dry_run:
         raise AalbertError(f"{expdir}: holds {own.name} already; go on with -a, or choose another -n")

@@ -103,7 +103,7 @@ class Pretrainer:
 
     def _load_corpus(self) -> Utterances:
         datarc, options = self.config.datarc, self.options
-        manifest = manifest_path(datarc, options.expdir)
+        manifest = manifest_path(datarc, options.corpus or options.expdir)
         save = self.fabric.is_global_zero and not options.dry_run
         return self._leader_first(lambda: load_corpus(datarc, manifest, options.seed, options.strict, save))
 
@@ -130,7 +130,7 @@ class Pretrainer:
             logger.info("dry run: the units are arbitrary, those of a run are computed at its start")
             utterances.units = random_units(utterances, self.model_config, options.seed)
             return
-        manifest = manifest_path(self.config.datarc, options.expdir)
+        manifest = manifest_path(self.config.datarc, options.corpus or options.expdir)
         read, device = SpeechDataset(utterances, self.model_config, math.inf, 0).wav, self.fabric.device
         arguments = utterances, read, self.model_config, self.config.units, manifest, options.seed, device
         utterances.units = self._leader_first(lambda: label_corpus(*arguments))

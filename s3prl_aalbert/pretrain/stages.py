@@ -13,7 +13,7 @@ from pathlib import Path
 
 from s3prl_aalbert.errors import did_you_mean
 from s3prl_aalbert.model.config import ConfigError, ModelConfig, from_dict
-from s3prl_aalbert.pretrain.config import PretrainConfig, section_of
+from s3prl_aalbert.pretrain.config import PretrainConfig
 from s3prl_aalbert.speech.finding import UNLISTABLE
 
 STAGES = "stages"
@@ -48,6 +48,8 @@ class Stage:
 
     name: str
     expdir: Path
+    corpus: Path
+    """Folder of the recipe: all stages share one manifest, audio cache and units."""
     init: Path | None
     model: dict[str, object]
     """The YAML of ``-g``, as this stage has it."""
@@ -83,10 +85,8 @@ def recipe_stages(model: Mapping[str, object], config: Mapping[str, object], exp
         units = stage_config.get("units")
         if isinstance(units, dict) and units.get("source") in folders:
             stage_config["units"] = {**units, "source": str(folders[units["source"]])}
-        datarc = section_of(section_of(stage_config, "pretrain_expert"), "datarc")
-        datarc.setdefault("manifest", str(expdir.absolute() / "manifest.tsv"))  # one corpus for all stages
         folder = expdir if entry is entries[-1] else expdir / entry.name
-        stage = Stage(entry.name, folder, init, merged(model, entry.model), stage_config)
+        stage = Stage(entry.name, folder, expdir, init, merged(model, entry.model), stage_config)
         from_dict(ModelConfig, stage.model, f"{where}: stage {entry.name}")
         from_dict(PretrainConfig, stage.config, f"{where}: stage {entry.name}")
         folders[entry.name] = folder.absolute()

@@ -11,11 +11,13 @@ import soundfile
 import torch
 import yaml
 
+from s3prl_aalbert.checkpoint.release import load_checkpoint
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.config import load_model_config
-from s3prl_aalbert.pretrain import runner
+from s3prl_aalbert.pretrain import corpus, runner
 from s3prl_aalbert.pretrain.budget import TimeBudget
+from s3prl_aalbert.pretrain.decoding import decode_all
 from s3prl_aalbert.pretrain.monitor import Monitor
 from s3prl_aalbert.pretrain.plan import plan_stages
 from s3prl_aalbert.pretrain.request import Request
@@ -51,8 +53,7 @@ def test_stages_change_their_own_keys_and_know_earlier_ones(tmp_path: Path) -> N
     assert one.model["task"]["unit_weight"] == two.model["task"]["unit_weight"] == 1
     assert (one.config["runner"], two.config["runner"]) == ({"total_steps": 10}, {"total_steps": 20})
     assert two.config["units"] == {"source": str(tmp_path / "run" / "mfcc"), "layer": 1}
-    manifests = {stage.config["pretrain_expert"]["datarc"]["manifest"] for stage in (one, two)}
-    assert manifests == {str(tmp_path / "run" / "manifest.tsv")}
+    assert one.corpus == two.corpus == tmp_path / "run"
 
 
 def test_a_runner_without_stages_is_no_recipe(tmp_path: Path) -> None:
@@ -127,13 +128,34 @@ def test_one_command_runs_the_iterations_and_goes_on_after_a_stop(tmp_path, spee
     assert (run / "first" / "model.safetensors").is_file() and (run / "model.safetensors").is_file()
     assert len(list(run.glob("manifest.units-*.npy"))) == 2
     first = (run / "first" / "model.safetensors").read_bytes()
-    for left in ("model.safetensors", "README.md", "states-3.ckpt", "dev-best.ckpt"):
-        (run / left).unlink()  # as if the second stage had been stopped after its second step
-    assert main(["pretrain", "-p", "run", "-a", "--device", "cpu"]) == 0
-    assert (run / "first" / "model.safetensors").read_bytes() == first and (run / "model.safetensors").is_file()
+    second = load_checkpoint(run).state
+    for last in ("states-3.ckpt", "states-*.ckpt"):  # as if the second stage had been stopped after step 2, or before 1
+        for left in ("model.safetensors", "README.md", last, "dev-best.ckpt"):
+            for path in list(run.glob(left)):
+                path.unlink()
+        assert main(["pretrain", "-p", "run", "-a", "--device", "cpu"]) == 0
+        assert (run / "first" / "model.safetensors").read_bytes() == first
+        assert all(torch.equal(value, second[name]) for name, value in load_checkpoint(run).state.items())
     assert main(command) == 2
     assert "go on with -a" in capsys.readouterr().err
     assert load_model_config(str(run / "config.yaml")).task.num_units == 8
+
+
+def test_a_manifest_as_the_corpus_is_decoded_once_for_all_stages(tmp_path, speech_folder, monkeypatch) -> None:
+    manifest = tmp_path / "mine.tsv"
+    manifest.write_text("path\n" + "".join(f"{path}\n" for path in sorted(speech_folder.rglob("*.wav"))))
+    path = write_recipe(tmp_path, speech_folder)
+    content = yaml.safe_load(path.read_text())
+    content["pretrain_expert"]["datarc"] = {"manifest": str(manifest), "train_batch_size": 2}
+    path.write_text(yaml.safe_dump(content))
+    decoded: list[str] = []
+    monkeypatch.setattr(corpus, "decode_all", lambda paths, *rest: decoded.extend(paths) or decode_all(paths, *rest))
+    monkeypatch.chdir(tmp_path)
+    assert main(["pretrain", "-g", "model.yaml", "-c", str(path), "-p", "run", "--device", "cpu"]) == 0
+    assert len(decoded) == 12 and manifest.read_text().count("\t") == 0
+    run = tmp_path / "run"
+    assert len(list(run.glob("manifest.audio-*.i16"))) == 1 and not list((run / "first").glob("manifest*"))
+    assert len(list(run.glob("manifest.units-*.npy"))) == 2
 
 
 def test_a_time_budget_ends_a_run_whole(tmp_path, speech_folder, monkeypatch, capsys) -> None:
