@@ -46,7 +46,7 @@ class Architecture(NamedTuple):
         return [LayerArchitecture(*size) for size in sizes]
 
     def first_layers(self, depth: int) -> Architecture:
-        """Return its first layers, at least one."""
+        """Return the sub-network of its first ``depth`` layers, 1 or more."""
         return self._replace(
             num_attention_heads=self.num_attention_heads[:depth], intermediate_size=self.intermediate_size[:depth]
         )
