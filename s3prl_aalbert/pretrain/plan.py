@@ -47,7 +47,6 @@ from s3prl_aalbert.pretrain.stages import RECIPE_FILE, STAGES, Stage, recipe_sta
 logger = logging.getLogger(__name__)
 
 SEED = 1337
-"""A configuration: key and value of each section."""
 
 
 @dataclass(frozen=True)

@@ -101,9 +101,12 @@ class Pretrainer:
 
     # ------------------------------------------------------------------------------------------- data
 
+    @property
+    def _manifest(self) -> Path:
+        return manifest_path(self.config.datarc, self.options.corpus or self.options.expdir)
+
     def _load_corpus(self) -> Utterances:
-        datarc, options = self.config.datarc, self.options
-        manifest = manifest_path(datarc, options.corpus or options.expdir)
+        datarc, options, manifest = self.config.datarc, self.options, self._manifest
         save = self.fabric.is_global_zero and not options.dry_run
         return self._leader_first(lambda: load_corpus(datarc, manifest, options.seed, options.strict, save))
 
@@ -130,9 +133,8 @@ class Pretrainer:
             logger.info("dry run: the units are arbitrary, those of a run are computed at its start")
             utterances.units = random_units(utterances, self.model_config, options.seed)
             return
-        manifest = manifest_path(self.config.datarc, options.corpus or options.expdir)
         read, device = SpeechDataset(utterances, self.model_config, math.inf, 0).wav, self.fabric.device
-        arguments = utterances, read, self.model_config, self.config.units, manifest, options.seed, device
+        arguments = utterances, read, self.model_config, self.config.units, self._manifest, options.seed, device
         utterances.units = self._leader_first(lambda: label_corpus(*arguments))
 
     def _add_corpus_statistics(self, objective: Objective) -> None:

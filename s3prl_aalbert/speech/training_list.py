@@ -122,14 +122,13 @@ def _digest(text: str) -> str:
 def _read(path: Path) -> Heard:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        complete = found.get("complete", True)
-        listed = Heard(set(found["utterances"]), set(found["speakers"]), complete)
+        listed = Heard(set(found["utterances"]), set(found["speakers"]), found.get("complete", True))
     except OSError as error:
         raise AalbertError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         raise AalbertError(f"{path}: is damaged, expected JSON with the lists utterances and speakers") from error
     if not all(isinstance(each, str) and len(each) == HEX_DIGITS for each in listed.utterances | listed.speakers):
         raise AalbertError(f"{path}: is damaged, expected digests of {HEX_DIGITS} hexadecimal digits")
-    if not isinstance(complete, bool):
-        raise AalbertError(f'{path}: is damaged, "complete" is {complete!r}, expected true or false')
+    if not isinstance(listed.complete, bool):
+        raise AalbertError(f'{path}: is damaged, "complete" is {listed.complete!r}, expected true or false')
     return listed
