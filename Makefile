@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-compile
 # Test workers; each keeps to one thread so that they do not fight over the cores.
 WORKERS ?= 2
 
@@ -25,7 +26,8 @@ $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@# torch and what it needs are 3 GB: a download cut off beyond pip's own attempts starts once more
-	$(BIN)/python -m pip install --quiet --editable ".[dev]" || $(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(PIP_INSTALL) --editable ".[dev]" || $(PIP_INSTALL) --editable ".[dev]"
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || true # on all cores; pip compiles on one
 	@touch $@
 
 demo: setup

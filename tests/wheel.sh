@@ -15,8 +15,10 @@ git clone --quiet "$repository" "$place/clone"
 bin=$place/venv/bin
 "$bin/python" -m pip install --quiet --upgrade pip
 "$bin/python" -m pip wheel --quiet --no-deps --wheel-dir "$place" "$place/clone"
-install() { "$bin/python" -m pip install --quiet "$@" || "$bin/python" -m pip install --quiet "$@"; } # 3 GB: a download cut off starts once more
+pip_install() { "$bin/python" -m pip install --quiet --no-compile "$@"; }
+install() { pip_install "$@" || pip_install "$@"; } # 3 GB: a download cut off starts once more
 install "$place"/*.whl ${torch:+"torch==$torch.*" "torchaudio==$torch.*"}
+"$bin/python" -m compileall -q -j 0 "$place/venv/lib" > "$place/compiled" || true # on all cores; pip compiles on one
 export OMP_NUM_THREADS=1
 
 mkdir "$place/empty"
@@ -46,6 +48,6 @@ steps="config.runner.total_steps=2,,config.runner.eval_step=2,,config.runner.sav
 "$bin/aalbert" report phones -o report
 test -s report/index.html
 
-install pytest psutil hypothesis
-"$bin/pytest" -p no:cacheprovider "$place"/clone/tests/unit/{model/test_encoder,upstream/test_upstream,checkpoint/test_checkpoint,toolkit/test_compiler,toolkit/test_toolkit_audio,toolkit/test_toolkit_checkpoints,toolkit/test_toolkit_register}.py \
+install pytest pytest-xdist psutil hypothesis
+"$bin/pytest" -n 2 -p no:cacheprovider "$place"/clone/tests/unit/{model/test_encoder,upstream/test_upstream,checkpoint/test_checkpoint,toolkit/test_compiler,toolkit/test_toolkit_audio,toolkit/test_toolkit_checkpoints,toolkit/test_toolkit_register}.py \
   "$place"/clone/tests/integration/test_{run_downstream,torch_hub,task_commands}.py

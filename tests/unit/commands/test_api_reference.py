@@ -32,6 +32,7 @@ def test_a_missing_docstring_is_found(tmp_path: Path, text: str, rule: str) -> N
     assert found.returncode == 1 and rule in found.stdout
 
 
+@pytest.mark.slow
 def test_every_module_has_a_page(tmp_path: Path, repository: Path) -> None:
     (recipe,) = [line for line in (repository / "Makefile").read_text().splitlines() if "pdoc" in line and "\t" in line]
     argv = recipe.split()[1:]
