@@ -1,13 +1,15 @@
 """AALBERT and Mockingjay: acoustics -> input embedding -> ONE encoder, and the heads of pre-training.
 
-Legend: B batch, S samples, T tokens, D hidden size, L layers, K values of a target frame.
+Legend: B batch, S samples, F frames, T tokens, R frames a token, D hidden size, L layers, K values of a target frame.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from s3prl_aalbert.model.acoustics import Acoustics
 from s3prl_aalbert.model.config import ModelConfig, TransformerConfig
@@ -49,6 +51,31 @@ class AalbertModel(nn.Module):
         features = self.acoustics(wavs, num_samples)
         states = self.encode(features.tokens, features.lengths, arch, padded=padded)
         return Representation(states, features.lengths)
+
+    def at_every_frame(self, wavs: Tensor, num_samples: Tensor, arch: Architecture | None = None) -> Representation:
+        """Represent a padded batch with a hidden state for every frame, as (B, F, D): that of the token around it.
+
+        The model hears an utterance R times, each time a frame later, so that this takes R times as long. Where frames
+        are missing at the edges of an utterance they are zero, as in its last token.
+
+        Args:
+            wavs: (B, S) float waveforms at 16 kHz; values past num_samples are ignored.
+            num_samples: (B,) real samples, each at least 1.
+            arch: a sub-network; None is the whole model.
+        """
+        features = self.acoustics(wavs, num_samples)
+        stack, num_frames = self.acoustics.stack, features.frame_mask.flatten(1).sum(1)
+        frames = features.tokens.unflatten(-1, (stack, -1)).flatten(1, 2)  # (B, T * R, input_dim / R)
+        before = stack // 2
+        around = functional.pad(frames, (0, 0, before, stack - 1 - before)).unfold(1, stack, 1)
+        tokens = around.transpose(2, 3).flatten(2)  # (B, T * R, input_dim): the token around each frame
+        times = tokens.unflatten(1, (-1, stack)).transpose(1, 2).flatten(0, 1)  # (B * R, T, input_dim)
+        first = torch.arange(stack, device=wavs.device)
+        lengths = (num_frames.unsqueeze(1) - first + stack - 1) // stack  # (B, R), 0 where no frame is left
+        states = self.encode(times, lengths.clamp_min(1).flatten(), arch, padded=True)
+        longest = self.config.audio.num_frames(wavs.size(1))
+        by_frame = (state.unflatten(0, (-1, stack)).transpose(1, 2).flatten(1, 2) for state in states)
+        return Representation([state[:, :longest] for state in by_frame], num_frames)  # (B, F, D)
 
     def encode(
         self,

@@ -85,14 +85,17 @@ class LayerFeatures:
         theirs = checkpoint.config.samples_per_token
         self.unit_samples = config.samples_per_token // config.task.units_per_token
         self.units_of_token, rest = divmod(theirs, self.unit_samples)
-        if rest or self.units_of_token % 2 == 0:
+        hop = checkpoint.config.audio.hop_samples
+        if rest or self.units_of_token % 2 == 0 or self.unit_samples % hop:
             raise AalbertError(
                 f"{path}: a token has {theirs} samples and a unit of task.units_per_token "
-                f"{config.task.units_per_token} has {self.unit_samples}; expected as many, or an odd part of them"
+                f"{config.task.units_per_token} has {self.unit_samples}; expected as many, or an odd part of them of "
+                f"whole frames, which have {hop}"
             )
+        self.frames = self.unit_samples // hop
         self.model = AalbertModel(checkpoint.config).to(device).eval()
         load_weights(self.model, checkpoint.model_state, checkpoint.path)
-        self.config, self.layer, self.cmvn, self.device = checkpoint.config, layer, units.cmvn, device
+        self.layer, self.cmvn, self.device = layer, units.cmvn, device
         # No layer after the one that is clustered.
         self.arch = full_architecture(checkpoint.config.transformer).first_layers(max(layer, 1))
 
@@ -105,22 +108,18 @@ class LayerFeatures:
 
     @torch.no_grad()
     def __call__(self, wav: np.ndarray) -> Tensor:
-        """Return (T * units of a token, hidden size): for each unit the token that has it at its centre."""
-        shifted = [self._shifted(torch.from_numpy(wav), unit) for unit in range(self.units_of_token)]
-        lengths = torch.tensor([len(each) for each in shifted], device=self.device)
-        wavs = torch.stack([functional.pad(each, (0, int(lengths.max()) - len(each))) for each in shifted])
-        states = self.model(wavs.to(self.device), lengths, self.arch).hidden_states[self.layer].float().cpu()
-        tokens = int(self.config.num_tokens(np.array(len(wav))))
-        rows = states[:, :tokens].transpose(0, 1).flatten(0, 1)
+        """Return (N, hidden size): for each unit the token that has it at its centre."""
+        batch = torch.from_numpy(wav).unsqueeze(0).to(self.device), torch.tensor([len(wav)], device=self.device)
+        if self.units_of_token > 1:
+            states = self.model.at_every_frame(*batch, self.arch).hidden_states[self.layer]
+            states = states[:, self.frames // 2 :: self.frames]
+        else:
+            states = self.model(*batch, self.arch).hidden_states[self.layer]
+        rows = states[0].float().cpu()
         if self.cmvn == "utterance":
             # What is constant in an utterance is the speaker and the channel, not the phones.
             rows = (rows - rows.mean(0)) / (rows.std(0, correction=0) + 1e-5)
         return rows
-
-    def _shifted(self, wav: Tensor, unit: int) -> Tensor:
-        """Return a waveform moved so that the centres of its tokens lie on one of the units of a token."""
-        samples = self.unit_samples * (self.units_of_token // 2 - unit)
-        return functional.pad(wav, (samples, 0)) if samples > 0 else functional.pad(wav[-samples:], (0, -samples))
 
 
 def unit_features(config: ModelConfig, units: UnitsConfig, device: torch.device) -> UnitFeatures:

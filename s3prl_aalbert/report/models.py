@@ -14,7 +14,7 @@ from s3prl_aalbert.checkpoint.release import WEIGHTS_FILE, load_checkpoint
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.config import AudioConfig, ModelConfig, TransformerConfig
 from s3prl_aalbert.report.runs import Run
-from s3prl_aalbert.upstream.named import OWN_CHECKPOINT, count_of, family_name, family_of, upstream_config
+from s3prl_aalbert.upstream.named import EVERY_FRAME, OWN_CHECKPOINT, count_of, family_name, family_of, upstream_config
 
 logger = logging.getLogger(__name__)
 
@@ -146,8 +146,10 @@ def _describe(key: ModelKey, config: ModelConfig | None) -> str:
         return "checkpoint not found" if gone else "an upstream of S3PRL"
     transformer = config.transformer
     trained = "untrained, random weights" if key.untrained else "pre-trained"
-    rate = config.samples_per_token / config.audio.sample_rate * 1000
-    return f"{family_name(config)}, hidden size {transformer.hidden_size}, {rate:g} ms per token; {trained}"
+    rate = f"{config.samples_per_token / config.audio.sample_rate * 1000:g} ms per token"
+    if key.upstream == EVERY_FRAME:
+        rate += f", a hidden state every {config.audio.hop_ms:g} ms"
+    return f"{family_name(config)}, hidden size {transformer.hidden_size}, {rate}; {trained}"
 
 
 # ------------------------------------------------------------------------------------------------ labels
@@ -180,7 +182,8 @@ def _label(key: ModelKey, config: ModelConfig | None) -> str:
         return f"{describe_config(config)}, untrained" if config else f"{PRESETS[key.upstream]}, untrained"
     if key.upstream in OWN_CHECKPOINT:
         untrained = ", untrained" if key.untrained else ""
-        return describe_config(config) + untrained if config else _tail(key.checkpoint, 1)
+        rate = ", every frame" if key.upstream == EVERY_FRAME else ""
+        return describe_config(config) + rate + untrained if config else _tail(key.checkpoint, 1)
     return key.upstream + (f" {_tail(key.checkpoint, 1)}" if key.checkpoint else "")
 
 

@@ -90,13 +90,16 @@ _checked_lengths = torch.library.custom_op(
 _checked_lengths.register_fake(lambda _, lengths: torch.empty_like(lengths))
 
 
-def represent(model: AalbertModel, wavs: Sequence[Tensor], arch: Architecture | None = None) -> list[Tensor]:
+def represent(
+    model: AalbertModel, wavs: Sequence[Tensor], arch: Architecture | None = None, every_frame: bool = False
+) -> list[Tensor]:
     """Return the L + 1 hidden states (batch, tokens, hidden) of unpadded waveforms; padded tokens are zero.
 
     Args:
         model: the model, on the waveforms' device.
         wavs: list of (num_samples,) float tensors at 16 kHz.
         arch: a sub-network; None is the whole model.
+        every_frame: a hidden state for every frame, not for every token: (batch, frames, hidden).
 
     Raises:
         AalbertError: see ``pad_wavs``.
@@ -106,7 +109,10 @@ def represent(model: AalbertModel, wavs: Sequence[Tensor], arch: Architecture | 
     if not torch.compiler.is_compiling() and padded.size(1) > LONG_SECONDS * SAMPLE_RATE:
         _warn_of_length()
     # A compiled graph serves batches of any length.
-    representation = model(padded, lengths, arch, torch.compiler.is_compiling() or len(tokens) > 1)
+    if every_frame:
+        representation = model.at_every_frame(padded, lengths, arch)
+    else:
+        representation = model(padded, lengths, arch, torch.compiler.is_compiling() or len(tokens) > 1)
     padding = ~length_mask(representation.lengths, representation.hidden_states[0].size(1)).unsqueeze(-1)
     precise = torch.promote_types(representation.hidden_states[0].dtype, torch.float32)
     return [state.to(precise).masked_fill(padding, 0) for state in representation.hidden_states]
@@ -119,14 +125,18 @@ class UpstreamExpert(nn.Module):
         ckpt: ``-k``: a release folder or file, a pre-training folder or state. None builds an untrained model.
         model_config: ``-g``: without ``ckpt``, a model YAML (a path or a packaged name). With ``ckpt``, which carries
             its own configuration, the YAML of a sub-network of it (``arch.yaml``).
+        every_frame: a hidden state for every frame (10 ms by default), not for every token (30 ms).
 
     Raises:
         AalbertError: a file is missing or damaged, or does not fit.
     """
 
-    def __init__(self, ckpt: str | None = None, model_config: str | None = None, **_: object):
+    def __init__(
+        self, ckpt: str | None = None, model_config: str | None = None, every_frame: bool = False, **_: object
+    ):
         super().__init__()
         self.arch: Architecture | None = None
+        self.every_frame = every_frame
         if ckpt:
             checkpoint = load_checkpoint(ckpt)
             self.model = AalbertModel(checkpoint.config)
@@ -142,7 +152,8 @@ class UpstreamExpert(nn.Module):
 
     def get_downsample_rates(self, key: str) -> int:
         """Return the samples per token, the same for every key: 480 by default (30 ms at 16 kHz)."""
-        return self.model.config.samples_per_token
+        config = self.model.config
+        return config.audio.hop_samples if self.every_frame else config.samples_per_token
 
     def forward(self, wavs: Sequence[Tensor]) -> dict[str, list[Tensor] | Tensor]:
         """Represent unpadded waveforms.
@@ -155,7 +166,7 @@ class UpstreamExpert(nn.Module):
             ``layer_states``: the L layers alone, for the paper's weighted sum (section 3.2.1).
             ``last_hidden_state``: (batch, tokens, hidden). Padded tokens are zero everywhere.
         """
-        states = represent(self.model, wavs, self.arch)
+        states = represent(self.model, wavs, self.arch, self.every_frame)
         return {
             "hidden_states": states,
             "layer_states": states[1:],

@@ -15,7 +15,8 @@ from s3prl_aalbert.model.config import ModelConfig, from_dict, load_model_config
 from s3prl_aalbert.model.encoder import Encoder, InputEmbedding
 from s3prl_aalbert.model.sub_network import load_architecture
 
-OWN_CHECKPOINT = ("aalbert_local", "aalbert_url")
+EVERY_FRAME = "aalbert_every_frame"
+OWN_CHECKPOINT = ("aalbert_local", EVERY_FRAME, "aalbert_url")
 
 
 def upstream_config(upstream: str, checkpoint: str | None, config: str | None) -> ModelConfig | None:

@@ -207,20 +207,25 @@ def test_units_of_a_frame_are_those_of_the_tokens_that_have_it_at_their_centre(t
     save_release(tmp_path / "teacher", tiny_config, teacher.state_dict(), "")
     source = UnitsConfig(str(tmp_path / "teacher"), 1, cmvn="none")
     config = with_units(tiny_config, per_token=3)
-    rows = LayerFeatures(tmp_path / "teacher", source, config, CPU)(speech[1])  # 4801 samples: 11 tokens
-    assert len(rows) == 33
-
-    def tokens(wav: np.ndarray) -> torch.Tensor:
-        with torch.no_grad():
-            return teacher.model(torch.from_numpy(wav).unsqueeze(0), torch.tensor([len(wav)])).hidden_states[1][0]
-
-    for count in (4320, 4800, 4960, 5119):
-        wav = speech[2][:count]
-        assert len(LayerFeatures(tmp_path / "teacher", source, config, CPU)(wav)) == 3 * len(tokens(wav))
-    hop = np.zeros(160, np.float32)
-    torch.testing.assert_close(rows[1::3], tokens(speech[1]))
-    torch.testing.assert_close(rows[0::3], tokens(np.concatenate([hop, speech[1]]))[:11])
-    torch.testing.assert_close(rows[2::3], tokens(np.concatenate([speech[1][160:], hop]))[:11])
+    rows = LayerFeatures(tmp_path / "teacher", source, config, CPU)(speech[1])
+    wav = torch.from_numpy(speech[1]).unsqueeze(0), torch.tensor([4801])
+    with torch.no_grad():
+        tokens = teacher.model(*wav).hidden_states[1][0]  # 11, the last one of a single frame
+        frames = teacher.model.at_every_frame(*wav).hidden_states[1][0]
+    torch.testing.assert_close(rows, frames)
+    assert len(frames) == 31 and tokens.shape == (11, 32)
+    whole = speech[1][:4800]
+    alone = LayerFeatures(tmp_path / "teacher", source, with_units(tiny_config), CPU)(whole)
+    finer = LayerFeatures(tmp_path / "teacher", source, config, CPU)(whole)
+    torch.testing.assert_close(finer[1::3], alone)  # the frame in the middle of a token
+    wide = replace(tiny_config, transformer=replace(tiny_config.transformer, downsample_rate=9))
+    wide_teacher = MaskedPrediction(wide).eval()
+    save_release(tmp_path / "wide", wide, wide_teacher.state_dict(), "")
+    source = UnitsConfig(str(tmp_path / "wide"), 1, cmvn="none")
+    found = LayerFeatures(tmp_path / "wide", source, with_units(tiny_config), CPU)(whole)  # a token has three units
+    with torch.no_grad():
+        frames = wide_teacher.model.at_every_frame(torch.from_numpy(whole)[None], torch.tensor([4800])).hidden_states
+    torch.testing.assert_close(found, frames[1][0, 1::3])
     labels = label(config, speech, tmp_path, source=str(tmp_path / "teacher"), layer=1)
     assert labels.read(0, 2, 4).shape == (4, 3)
 

@@ -214,6 +214,16 @@ def test_sub_networks_of_a_supernet_are_models_of_their_own(tmp_path: Path) -> N
     assert models["AALBERT, 2 shared layers of 64"].description.startswith("AALBERT-2L, hidden size 64")
 
 
+def test_a_model_at_every_frame_is_a_model_of_its_own(tmp_path: Path) -> None:
+    ckpt = write_release(tmp_path / "model", "aalbert_small")
+    for upstream in ("aalbert_local", "aalbert_every_frame"):
+        write_results(tmp_path / "runs" / upstream, upstream=upstream, ckpt=ckpt)
+    models = {model.label: model for model in summarise_runs([tmp_path / "runs"]).models}
+    assert set(models) == {"AALBERT, 3 shared layers of 256", "AALBERT, 3 shared layers of 256, every frame"}
+    found = models["AALBERT, 3 shared layers of 256, every frame"]
+    assert found.parameters == 913_408 and "30 ms per token, a hidden state every 10 ms" in found.description
+
+
 def test_models_of_the_same_shape_are_told_apart_by_the_end_of_their_path(tmp_path: Path) -> None:
     for name in ("one", "two"):
         ckpt = write_release(tmp_path / name / "pretrain", "aalbert_6l")
