@@ -43,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-g", "--model_config", nargs="+", default=[], metavar="YAML", help="models of ours, untrained")
     add("--seed", type=int, default=0, help="of untrained models; default: %(default)s")
     add("--single-frames", action="store_true", help="also the paper's baseline, frames of 160 dimensions")
+    add(
+        "--every-frame", action="store_true", help="a hidden state of the checkpoints (-k) every frame, not every token"
+    )
     add("--no-twins", action="store_true", help="do not add the untrained model of each checkpoint")
 
 
@@ -55,14 +58,16 @@ def subjects(args: argparse.Namespace) -> list[Subject]:
     for yaml in args.model_config:
         name = f"untrained {Path(yaml).stem}"
         found.append(Subject(name, partial(_untrained, args.seed, model_config=yaml)))
-        twins[str(_untrained(args.seed, model_config=yaml).model.config)] = name
+        twins[f"{_untrained(args.seed, model_config=yaml).model.config} False"] = name
     wanted: list[tuple[str, str | None]] = [(name, None) for name in args.upstream if name != FEATURES]
-    for name, ckpt in [*wanted, *((_name(ckpt), ckpt) for ckpt in args.ckpt)]:
-        build = partial(UpstreamExpert, ckpt) if ckpt else partial(_upstream, name)
+    rate = ", every frame" if args.every_frame else ""
+    for name, ckpt in [*wanted, *((_name(ckpt) + rate, ckpt) for ckpt in args.ckpt)]:
+        build = partial(UpstreamExpert, ckpt, every_frame=args.every_frame) if ckpt else partial(_upstream, name)
         if args.no_twins or (ckpt is None and name not in PUBLISHED):
             found.append(Subject(name, build))
             continue
-        config = str(build().model.config)
+        upstream = build()
+        config = f"{upstream.model.config} {upstream.every_frame}"
         if config not in twins:
             twins[config] = f"untrained {name}"
             found.append(Subject(twins[config], partial(untrained_twin, args.seed, build)))

@@ -71,6 +71,6 @@ def release_of_upstream(name: str | None, ckpt: str | None) -> Path | None:
         name: of the upstream, ``-u``.
         ckpt: its checkpoint, ``-k``.
     """
-    if name in ("aalbert_local", "aalbert_every_frame") and ckpt:
+    if name in ("aalbert_local", "aalbert_every_frame_local") and ckpt:
         return located(ckpt)
     return packaged_folder(name) if name in packaged_names() else None

@@ -101,7 +101,7 @@ def check_upstream(name: str, ckpt: str | None, model_config: str | None = None)
 
 def _check_local_ckpt(name: str, typed: str) -> None:
     if is_url(typed):
-        url_name = f"{name.removesuffix('_local')}_url"
+        url_name = "aalbert_url" if name in plugin_upstreams() else f"{name.removesuffix('_local')}_url"
         raise AalbertError(f"-k {typed}: is a URL, expected a file or folder; -u {url_name} downloads")
     ckpt = located(typed) if name in plugin_upstreams() else Path(typed)
     if not ckpt.exists():

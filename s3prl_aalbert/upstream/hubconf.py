@@ -23,7 +23,7 @@ __all__ = [
     "aalbert_3l",
     "aalbert_6l",
     "aalbert_12l",
-    "aalbert_every_frame",
+    "aalbert_every_frame_local",
     "aalbert_features",
     "aalbert_local",
     "aalbert_mockingjay_3l",
@@ -55,7 +55,7 @@ def aalbert_local(
     return upstream
 
 
-def aalbert_every_frame(
+def aalbert_every_frame_local(
     ckpt: str | None = None, model_config: str | None = None, refresh: bool | None = None
 ) -> UpstreamExpert:
     """Load a checkpoint with a hidden state every frame (10 ms), not every token (30 ms), at three times the cost.
@@ -66,7 +66,7 @@ def aalbert_every_frame(
         refresh: S3PRL's argument, without effect here.
     """
     if not ckpt:
-        raise AalbertError("aalbert_every_frame needs a checkpoint (-k CKPT), e.g. aalbert_units")
+        raise AalbertError("aalbert_every_frame_local needs a checkpoint (-k CKPT), e.g. aalbert_units")
     return UpstreamExpert(ckpt, model_config, every_frame=True)
 
 

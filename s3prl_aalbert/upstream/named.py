@@ -15,7 +15,7 @@ from s3prl_aalbert.model.config import ModelConfig, from_dict, load_model_config
 from s3prl_aalbert.model.encoder import Encoder, InputEmbedding
 from s3prl_aalbert.model.sub_network import load_architecture
 
-EVERY_FRAME = "aalbert_every_frame"
+EVERY_FRAME = "aalbert_every_frame_local"
 OWN_CHECKPOINT = ("aalbert_local", EVERY_FRAME, "aalbert_url")
 
 

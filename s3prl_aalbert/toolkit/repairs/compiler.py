@@ -29,8 +29,15 @@ def import_compiler_when_used() -> None:
 class _Compiler(ModuleType):
     """Offers the two marks; every other attribute comes from the compiler itself."""
 
-    def disable(self, function: Callable[..., T], recursive: bool = True, **options: object) -> Callable[..., T]:
-        """Return the function; once the compiler is loaded, it is marked as not to be compiled."""
+    def disable(
+        self, function: Callable[..., T] | None = None, recursive: bool = True, **options: object
+    ) -> Callable[..., object]:
+        """Return the function; once the compiler is loaded, it is marked as not to be compiled.
+
+        Without a function it returns a decorator, as the compiler does; transformers marks methods in this way.
+        """
+        if function is None:
+            return lambda found: self.disable(found, recursive, **options)
 
         def call(*args: object, **kwargs: object) -> T:
             real = sys.modules[NAME]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from subjects import add_arguments, subjects
 
 from s3prl_aalbert.downstream.alignments import outputs_of_grid_frames
 from s3prl_aalbert.downstream.phone.dataset import PhoneLabels
@@ -135,3 +137,13 @@ def test_one_run_records_every_speaker_and_goes_on(
     monkeypatch.setattr(probes, "all_states", None)  # nothing is left to run
     probes.main()
     assert out.read_bytes() == before and capsys.readouterr().out.splitlines() == shown
+
+
+def test_a_checkpoint_at_every_frame_has_a_twin_of_its_own(tiny_release: Path) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    name = f"{tiny_release.name}@7, every frame"
+    found = {one.name: one for one in subjects(parser.parse_args(["-k", str(tiny_release), "--every-frame"]))}
+    assert list(found) == ["aalbert_features", f"untrained {name}", name]
+    rates = {one.build().get_downsample_rates("hidden_states") for one in found.values() if one.name.endswith(name)}  # type: ignore[operator]
+    assert rates == {160}

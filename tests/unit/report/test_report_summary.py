@@ -216,7 +216,7 @@ def test_sub_networks_of_a_supernet_are_models_of_their_own(tmp_path: Path) -> N
 
 def test_a_model_at_every_frame_is_a_model_of_its_own(tmp_path: Path) -> None:
     ckpt = write_release(tmp_path / "model", "aalbert_small")
-    for upstream in ("aalbert_local", "aalbert_every_frame"):
+    for upstream in ("aalbert_local", "aalbert_every_frame_local"):
         write_results(tmp_path / "runs" / upstream, upstream=upstream, ckpt=ckpt)
     models = {model.label: model for model in summarise_runs([tmp_path / "runs"]).models}
     assert set(models) == {"AALBERT, 3 shared layers of 256", "AALBERT, 3 shared layers of 256, every frame"}

@@ -61,6 +61,27 @@ assert all(map(torch.equal, after, steps(optimizer, model, 2)))
     )
 
 
+def test_a_decorator_marks_a_method() -> None:
+    """As transformers does, which upstreams of S3PRL import when a task has started."""
+    run(
+        """
+import_compiler_when_used()
+
+class Model:
+    @torch.compiler.disable(recursive=False)
+    def half(self, value, by=2):
+        return value / by
+
+assert Model().half(6) == 3 and Model().half(6, by=3) == 2
+assert "torch._dynamo.eval_frame" not in sys.modules
+torch._dynamo.reset()
+assert Model().half(6) == 3
+"""
+    )
+    pytest.importorskip("transformers", reason="needs the extra transformers: pip install transformers")
+    run("import_compiler_when_used()\nfrom transformers import PreTrainedModel")
+
+
 def test_a_compiler_that_is_there_stays() -> None:
     run(
         """

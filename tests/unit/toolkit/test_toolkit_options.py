@@ -77,6 +77,7 @@ def experiment(path: Path, **changes) -> Path:
         ("-m train -n x -u fbank -d aalbert_phoen", 'did you mean "aalbert_phone"'),
         ("-m train -n x -u aalbert_local -d example", "-u aalbert_local .*-k"),
         ("-m train -n x -u aalbert_local -k https://host/m -d example", "-k https://host/m.*-u aalbert_url"),
+        ("-m train -n x -u aalbert_every_frame_local -k https://host/m -d example", "-k https.*-u aalbert_url"),
         ("-m train -n x -u wav2vec2_local -k https://host/m -d example", "-k https://host/m.*-u wav2vec2_url"),
         ("-m evaluate -e https://host/m.ckpt", "-e https://host/m.ckpt.*URL"),
         ("-m train -n x -u tera_local -d example", "-u tera_local .*-k"),

@@ -17,7 +17,7 @@ from s3prl_aalbert.model.acoustics import Acoustics
 from s3prl_aalbert.model.config import ModelConfig
 from s3prl_aalbert.model.objective import MaskedPrediction
 from s3prl_aalbert.upstream.expert import UpstreamExpert
-from s3prl_aalbert.upstream.hubconf import aalbert_every_frame
+from s3prl_aalbert.upstream.hubconf import aalbert_every_frame_local
 
 
 def release(config: ModelConfig, folder: Path) -> str:
@@ -73,12 +73,12 @@ def test_a_batch_gives_what_each_utterance_gives_alone(tiny_release: Path, uneve
 
 
 def test_the_entry(tiny_release: Path) -> None:
-    upstream = aalbert_every_frame(ckpt=str(tiny_release), refresh=False)
+    upstream = aalbert_every_frame_local(ckpt=str(tiny_release), refresh=False)
     assert upstream.get_downsample_rates("hidden_states") == 160
-    assert aalbert_every_frame("aalbert_tiny").model.config.transformer.hidden_size == 256
-    with pytest.raises(AalbertError, match=naming("aalbert_every_frame", "-k")):
-        aalbert_every_frame()
+    assert aalbert_every_frame_local("aalbert_tiny").model.config.transformer.hidden_size == 256
+    with pytest.raises(AalbertError, match=naming("aalbert_every_frame_local", "-k")):
+        aalbert_every_frame_local()
 
 
 def test_its_pre_training_speech_is_known(tiny_release: Path) -> None:
-    assert release_of_upstream("aalbert_every_frame", str(tiny_release)) == tiny_release
+    assert release_of_upstream("aalbert_every_frame_local", str(tiny_release)) == tiny_release
