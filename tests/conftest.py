@@ -18,9 +18,6 @@ from s3prl_aalbert.model.objective import MaskedPrediction
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-# numba would compile for half a minute what the tests use for milliseconds (librosa, the reference of one front end).
-os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
-
 # A shell without job control starts background jobs with Ctrl-C ignored; programs that tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -13,6 +13,7 @@ from s3prl_aalbert.pretrain.launch import choose_precision
 from s3prl_aalbert.pretrain.plan import model_name, processes
 from s3prl_aalbert.pretrain.request import DEFAULT_MODEL, MODELS, Request
 from s3prl_aalbert.upstream import hubconf
+from s3prl_aalbert.upstream.named import OWN_CHECKPOINT
 
 SLURM = {"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2"}
 
@@ -66,5 +67,5 @@ def test_u_means_the_architecture_that_the_name_has_in_tasks(name: str) -> None:
 
 def test_without_u_the_default_is_the_papers_three_layers() -> None:
     assert model_name(Request()) == DEFAULT_MODEL == "aalbert_3l"
-    named = set(hubconf.__all__) - {"aalbert_local", "aalbert_url", "aalbert_features"}
+    named = set(hubconf.__all__) - {*OWN_CHECKPOINT, "aalbert_features"}
     assert set(MODELS) == named | {"mockingjay"}
