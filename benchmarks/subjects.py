@@ -54,11 +54,11 @@ def subjects(args: argparse.Namespace) -> list[Subject]:
     found = [Subject(FEATURES, partial(_upstream, FEATURES))]
     if args.single_frames:
         found.append(Subject(SINGLE_FRAMES, partial(FeaturesExpert, model_config="features_frame")))
-    twins: dict[str, str] = {}  # by configuration
+    twins: dict[tuple[str, bool], str] = {}  # by kind
     for yaml in args.model_config:
         name = f"untrained {Path(yaml).stem}"
         found.append(Subject(name, partial(_untrained, args.seed, model_config=yaml)))
-        twins[f"{_untrained(args.seed, model_config=yaml).model.config} False"] = name
+        twins[_kind(_untrained(args.seed, model_config=yaml))] = name
     wanted: list[tuple[str, str | None]] = [(name, None) for name in args.upstream if name != FEATURES]
     rate = ", every frame" if args.every_frame else ""
     for name, ckpt in [*wanted, *((_name(ckpt) + rate, ckpt) for ckpt in args.ckpt)]:
@@ -66,12 +66,11 @@ def subjects(args: argparse.Namespace) -> list[Subject]:
         if args.no_twins or (ckpt is None and name not in PUBLISHED):
             found.append(Subject(name, build))
             continue
-        upstream = build()
-        config = f"{upstream.model.config} {upstream.every_frame}"
-        if config not in twins:
-            twins[config] = f"untrained {name}"
-            found.append(Subject(twins[config], partial(untrained_twin, args.seed, build)))
-        found.append(Subject(name, build, twins[config]))
+        kind = _kind(build())
+        if kind not in twins:
+            twins[kind] = f"untrained {name}"
+            found.append(Subject(twins[kind], partial(untrained_twin, args.seed, build)))
+        found.append(Subject(name, build, twins[kind]))
     return found
 
 
@@ -93,6 +92,11 @@ def _upstream(name: str) -> nn.Module:
     from s3prl_aalbert.toolkit.upstreams import build_upstream
 
     return build_upstream(name)
+
+
+def _kind(upstream: UpstreamExpert) -> tuple[str, bool]:
+    """Return what a model has in common with its untrained twin: the configuration, and how often it has a state."""
+    return str(upstream.model.config), upstream.every_frame
 
 
 def _untrained(seed: int, model_config: str) -> UpstreamExpert:

@@ -32,6 +32,10 @@ PUBLISHED: dict[str, Published] = {
 }
 """Entry of the hub -> its published weights; hubconf.py needs an entry of each name, as a function."""
 
+EVERY_FRAME = "aalbert_every_frame_local"
+LOCAL = ("aalbert_local", EVERY_FRAME)
+"""Entries of the hub that load any checkpoint, ``-k``."""
+
 PRESETS = {
     "aalbert_3l": "aalbert_3l",
     "aalbert_6l": "aalbert_6l",
@@ -71,6 +75,6 @@ def release_of_upstream(name: str | None, ckpt: str | None) -> Path | None:
         name: of the upstream, ``-u``.
         ckpt: its checkpoint, ``-k``.
     """
-    if name in ("aalbert_local", "aalbert_every_frame_local") and ckpt:
+    if name in LOCAL and ckpt:
         return located(ckpt)
     return packaged_folder(name) if name in packaged_names() else None

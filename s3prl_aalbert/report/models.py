@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from s3prl_aalbert.checkpoint.published import PRESETS, packaged_folder, packaged_names
+from s3prl_aalbert.checkpoint.published import EVERY_FRAME, PRESETS, packaged_folder, packaged_names
 from s3prl_aalbert.checkpoint.release import WEIGHTS_FILE, load_checkpoint
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.config import AudioConfig, ModelConfig, TransformerConfig
 from s3prl_aalbert.report.runs import Run
-from s3prl_aalbert.upstream.named import EVERY_FRAME, OWN_CHECKPOINT, count_of, family_name, family_of, upstream_config
+from s3prl_aalbert.upstream.named import OWN_CHECKPOINT, count_of, family_name, family_of, upstream_config
 
 logger = logging.getLogger(__name__)
 

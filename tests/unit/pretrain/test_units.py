@@ -214,6 +214,9 @@ def test_units_of_a_frame_are_those_of_the_tokens_that_have_it_at_their_centre(t
         frames = teacher.model.at_every_frame(*wav).hidden_states[1][0]
     torch.testing.assert_close(rows, frames)
     assert len(frames) == 31 and tokens.shape == (11, 32)
+    for count in (4320, 4800, 4960, 5119):
+        finer = LayerFeatures(tmp_path / "teacher", source, config, CPU)(speech[2][:count])
+        assert len(finer) == -(-count // 160)
     whole = speech[1][:4800]
     alone = LayerFeatures(tmp_path / "teacher", source, with_units(tiny_config), CPU)(whole)
     finer = LayerFeatures(tmp_path / "teacher", source, config, CPU)(whole)
