@@ -38,6 +38,11 @@ class ModelKey:
         """Whether its weights are random: those of a preset, or of a release that is marked as untrained."""
         return self.upstream in PRESETS or (self.upstream in OWN_CHECKPOINT and _is_marked_untrained(self.checkpoint))
 
+    @property
+    def every_frame(self) -> bool:
+        """Whether it has a hidden state for every frame, not for every token."""
+        return self.upstream == EVERY_FRAME
+
 
 @dataclass(frozen=True)
 class Model:
@@ -61,7 +66,8 @@ class Model:
         """Return whether this is the other model before its training."""
         if self.config is None or other.config is None or not self.key.untrained or not other.trained:
             return False
-        return _shape(self.config) == _shape(other.config)
+        same_rate = self.key.every_frame == other.key.every_frame
+        return same_rate and _shape(self.config) == _shape(other.config)
 
 
 def _shape(config: ModelConfig) -> tuple[TransformerConfig, AudioConfig]:
@@ -78,8 +84,12 @@ def model_key(run: Run) -> ModelKey:
     upstream = args.upstream or "unknown"
     if upstream in packaged_names():
         return ModelKey(packaged_folder(upstream).name)  # "aalbert" is another name of one of them
-    # A packaged configuration is a bare name, which may also be the name of a run's folder: accept only files.
+    # A packaged name is a bare one, which may also be the name of a run's folder: accept only files and releases.
     config = _resolve(args.upstream_model_config, run.folder, Path.is_file)
+    if args.upstream_ckpt in packaged_names():
+        found = _resolve(args.upstream_ckpt, run.folder, lambda path: (path / WEIGHTS_FILE).is_file())
+        packaged = str(packaged_folder(args.upstream_ckpt))
+        return ModelKey(upstream, packaged if found == args.upstream_ckpt else found, config)
     return ModelKey(upstream, _resolve(args.upstream_ckpt, run.folder), config)
 
 
@@ -147,7 +157,7 @@ def _describe(key: ModelKey, config: ModelConfig | None) -> str:
     transformer = config.transformer
     trained = "untrained, random weights" if key.untrained else "pre-trained"
     rate = f"{config.samples_per_token / config.audio.sample_rate * 1000:g} ms per token"
-    if key.upstream == EVERY_FRAME:
+    if key.every_frame:
         rate += f", a hidden state every {config.audio.hop_ms:g} ms"
     return f"{family_name(config)}, hidden size {transformer.hidden_size}, {rate}; {trained}"
 
@@ -182,7 +192,7 @@ def _label(key: ModelKey, config: ModelConfig | None) -> str:
         return f"{describe_config(config)}, untrained" if config else f"{PRESETS[key.upstream]}, untrained"
     if key.upstream in OWN_CHECKPOINT:
         untrained = ", untrained" if key.untrained else ""
-        rate = ", every frame" if key.upstream == EVERY_FRAME else ""
+        rate = ", every frame" if key.every_frame else ""
         return describe_config(config) + rate + untrained if config else _tail(key.checkpoint, 1)
     return key.upstream + (f" {_tail(key.checkpoint, 1)}" if key.checkpoint else "")
 

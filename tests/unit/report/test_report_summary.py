@@ -195,6 +195,16 @@ def test_weights_that_come_with_the_package_are_pretrained_models(tmp_path: Path
     assert list(models) == ["AALBERT, 6 shared layers of 768, untrained", "aalbert_tiny", "aalbert_units"]
 
 
+def test_a_packaged_name_as_the_checkpoint_is_not_a_folder_of_runs(tmp_path: Path) -> None:
+    write_results(tmp_path / "aalbert_tiny" / "seed0", upstream="aalbert_every_frame_local", ckpt="aalbert_tiny")
+    (model,) = summarise_runs([tmp_path]).models
+    assert (model.label, model.parameters) == ("AALBERT, 3 shared layers of 256, every frame", 977_152)
+    ckpt = write_release(tmp_path / "aalbert_units", "aalbert_small")
+    write_results(tmp_path / "own", upstream="aalbert_local", ckpt="aalbert_units")
+    keys = {model_key(run).checkpoint for run in summarise_runs([tmp_path / "own"]).runs.downstream}
+    assert keys == {str(ckpt)}
+
+
 SMALL_ARCH = "hidden_size: 64\nnum_hidden_layers: 2\nnum_attention_heads: 1\nintermediate_size: 256\n"
 
 
@@ -220,6 +230,9 @@ def test_a_model_at_every_frame_is_a_model_of_its_own(tmp_path: Path) -> None:
         write_results(tmp_path / "runs" / upstream, upstream=upstream, ckpt=ckpt)
     models = {model.label: model for model in summarise_runs([tmp_path / "runs"]).models}
     assert set(models) == {"AALBERT, 3 shared layers of 256", "AALBERT, 3 shared layers of 256, every frame"}
+    write_results(tmp_path / "untrained", upstream="aalbert_3l", model_config="aalbert_small")
+    (untrained,) = summarise_runs([tmp_path / "untrained"]).models
+    assert [name for name, each in models.items() if untrained.is_twin_of(each)] == ["AALBERT, 3 shared layers of 256"]
     found = models["AALBERT, 3 shared layers of 256, every frame"]
     assert found.parameters == 913_408 and "30 ms per token, a hidden state every 10 ms" in found.description
 
