@@ -76,7 +76,7 @@ def search(
         raise AalbertError(f"--evaluations is {evaluations}, expected at least 1")
     output = output.expanduser()
     check_new_folder(output)
-    trainer = _load_run(run.expanduser(), speech, device)
+    trainer = load_run(run.expanduser(), speech, device)
     space, config = trainer.config.supernet, trainer.model_config
     assert space is not None
     cost, unit = COSTS[kind]
@@ -99,7 +99,7 @@ def main(args: argparse.Namespace) -> int:
     return run_command(search, args, "%(message)s")
 
 
-def _load_run(run: Path, speech: list[str] | None, device: str | None) -> Pretrainer:
+def load_run(run: Path, speech: list[str] | None, device: str | None) -> Pretrainer:
     """Return the run, ready to evaluate its latest state; nothing is written to it."""
     from s3prl_aalbert.checkpoint.training_state import latest_state
     from s3prl_aalbert.experiments.pretraining import build
@@ -113,6 +113,7 @@ def _load_run(run: Path, speech: list[str] | None, device: str | None) -> Pretra
         raise AalbertError(f"{state}: was trained without a section supernet: it has no sub-networks to search")
     if not trainer.corpus.split("dev"):
         raise AalbertError(f"{state}: its corpus has no dev split to evaluate on; give --speech")
+    trainer.add_units()  # a dry run has arbitrary ones
     return trainer
 
 

@@ -88,7 +88,10 @@ class Pretrainer:
         if options.init and not options.resume_from:
             initialise_from(objective, options.init)
         self.corpus = self._load_corpus()  # after the weights: it may decode for an hour before a mistyped --init
-        self._add_units()
+        if options.dry_run:
+            self._add_arbitrary_units()
+        else:
+            self.add_units()
         self._add_corpus_statistics(objective)
         self.objective = objective.to(self.fabric.device)
         optimizer = build_optimizer(self.objective, config.optimizer)
@@ -123,16 +126,23 @@ class Pretrainer:
                 mistake = error
         raise mistake
 
-    def _add_units(self) -> None:
-        """Give the corpus the discrete units that the task needs."""
-        if self.config.distill is not None or not self.model_config.task.unit_weight:
+    @property
+    def _needs_units(self) -> bool:
+        return self.config.distill is None and bool(self.model_config.task.unit_weight)
+
+    def _add_arbitrary_units(self) -> None:
+        """Give the corpus units for a dry run, if its task needs any."""
+        if not self._needs_units:
+            return
+        unit_features(self.model_config, self.config.units, self.fabric.device)  # is there such a source?
+        logger.info("dry run: the units are arbitrary, those of a run are computed at its start")
+        self.corpus.units = random_units(self.corpus, self.model_config, self.options.seed)
+
+    def add_units(self) -> None:
+        """Give the corpus the units that its task needs, if it needs any; they are kept beside the manifest."""
+        if not self._needs_units:
             return
         utterances, options = self.corpus, self.options
-        if options.dry_run:
-            unit_features(self.model_config, self.config.units, self.fabric.device)  # is there such a source?
-            logger.info("dry run: the units are arbitrary, those of a run are computed at its start")
-            utterances.units = random_units(utterances, self.model_config, options.seed)
-            return
         read, device = SpeechDataset(utterances, self.model_config, math.inf, 0).wav, self.fabric.device
         arguments = utterances, read, self.model_config, self.config.units, self._manifest, options.seed, device
         utterances.units = self._leader_first(lambda: label_corpus(*arguments))

@@ -7,10 +7,12 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from naming import mentions, naming
 
 from s3prl_aalbert.cli import main
+from s3prl_aalbert.commands.search import load_run
 from s3prl_aalbert.compress import search
 from s3prl_aalbert.compress.search import Candidate, Problem, evolutionary_search, pareto, random_search
 from s3prl_aalbert.compress.space import SearchSpace, architectures_of_step, count_architectures, draw, extreme
@@ -180,3 +182,24 @@ def test_a_supernet_is_trained_and_searched(tmp_path: Path, capsys: pytest.Captu
     assert mentions(capsys.readouterr().err, output, "not empty")
     assert main(["search", str(Path(run) / "model.safetensors"), *command[2:4], "-o", str(tmp_path / "none")]) == 2
     assert mentions(capsys.readouterr().err, "model.safetensors", "training state")
+
+
+def test_sub_networks_are_compared_by_the_units_of_the_run(tmp_path: Path) -> None:
+    speech = synthesise_corpus(
+        tmp_path / "speech", num_speakers=3, utterances_per_speaker=4, seconds=(0.5, 0.8), seed=1
+    )
+    settings = {
+        "config.runner.total_steps": 1,
+        "config.supernet.num_hidden_layers": "[1, 2]",
+        "model.task.unit_weight": 1,
+        "model.task.num_units": 4,
+    }
+    override = ",,".join(f"{key}={value}" for key, value in settings.items())
+    run = tmp_path / "run"
+    options = ["-g", "debug", "-c", "pretrain_debug", "--speech", str(speech), "-p", str(run), "--device", "cpu"]
+    assert main(["pretrain", *options, "-o", override]) == 0
+    (labels,) = run.glob("*.npy")
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    found = load_run(run, None, "cpu").corpus.units
+    assert found is not None and np.array_equal(found.read(0, 0, np.load(labels).size)[:, 0], np.load(labels))
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
