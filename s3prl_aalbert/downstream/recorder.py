@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from s3prl_aalbert.downstream.results import (
     Metrics,
     ResultsError,
     RunResults,
+    changed_keys,
 )
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.printable import printable
@@ -40,12 +42,14 @@ class Recorder:
         self.expdir, self.results = Path(expdir), results
         self.evaluated: str | None = str(args.get("init_ckpt")) if args.get("mode") == "evaluate" else None
         self.evaluated_step = None if self.evaluated is None else _step_of(Path(self.evaluated))
+        self.evaluated_data: dict[str, object] = {}
         if resume and (self.expdir / RESULTS_FILE).is_file():
             try:
                 old = RunResults.read(self.expdir)
             except ResultsError as error:
                 raise AalbertError(f"{self.expdir}: {error}; restore or remove it") from error
             if self.evaluated:
+                self.evaluated_data = changed_keys(results.config.get("datarc"), old.config.get("datarc"))
                 self.results = old  # the settings of the training, whatever this evaluation overrides
             self.results.history, self.results.best = old.history, old.best
             self.results.evaluations = old.evaluations
@@ -74,10 +78,14 @@ class Recorder:
             self.results.write(self.expdir)
         return improved
 
+    def is_evaluation(self, split: str) -> bool:
+        """Return whether a split is scored, printed and recorded: any but the training's own batches."""
+        return split != "train" or self.evaluated is not None
+
     def _add_evaluation(self, checkpoint: str, split: str, metrics: Metrics) -> None:
-        """Record ``-m evaluate`` of a checkpoint; it replaces an earlier record of the same checkpoint and split."""
-        entry = CheckpointEvaluation(checkpoint, self.evaluated_step, split, metrics)
-        others = [e for e in self.results.evaluations if (e.checkpoint, e.split) != (checkpoint, split)]
+        """Record ``-m evaluate``; it replaces an earlier record of the same checkpoint, split and data."""
+        entry = CheckpointEvaluation(checkpoint, self.evaluated_step, split, metrics, self.evaluated_data)
+        others = [e for e in self.results.evaluations if replace(e, metrics=metrics, step=entry.step) != entry]
         self.results.evaluations = [*others, entry]
         self.results.write(self.expdir)
 

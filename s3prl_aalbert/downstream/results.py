@@ -104,6 +104,8 @@ class CheckpointEvaluation:
     """The step at which S3PRL wrote the checkpoint; None if it is not recorded."""
     split: str
     metrics: Metrics
+    datarc: dict[str, object] = field(default_factory=dict)
+    """The keys of ``datarc`` that differ from the training's, with their values."""
 
 
 @dataclass
@@ -161,6 +163,19 @@ class RunResults:
             best=None if best is None else _best(best),
             evaluations=[_checkpoint_evaluation(entry) for entry in _field(content, "evaluations", list)],
         )
+
+
+def changed_keys(values: object, before: object) -> dict[str, object]:
+    """Return the keys of ``datarc`` whose values are not those of before; keys of a task's section are ``task.key``."""
+    values, before = (each if isinstance(each, Mapping) else {} for each in (values, before))
+    found: dict[str, object] = {}
+    for key in dict.fromkeys([*values, *before]):
+        new, old = values.get(key), before.get(key)
+        if isinstance(new, Mapping):
+            found |= {f"{key}.{inner}": value for inner, value in changed_keys(new, old).items()}
+        elif new != old:
+            found[key] = new
+    return found
 
 
 def training_sections(args: Mapping[str, object]) -> dict[str, object]:
@@ -247,7 +262,8 @@ def _best(value: object) -> BestStep:
 def _checkpoint_evaluation(value: object) -> CheckpointEvaluation:
     entry = _entry(value, "evaluations", (int, type(None)))
     metrics = _metrics(entry.get("metrics"), "evaluations.metrics")
-    return CheckpointEvaluation(str(entry.get("checkpoint")), entry.get("step"), str(entry.get("split")), metrics)
+    where = str(entry.get("checkpoint")), entry.get("step"), str(entry.get("split"))
+    return CheckpointEvaluation(*where, metrics, _field(entry, "datarc", dict))
 
 
 def _entry(value: object, where: str, kinds_of_step: tuple[type, ...] = (int,)) -> Mapping[str, Any]:

@@ -16,6 +16,8 @@ from s3prl_aalbert.speech.text import read_lines
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "dev", "test")
+SPLIT_FILE = "split.tsv"
+"""The split of a run, in its folder."""
 
 
 def split_within_speakers(speakers: Mapping[str, str], seed: int) -> tuple[dict[str, str], list[str]]:
@@ -179,8 +181,43 @@ def check_split(split: Mapping[str, str], where: str, skipped: str = "") -> None
         raise AalbertError(f"{where}: the {' and '.join(empty)} {verb} empty (utterances: {found}{reason})")
 
 
-def save_split(path: Path, split: Mapping[str, str], speakers: Mapping[str, str]) -> None:
+def save_split(folder: Path, split: Mapping[str, str], speakers: Mapping[str, str]) -> None:
     """Write utterance, speaker and split as a TSV file beside the run."""
     rows = ["utterance\tspeaker\tsplit"]
     rows += [f"{name}\t{speakers.get(name, '')}\t{split[name]}" for name in sorted(split)]
-    write_text(path, "\n".join(rows) + "\n")
+    write_text(folder / SPLIT_FILE, "\n".join(rows) + "\n")
+
+
+def read_split(folder: Path) -> dict[str, str]:
+    """Return the split that ``save_split`` wrote; empty where there is none."""
+    path = folder / SPLIT_FILE
+    if not path.is_file():
+        return {}
+    rows = [line.split("\t") for line in read_lines(path)[1:] if line]
+    wrong = next((number for number, row in enumerate(rows, 2) if len(row) != 3 or row[2] not in SPLITS), None)
+    if wrong:
+        raise AalbertError(f"{path}: line {wrong} is damaged, expected utterance, speaker and {', '.join(SPLITS)}")
+    return {name: part for name, _, part in rows}
+
+
+def check_same_split(folder: Path, split: Mapping[str, str]) -> None:
+    """Raise AalbertError if the run in ``folder``, which goes on, began with another split."""
+    before = read_split(folder)
+    moved = sorted(name for name in before.keys() | split.keys() if before.get(name) != split.get(name))
+    if before and moved:
+        was, now = (parts.get(moved[0], "unused") for parts in (before, split))
+        raise AalbertError(
+            f"{folder / SPLIT_FILE}: {len(moved)} utterances are not where they were when this run began, e.g. "
+            f"{moved[0]}: {was} before, {now} now; restore the data and the options, or start a new run (-n)"
+        )
+
+
+def check_not_trained_on(folder: Path, tested: Iterable[str]) -> None:
+    """Raise AalbertError if the run in ``folder`` was trained on utterances that its checkpoint is tested on."""
+    before = read_split(folder)
+    both = sorted(name for name in tested if before.get(name) == "train")
+    if both:
+        raise AalbertError(
+            f"{folder / SPLIT_FILE}: the checkpoint was trained on {len(both)} of the utterances that would test it, "
+            f"e.g. {both[0]}"
+        )

@@ -20,7 +20,7 @@ from s3prl_aalbert.downstream.pretraining_overlap import check_overlap
 from s3prl_aalbert.downstream.recorder import Recorder
 from s3prl_aalbert.downstream.results import DataFacts, ModelFacts, RunnerOptions, RunResults, training_sections
 from s3prl_aalbert.downstream.skipped import Skipped
-from s3prl_aalbert.downstream.splits import SPLITS
+from s3prl_aalbert.downstream.splits import SPLITS, check_not_trained_on, check_same_split, save_split
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 from s3prl_aalbert.model.config import SAMPLE_RATE
 
@@ -139,6 +139,7 @@ class TaskExpert(KnowsClasses, Generic[Label, Records]):
             classifier.batch_norm,
             classifier.dropout,
         )
+        keep_split(data, self.expdir, kwargs)
         # The record is complete before training starts, so that an interrupted run can still be described.
         check_order(kwargs.get("runner"))
         results = RunResults(
@@ -163,7 +164,7 @@ class TaskExpert(KnowsClasses, Generic[Label, Records]):
         if split not in self.data.names:
             known = ", ".join(self.data.names)
             raise AalbertError(f'split "{split}"{did_you_mean(split, self.data.names)} is unknown; there are {known}')
-        train = split == "train"
+        train = not self.recorder.is_evaluation(split)
         crop = self.crop if train else None
         names = self.data.names[split] if train else self.data.by_length(split)
         dataset = ItemDataset(names, self.data.store, self.data.label_of, crop, self.seed)
@@ -195,7 +196,7 @@ class TaskExpert(KnowsClasses, Generic[Label, Records]):
         metrics = self.metrics(records)
         for key, value in metrics.items():
             logger.add_scalar(f"{self.task}/{split}-{key}", value, global_step=global_step)
-        if split != "train":
+        if self.recorder.is_evaluation(split):
             shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
             print(f"{self.task} {split} {self.recorder.place(global_step)}: {shown}")
         improved = self.recorder.add(split, global_step, metrics)
@@ -229,8 +230,33 @@ def with_overlap(args: Mapping[str, object], data: TaskData[object], datarc: obj
 
 
 def data_folder(expdir: str | Path, kwargs: Mapping[str, object]) -> Path | None:
-    """Return where the split is written; None with ``-m evaluate``, whose data may differ from the training."""
+    """Return where the data are recorded; None with ``-m evaluate``, whose data may differ from the training."""
     return None if kwargs.get("mode") == "evaluate" else Path(expdir)
+
+
+def keep_split(data: TaskData[object], expdir: Path, kwargs: Mapping[str, object], task: str = "") -> None:
+    """Write the split of a training; refuse one that a checkpoint does not fit.
+
+    Args:
+        data: the task's data.
+        expdir: folder of the run.
+        kwargs: everything that S3PRL passes.
+        task: folder of the task below that of the run, if it has one.
+
+    Raises:
+        AalbertError: a run that goes on began with another split, or a checkpoint was trained on what would test it.
+    """
+    folder, checkpoint = data_folder(expdir / task, kwargs), kwargs.get("init_ckpt")
+    split = {name: part for part, names in data.names.items() for name in names}
+    if checkpoint:
+        trained = Path(str(checkpoint)).parent / task
+        if folder and trained.resolve() == folder.resolve():
+            check_same_split(folder, split)
+        else:
+            tested = ("dev", "test") if folder else {str(kwargs.get("evaluate_split", "test"))} - {"train"}
+            check_not_trained_on(trained, [name for name, part in split.items() if part in tested])
+    if folder:
+        save_split(folder, split, data.speakers)
 
 
 def seed_of(args: Mapping[str, object]) -> int:

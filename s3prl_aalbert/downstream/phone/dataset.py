@@ -28,7 +28,6 @@ from s3prl_aalbert.downstream.splits import (
     check_split,
     exclude,
     keep_fraction,
-    save_split,
     split_by_folder,
     split_by_lists,
     split_by_speaker,
@@ -59,7 +58,7 @@ class PhoneLabels:
 def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path | None) -> TaskData[PhoneLabels]:
     """Find audio and alignments, skip what does not match (with a record of it), and split the rest.
 
-    The split and the record are written to ``expdir``, unless it is None.
+    The record is written to ``expdir``, unless it is None.
 
     Raises:
         AalbertError: there is no audio, there are no labels, a split is empty, or there is only one class.
@@ -93,8 +92,6 @@ def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path 
         raise AalbertError(f"the phone task needs at least two phones, found {list(classes)} in {config.audio}")
     ids = {phone: index for index, phone in enumerate(classes)}
     labels = {name: _labels(folded[name], ids, lengths[name], rate, config) for name in used}
-    if expdir:
-        save_split(expdir / "split.tsv", used, sources.speakers)
     num_speakers = len({sources.speakers[name] for name in used})
     return split_data(classes, used, store, labels.__getitem__, lengths, sources.speakers, skipped, num_speakers)
 

@@ -82,7 +82,7 @@ class DownstreamExpert(TaskExpert[PhoneLabels, PhoneRecords]):
         records["loss_sum"].append(float(total))
         records["tokens"].append(labelled)
         records["token_correct"].append(int((predicted == target.cpu().numpy()).sum()))
-        if split != "train":
+        if self.recorder.is_evaluation(split):
             offsets = np.cumsum([0, *lengths])
             predicted = predicted.reshape(-1, self.outputs)  # (tokens, outputs)
             for index, label in enumerate(labels):

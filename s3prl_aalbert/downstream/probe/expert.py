@@ -30,7 +30,15 @@ from s3prl_aalbert.downstream.result_tables import ProbeResult, write_probes
 from s3prl_aalbert.downstream.results import Evaluation, ModelFacts, RunnerOptions, RunResults, training_sections
 from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data
 from s3prl_aalbert.downstream.speaker.expert import frame_majority
-from s3prl_aalbert.downstream.task import BEST_CHECKPOINT, ScalarLog, TaskData, data_folder, seed_of, with_overlap
+from s3prl_aalbert.downstream.task import (
+    BEST_CHECKPOINT,
+    ScalarLog,
+    TaskData,
+    data_folder,
+    keep_split,
+    seed_of,
+    with_overlap,
+)
 from s3prl_aalbert.errors import AalbertError, did_you_mean
 from s3prl_aalbert.model.config import LARGEST_SIZE, from_dict, shown
 
@@ -119,6 +127,7 @@ class DownstreamExpert(KnowsClasses):
         majority: dict[str, dict[str, float]] = {}
         for task in config.tasks:
             self.data[task], majority[task] = self._load(task, datarc.pop(task, None), kwargs)
+            keep_split(self.data[task], self.expdir, kwargs, task)
         for task in TASKS:
             datarc.pop(task, None)
         self.options = from_dict(BatchConfig, datarc, "downstream_expert.datarc")
@@ -178,7 +187,7 @@ class DownstreamExpert(KnowsClasses):
     def get_dataloader(self, split: str, epoch: int = 0) -> JointTrainingBatches | ChainedBatches:
         """Return the batches of a split: joined over tasks for training, one task after the other for evaluation."""
         workers = self.options.num_workers
-        if split == "train":
+        if not self.recorder.is_evaluation(split):
             return JointTrainingBatches(self.data, self.options.train_batch_size, workers, self.seed, epoch)
         return ChainedBatches(self.data, split, self.options.eval_batch_size, workers)
 
@@ -225,7 +234,7 @@ class DownstreamExpert(KnowsClasses):
             records[f"{probe.name}/loss"].append(loss.item())
             if math.isfinite(loss.item()):  # S3PRL's runner skips a step of NaN: one probe must not stop the others
                 losses.append(loss)
-            if split != "train":
+            if self.recorder.is_evaluation(split):
                 predicted = logits.argmax(-1).view(-1, self.outputs[task]).cpu().numpy()
                 correct, count = self._score(predicted, labels, lengths)
                 records[f"{probe.name}/correct"].append(correct)
@@ -254,13 +263,13 @@ class DownstreamExpert(KnowsClasses):
             if not losses:
                 continue
             metrics[f"{probe.name}/loss"] = float(np.mean(losses))
-            if split != "train":
+            if self.recorder.is_evaluation(split):
                 metrics[f"{probe.name}/acc"] = sum(records[f"{probe.name}/correct"]) / max(
                     1, sum(records[f"{probe.name}/count"])
                 )
         for key, value in metrics.items():
             logger.add_scalar(f"{self.task}/{split}-{key}", value, global_step=global_step)
-        if split == "train":
+        if not self.recorder.is_evaluation(split):
             return []
         accuracies = [value for key, value in metrics.items() if key.endswith("/acc")]
         metrics["acc"] = float(np.mean(accuracies))

@@ -25,7 +25,6 @@ from s3prl_aalbert.downstream.splits import (
     check_split,
     exclude,
     keep_fraction,
-    save_split,
     split_by_lists,
     split_within_speakers,
 )
@@ -96,7 +95,7 @@ class SpeakerDataConfig:
 def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path | None) -> TaskData[int]:
     """Find audio and speakers, skip what does not match (with a record of it), and split the rest 8:1:1 or by lists.
 
-    The split and the record are written to ``expdir``, unless it is None.
+    The record is written to ``expdir``, unless it is None.
 
     Raises:
         AalbertError: there is no audio, there are fewer than two speakers, or a split is empty.
@@ -126,8 +125,6 @@ def load_speaker_data(config: SpeakerDataConfig, seed: int, expdir: Path | None)
         raise AalbertError(f"the speaker task needs at least two speakers, {found}{hint}")
     # The order of the classes follows from their names, so that a checkpoint fits the same data again.
     ids = {speaker: index for index, speaker in enumerate(classes)}
-    if expdir:
-        save_split(expdir / "split.tsv", split, good)
     return split_data(classes, split, store, lambda name: ids[good[name]], lengths, good, skipped)
 
 

@@ -285,9 +285,75 @@ def test_evaluating_a_finished_run_leaves_its_history_alone(tmp_path: Path) -> N
         evaluation = recorder(tmp_path, args, {"a": 2}, resume=True)
         assert not evaluation.add("test", 0, {"acc": acc})
     after = json.loads((tmp_path / "results.json").read_text())
-    entry = {"checkpoint": "dev-best.ckpt", "step": None, "split": "test", "metrics": {"acc": 0.2}}
+    entry = {"checkpoint": "dev-best.ckpt", "step": None, "split": "test", "metrics": {"acc": 0.2}, "datarc": {}}
     assert after.pop("evaluations") == [entry]
     assert after == before
+
+
+def test_evaluations_of_other_data_are_kept_apart_and_say_which(tmp_path: Path) -> None:
+    phone = {"audio": "a", "fold": 0, "exclude": ["sa1"]}
+    recorder(tmp_path, None, {"datarc": {"phone": phone, "num_workers": 0}}).add("dev", 10, {"acc": 0.5})
+    args = {"mode": "evaluate", "init_ckpt": "dev-best.ckpt"}
+    for acc, changed in ((0.1, {}), (0.2, {"audio": "b"}), (0.3, {"fold": 1, "exclude": None}), (0.4, {"audio": "b"})):
+        section = {"datarc": {"phone": {**phone, **changed}, "num_workers": 0}}
+        recorder(tmp_path, args, section, resume=True).add("test", 0, {"acc": acc})
+    kept = json.loads((tmp_path / "results.json").read_text())["evaluations"]
+    assert [(entry["metrics"]["acc"], entry["datarc"]) for entry in kept] == [
+        (0.1, {}),
+        (0.3, {"phone.fold": 1, "phone.exclude": None}),
+        (0.4, {"phone.audio": "b"}),
+    ]
+
+
+def test_a_run_does_not_go_on_with_another_split(corpus: Path, tmp_path: Path) -> None:
+    """It would be tested on what it was trained on."""
+    phone_expert(corpus, tmp_path, num_folds=4)
+    before = (tmp_path / "split.tsv").read_text()
+    section = {"datarc": {"audio": str(corpus), "num_folds": 4}, "modelrc": {"hidden_size": 16}}
+    kwargs = {"runner": {}, "mode": "train", "init_ckpt": str(tmp_path / "states-10.ckpt"), "seed": 5}
+    PhoneExpert(6, 480, section, str(tmp_path), **kwargs)
+    assert (tmp_path / "split.tsv").read_text() == before
+    other = {**section, "datarc": {**section["datarc"], "fold": 2}}
+    moved = naming(tmp_path / "split.tsv", 40, "before", "now", "-n")  # each of the four speakers moves
+    with pytest.raises(AalbertError, match=moved):
+        PhoneExpert(6, 480, other, str(tmp_path), **kwargs)
+    with pytest.raises(AalbertError, match=naming(tmp_path / "split.tsv", 20, "trained on")):  # -i: dev and test
+        PhoneExpert(6, 480, other, str(tmp_path / "new"), **kwargs)
+    assert (tmp_path / "split.tsv").read_text() == before and not (tmp_path / "new" / "split.tsv").exists()
+    (tmp_path / "split.tsv").write_text("utterance\tspeaker\tsplit\nu1\ts1\n")
+    with pytest.raises(AalbertError, match=naming("line 2 is damaged")):
+        PhoneExpert(6, 480, section, str(tmp_path), **kwargs)
+
+
+def test_a_checkpoint_is_not_tested_on_what_it_was_trained_on(corpus: Path, tmp_path: Path) -> None:
+    trained = phone_expert(corpus, tmp_path, num_folds=4)
+    section = {"datarc": {"audio": str(corpus), "num_folds": 4, "fold": 2}, "modelrc": {"hidden_size": 16}}
+    kwargs = {"runner": {}, "mode": "evaluate", "init_ckpt": str(tmp_path / "dev-best.ckpt"), "seed": 5}
+    with pytest.raises(AalbertError, match=naming(tmp_path / "split.tsv", 10, trained.data.names["train"][0])):
+        PhoneExpert(6, 480, section, str(tmp_path), **kwargs, evaluate_split="test")
+    tested = PhoneExpert(6, 480, section, str(tmp_path), **kwargs, evaluate_split="train")
+    assert set(tested.data.names["train"]) & set(trained.data.names["test"])
+    elsewhere = {**kwargs, "init_ckpt": str(tmp_path / "moved" / "dev-best.ckpt")}  # what it was trained on is unknown
+    PhoneExpert(6, 480, section, str(tmp_path), **elsewhere)
+
+
+def test_the_training_split_can_be_evaluated(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """-m evaluate -t train: each utterance once, whole, with all metrics."""
+    section = {"datarc": {"audio": str(corpus), "max_seconds": 0.6, "train_batch_size": 3}, "modelrc": {}}
+    kwargs = {"runner": {}, "mode": "evaluate", "init_ckpt": "dev-best.ckpt", "seed": 1, "evaluate_split": "train"}
+    speaker = UtteranceExpert(6, 480, section, str(tmp_path / "speaker"), **kwargs)
+    loaded = [pair for wavs, _, names in speaker.get_dataloader("train") for pair in zip(names, wavs, strict=True)]
+    assert sorted(name for name, _ in loaded) == sorted(speaker.data.names["train"])
+    assert all(len(wav) == speaker.data.num_samples[name] for name, wav in loaded)
+    phone = PhoneExpert(6, 480, {"datarc": {"audio": str(corpus)}, "modelrc": {}}, str(tmp_path), **kwargs)
+    records: dict[str, list] = defaultdict(list)
+    with torch.no_grad():
+        for wavs, labels, names in phone.get_dataloader("train"):
+            phone("train", [features_of(w, 480) for w in wavs], labels, names, records)
+    phone.log_records("train", records=records, logger=Logger(), global_step=0)
+    assert "aalbert_phone train of dev-best.ckpt: loss " in capsys.readouterr().out
+    (entry,) = json.loads((tmp_path / "results.json").read_text())["evaluations"]
+    assert entry["split"] == "train" and {"acc", "acc_token", "per"} <= entry["metrics"].keys()
 
 
 @pytest.mark.parametrize("step", [20, None])
