@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -30,8 +31,11 @@ from s3prl_aalbert.downstream.splits import (
 )
 from s3prl_aalbert.downstream.task import TaskData, as_paths, check_classes, split_data
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.speech.speakers import LIBRISPEECH_STEM, folder_of, speaker_of, speakers_in_names
+from s3prl_aalbert.speech.names import first_names
+from s3prl_aalbert.speech.speakers import folder_of, speaker_by_layout, speakers_in_names
 from s3prl_aalbert.speech.text import read_lines
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class SpeakerDataConfig:
     audio: str | list[str]
     """Folders of speech."""
     speaker_from: Literal["folder", "librispeech", "utt2spk", "tsv"] = "folder"
-    """Where the speaker comes from: a file's folder, the first part of a LibriSpeech name, or ``speakers_file``."""
+    """Where the speaker comes from: a file's folder, its name in LibriSpeech, LibriTTS, MLS or VoxCeleb, or
+    ``speakers_file``."""
     speakers_file: str | None = None
     """Kaldi's utt2spk, or a TSV of utterance and speaker."""
     split_seed: int = 0
@@ -134,9 +139,11 @@ def _read_sources(config: SpeakerDataConfig, skipped: Skipped) -> tuple[dict[str
     if config.speaker_from == "folder":
         audio = by_name(paths, folder_and_stem)
         speakers = {name: folder_of(path) for name, path in audio.items()}
+        _warn_of_layout(audio, speakers)
     elif config.speaker_from == "librispeech":
         audio = by_name(paths, stem)
-        speakers = {name: speaker_of(path) for name, path in audio.items() if LIBRISPEECH_STEM.match(name)}
+        found = {name: speaker_by_layout(path) for name, path in audio.items()}
+        speakers = {name: speaker for name, speaker in found.items() if speaker}
     else:
         table = Path(config.speakers_file or "").expanduser()
         faults: dict[str, str] = {}
@@ -149,6 +156,20 @@ def _read_sources(config: SpeakerDataConfig, skipped: Skipped) -> tuple[dict[str
     kept, excluded = exclude([name for name in speakers if name in audio], config.exclude)
     skipped.add("excluded", excluded)
     return audio, {name: speakers[name] for name in kept}
+
+
+def _warn_of_layout(audio: Mapping[str, Path], speakers: Mapping[str, str]) -> None:
+    """Warn where folders are taken as speakers although a corpus has several folders of one."""
+    by_layout = {name: speaker for name, path in audio.items() if (speaker := speaker_by_layout(path))}
+    folders, people = {speakers[name] for name in by_layout}, set(by_layout.values())
+    if len(people) < len(folders):
+        logger.warning(
+            "speaker_from folder: %d folders count as speakers, but by their names they are of %d, e.g. %s; to use "
+            "these: datarc.speaker_from=librispeech",
+            len(folders),
+            len(people),
+            first_names(by_layout),
+        )
 
 
 def _read_speakers(path: Path, tabs: bool, faults: dict[str, str] | None = None) -> dict[str, str]:

@@ -278,6 +278,20 @@ def test_undecodable_and_nameless_audio(speech: Path) -> None:
     }
 
 
+def test_chapters_are_not_taken_as_speakers_without_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """LibriTTS: three chapters of each of two speakers."""
+    for speaker in ("84", "174"):
+        for chapter in ("1", "2", "3"):
+            for number in range(3):
+                name = f"{speaker}_{chapter}_00000{number}_000000.wav"
+                write(tmp_path / "tts" / speaker / chapter / name, None)
+    data = speakers(tmp_path / "tts")
+    assert data.classes == ("1", "2", "3") and mentions(caplog.text, "3 folders", "of 2", "speaker_from=librispeech")
+    caplog.clear()
+    data = speakers(tmp_path / "tts", speaker_from="librispeech")
+    assert data.classes == ("174", "84") and "folders" not in caplog.text
+
+
 def test_names_unlike_librispeech_have_no_speaker(speech: Path) -> None:
     for speaker in (84, 174):
         for index in range(10):

@@ -162,6 +162,14 @@ def test_names_without_suffixes_of_audio(name: str, stem: str) -> None:
         ("speech/mary/FLAC/1.flac", "mary"),
         ("LibriSpeech/84/12/84-12-0001.flac", "84"),
         ("/wav/1.wav", "wav"),
+        ("84-121123-0001.flac", "84"),
+        ("LibriTTS/dev-clean/84/121123/84_121123_000007_000000.wav", "84"),
+        ("mls/dev/10087/10388/10087_10388_000000.flac", "10087"),
+        ("VoxCeleb1/wav/id10270/5r0dWxy17C8/00001.wav", "id10270"),
+        ("speech/mary/2024-05-01.wav", "mary"),  # no speaker 2024
+        ("speech/mary/01-05-2024.wav", "mary"),
+        ("speech/mary/84_121123_000007.wav", "mary"),
+        ("speech/rm/1.wav", "rm"),  # initials, no format
     ],
 )
 def test_the_speaker_of_a_path(path: str, speaker: str) -> None:
