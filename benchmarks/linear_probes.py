@@ -217,6 +217,7 @@ def main() -> None:
     layers = args.layers and tuple(args.layers)
     setting = Setting(args.folds, args.labels, tuple(args.classifiers), layers, args.alignments, args.utterances)
     records = Records(args.out, COLUMNS, {"folds": str(args.folds or "speakers"), "labels": args.labels})
+    records.check_speakers([args.timit])
     compared = subjects(args)
     for subject in compared:
         upstream, done = subject.build().eval(), records.done(subject.name)

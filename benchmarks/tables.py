@@ -8,8 +8,11 @@ from pathlib import Path
 
 from subjects import FEATURES, Subject
 
+from s3prl_aalbert.downstream.audio_dataset import find_audio
 from s3prl_aalbert.downstream.paired import Values, differences, percent
 from s3prl_aalbert.downstream.result_tables import write_csv
+from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.speech.speakers import speaker_of
 
 Row = dict[str, str]
 
@@ -42,6 +45,21 @@ class Records:
     def done(self, model: str) -> set[tuple[int, str]]:
         """Return the layers and classifiers of a model that are there."""
         return {(int(row["layer"]), row["classifier"]) for row in self.own() if row["model"] == model}
+
+    def check_speakers(self, speech: Iterable[Path]) -> None:
+        """Refuse a file that holds speakers of another corpus, whose values would stand for those of ``speech``.
+
+        Raises:
+            AalbertError: some of its speakers are not in these folders, or there is no audio in them.
+        """
+        if not self.own():
+            return
+        there = {speaker_of(path) for path in find_audio([str(folder) for folder in speech])}
+        others = sorted({row["speaker"] for row in self.own()} - there)
+        if others:
+            raise AalbertError(
+                f"{self.path}: holds {len(others)} speakers of other speech, e.g. {others[0]}; give another --out"
+            )
 
     def add(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Write more rows, without the protocol's columns."""

@@ -129,6 +129,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     setting = Setting(args.utterances, args.seconds, args.splits)
     records = Records(args.out, COLUMNS, {"utterances": str(args.utterances), "seconds": f"{args.seconds:g}"})
+    records.check_speakers(args.speech)
     compared = [features_without_cmvn(), *subjects(args)]
     compared.sort(key=lambda subject: subject.name != FEATURES)  # the sort is stable
     excerpts = None

@@ -36,6 +36,9 @@ EVERY_FRAME = "aalbert_every_frame_local"
 LOCAL = ("aalbert_local", EVERY_FRAME)
 """Entries of the hub that load any checkpoint, ``-k``."""
 
+BY_URL = "aalbert_url"
+"""Entry of the hub that loads the checkpoint at a URL, ``-k``."""
+
 PRESETS = {
     "aalbert_3l": "aalbert_3l",
     "aalbert_6l": "aalbert_6l",
@@ -68,6 +71,15 @@ def located(name: str | Path) -> Path:
     return packaged_file(str(name)) if str(name) in packaged_names() and not path.exists() else path
 
 
+def _release_at(url: str) -> Path:
+    """Return the release at a URL: a packaged one by its hash, a folder of this machine, or a path that is not there."""
+    parts = urllib.parse.urlsplit(url)
+    for name in packaged_names():
+        if parts.fragment.lower() == f"sha256={PUBLISHED[name].sha256}":
+            return packaged_folder(name)
+    return Path(urllib.parse.unquote(parts.path)) if parts.scheme == "file" else Path(url)
+
+
 def release_of_upstream(name: str | None, ckpt: str | None) -> Path | None:
     """Return the release of this project that an upstream of S3PRL loads; None if it loads none.
 
@@ -77,4 +89,6 @@ def release_of_upstream(name: str | None, ckpt: str | None) -> Path | None:
     """
     if name in LOCAL and ckpt:
         return located(ckpt)
+    if name == BY_URL and ckpt:
+        return _release_at(ckpt)
     return packaged_folder(name) if name in packaged_names() else None

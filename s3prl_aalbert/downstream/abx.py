@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from s3prl_aalbert.downstream.alignments import GRID_SECONDS, SILENCES, Segment, token_of_grid_frame
+from s3prl_aalbert.downstream.audio_dataset import AudioStore
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
-from s3prl_aalbert.downstream.phone.dataset import fold_alignment
+from s3prl_aalbert.downstream.phone.dataset import fold_alignment, usable_lengths, warn_of_early_ends
 from s3prl_aalbert.downstream.phone.sources import read_sources
 from s3prl_aalbert.downstream.skipped import Skipped
 from s3prl_aalbert.downstream.splits import exclude
@@ -52,6 +53,8 @@ class AbxErrors(NamedTuple):
 def load_segments(config: PhoneDataConfig) -> list[Spoken]:
     """Return the utterances of all speakers with their phones, without silence and short segments.
 
+    What the phone task does not use, such as labels past the end of the audio, is skipped and counted here, too.
+
     Raises:
         AalbertError: no audio, no labels, or fewer than two speakers or phones.
     """
@@ -59,9 +62,11 @@ def load_segments(config: PhoneDataConfig) -> list[Spoken]:
     sources = read_sources(config, skipped)
     names, excluded = exclude(sources.alignments, config.exclude)
     skipped.add("excluded", excluded)
+    lengths = usable_lengths(AudioStore(sources.audio), sorted(names), sources.alignments, skipped)
     skipped.log("ABX")
+    warn_of_early_ends(sources.alignments, lengths)
     found = []
-    for name in sorted(names):
+    for name in sorted(lengths):
         folded = fold_alignment(sources.alignments[name], config)
         kept = [s for s in folded if s.phone.lower() not in SILENCES and s.end - s.start >= MIN_SECONDS - 1e-9]
         found.append(Spoken(str(sources.audio[name]), sources.speakers[name], kept))

@@ -18,7 +18,7 @@ REASONS = {
     "no_audio": "utterances with labels but no audio",
     "no_speaker": "utterances without a speaker",
     "not_read": "files of a format that is not read, or of the same recording in another format",
-    "silent": "utterances that are silent from beginning to end",
+    "silent": "utterances silent from beginning to end",
     "undecodable": "utterances whose audio cannot be decoded",
     "labels_unreadable": "utterances whose label file cannot be read",
     "labels_past_end": "utterances with labels past the end of the audio",

@@ -33,6 +33,8 @@ BLOCK = 1 << 22
 """Samples read at once, so that a header that promises too many costs no memory."""
 CANCELLED = 0.01
 """Channels whose mean has less than this share of their power cancel each other (20 dB)."""
+LOUDEST = 8.0
+"""Largest sample, full scale being 1: decoders of lossy formats exceed 1 a little, 16-bit values saved as floats far."""
 SILENT = 2.0**-15
 """Largest range of a silent recording: one step of 16 bits, above what lossy codecs make of zeros."""
 
@@ -124,10 +126,10 @@ def read_audio(path: Path | str, sample_rate: int = 16000, notes: list[str] | No
         notes: collects remarks for the caller to count and report; None logs each kind once.
 
     Returns:
-        (num_samples,) float32 in [-1, 1] at ``sample_rate`` Hz.
+        (num_samples,) float32 in [-1, 1], apart from a codec's overshoot, at ``sample_rate`` Hz.
 
     Raises:
-        AudioError: the file is missing, damaged or empty, or has samples that are not finite.
+        AudioError: the file is missing, damaged or empty, or has samples that are not finite or far beyond [-1, 1].
     """
     try:
         streams = [(stream.read_all(), stream.samplerate) for stream in sound_streams(_system_name(path))]
@@ -184,6 +186,11 @@ def _mono(path: Path | str, samples: np.ndarray, notes: list[str] | None) -> np.
             _log_once(note, str(path)) if notes is None else notes.append(note)
     if not np.isfinite(mono).all():
         raise AudioError(f"{path}: holds NaN or infinite samples")
+    peak = float(np.abs(mono).max(initial=0))
+    if peak > LOUDEST:
+        raise AudioError(
+            f"{path}: has samples up to {peak:g}, expected them within [-1, 1] (divide 16-bit ones by 32768)"
+        )
     return mono
 
 

@@ -28,6 +28,8 @@ def checked_featurizer(runner: Runner, build: Callable[[], Entry[Featurizer]]) -
         raise AalbertError(f"-l {layer} would be ignored: {instead} of -u {upstream} is a single layer; leave -l out")
     if instead != features:
         raise AalbertError(f"-s {features}: -u {upstream} has no such features, but for example {instead}")
+    if runner.args.upstream_feature_normalize and (layer is not None or not _is_list(runner, features)):
+        raise AalbertError("--upstream_feature_normalize would be ignored: it normalises layers before they are summed")
     return entry
 
 

@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 
 from s3prl_aalbert import toolkit
-from s3prl_aalbert.checkpoint.published import located
+from s3prl_aalbert.checkpoint.published import BY_URL, located
 from s3prl_aalbert.errors import AalbertError, did_you_mean, is_url, near_folder
 from s3prl_aalbert.toolkit.experiments import place_of
 from s3prl_aalbert.toolkit.hub import plugin_upstreams, s3prl_folder, s3prl_upstreams
@@ -101,7 +101,7 @@ def check_upstream(name: str, ckpt: str | None, model_config: str | None = None)
 
 def _check_local_ckpt(name: str, typed: str) -> None:
     if is_url(typed):
-        url_name = "aalbert_url" if name in plugin_upstreams() else f"{name.removesuffix('_local')}_url"
+        url_name = BY_URL if name in plugin_upstreams() else f"{name.removesuffix('_local')}_url"
         raise AalbertError(f"-k {typed}: is a URL, expected a file or folder; -u {url_name} downloads")
     ckpt = located(typed) if name in plugin_upstreams() else Path(typed)
     if not ckpt.exists():

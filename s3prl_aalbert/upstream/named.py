@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from s3prl_aalbert.checkpoint.published import LOCAL, PRESETS, packaged_folder, packaged_names
+from s3prl_aalbert.checkpoint.published import BY_URL, LOCAL, PRESETS, packaged_folder, packaged_names
 from s3prl_aalbert.checkpoint.release import CONFIG_FILE, WEIGHTS_FILE, load_checkpoint
 from s3prl_aalbert.compress.extraction import extracted_config
 from s3prl_aalbert.model.aalbert import count_parameters
@@ -15,7 +15,7 @@ from s3prl_aalbert.model.config import ModelConfig, from_dict, load_model_config
 from s3prl_aalbert.model.encoder import Encoder, InputEmbedding
 from s3prl_aalbert.model.sub_network import load_architecture
 
-OWN_CHECKPOINT = (*LOCAL, "aalbert_url")
+OWN_CHECKPOINT = (*LOCAL, BY_URL)
 
 
 def upstream_config(upstream: str, checkpoint: str | None, config: str | None) -> ModelConfig | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,13 +73,11 @@ def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path 
     skipped.add("no_labels", [name for name in names if not folded[name]])
     split = _split(config, [name for name in names if folded[name]], sources, skipped)
     store = AudioStore(sources.audio)
-    lengths = store.usable(sorted(split), skipped)
-    too_long = _past_end(sources.alignments, lengths)
-    skipped.add("labels_past_end", too_long)
-    usable = {name: part for name, part in split.items() if name in lengths and name not in too_long}
+    lengths = usable_lengths(store, sorted(split), sources.alignments, skipped)
+    usable = {name: part for name, part in split.items() if name in lengths}
     # The record is written before any check fails, since it explains the failure.
     skipped.log("phone")
-    _warn_of_early_ends(sources.alignments, {name: lengths[name] for name in usable})
+    warn_of_early_ends(sources.alignments, lengths)
     if expdir:
         skipped.save(expdir)
     used = keep_fraction(usable, config.train_fraction, seed)
@@ -111,6 +109,16 @@ def _split(config: PhoneDataConfig, names: list[str], sources: Sources, skipped:
     return split
 
 
+def usable_lengths(
+    store: AudioStore, names: Sequence[str], alignments: Mapping[str, Alignment], skipped: Skipped
+) -> dict[str, int]:
+    """Decode utterances; return the samples of each whose labels lie within them, and add the others to ``skipped``."""
+    lengths = store.usable(names, skipped)
+    late = _past_end(alignments, lengths)
+    skipped.add("labels_past_end", late)
+    return {name: samples for name, samples in lengths.items() if name not in late}
+
+
 def _past_end(alignments: Mapping[str, Alignment], lengths: Mapping[str, int]) -> dict[str, str]:
     late = {}
     for name, samples in lengths.items():
@@ -121,7 +129,7 @@ def _past_end(alignments: Mapping[str, Alignment], lengths: Mapping[str, int]) -
     return late
 
 
-def _warn_of_early_ends(alignments: Mapping[str, Alignment], lengths: Mapping[str, int]) -> None:
+def warn_of_early_ends(alignments: Mapping[str, Alignment], lengths: Mapping[str, int]) -> None:
     """Warn once of labels that cover little of the audio, as labels in another unit or of another recording do."""
     early = [
         name
@@ -129,9 +137,7 @@ def _warn_of_early_ends(alignments: Mapping[str, Alignment], lengths: Mapping[st
         if max((s.end for s in alignments[name]), default=0.0) < EARLY_END * samples / SAMPLE_RATE
     ]
     if early:
-        message = (
-            "phone task: the labels of %d of %d utterances end before %d %% of the audio: are their times right? %s"
-        )
+        message = "the labels of %d of %d utterances end before %d %% of the audio: are their times right? %s"
         logger.warning(message, len(early), len(lengths), round(100 * EARLY_END), first_names(early))
 
 

@@ -12,6 +12,7 @@ import linear_probes as probes
 import numpy as np
 import pytest
 import torch
+from naming import naming
 from sklearn.linear_model import LogisticRegression
 from subjects import add_arguments, subjects
 
@@ -19,6 +20,7 @@ from s3prl_aalbert.downstream.alignments import outputs_of_grid_frames
 from s3prl_aalbert.downstream.phone.dataset import PhoneLabels
 from s3prl_aalbert.downstream.results import DataFacts
 from s3prl_aalbert.downstream.task import TaskData
+from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
 
@@ -137,6 +139,9 @@ def test_one_run_records_every_speaker_and_goes_on(
     monkeypatch.setattr(probes, "all_states", None)  # nothing is left to run
     probes.main()
     assert out.read_bytes() == before and capsys.readouterr().out.splitlines() == shown
+    argv[2] = str(next(path for path in timit.iterdir() if path.is_dir()))
+    with pytest.raises(AalbertError, match=naming(out, "3 speakers", "--out")):
+        probes.main()
 
 
 def test_a_checkpoint_at_every_frame_has_a_twin_of_its_own(tiny_release: Path) -> None:

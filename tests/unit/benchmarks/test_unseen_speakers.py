@@ -11,6 +11,9 @@ import pytest
 import soundfile
 import torch
 import unseen_speakers as unseen
+from naming import naming
+
+from s3prl_aalbert.errors import AalbertError
 
 
 @pytest.fixture
@@ -65,3 +68,6 @@ def test_one_run_records_every_split_and_speaker(
     before = out.read_bytes()
     unseen.main()
     assert out.read_bytes() == before and capsys.readouterr().out.splitlines() == shown
+    argv[2] = str(next(speech.iterdir()))  # other speech: what the file holds is not of it
+    with pytest.raises(AalbertError, match=naming(out, "1 speakers", "--out")):
+        unseen.main()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from naming import mentions, naming
 
@@ -134,6 +136,26 @@ def test_one_speaker_is_refused(speech: Path) -> None:
     folder = next(path for path in sorted(speech.rglob("*.phn"))).parent
     with pytest.raises(AalbertError, match=naming(folder, "1 speakers")):
         load_segments(PhoneDataConfig(str(folder), phone_set="39"))
+
+
+def test_audio_that_does_not_fit_its_labels_is_skipped_and_counted(
+    speech: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in the phone task: a part of it would be compared with what follows the end of the audio."""
+    caplog.set_level("INFO")
+    shutil.copytree(speech, tmp_path / "speech")
+    cut, silent, *others = sorted((tmp_path / "speech").rglob("*.wav"))
+    samples, rate = soundfile.read(cut)
+    soundfile.write(cut, samples[: len(samples) // 2], rate)
+    soundfile.write(silent, np.zeros(len(samples)), rate)
+    found = load_segments(PhoneDataConfig(str(tmp_path / "speech"), phone_set="39"))
+    assert {one.path for one in found} == {str(path) for path in others}
+    assert mentions(caplog.text, "ABX", "1 utterance with labels past the end of the audio")
+    assert mentions(caplog.text, "ABX", "1 utterance silent")
+    for path in others:
+        path.with_suffix(".phn").write_text("0 400000 aa\n400000 900000 iy\n")  # milliseconds, say
+    with pytest.raises(AalbertError, match="0 speakers and 0 phones"):
+        load_segments(PhoneDataConfig(str(tmp_path / "speech"), phone_set="39"))
 
 
 def test_the_input_features_of_timit(shared_data: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from naming import mentions, naming
 
+from s3prl_aalbert.checkpoint.published import PUBLISHED
 from s3prl_aalbert.downstream.phone.expert import DownstreamExpert as PhoneExpert
 from s3prl_aalbert.downstream.pretraining_overlap import UNKNOWN, check_overlap, overlap_problems
 from s3prl_aalbert.downstream.speaker.frame import DownstreamExpert as FrameExpert
@@ -102,6 +103,26 @@ def test_a_task_refuses_or_marks_it(release: Path, caplog: pytest.LogCaptureFixt
     assert check_overlap(args, list(speakers), speakers, "mark") == {"utterances": 1, "speakers": 2}
     assert mentions(caplog.text, "1 of 3")
     assert check_overlap(args, ["84-121123-0000"], speakers, "refuse") == {"utterances": 0, "speakers": 0}
+
+
+def test_a_release_at_a_url_is_known_by_its_hash_or_its_folder(
+    release: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    heard_here = {"19-198-0001": "19"}
+    url = f"file://{release / 'model.safetensors'}"
+    assert check_overlap({"upstream": "aalbert_url", "upstream_ckpt": url}, list(heard_here), heard_here, "mark") == {
+        "utterances": 1,
+        "speakers": 1,
+    }
+    packaged = f"https://example.org/copy.safetensors#sha256={PUBLISHED['aalbert_tiny'].sha256.upper()}"
+    in_tiny = {"1088-134315-0000": "1088"}  # train-clean-100, as it was in its pre-training
+    own = check_overlap({"upstream": "aalbert_tiny"}, list(in_tiny), in_tiny, "mark")
+    assert isinstance(own, dict) and own["speakers"] == 1
+    assert check_overlap({"upstream": "aalbert_url", "upstream_ckpt": packaged}, list(in_tiny), in_tiny, "mark") == own
+    other = {"upstream": "aalbert_url", "upstream_ckpt": "https://example.org/model.safetensors"}
+    assert check_overlap(other, list(heard_here), heard_here, "refuse") == UNKNOWN
+    assert mentions(caplog.text, other["upstream_ckpt"], "cannot be detected")
 
 
 def test_what_is_not_known_is_said(tmp_path: Path) -> None:

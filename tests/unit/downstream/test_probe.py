@@ -117,6 +117,19 @@ def test_every_layer_classifier_and_task_is_probed(joint: tuple[DownstreamExpert
     assert "phone" in printed and "speaker" in printed and len(printed.splitlines()) == 2 * (3 + 3)
 
 
+def test_probes_have_the_numbers_of_their_layers(
+    corpus: Path, tmp_path: Path, joint: tuple[DownstreamExpert, Path]
+) -> None:
+    """Without layer 0, a probe is the same as beside it; DIMS ends in the 4 of layer 2."""
+    expert = expert_of(corpus, tmp_path, ["speaker"], first_layer=1, layer_dims=[12, 4], classifiers=["linear"])
+    assert list(expert.models) == ["speaker_layer1_linear", "speaker_layer2_linear"]
+    train(expert)
+    evaluate(expert, 12)
+    found = rows(tmp_path)
+    assert set(found) == {"speaker/layer1/linear", "speaker/layer2/linear"}
+    assert found["speaker/layer2/linear"] == rows(joint[1])["speaker/layer2/linear"]
+
+
 def test_a_layer_without_one_of_the_classifiers_has_a_gap() -> None:
     rows = [("phone", 0, "linear", 0.5, 0.25, 10, 5), ("phone", 1, "2-hidden", 0.5, 0.9, 10, 5)]
     lines = format_probes([ProbeResult(*row) for row in rows]).splitlines()
@@ -156,6 +169,7 @@ def test_best_step_by_dev_and_test_of_that_step() -> None:
         ({"only": ["phone/layer9/linear"]}, "layer9"),
         ({"classifiers": ["liner"]}, 'did you mean "linear"'),
         ({"layer_dims": [1]}, "sum to 1"),
+        ({"first_layer": -1}, "first_layer is -1"),
     ],
 )
 def test_nonsense_is_refused(corpus: Path, tmp_path: Path, modelrc: dict[str, Any], message: str) -> None:

@@ -141,6 +141,7 @@ def bad_file(path: Path, kind: str) -> Path:
         ("no samples", "no samples"),
         ("nan", "NaN or infinite"),
         ("inf", "NaN or infinite"),
+        ("-12039", "up to 12039"),  # 16-bit values saved as floats would be clipped to a square wave
     ],
 )
 def test_an_unusable_file_is_one_sentence(tmp_path: Path, kind: str, message: str) -> None:

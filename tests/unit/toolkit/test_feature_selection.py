@@ -7,10 +7,11 @@ from toolkit_runner import new_runner
 from s3prl_aalbert.errors import AalbertError
 
 
-def build_featurizer(features="hidden_states", layer=None, upstream="aalbert_tiny"):
+def build_featurizer(features="hidden_states", layer=None, upstream="aalbert_tiny", normalize=False):
     """Build the featurizer of an upstream as S3PRL's runner does."""
     runner = new_runner(upstream)
     runner.args.upstream_feature_selection, runner.args.upstream_layer_selection = features, layer
+    runner.args.upstream_feature_normalize = normalize
     runner.upstream = runner._get_upstream()
     return runner._get_featurizer().model
 
@@ -39,3 +40,17 @@ def test_a_layer_of_a_list_of_one():
 def test_features_that_do_not_exist():
     with pytest.raises(AalbertError, match=naming("-s last_hidden_stat", "-u aalbert_tiny")):
         build_featurizer("last_hidden_stat")
+
+
+@pytest.mark.parametrize(
+    ("features", "layer", "upstream"),
+    [
+        ("hidden_states", 2, "aalbert_tiny"),
+        ("last_hidden_state", None, "aalbert_tiny"),
+        ("hidden_states", None, "fbank"),
+    ],
+)
+def test_nothing_is_normalised_but_layers_that_are_summed(features, layer, upstream):
+    with pytest.raises(AalbertError, match="--upstream_feature_normalize"):
+        build_featurizer(features, layer, upstream, normalize=True)
+    assert build_featurizer(normalize=True).normalize
