@@ -190,7 +190,8 @@ def read_yaml(path: Path) -> dict[str, object]:
     """Read a YAML file holding a mapping.
 
     Raises:
-        ConfigError: the file is missing, is not a regular file or valid YAML, expands too far, or holds no mapping.
+        ConfigError: the file is missing, is not a regular file or valid YAML, expands too far, has a key twice, or
+            holds no mapping.
     """
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
@@ -213,7 +214,8 @@ def load_yaml(text: str) -> object:
     """Return the plain values of a YAML text.
 
     Raises:
-        One of INVALID_YAML: the text is not YAML, or its aliases and merges expand to more than MOST_VALUES values.
+        One of INVALID_YAML: the text is not YAML, has a key twice, or its aliases and merges expand to more than
+            MOST_VALUES values.
     """
     loader = yaml.SafeLoader(text)
     try:
@@ -239,6 +241,7 @@ def _check_extent(root: yaml.Node) -> None:
         if isinstance(node, yaml.SequenceNode):
             items = node.value
         elif isinstance(node, yaml.MappingNode):
+            _check_keys(node)
             items = [part for pair in node.value for part in pair]
         total = 1 + sum(size(item, depth + 1) for item in items)
         if total > MOST_VALUES:
@@ -247,6 +250,16 @@ def _check_extent(root: yaml.Node) -> None:
         return total
 
     size(root, 0)
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    """Raise ValueError for a key that is there twice: PyYAML would silently keep the last, a whole section perhaps."""
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            if key.value in seen:
+                raise ValueError(f'line {key.start_mark.line + 1} has "{key.value}" a second time')
+            seen.add(key.value)
 
 
 def leaves(value: object, most: int = MOST_VALUES) -> Iterator[tuple[str, object]]:

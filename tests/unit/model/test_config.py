@@ -258,6 +258,7 @@ def test_a_config_is_found_by_path_or_packaged_name(tmp_path: Path) -> None:
         (b"audio: {hop_ms: 10\n", "not valid YAML"),
         (b"audio: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
         (b"\xff\xfe\x00\x01", "not valid YAML"),
+        (b"audio:\n  hop_ms: 10\ntask: {}\naudio:\n  num_mel_bins: 40\n", 'line 4 has "audio" a second time'),
     ],
 )
 def test_a_file_that_is_no_yaml_mapping_is_one_sentence(tmp_path: Path, content: bytes, message: str) -> None:
