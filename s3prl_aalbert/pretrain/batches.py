@@ -154,7 +154,8 @@ class SpeechDataset(Dataset):
         """Return an utterance, cropped, with its noise and its mask.
 
         Raises:
-            AudioError: the file was deleted or damaged since the corpus was checked.
+            AudioError: the file was deleted or damaged since the corpus was checked, or its length is not the table's,
+                by which it has units.
         """
         epoch, index = key
         generator = torch.Generator().manual_seed(utterance_seed(self.seed, epoch, index))
@@ -212,11 +213,14 @@ class SpeechDataset(Dataset):
 
     def _decode(self, index: int) -> np.ndarray:
         try:
-            return read_audio(self.utterances.path(index), SAMPLE_RATE)
+            wav = read_audio(self.utterances.path(index), SAMPLE_RATE)
         except AudioError as error:
             raise AudioError(
                 f"{error}; it was fine when the corpus was checked: go on with -a to check anew"
             ) from error
+        if self._units is not None:
+            self.utterances.check_length(index, len(wav))
+        return wav
 
     def collate(self, items: Sequence[Item]) -> Batch:
         """Pad utterances to one batch."""

@@ -6,11 +6,13 @@ Legend: N utterances, M chosen ones, U units a token.
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, overload
 
 import numpy as np
 
+from s3prl_aalbert.audio_io import AudioError
 from s3prl_aalbert.model.config import SAMPLE_RATE
 from s3prl_aalbert.pretrain.cached_audio import CachedAudio
 
@@ -157,6 +159,29 @@ class Utterances(Sequence[Utterance]):
         """Tell whether a file still has a size in bytes and a modification time."""
         here = self._table[row]
         return bool(here["size"] == size and here["mtime"] == mtime)
+
+    def check_length(self, row: int, samples: int) -> None:
+        """Refuse decoded audio that is not as long as the table says: units are laid out by the table.
+
+        Raises:
+            AudioError: it has another number of samples.
+        """
+        known = int(self.samples[row])
+        if samples != known:
+            raise AudioError(
+                f"{self.path(row)}: has {samples} samples at 16 kHz, but the manifest's length is {known}; correct it "
+                "there, or start again without trust_manifest, which counts changed files anew"
+            )
+
+    @property
+    def digest(self) -> str:
+        """A hash of what decides the audio: the files, their lengths, sizes and modification times."""
+        digest = hashlib.sha256()
+        for name in ("samples", "size", "mtime"):
+            digest.update(self._table[name].tobytes())
+        for path in self.paths:
+            digest.update(path.encode("utf-8", ERRORS) + b"\n")
+        return digest.hexdigest()
 
     def fill(self, row: int, known: Utterance) -> None:
         """Take over what is known of a file: the length if it is unchanged, speaker and split if there are none."""

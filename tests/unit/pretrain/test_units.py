@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import re
+import resource
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
+from s3prl_aalbert.audio_io import AudioError
 from s3prl_aalbert.checkpoint.release import save_release
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.config import ModelConfig, from_dict
 from s3prl_aalbert.model.objective import NO_UNIT, MaskedPrediction
+from s3prl_aalbert.pretrain import manifest as manifest_module
 from s3prl_aalbert.pretrain import units as units_module
 from s3prl_aalbert.pretrain.batches import SpeechDataset
 from s3prl_aalbert.pretrain.config import PretrainConfig, UnitsConfig
@@ -128,7 +137,10 @@ def test_labels_are_computed_once_and_gone_on_with(tiny_config, speech, tmp_path
 
     with pytest.raises(KeyboardInterrupt):
         run(reading)
-    assert not list(tmp_path.glob("*.npy")) and list(tmp_path.glob(".*.part"))
+    (part,) = tmp_path.glob(".*.part")
+    assert not list(tmp_path.glob("*.npy"))
+    assert part.stat().st_size == 2 * (19 + 11), "nothing but the labels of two utterances"
+    part.write_bytes(part.read_bytes() + bytes(7))  # some of the third, in whose middle the process was killed
     read.clear()
     labels = run(lambda row: read.append(row) or speech[row])
     assert read == [2, 3]
@@ -140,6 +152,103 @@ def test_labels_are_computed_once_and_gone_on_with(tiny_config, speech, tmp_path
         tokens = config.num_tokens(LENGTHS[row])
         np.testing.assert_array_equal(labels.read(row, 0, tokens), again.read(row, 0, tokens))
         np.testing.assert_array_equal(labels.read(row, 0, tokens), fresh.read(row, 0, tokens))
+
+
+@contextlib.contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let writing fail as on a full disk: after the part that still fits."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_false_labels(tiny_config, speech, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("TQDM_DISABLE", "1")  # its bar would be written under the limit too
+    config = with_units(tiny_config)
+    expected = label(config, speech, tmp_path)
+    (path,) = tmp_path.glob("*.npy")
+    whole = path.read_bytes()
+    path.unlink()
+    part, room = path.with_name(f".{path.name}.part"), 2 * (19 + 5) + 1
+    with largest_file(room), pytest.raises(AalbertError, match=re.escape(f"{part}: could not be written")):
+        label(config, speech, tmp_path)
+    assert not path.exists() and part.stat().st_size == room
+    read: list[int] = []
+    book = UnitsConfig(), tmp_path / "manifest.tsv", 0, CPU
+    found = label_corpus(utterances(), lambda row: read.append(row) or speech[row], config, *book)
+    assert read == [1, 2, 3] and path.read_bytes() == whole and not part.exists()
+    np.testing.assert_array_equal(found.read(1, 0, 11), expected.read(1, 0, 11))
+
+
+@pytest.mark.parametrize("clustered", [True, False])
+def test_a_second_process_waits_and_finds_the_units(tiny_config, speech, tmp_path, monkeypatch, clustered) -> None:
+    config, read, found, waits = with_units(tiny_config), [], [], threading.Event()
+    if clustered:
+        label(config, speech, tmp_path)
+        next(tmp_path.glob("*.npy")).unlink()
+    monkeypatch.setattr(manifest_module.logger, "info", lambda *_: waits.set())
+
+    def run(reader) -> None:
+        found.append(label_corpus(utterances(), reader, config, UnitsConfig(), tmp_path / "manifest.tsv", 0, CPU))
+
+    second = threading.Thread(target=run, args=(lambda row: read.append(row) or speech[row],))
+
+    def reading(row: int) -> np.ndarray:
+        if not second.ident:
+            second.start()
+            assert waits.wait(20), "the second one does not wait"
+        return speech[row]
+
+    run(reading)
+    second.join()
+    assert not read if clustered else len(read) in (0, 4)  # between clustering and labelling, either may go on
+    assert len(found) == 2 and len(list(tmp_path.glob("*.npy"))) == 1 and not list(tmp_path.glob(".*.part"))
+    for row, length in enumerate(LENGTHS):
+        tokens = config.num_tokens(length)
+        np.testing.assert_array_equal(found[0].read(row, 0, tokens), found[1].read(row, 0, tokens))
+
+
+@pytest.mark.parametrize("change", [{"mtime": 8}, {"size": 8}])
+def test_changed_files_get_new_labels_of_the_same_codebook(tiny_config, speech, tmp_path, caplog, change) -> None:
+    """A file that is written anew may be as long as before; a run that goes on needs units of the same meaning."""
+
+    def labels(row: int) -> int:
+        rows = [known._replace(size=7, mtime=7) for known in utterances()]
+        rows[row] = rows[row]._replace(**change)
+        arguments = with_units(tiny_config), UnitsConfig(), tmp_path / "manifest.tsv", 0, CPU
+        label_corpus(Utterances(rows), speech.__getitem__, *arguments)
+        return len(list(tmp_path.glob("*.npy")))
+
+    change, changed = {}, change
+    caplog.set_level(logging.WARNING)
+    assert [labels(0), labels(0)] == [1, 1]
+    change = changed
+    assert labels(1) == 2 and not caplog.text, "it is of the dev split: the codebook has not heard it"
+    assert labels(2) == 3 and "its clusters are of other training files" in caplog.text
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1
+
+
+def test_audio_of_another_length_than_the_manifests_is_named(tiny_config, tmp_path) -> None:
+    """Its units would be those of its neighbours: here 8 kHz files, of which the manifest has their own samples."""
+    rows = []
+    for name, length in (("a", 9000), ("b", 5000)):
+        noise = np.random.default_rng(length).normal(scale=0.1, size=length)
+        soundfile.write(tmp_path / f"{name}.wav", noise, 8000)
+        rows.append(Utterance(str(tmp_path / f"{name}.wav"), length, "s", "train"))
+    corpus, config = Utterances(rows), with_units(tiny_config)
+    sentence = r"/a\.wav: has 18000 samples at 16 kHz, but the manifest's length is 9000;"
+    read = SpeechDataset(corpus, config, 10, seed=0).wav
+    with pytest.raises(AudioError, match=sentence):
+        label_corpus(corpus, read, config, UnitsConfig(), tmp_path / "manifest.tsv", 0, CPU)
+    assert not list(tmp_path.glob("manifest.units-*")), "nothing is clustered"
+    corpus.units = units_module.random_units(corpus, config, 0)
+    with pytest.raises(AudioError, match=sentence):
+        SpeechDataset(corpus, config, 10, seed=0)[(0, 0)]
+    item = SpeechDataset(corpus, tiny_config, 10, seed=0)[(0, 0)]
+    assert item.units is None and len(item.wav) == 18000, "without units, an estimate will do"
 
 
 def test_another_corpus_or_setting_gets_labels_of_its_own(tiny_config, speech, tmp_path) -> None:
