@@ -5,6 +5,8 @@ BIN = $(VENV)/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-compile
 # Test workers; each keeps to one thread so that they do not fight over the cores.
 WORKERS ?= 2
+# pip would compile all of torch, on one core; Python compiles what is imported, once.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test test-slow test-wheel coverage lint docs clean
 
@@ -27,7 +29,6 @@ $(VENV)/.ready: pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@# torch and what it needs are 3 GB: a download cut off beyond pip's own attempts starts once more
 	$(PIP_INSTALL) --editable ".[dev]" || $(PIP_INSTALL) --editable ".[dev]"
-	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || true # on all cores; pip compiles on one
 	@touch $@
 
 demo: setup

@@ -18,8 +18,8 @@ bin=$place/venv/bin
 pip_install() { "$bin/python" -m pip install --quiet --no-compile "$@"; }
 install() { pip_install "$@" || pip_install "$@"; } # 3 GB: a download cut off starts once more
 install "$place"/*.whl ${torch:+"torch==$torch.*" "torchaudio==$torch.*"}
-"$bin/python" -m compileall -q -j 0 "$place/venv/lib" > /dev/null || true # on all cores; pip compiles on one
 export OMP_NUM_THREADS=1
+unset PYTHONDONTWRITEBYTECODE # what is imported is compiled once
 
 mkdir "$place/empty"
 cd "$place/empty"

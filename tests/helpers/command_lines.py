@@ -44,7 +44,9 @@ def run(
         preexec: called in the new process before anything else.
     """
     environment = {key: value for key, value in os.environ.items() if key != "AALBERT_TRACEBACK"}
-    environment |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONDONTWRITEBYTECODE": "1", **(variables or {})}
+    environment |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", **(variables or {})}
+    if largest_files:
+        environment["PYTHONDONTWRITEBYTECODE"] = "1"  # half a file of bytecode would stay
     done = subprocess.run(
         [sys.executable, "-W", "ignore", __file__],
         input=json.dumps([commands, largest_files]), cwd=folder, capture_output=True, text=True, timeout=3000,
