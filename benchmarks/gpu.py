@@ -33,12 +33,11 @@ from s3prl_aalbert.pretrain.config import (
     PretrainConfig,
     PretrainExpertConfig,
     RunnerConfig,
-    apply_overrides,
     section_of,
 )
 from s3prl_aalbert.pretrain.launch import RunOptions
 from s3prl_aalbert.pretrain.runner import Pretrainer
-from s3prl_aalbert.pretrain.stages import Stage, merged, recipe_stages
+from s3prl_aalbert.pretrain.stages import Stage, merged, override_recipe, recipe_stages
 
 WARM_UP = 10
 """First steps that no rate counts: allocation, compilation, choice of kernels."""
@@ -171,7 +170,7 @@ def train(args: argparse.Namespace, expdir: Path, started: float) -> Row:
     for stage in stages:
         last, where = stage is stages[-1], f"stage {stage.name}"
         config = merged(stage.config, {"runner": {"total_steps": args.steps or ENDLESS_STEPS}} if last else {})
-        options = RunOptions(expdir=stage.expdir, device=device, seed=args.seed, init=stage.init)
+        options = RunOptions(stage.expdir, args.seed, device, init=stage.init, corpus=stage.corpus)
         model = from_dict(ModelConfig, stage.model, where)
         run = MeasuredPretrainer(model, from_dict(PretrainConfig, config, where), options)
         left = args.minutes * 60 - END_SECONDS - (time.monotonic() - started)
@@ -188,11 +187,13 @@ def _stages(args: argparse.Namespace, expdir: Path, device: str) -> list[Stage]:
     """Return the runs that -g, -c and -o describe; one, where -c is no recipe."""
     paths = [find_config(name, "upstream_configs") for name in (args.upstream_config, args.config)]
     model, config = map(read_yaml, paths)
-    apply_overrides(model, config, args.override)
+    override_recipe(model, config, args.override)
     datarc = section_of(section_of(config, "pretrain_expert"), "datarc")
     datarc["paths"] = [str(folder.absolute()) for folder in args.speech]
     datarc.setdefault("num_workers", default_workers(device))
-    return recipe_stages(model, config, expdir, str(paths[1])) or [Stage("pretrain", expdir, None, model, config)]
+    return recipe_stages(model, config, expdir, str(paths[1])) or [
+        Stage("pretrain", expdir, expdir, None, model, config)
+    ]
 
 
 def _hours(left: float, last: bool, minutes: float, own: float | None, where: str) -> float:

@@ -36,7 +36,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         FolderInUse: another process holds it.
     """
-    if fcntl is None or not _is_first_process():
+    if fcntl is None or not is_first_process():
         yield
         return
     made = _make(folder)
@@ -98,7 +98,7 @@ def _sign(handle: int) -> None:
         os.write(handle, f"process {os.getpid()} on {platform.node()}, since {since}".encode())
 
 
-def _is_first_process() -> bool:
+def is_first_process() -> bool:
     """Tell whether this is the first process of a run, as torchrun, Lightning or srun number them."""
     names = ["RANK", "LOCAL_RANK"]
     if int(os.environ.get("SLURM_NTASKS") or 1) > 1:

@@ -42,18 +42,18 @@ def run(request: Request) -> int:
 
 
 def _run_stages(request: Request, stop: StopSignal) -> int:
-    from s3prl_aalbert.pretrain.plan import plan_stages, request_of_stage
+    from s3prl_aalbert.pretrain.plan import plan_stages
 
     stages = plan_stages(request)
     if not stages:
         return _built(request).run(stop)
-    for number, stage in enumerate(stages, 1):
+    for number, (stage, options) in enumerate(stages, 1):
         place = f"stage {number} of {len(stages)}, {stage.name}"
-        if (stage.expdir / "model.safetensors").is_file():
+        if stage.done:
             logger.info("%s: done, in %s", place, stage.expdir)
             continue
         logger.info("%s: %s", place, stage.expdir)
-        code = _built(request_of_stage(request, stage, number == 1), stage).run(stop)
+        code = _built(options, stage).run(stop)
         if request.dry_run:
             logger.info("dry run: the other stages were checked as far as their configuration goes")
             return code

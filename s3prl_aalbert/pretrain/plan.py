@@ -1,7 +1,8 @@
 """What a pre-training will do, decided as a whole before anything is read or computed.
 
 Where the configuration comes from: the past run that goes on; else, for the model, the one that ``init`` names; else
-the named configurations or their defaults. Then ``override``, then ``speech``.
+the named configurations or their defaults. Then ``override``, then ``speech``. A recipe's past run is its recipe.yaml:
+all stages, also one that goes on from a state, are as it says.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from s3prl_aalbert.config_kinds import Kind
 from s3prl_aalbert.device import checked_device
 from s3prl_aalbert.errors import AalbertError, near_folder
 from s3prl_aalbert.files import write_text
+from s3prl_aalbert.locking import is_first_process
 from s3prl_aalbert.model.config import (
     ModelConfig,
     Sections,
@@ -42,7 +44,7 @@ from s3prl_aalbert.model.config import (
 from s3prl_aalbert.pretrain.config import PretrainConfig, apply_overrides, section_of
 from s3prl_aalbert.pretrain.launch import RunOptions
 from s3prl_aalbert.pretrain.request import DEFAULT_MODEL, MODELS, Request
-from s3prl_aalbert.pretrain.stages import RECIPE_FILE, STAGES, Stage, recipe_stages
+from s3prl_aalbert.pretrain.stages import RECIPE_FILE, STAGES, Recipe, Stage, override_recipe, recipe_stages
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +68,7 @@ def plan_run(request: Request, stage: Stage | None = None) -> RunPlan:
 
     Args:
         request: the options.
-        stage: of a recipe; its configurations go before the named ones.
+        stage: of a recipe; its configurations go before the named ones and those of a state.
 
     Raises:
         AalbertError: a configuration, checkpoint or folder that cannot be used.
@@ -77,9 +79,7 @@ def plan_run(request: Request, stage: Stage | None = None) -> RunPlan:
     if resume_from and not request.auto_resume and not request.dry_run:
         _check_nothing_newer(expdir, resume_from, past.get("step") or 0)
     model, config = _configurations(request, past, resume_from, stage)
-    seed = request.seed if request.seed is not None else past.get("seed", SEED)
-    if not 0 <= seed < 1 << 63:
-        raise AalbertError(f"--seed {seed}: expected a whole number from 0 to {(1 << 63) - 1}")
+    seed = _checked_seed(request.seed if request.seed is not None else past.get("seed", SEED))
     device = checked_device(request.device)
     devices, num_nodes = processes(os.environ, request.multi_gpu, device)
     init = located(request.init) if request.init else None
@@ -87,34 +87,115 @@ def plan_run(request: Request, stage: Stage | None = None) -> RunPlan:
     return RunPlan(model, config, RunOptions(expdir, seed, device, num_nodes, devices, *run))
 
 
-def plan_stages(request: Request) -> list[Stage]:
-    """Return the stages of a recipe: of the one that -c names, or that -a goes on with; none for a plain run."""
+def plan_stages(request: Request) -> list[tuple[Stage, Request]]:
+    """Return the stages of a recipe, each with its options; none for a plain run.
+
+    The recipe is that of -c or, with -a, the one that the folder keeps, with what else was asked for put into it.
+
+    Raises:
+        AalbertError: a recipe that cannot be used, or is not that of the stages that have begun.
+    """
     kept = request.folder / RECIPE_FILE if request.expname or request.expdir else None
-    if request.auto_resume and kept is not None and kept.is_file():
-        recipe = read_yaml(kept)
-        model, config, where = section_of(recipe, "model"), section_of(recipe, "config"), str(kept)
-    elif request.config:
-        config, where = _named(request.config, "pretraining")
-        if STAGES not in config:
-            return []
-        model, _ = _named(model_name(request), "model")
-    else:
+    past = kept if request.auto_resume and kept is not None and kept.is_file() else None
+    old = from_dict(Recipe, read_yaml(past), str(past)) if past else None
+    new, where = _recipe(request, old)
+    if new is None:
         return []
     if request.past_exp:
         raise AalbertError(f"{where}: has stages; go on with -n NAME -a, which finds the one that was interrupted")
-    _apply(request, model, config)
-    stages = recipe_stages(model, config, request.folder, where)
-    if kept is not None and not request.dry_run:
-        if kept.is_file() and not request.auto_resume:
-            raise AalbertError(f"{kept.parent}: holds a recipe already; go on with -a, or choose another -n")
-        write_text(kept, yaml.safe_dump({"model": model, "config": config}, sort_keys=False))
-    return stages
+    stages = recipe_stages(new.model, new.config, request.folder, where)
+    if old is not None:
+        _check_continued(request.folder, old, new, stages)
+    elif any(stage.begun for stage in stages) and not request.dry_run:
+        raise AalbertError(f"{request.folder}: holds a run already; go on with -a alone, or choose another -n")
+    _check_speech(request, stages, where)
+    if kept is not None and not request.dry_run and is_first_process():  # one writes; the others come to the same plan
+        write_text(kept, yaml.safe_dump(to_dict(new), sort_keys=False))
+    return [(stage, _request_of_stage(request, new, stage, stage is stages[0])) for stage in stages]
 
 
-def request_of_stage(request: Request, stage: Stage, first: bool) -> Request:
-    """Return the options of one stage: everything that the recipe holds is taken out of them."""
-    init = str(stage.init) if stage.init else request.init if first else None
-    return replace(request, expdir=str(stage.expdir), init=init, override=None, speech=None)
+def _recipe(request: Request, old: Recipe | None) -> tuple[Recipe | None, str]:
+    """Return the recipe that was asked for, None for a plain run, and what to call its file.
+
+    Args:
+        request: the options.
+        old: the recipe that goes on.
+    """
+    if request.config:
+        config, where = _named(request.config, "pretraining")
+    elif old is not None:
+        config, where = copy.deepcopy(old.config), str(request.folder / RECIPE_FILE)
+    else:
+        return None, ""
+    if old is None and STAGES not in config:
+        return None, ""
+    if old is None or request.upstream_config or request.upstream:
+        model, _ = _named(model_name(request), "model")
+    else:
+        model = copy.deepcopy(old.model)
+    override_recipe(model, config, request.override)
+    _put_speech(config, request.speech)
+    seed, init = (old.seed, old.init) if old is not None else (SEED, None)
+    if request.seed is not None:
+        seed = _checked_seed(request.seed)
+    if request.init:  # a name of packaged weights stays one
+        init = _absolute([request.init])[0] if Path(request.init).expanduser().exists() else request.init
+    return Recipe(model, config, seed, init), f"{where} with -o" if request.override else where
+
+
+def _check_continued(folder: Path, old: Recipe, new: Recipe, stages: list[Stage]) -> None:
+    """Refuse what contradicts the stages that have begun, and say where a change comes too late.
+
+    Args:
+        folder: of the recipe.
+        old: the recipe that goes on.
+        new: the recipe, changed by what was typed.
+        stages: those of ``new``.
+    """
+    before, another = recipe_stages(old.model, old.config, folder, str(folder / RECIPE_FILE)), "choose another -n"
+    names = [", ".join(stage.name for stage in each) or "none" for each in (before, stages)]
+    if names[0] != names[1]:
+        raise AalbertError(
+            f"{folder}: the stages of its {RECIPE_FILE} are {names[0]}, those of -c {names[1]}; {another}"
+        )
+    if old.seed is not None and any(stage.begun for stage in before):  # older files do not say
+        for option, was, asked in (("--seed", old.seed, new.seed), ("--init", old.init, new.init)):
+            if asked != was:
+                raise AalbertError(f"{folder}: was started with {option} {was or 'none'}, not {asked}; {another}")
+    late = []
+    for past, stage in zip(before, stages, strict=True):
+        (model, config), (own_model, own_config) = past.parsed(), stage.parsed()
+        if stage.done and (model, config) != (own_model, own_config):
+            late.append(stage.name)
+        elif stage.begun and (model, config.optimizer.name) != (own_model, own_config.optimizer.name):
+            raise AalbertError(
+                f"{stage.expdir}: stage {stage.name} was begun with another model or optimizer.name than -g, -c and -o "
+                f"ask for; go on without them, or {another}"
+            )
+    if late and all(stage.done for stage in stages):
+        raise AalbertError(
+            f"{folder}: every stage is done, so that -g, -c, -o and --speech cannot change {', '.join(late)}; "
+            f"--init {folder} starts a run from the last one's weights under another -n"
+        )
+    for name in late:
+        logger.warning("stage %s is done: what -g, -c, -o or --speech change has no effect there", name)
+
+
+def _check_speech(request: Request, stages: list[Stage], where: str) -> None:
+    """Refuse --speech where a stage names other folders."""
+    for stage in stages:
+        paths = list(stage.parsed()[1].datarc.paths)
+        if request.speech and paths != _absolute(request.speech):
+            raise AalbertError(
+                f"{where}: stage {stage.name} sets pretrain_expert.datarc.paths to {paths}, which --speech does not "
+                f"change; -o config.{STAGES}.{stage.name}.config.pretrain_expert.datarc.paths=[DIR] does"
+            )
+
+
+def _request_of_stage(request: Request, recipe: Recipe, stage: Stage, first: bool) -> Request:
+    """Return the options of one stage, without those that the recipe holds."""
+    init = str(stage.init) if stage.init else recipe.init if first else None
+    return replace(request, expdir=str(stage.expdir), init=init, override=None, speech=None, seed=recipe.seed)
 
 
 def model_name(request: Request) -> str:
@@ -176,12 +257,14 @@ def _configurations(
 ) -> tuple[ModelConfig, PretrainConfig]:
     """Return the model's and the runner's configuration, in the order that the module names."""
     initial = None if resume_from or not request.init else to_dict(load_checkpoint(request.init).config)
-    if past:
-        model, config = past.get("config"), past.get("pretrain_config")
-        where_model = where_config = str(resume_from)
-    elif stage:
+    model: dict[str, object] | None
+    config: dict[str, object] | None
+    if stage:
         model, config = copy.deepcopy(stage.model), copy.deepcopy(stage.config)
         where_model = where_config = f"stage {stage.name}"
+    elif past:
+        model, config = past.get("config"), past.get("pretrain_config")
+        where_model = where_config = str(resume_from)
     else:
         model, config, where_model, where_config = None, None, "", ""
         if initial and not (request.upstream_config or request.upstream):
@@ -217,9 +300,23 @@ def _log_defaults(request: Request, model_given: bool) -> None:
 def _apply(request: Request, model: dict[str, object], config: dict[str, object]) -> None:
     """Put ``override`` and then ``speech`` into configurations."""
     apply_overrides(model, config, request.override)
-    if request.speech:  # absolute: a resumed run may start in another folder
-        paths = [str(Path(folder).expanduser().absolute()) for folder in request.speech]
-        section_of(section_of(config, "pretrain_expert"), "datarc")["paths"] = paths
+    _put_speech(config, request.speech)
+
+
+def _put_speech(config: dict[str, object], folders: list[str] | None) -> None:
+    if folders:
+        section_of(section_of(config, "pretrain_expert"), "datarc")["paths"] = _absolute(folders)
+
+
+def _absolute(paths: list[str]) -> list[str]:
+    """Return absolute paths: a resumed run may start in another folder."""
+    return [str(Path(path).expanduser().absolute()) for path in paths]
+
+
+def _checked_seed(seed: int) -> int:
+    if not 0 <= seed < 1 << 63:
+        raise AalbertError(f"--seed {seed}: expected a whole number from 0 to {(1 << 63) - 1}")
+    return seed
 
 
 def _log_differences(init: str, model: Sections, initial: Sections) -> None:

@@ -7,14 +7,19 @@ folder is EXPDIR, so that ``-k EXPDIR`` is the recipe's model.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import logging
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from s3prl_aalbert.checkpoint.training_state import latest_state
 from s3prl_aalbert.errors import did_you_mean
 from s3prl_aalbert.model.config import ConfigError, ModelConfig, from_dict
-from s3prl_aalbert.pretrain.config import PretrainConfig
+from s3prl_aalbert.overrides import assignments
+from s3prl_aalbert.pretrain.config import PretrainConfig, apply_overrides, section_of
 from s3prl_aalbert.speech.finding import UNLISTABLE
+
+logger = logging.getLogger(__name__)
 
 STAGES = "stages"
 RECIPE_FILE = "recipe.yaml"
@@ -43,6 +48,24 @@ class RecipeConfig:
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """What ``recipe.yaml`` keeps."""
+
+    model: dict[str, object] = field(default_factory=dict)
+    """The YAML of ``-g`` with ``-o``."""
+    config: dict[str, object] = field(default_factory=dict)
+    """The YAML of ``-c`` with its stages, ``-o`` and ``--speech``."""
+    seed: int | None = None
+    """Of every stage; null in older files, which keep neither this nor ``init``."""
+    init: str | None = None
+    """The checkpoint that the first stage starts from."""
+
+    def problems(self) -> list[str]:
+        """Return what makes these values unusable."""
+        return [] if STAGES in self.config else [f"config.{STAGES} is missing"]
+
+
+@dataclass(frozen=True)
 class Stage:
     """A run of a recipe."""
 
@@ -55,6 +78,21 @@ class Stage:
     """The YAML of ``-g``, as this stage has it."""
     config: dict[str, object]
     """The YAML of ``-c``, as this stage has it."""
+
+    @property
+    def done(self) -> bool:
+        """Whether its release is there."""
+        return (self.expdir / "model.safetensors").is_file()
+
+    @property
+    def begun(self) -> bool:
+        """Whether its release or a state is there."""
+        return self.done or latest_state(self.expdir) is not None
+
+    def parsed(self) -> tuple[ModelConfig, PretrainConfig]:
+        """Return its configurations with every default, so that equal ones compare equal."""
+        where = f"stage {self.name}"
+        return from_dict(ModelConfig, self.model, where), from_dict(PretrainConfig, self.config, where)
 
 
 def recipe_stages(model: Mapping[str, object], config: Mapping[str, object], expdir: Path, where: str) -> list[Stage]:
@@ -92,6 +130,65 @@ def recipe_stages(model: Mapping[str, object], config: Mapping[str, object], exp
         folders[entry.name] = folder.absolute()
         found.append(stage)
     return found
+
+
+def override_recipe(model: dict[str, object], config: dict[str, object], text: str | None) -> None:
+    """Apply ``-o`` to a recipe in place.
+
+    ``config.KEY`` and ``model.KEY`` are for the whole recipe. The last stage, which trains its model, has them in any
+    case; earlier ones often differ on purpose (a smaller model, fewer steps), so that what they set themselves stays
+    and is logged. ``config.stages.NAME.config.KEY`` and ``config.stages.NAME.model.KEY`` are for one stage.
+
+    Raises:
+        ConfigError: no assignment, or for no stage.
+    """
+    whole: dict[str, object] = {"model": model, "config": config}
+    listed = config.get(STAGES)
+    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    stages: dict[str, dict[str, object]] = {str(entry.get("name")): entry for entry in entries}
+    general: list[tuple[str, str]] = []
+    single: list[tuple[str, str, str]] = []
+    for section, key, value in assignments(text, ("config", "model")):
+        if section == "config" and key.split(".")[0] == STAGES:
+            single.append((*_place_in_stage(key, stages), value))
+        else:
+            general.append((f"{section}.{key}", value))
+    for place, value in general:
+        _assign(whole, place, value)
+        if entries:
+            _assign(entries[-1], place, value)
+    for name, place, value in single:  # after the general ones, in whatever order they were typed
+        _assign(stages[name], place, value)
+    typed = {(name, place) for name, place, _ in single}
+    for name, entry in list(stages.items())[:-1]:
+        own = merged(whole, entry)
+        kept = [place for place, value in general if (name, place) not in typed and not _holds(own, place, value)]
+        if kept:
+            change = f"config.{STAGES}.{name}.{kept[0]}=..."
+            logger.warning("-o: stage %s keeps its own %s; -o %s changes it there", name, ", ".join(kept), change)
+
+
+def _place_in_stage(key: str, names: Collection[str]) -> tuple[str, str]:
+    """Split ``stages.NAME.config.KEY`` into NAME and ``config.KEY``."""
+    _, name, section, own = [*key.split(".", 3), "", "", ""][:4]
+    if name not in names:
+        hint = did_you_mean(name, names)
+        raise ConfigError(f'-o config.{key}: "{name}"{hint} is no stage, expected one of {", ".join(names)}')
+    if section not in ("config", "model") or not own:
+        raise ConfigError(f"-o config.{key}: expected config.{STAGES}.{name}.config.KEY or .model.KEY")
+    return name, f"{section}.{own}"
+
+
+def _assign(values: dict[str, object], place: str, value: str) -> None:
+    """Set ``model.KEY`` or ``config.KEY`` of a mapping that has both sections, as a recipe and a stage do."""
+    apply_overrides(section_of(values, "model"), section_of(values, "config"), f"{place}={value}")
+
+
+def _holds(values: dict[str, object], place: str, value: str) -> bool:
+    """Return whether that would change nothing."""
+    changed = copy.deepcopy(values)
+    _assign(changed, place, value)
+    return changed == values
 
 
 def merged(values: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:

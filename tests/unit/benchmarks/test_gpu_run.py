@@ -229,6 +229,9 @@ def test_stages_share_the_minutes(gpu: ModuleType, script: ModuleType, tmp_path:
     stages = gpu._stages(args, tmp_path / "model", "cpu")
     assert [stage.name for stage in stages] == ["mfcc_units", "small_units", "units"]
     assert {stage.config["pretrain_expert"]["datarc"]["num_workers"] for stage in stages} == {0}
+    assert {stage.corpus for stage in stages} == {tmp_path / "model"}
+    (plain,) = gpu._stages(Namespace(**{**vars(args), "config": "pretrain_tiny"}), tmp_path / "model", "cpu")
+    assert (plain.name, plain.expdir, plain.init) == ("pretrain", tmp_path / "model", None)
     hours = [gpu._hours(360, stage is stages[-1], 10, None, stage.name) for stage in stages]
     assert hours == pytest.approx([1.2 / 60, 1.2 / 60, 6 / 60])
     assert gpu._hours(360, False, 10, 0.01, "a") == 0.01 and gpu._hours(36, False, 10, None, "a") == 0.01
@@ -301,7 +304,8 @@ def test_a_run_and_a_table_from_opus_files(
     assert [(row["stage"], row["steps"]) for row in measured["rows"]] == [
         ("mfcc_units", 12), ("small_units", 12), ("units", 12),
     ]  # fmt: skip
-    assert all(0 < row["share_of_bf16"] < 1 and 0 <= row["data_wait_share"] < 1 for row in measured["rows"])
+    for row in measured["rows"]:  # a CPU without bf16 multiplies it slower than it trains in fp32
+        assert row["share_of_bf16"] > 0 and 0 <= row["data_wait_share"] < 1
 
     line = ["table", "--speech", str(tmp_path / "speech"), "--out", str(tmp_path / "table"), "--device", "cpu"]
     assert script.main([*line, "--models", "debug", "--batch", "3", "--seconds", "2", "--steps", "4"]) == 0

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import torch
 import yaml
+from naming import naming
 
 from s3prl_aalbert.checkpoint.release import load_checkpoint
 from s3prl_aalbert.cli import main
@@ -88,7 +89,10 @@ def test_stages_that_are_no_list(tmp_path: Path) -> None:
 
 def test_a_damaged_recipe_that_is_gone_on_with(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("model: [1]")
-    with pytest.raises(AalbertError, match='"model" is list, expected a section of keys'):
+    with pytest.raises(AalbertError, match=naming("recipe.yaml", '"model" is [1]')):
+        plan_stages(Request(expdir=str(tmp_path), auto_resume=True))
+    (tmp_path / "recipe.yaml").write_text("model: {}")
+    with pytest.raises(AalbertError, match=naming("recipe.yaml", "config.stages")):
         plan_stages(Request(expdir=str(tmp_path), auto_resume=True))
 
 
@@ -139,6 +143,20 @@ def test_one_command_runs_the_iterations_and_goes_on_after_a_stop(tmp_path, spee
     assert main(command) == 2
     assert "go on with -a" in capsys.readouterr().err
     assert load_model_config(str(run / "config.yaml")).task.num_units == 8
+
+
+def test_a_stage_that_goes_on_has_the_seed_of_the_recipe_and_the_options_of_a(tmp_path, speech_folder, monkeypatch):
+    path = write_recipe(tmp_path, speech_folder)
+    monkeypatch.chdir(tmp_path)
+    command = ["pretrain", "-p", "run", "--device", "cpu"]
+    assert main([*command, "-g", "model.yaml", "-c", str(path), "--seed", "7"]) == 0
+    for last in ("states-3.ckpt", "states-*.ckpt"):  # as if the second stage had been stopped after step 2, or before 1
+        for left in ("model.safetensors", last, "dev-best.ckpt"):
+            for each in list((tmp_path / "run").glob(left)):
+                each.unlink()
+        assert main([*command, "-a", "-o", "config.optimizer.lr=0.5,,config.runner.total_steps=4"]) == 0
+        state = torch.load(tmp_path / "run" / "states-4.ckpt", weights_only=True)
+        assert (state["seed"], state["pretrain_config"]["optimizer"]["lr"]) == (7, 0.5)
 
 
 def test_a_manifest_as_the_corpus_is_decoded_once_for_all_stages(tmp_path, speech_folder, monkeypatch) -> None:
