@@ -72,7 +72,7 @@ def located(name: str | Path) -> Path:
 
 
 def _release_at(url: str) -> Path:
-    """Return the release at a URL: a packaged one by its hash, a folder of this machine, or a path that is not there."""
+    """Return the release at a URL: a packaged one by its hash, one of this machine, or a path that is not there."""
     parts = urllib.parse.urlsplit(url)
     for name in packaged_names():
         if parts.fragment.lower() == f"sha256={PUBLISHED[name].sha256}":

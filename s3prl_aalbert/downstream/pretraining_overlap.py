@@ -43,7 +43,8 @@ def check_overlap(
         return None
     found = overlap(release, names, speakers)
     if found is None:
-        logger.info("%s has no list of its training speech: an overlap with the test cannot be detected", ckpt or release)
+        what = ckpt or release
+        logger.info("%s has no list of its training speech: an overlap with the test cannot be detected", what)
         return UNKNOWN
     counts = {"utterances": len(found.utterances), "speakers": len(found.speakers)}
     if not any(counts.values()):

@@ -34,7 +34,7 @@ BLOCK = 1 << 22
 CANCELLED = 0.01
 """Channels whose mean has less than this share of their power cancel each other (20 dB)."""
 LOUDEST = 8.0
-"""Largest sample, full scale being 1: decoders of lossy formats exceed 1 a little, 16-bit values saved as floats far."""
+"""Largest sample. Full scale is 1: decoders of lossy formats go a little beyond, 16-bit values saved as floats far."""
 SILENT = 2.0**-15
 """Largest range of a silent recording: one step of 16 bits, above what lossy codecs make of zeros."""
 
