@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -137,6 +138,7 @@ def pretraining_scalars(folder: Path) -> Scalars:
         raise UnusableRun("it has no TensorBoard events")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it announces the end of each event file
     accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     accumulator.Reload()
     known = set(accumulator.Tags()["scalars"])

@@ -25,8 +25,16 @@ TRAINING_SECTIONS = ("optimizer", "scheduler", "specaug")
 """Sections of S3PRL's configuration that distinguish trainings."""
 RUNNER_KEYS = ("total_steps", "gradient_accumulate_steps", "gradient_clipping", "precision", "fp16")
 """Keys of S3PRL's runner that distinguish trainings."""
-PROBE_SELECTION_KEYS = frozenset({"tasks", "classifiers", "layer_dims", "only"})
+TOTAL_STEPS = "runner.total_steps"
+PROBE_SELECTION_KEYS = frozenset({"tasks", "classifiers", "layer_dims", "first_layer", "only"})
 """Keys that choose probes or follow from the model, and do not distinguish experiments."""
+PROBED_SELECTIONS = {
+    "hidden_states": "",
+    "layer_states": "without layer 0",
+    "last_hidden_state": "last layer",
+    "no_cmvn": "without CMVN",
+}
+"""Features that a probing run selects -> its representation in words; all hidden states are the usual one."""
 PROBED_TASKS = ("phone", "speaker")
 """Sections of a probing run's datarc; a run of one task may also contain the other's."""
 MAX_SHOWN_KEYS = 3
@@ -63,6 +71,18 @@ def describe_setting(args: RunnerOptions) -> str:
         used = names.get(selection, selection)
         used += " of normalised layers" if args.upstream_feature_normalize else ""
     return f"fine-tuned, {used}" if args.upstream_trainable else used
+
+
+def describe_probed(args: RunnerOptions) -> str:
+    """Describe the probed representation where it is not that of all hidden states as they are; "" where it is."""
+    selection = args.upstream_feature_selection or "hidden_states"
+    single = args.upstream_layer_selection is not None
+    words = [
+        "fine-tuned" if args.upstream_trainable else "",
+        "single layers" if single else PROBED_SELECTIONS.get(selection, selection),
+        "normalised" if args.upstream_feature_normalize and not single else "",
+    ]
+    return ", ".join(filter(None, words))
 
 
 def describe_overlap(runs: Sequence[DownstreamRun]) -> str:
@@ -103,6 +123,13 @@ def task_key(run: DownstreamRun) -> tuple[Hashable, ...]:
 def probe_key(run: ProbeRun, task: str) -> tuple[Hashable, ...]:
     """Return the key of a probed task with its data and classifiers."""
     return (task, freeze(_probe_settings(run, task)))
+
+
+def selection_key(run: ProbeRun) -> tuple[Hashable, ...]:
+    """Return the options that select what a run probes; different ones may probe the same layer."""
+    args = run.results.args
+    selected = (args.upstream_feature_selection or "hidden_states", args.upstream_layer_selection)
+    return (*selected, bool(args.upstream_feature_normalize), bool(args.upstream_trainable))
 
 
 def probed(run: ProbeRun) -> frozenset[tuple[str, int, str]]:

@@ -224,16 +224,16 @@ def draw_probing(rows: Sequence[ProbeRow], styles: Styles, layout: Layout) -> Fi
     figure, grid = panels(titles, layout, len(classifiers), height=2.4, sharex=layout.columns > 1, sharey="row")
     for axes, (task, classifier) in zip(grid, places, strict=True):
         members = [row for row in rows if (row.task, row.classifier) == (task, classifier)]
-        for model, line in grouped(members, lambda row: row.model.label).items():
-            look = styles.model(model)
-            if len(line) == 1:  # a representation without layers is a horizontal line
+        for name, line in grouped(members, lambda row: row.name).items():
+            look = styles.model(name)
+            if [row.layer for row in line] == [0]:  # a representation without layers is a horizontal line
                 axes.axhline(100 * line[0].test.mean, color=look["color"], linewidth=1, linestyle=(0, (5, 3)), zorder=1)
             _draw_line(axes, [row.layer for row in line], [row.test for row in line], look)
         if classifier == classifiers[0] or layout.columns == 1:
             axes.set_ylabel(TEST)
         if task == tasks[-1] or layout.columns == 1:
             layer_axis(axes)
-    add_legend(figure, styles.legend_handles(unique(row.model.label for row in rows), []))
+    add_legend(figure, styles.legend_handles(unique(row.name for row in rows), []))
     return figure
 
 

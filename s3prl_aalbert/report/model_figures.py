@@ -42,12 +42,15 @@ from s3prl_aalbert.upstream.named import checkpoint_config
 
 
 def name_pretraining(runs: Sequence[PretrainRun], models: Sequence[Model]) -> dict[PretrainRun, str]:
-    """Give pre-training folders unique names: of their models in the report, or a description of their content."""
-    known = {model.key.checkpoint: model.label for model in models}
+    """Give pre-training folders unique names: of their models in the report, or a description of their content.
+
+    A description is completed by the end of the folder's path if it is the name of another pre-training or model.
+    """
+    known, labels = {model.key.checkpoint: model.label for model in models}, [model.label for model in models]
     names = {run: known.get(str(run.folder.resolve())) or _describe_folder(run.folder) for run in runs}
-    for run in runs:
+    for run in (run for run in runs if str(run.folder.resolve()) not in known):
         parts, depth, name = run.folder.resolve().parts, 1, names[run]
-        while list(names.values()).count(names[run]) > 1 and depth < len(parts):
+        while [*names.values(), *labels].count(names[run]) > 1 and depth < len(parts):
             names[run] = f"{name} ({'/'.join(parts[-depth:])})"
             depth += 1
     return names

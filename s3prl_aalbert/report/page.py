@@ -181,6 +181,11 @@ def _download(name: str, text: str) -> str:
     return f'<p class="download"><a download="{name}" href="data:text/csv;base64,{encoded}">{name}</a></p>'
 
 
+def tables_of(html: str) -> set[str]:
+    """Return the names, without ".csv", of all tables that a page offers for download."""
+    return set(re.findall(r'<p class="download"><a download="(\w+)\.csv"', html, re.ASCII))
+
+
 # -------------------------------------------------------------------------------------------- tables
 
 

@@ -173,18 +173,16 @@ def probing(figure_data: FigureData) -> list[Part]:
     rows = figure_data.probes
     if not rows:
         return [NotDrawn(title, "needs a probing run (aalbert probe)")]
-    flat = any(all(r.layer == 0 for r in rows if r.model == row.model) for row in rows)
+    flat = any(all(r.layer == 0 for r in rows if r.name == row.name) for row in rows)
     level = "A dashed level stands for a representation without layers. " if flat else ""
     caption = (
         f"The figure shows test accuracy of a classifier trained on a single layer. {_describe_row_errors(rows)} "
         f"{level}The table gives the layer that is best on dev."
     )
     columns = ("task", "model", "classifier", "layer", "dev_mean", *SCORE_COLUMNS)
-    cells = [(r.task, r.model.label, r.classifier, r.layer, r.dev.mean, *score_cells(r.test)) for r in rows]
+    cells = [(r.task, r.name, r.classifier, r.layer, r.dev.mean, *score_cells(r.test)) for r in rows]
     best = best_layers(rows)
-    listed = "; ".join(
-        f"{r.task}, {r.classifier}, {r.model.label}: best layer {r.layer}, {r.test.percent()} %" for r in best
-    )
+    listed = "; ".join(f"{r.task}, {r.classifier}, {r.name}: best layer {r.layer}, {r.test.percent()} %" for r in best)
     table = Table(PROBE_COLUMNS, [probe_cells(row, rows) for row in best])
     draw, alt = partial(draw_probing, rows, figure_data.styles), f"Probing accuracy by layer. {listed}."
     return [ReportFigure("probing", title, caption, alt, draw, columns, cells, table)]

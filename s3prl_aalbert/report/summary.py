@@ -12,14 +12,17 @@ from s3prl_aalbert.downstream.paired import Values, differences, mean_and_error,
 from s3prl_aalbert.downstream.result_tables import ProbeResult
 from s3prl_aalbert.printable import printable
 from s3prl_aalbert.report.describe import (
+    TOTAL_STEPS,
     Repeat,
     describe_overlap,
+    describe_probed,
     describe_setting,
     freeze,
     grouped,
     probe_key,
     probed,
     repeat_of,
+    selection_key,
     task_key,
     title_probes,
     title_tasks,
@@ -131,10 +134,17 @@ class ProbeRow:
 
     task: str
     model: Model
+    use: str
+    """The representation, if it is not that of all hidden states; see ``describe_probed``."""
     classifier: str
     layer: int
     dev: Scores
     test: Scores
+
+    @property
+    def name(self) -> str:
+        """The model's label and the use of it."""
+        return f"{self.model.label}, {self.use}" if self.use else self.model.label
 
 
 AnyRun = TypeVar("AnyRun", bound=Run)
@@ -164,7 +174,7 @@ def experiment_key(run: DownstreamRun) -> tuple[Hashable, ...]:
 def probing_key(run: ProbeRun) -> tuple[Hashable, ...]:
     """Return the key of a probing experiment, without its seeds and splits."""
     tasks = unique(probe.task for probe in run.probes)
-    return (model_key(run), *(probe_key(run, task) for task in tasks), probed(run))
+    return (model_key(run), selection_key(run), *(probe_key(run, task) for task in tasks), probed(run))
 
 
 def summarise(runs: Sequence[DownstreamRun], models: Mapping[ModelKey, Model]) -> list[ResultRow]:
@@ -172,7 +182,7 @@ def summarise(runs: Sequence[DownstreamRun], models: Mapping[ModelKey, Model]) -
     titles = title_tasks(runs)
     settings = _setting_titles(runs)
     rows = [
-        _row(titles[task_key(members[0])], models[model_key(members[0])], settings[key[:4]], members)
+        _row(titles[task_key(members[0])], models[model_key(members[0])], settings[key], members)
         for key, members in grouped(runs, experiment_key).items()
     ]
     order = list(models.values())
@@ -197,15 +207,21 @@ def _row(task: str, model: Model, setting: str, runs: Sequence[DownstreamRun]) -
 
 
 def _setting_titles(runs: Sequence[DownstreamRun]) -> dict[tuple[Hashable, ...], str]:
-    """Name each setting; if runs differ in other configuration keys, the names contain these."""
-    alike: dict[tuple[Hashable, ...], dict[tuple[Hashable, ...], DownstreamRun]] = {}
-    for run in runs:
-        key = experiment_key(run)
-        alike.setdefault(key[:3], {})[key[:4]] = run
+    """Name the setting of each ``experiment_key``; if runs differ in other configuration keys, these are named.
+
+    The same setting has the same name with every share of labels, also where each share has its own number of steps.
+    """
     titles = {}
-    for (_, _, setting), variants in alike.items():
-        texts = describe_differences([training_settings(run) for run in variants.values()])
-        for key, text in zip(variants, texts, strict=True):
+    for (_, _, setting), members in grouped(runs, lambda run: experiment_key(run)[:3]).items():
+        compared = {experiment_key(run): training_settings(run) for run in members}
+        of_share = grouped(compared, lambda key: key[-1])
+        if all(len({compared[key].get(TOTAL_STEPS) for key in keys}) == 1 for keys in of_share.values()):
+            for values in compared.values():
+                values.pop(TOTAL_STEPS, None)
+        variants = {freeze(values): values for values in compared.values()}
+        texts = dict(zip(variants, describe_differences(list(variants.values())), strict=True))
+        for key, values in compared.items():
+            text = texts[freeze(values)]
             titles[key] = f"{setting}, {text}" if text else str(setting)
     return titles
 
@@ -224,30 +240,33 @@ def full_rows(rows: Sequence[ResultRow]) -> list[ResultRow]:
 def summarise_probes(runs: Sequence[ProbeRun], models: Mapping[ModelKey, Model]) -> list[ProbeRow]:
     """Group the repeats of each probe; return rows sorted by task, classifier, model and layer."""
     titles = title_probes(runs)
-    groups: dict[tuple[str, str, ModelKey, int], list[tuple[ProbeRun, ProbeResult]]] = {}
-    for run in runs:
-        for probe in run.probes:
-            key = (titles[probe_key(run, probe.task)], probe.classifier, model_key(run), probe.layer)
-            groups.setdefault(key, []).append((run, probe))
+    probes = [(run, probe) for run in runs for probe in run.probes]
+    groups = grouped(probes, lambda pair: _probe_group(*pair))
     rows = [
         ProbeRow(
-            task,
-            models[model],
-            classifier,
-            layer,
+            titles[probe_key(run, probe.task)],
+            models[model_key(run)],
+            describe_probed(run.results.args),
+            probe.classifier,
+            probe.layer,
             Scores.of((run, probe.dev_acc) for run, probe in pairs),
             Scores.of((run, probe.test_acc or 0.0) for run, probe in pairs),
         )
-        for (task, classifier, model, layer), pairs in groups.items()
+        for pairs in groups.values()
+        for run, probe in pairs[:1]
     ]
     order = list(models.values())
     classifiers = unique(row.classifier for row in rows)
-    return sorted(rows, key=lambda r: (r.task, classifiers.index(r.classifier), order.index(r.model), r.layer))
+    return sorted(rows, key=lambda r: (r.task, classifiers.index(r.classifier), order.index(r.model), r.use, r.layer))
+
+
+def _probe_group(run: ProbeRun, probe: ProbeResult) -> tuple[Hashable, ...]:
+    return (probe_key(run, probe.task), probe.classifier, model_key(run), selection_key(run), probe.layer)
 
 
 def best_layers(rows: Sequence[ProbeRow]) -> list[ProbeRow]:
-    """Return, for each task, classifier and model, the layer with the highest dev accuracy."""
-    layers = grouped(rows, lambda row: (row.task, row.classifier, row.model.key))
+    """Return, for each task, classifier, model and use of it, the layer with the highest dev accuracy."""
+    layers = grouped(rows, lambda row: (row.task, row.classifier, row.name))
     return [max(members, key=lambda row: row.dev.mean) for members in layers.values()]
 
 
@@ -279,7 +298,7 @@ def _conditions(row: ResultRow | ProbeRow) -> object:
 
 
 def _use(row: ResultRow | ProbeRow) -> object:
-    return row.setting if isinstance(row, ResultRow) else row.layer
+    return row.setting if isinstance(row, ResultRow) else (row.use, row.layer)
 
 
 def paired_scores(row: AnyRow, rows: Sequence[AnyRow]) -> tuple[Scores | None, Scores | None]:
@@ -320,7 +339,7 @@ def result_cells(row: ResultRow, rows: Sequence[ResultRow]) -> tuple[str, ...]:
 
 def probe_cells(row: ProbeRow, rows: Sequence[ProbeRow]) -> tuple[str, ...]:
     """Return a row's cells in the order of PROBE_COLUMNS."""
-    head = (row.model.label, row.task, row.classifier, str(row.layer))
+    head = (row.name, row.task, row.classifier, str(row.layer))
     return (*head, row.test.percent(), *compare(row, rows), row.dev.percent())
 
 

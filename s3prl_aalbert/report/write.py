@@ -11,7 +11,17 @@ from s3prl_aalbert.files import write_atomically, write_text
 from s3prl_aalbert.report.describe import describe_overlap, repeat_of, unique
 from s3prl_aalbert.report.model_figures import name_pretraining, pretraining_curves, reconstructions, speaker_map
 from s3prl_aalbert.report.models import Model, name_models
-from s3prl_aalbert.report.page import NotDrawn, Page, Pictures, ReportFigure, csv_of, png_of, render, short_path
+from s3prl_aalbert.report.page import (
+    NotDrawn,
+    Page,
+    Pictures,
+    ReportFigure,
+    csv_of,
+    png_of,
+    render,
+    short_path,
+    tables_of,
+)
 from s3prl_aalbert.report.runs import RunCollection, Skipped, collect
 from s3prl_aalbert.report.sections import TASK_SECTIONS, FigureData, Part
 from s3prl_aalbert.report.style import NARROW, WIDE, Styles, figure_style
@@ -77,6 +87,8 @@ def write_report(
 ) -> Path:
     """Write the page with results.csv, values.csv (every seed and split), and a PNG and CSV file of each figure.
 
+    The files of an earlier report in the same folder are replaced or removed.
+
     Args:
         runs: folders, which are searched for runs of every kind.
         out: folder of the report.
@@ -117,8 +129,23 @@ def write_report(
         not_drawn=[part for part in parts if isinstance(part, NotDrawn)],
         skipped=[*summary.skipped, *problems],
     )
-    write_text(out / PAGE_FILE, render(page))
+    _replace_page(out, render(page))
     return out / PAGE_FILE
+
+
+def _replace_page(out: Path, html: str) -> None:
+    """Write the page; then remove the files of the page before it, which names them, that this page does not have."""
+    page = out / PAGE_FILE
+    before = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
+    write_text(page, html)
+    for path in _files_beside(out, before) - _files_beside(out, html):
+        path.unlink(missing_ok=True)
+
+
+def _files_beside(out: Path, html: str) -> set[Path]:
+    names, tables = tables_of(html), {Path(RESULTS_CSV).stem, Path(VALUES_CSV).stem}
+    figures = {out / FIGURE_FOLDER / f"{name}.{kind}" for name in names - tables for kind in ("png", "csv")}
+    return figures | {out / f"{name}.csv" for name in names & tables}
 
 
 def _draw(figure: ReportFigure) -> Pictures:
@@ -129,7 +156,9 @@ def _draw(figure: ReportFigure) -> Pictures:
 def _figures(summary: Summary, tsne: TsneRequest | None) -> tuple[list[Part], list[Skipped]]:
     """Return all figures in the order of the page, with those not drawn, and the unusable files."""
     names = name_pretraining(summary.runs.pretraining, summary.models)
-    labels = unique([*(model.label for model in summary.models), *names.values()])
+    labels = unique(
+        [*(model.label for model in summary.models), *names.values(), *(row.name for row in summary.probes)]
+    )
     styles = Styles(tuple(labels), tuple(_ordered_settings(summary.rows)))
     figure_data = FigureData(list(summary.rows), list(summary.probes), styles)
     parts = [part for section in TASK_SECTIONS for part in section(figure_data)]
@@ -202,7 +231,7 @@ def _values_csv(rows: Sequence[ResultRow], probes: Sequence[ProbeRow]) -> str:
             for part, metrics in (("dev", run.dev), ("test", run.test)):
                 cells += [(*head, part, metric, value, folder) for metric, value in metrics.items()]
     for probe in probes:
-        use = (f"probed for {probe.task}", probe.model.label, f"layer {probe.layer}, {probe.classifier}", 1.0)
+        use = (f"probed for {probe.task}", probe.name, f"layer {probe.layer}, {probe.classifier}", 1.0)
         for part, scores in (("dev", probe.dev), ("test", probe.test)):
             cells += [(*use, *repeat, part, "acc", value, "") for repeat, value in scores.values.items()]
     return csv_of(columns, cells)

@@ -80,15 +80,14 @@ class Runner(s3prl_runner.Runner):
         return entry
 
     def _get_featurizer(self) -> Entry[Featurizer]:
-        probing = self.args.downstream == PROBING and self.args.upstream_layer_selection is None
-        kind = JoinedLayers if probing else s3prl_runner.Featurizer
+        kind = JoinedLayers if self.args.downstream == PROBING else s3prl_runner.Featurizer
         with replaced(s3prl_runner, Featurizer=kind):
             entry = checked_featurizer(self, super()._get_featurizer)
         cache_features(self)
         return entry
 
     def _get_downstream(self) -> Entry[Task]:
-        record_layers(self.config, self.featurizer.model)
+        record_layers(self.config, self.featurizer.model, resumed=bool(self.args.past_exp))
         return building.checked_task(self, super()._get_downstream)
 
     def _get_optimizer(self, model_params: Sequence[nn.Module]) -> Optimizer:

@@ -21,6 +21,7 @@ def new_runner(upstream: str = "aalbert_tiny", trainable: bool = False, **runner
         upstream_feature_normalize=False,
         device="cpu",
         init_ckpt=None,
+        past_exp=None,
     )
     runner.config, runner.init_ckpt = {"runner": runner_section}, {}
     return runner

@@ -64,6 +64,9 @@ class ProbeConfig:
     """Width of the classifiers' hidden layers."""
     layer_dims: list[int] | None = None
     """Widths of the layers that lie side by side in the representation; null: the widths of the upstream's layers."""
+    first_layer: int | None = None
+    """Number of the first of these layers; null: that of the layers which -s and -l select, where 0 is the input
+    embedding."""
     only: list[str] | None = None
     """Train only these probes, e.g. ["phone/layer2/linear"]; null: all."""
 
@@ -78,6 +81,8 @@ class ProbeConfig:
         ]
         for key, names, known in (("tasks", self.tasks, TASKS), ("classifiers", self.classifiers, CLASSIFIERS)):
             found += [f'modelrc.{key} has "{name}"{did_you_mean(name, known)}' for name in names if name not in known]
+        if self.first_layer is not None and self.first_layer < 0:
+            found.append(f"modelrc.first_layer is {self.first_layer}, expected at least 0")
         if not (self.tasks and self.classifiers):
             found.append("modelrc.tasks and modelrc.classifiers: none given")
         return found
@@ -89,6 +94,7 @@ class Probe:
 
     task: str
     layer: int
+    """Number among the hidden states; 0 is the input embedding."""
     classifier: str
 
     @property
@@ -112,7 +118,7 @@ class DownstreamExpert(KnowsClasses):
                 f"runner.gradient_clipping must be at least {NO_CLIPPING:g}: clipping couples the probes"
             )
         self.rate, self.expdir, self.seed = int(upstream_rate), Path(expdir), seed_of(kwargs)
-        self.layer_dims = config.layer_dims or [upstream_dim]
+        self.layer_dims, self.first_layer = config.layer_dims or [upstream_dim], config.first_layer or 0
         if sum(self.layer_dims) != upstream_dim:
             raise AalbertError(
                 f"modelrc.layer_dims sum to {sum(self.layer_dims)}, but the representation is {upstream_dim} wide"
@@ -131,7 +137,7 @@ class DownstreamExpert(KnowsClasses):
         for task in TASKS:
             datarc.pop(task, None)
         self.options = from_dict(BatchConfig, datarc, "downstream_expert.datarc")
-        self.probes = _probes(config, len(self.layer_dims))
+        self.probes = _probes(config, range(self.first_layer, self.first_layer + len(self.layer_dims)))
         self.models = nn.ModuleDict({_key(probe.name): self._build(probe, config.hidden_size) for probe in self.probes})
         classifier_params = sum(p.numel() for p in self.models.parameters())
         # The record is complete before training starts, so that an interrupted run can still be described.
@@ -176,7 +182,8 @@ class DownstreamExpert(KnowsClasses):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(zlib.crc32(f"{self.seed} {probe.name}".encode()))
             answers = len(self.data[probe.task].classes) * self.outputs[probe.task]
-            return build_classifier(self.layer_dims[probe.layer], answers, CLASSIFIERS[probe.classifier], hidden_size)
+            width = self.layer_dims[probe.layer - self.first_layer]
+            return build_classifier(width, answers, CLASSIFIERS[probe.classifier], hidden_size)
 
     def classes(self) -> dict[str, list[str]]:
         """Return the names of the classes by task, which the checkpoint stores."""
@@ -229,7 +236,8 @@ class DownstreamExpert(KnowsClasses):
         for probe in self.probes:
             if probe.task != task:
                 continue
-            logits = self.models[_key(probe.name)](layers[probe.layer]).view(-1, len(self.data[task].classes))
+            layer = layers[probe.layer - self.first_layer]
+            logits = self.models[_key(probe.name)](layer).view(-1, len(self.data[task].classes))
             loss = F.cross_entropy(logits, target, reduction="sum") / labelled
             records[f"{probe.name}/loss"].append(loss.item())
             if math.isfinite(loss.item()):  # S3PRL's runner skips a step of NaN: one probe must not stop the others
@@ -326,8 +334,8 @@ def _token_targets(labels: Sequence[Label], lengths: Sequence[int]) -> Tensor:
     return torch.cat(targets)
 
 
-def _probes(config: ProbeConfig, num_layers: int) -> list[Probe]:
-    probes = [Probe(t, layer, c) for t in config.tasks for layer in range(num_layers) for c in config.classifiers]
+def _probes(config: ProbeConfig, layers: Sequence[int]) -> list[Probe]:
+    probes = [Probe(t, layer, c) for t in config.tasks for layer in layers for c in config.classifiers]
     if config.only is None:
         return probes
     known = {probe.name for probe in probes}

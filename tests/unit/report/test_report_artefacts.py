@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from naming import naming
 from report_runs import write_featurizer, write_results
+from torch.utils.tensorboard import SummaryWriter
 
 from s3prl_aalbert.downstream.result_tables import Confusion, ProbeResult, read_probes, write_probes
 from s3prl_aalbert.downstream.results import (
@@ -23,7 +25,15 @@ from s3prl_aalbert.downstream.results import (
     RunnerOptions,
     RunResults,
 )
-from s3prl_aalbert.report.artefacts import add_up, first_layer, learned_weights, most_confused, running_mean, shares_of
+from s3prl_aalbert.report.artefacts import (
+    add_up,
+    first_layer,
+    learned_weights,
+    most_confused,
+    pretraining_scalars,
+    running_mean,
+    shares_of,
+)
 from s3prl_aalbert.report.page import short_path, short_paths
 from s3prl_aalbert.report.runs import DownstreamRun, UnusableRun, read_folder
 from s3prl_aalbert.report.sections import FigureData, confusions
@@ -140,6 +150,17 @@ def test_the_confusion_matrix_is_the_models_and_not_that_of_better_features(tmp_
 
 
 # ------------------------------------------------------------------------------------------ small things
+
+
+def test_curves_are_read_without_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As at the end of `aalbert sweep`; TensorBoard itself tells where each file ends."""
+    with SummaryWriter(str(tmp_path)) as writer:
+        for step in (1, 2):
+            writer.add_scalar("pretrain/loss", 3 / step, step)
+    logging.getLogger("tensorboard").setLevel(logging.NOTSET)
+    with caplog.at_level(logging.INFO):
+        assert pretraining_scalars(tmp_path) == {"loss": [(1, 3.0), (2, 1.5)]}
+    assert not caplog.records
 
 
 def test_a_running_mean_shrinks_towards_the_ends() -> None:

@@ -13,6 +13,7 @@ from report_runs import write_probe_run, write_release, write_results
 from s3prl_aalbert.downstream.results import RunnerOptions
 from s3prl_aalbert.model.config import ModelConfig, TransformerConfig
 from s3prl_aalbert.report.describe import Repeat, describe_setting
+from s3prl_aalbert.report.model_figures import name_pretraining
 from s3prl_aalbert.report.models import describe_config, model_key, natural_order
 from s3prl_aalbert.report.sections import describe_errors
 from s3prl_aalbert.report.summary import Scores, full_rows
@@ -130,6 +131,35 @@ def test_shares_of_labels_are_rows_of_their_own_and_the_table_shows_the_largest(
     assert sorted((row.fraction, row.test.mean) for row in summary.rows) == [(0.01, 0.305), (0.1, 0.35), (1.0, 0.8)]
     assert [row.fraction for row in full_rows(summary.rows)] == [1.0]
     assert "80.0" in summary.table() and "35.0" not in summary.table()
+
+
+def write_shares(folder: Path, steps: dict[float, list[int]], **training: Any) -> None:
+    """Write a run of each share of labels and number of steps."""
+    for share, numbers in steps.items():
+        for total in numbers:
+            runner = {"total_steps": total, "eval_step": total}
+            options: dict[str, Any] = {"training": {**training, "runner": runner}, "history": [(total, 0.5)]}
+            write_results(folder / f"{share}-{total}", datarc={"train_fraction": share}, best_step=total, **options)
+
+
+def test_shares_of_labels_with_steps_of_their_own_are_one_line(tmp_path: Path) -> None:
+    """As in the sweep of the paper, where few labels are seen more often."""
+    write_shares(tmp_path / "runs", {0.001: [5000], 0.01: [70000], 0.125: [85400], 1.0: [98800]})
+    page = write_report([tmp_path / "runs"], tmp_path / "out")
+    with (page.parent / "figures" / "accuracy_against_labels.csv").open(encoding="utf-8") as file:
+        found = [(row["setting"], float(row["train_fraction"])) for row in csv.DictReader(file)]
+    assert found == [("as they are", share) for share in (1.0, 0.125, 0.01, 0.001)]
+    # Another setting is another line.
+    write_shares(tmp_path / "runs" / "slow", {0.001: [5000], 1.0: [98800]}, optimizer={"lr": 1e-5})
+    settings = [(row.setting, row.fraction) for row in summarise_runs([tmp_path / "runs"]).rows]
+    default = [("as they are, lr=default", share) for share in (1.0, 0.125, 0.01, 0.001)]
+    assert settings == [("as they are, lr=1e-05", 1.0), ("as they are, lr=1e-05", 0.001), *default]
+
+
+def test_the_steps_of_one_share_of_labels_are_two_settings(tmp_path: Path) -> None:
+    write_shares(tmp_path, {0.1: [50], 1.0: [100, 500]})
+    found = sorted((row.setting, row.fraction) for row in summarise_runs([tmp_path]).rows)
+    assert found == [(f"as they are, total_steps={n}", share) for n, share in ((100, 1.0), (50, 0.1), (500, 1.0))]
 
 
 @pytest.mark.parametrize(
@@ -290,6 +320,18 @@ def test_models_come_features_first_then_by_size_and_depth(tmp_path: Path) -> No
     assert sorted(["a12", "a3", "a"], key=natural_order) == ["a", "a3", "a12"]
 
 
+def test_a_pretraining_that_no_task_uses_is_not_called_as_a_model_of_the_report(tmp_path: Path) -> None:
+    folders = {name: write_release(tmp_path / "pretrain" / name, "aalbert_small") for name in ("longer", "mine", "z")}
+    write_results(tmp_path / "runs" / "phone", upstream="aalbert_local", ckpt=folders["mine"])
+    same = "AALBERT, 3 shared layers of 256"
+    summary = summarise_runs([tmp_path])
+    names = {run.folder.name: name for run, name in name_pretraining(summary.runs.pretraining, summary.models).items()}
+    assert names == {"longer": f"{same} (longer)", "mine": same, "z": f"{same} (z)"}
+    # Also where the pre-training of that model is not in the report.
+    summary = summarise_runs([tmp_path / "runs", folders["z"]])
+    assert list(name_pretraining(summary.runs.pretraining, summary.models).values()) == [f"{same} (z)"]
+
+
 def test_a_packaged_configuration_is_not_a_folder_of_that_name(tmp_path: Path) -> None:
     """A sweep's run folders are called as the models that they are about."""
     for name in ("one", "two"):
@@ -344,6 +386,50 @@ def test_probing_runs_may_share_the_probes_out(tmp_path: Path) -> None:
     assert [item.folder.name for item in summary.skipped] == ["b"] and len(summary.runs.probing) == 2
 
 
+def test_runs_that_probe_the_same_layer_by_other_options_are_all_shown(tmp_path: Path) -> None:
+    """Neither dropped as a repetition nor put in place of one another."""
+    selections: dict[str, tuple[dict[str, Any], list[int]]] = {
+        "all": ({}, [0, 1, 2]),
+        "states": ({"selection": "layer_states"}, [1, 2]),
+        "last": ({"selection": "last_hidden_state"}, [2]),
+        "one": ({"layer": 2}, [2]),
+        "two": ({"layer": 1, "selection": "layer_states"}, [2]),
+        "three": ({"layer": 1}, [1]),
+        "normalised": ({"normalize": True}, [2]),
+        "tuned": ({"trainable": True}, [2]),
+    }
+    for number, (name, (options, layers)) in enumerate(selections.items()):
+        rows = [("phone", layer, "linear", 0.5, (10 * number + layer) / 100) for layer in layers]
+        write_probe_run(tmp_path / name, rows, upstream="hubert", **options)
+    summary = summarise_runs([tmp_path])
+    assert not summary.skipped
+    assert [(row.name, row.layer, round(100 * row.test.mean)) for row in summary.probes] == [
+        ("hubert", 0, 0),
+        ("hubert", 1, 1),
+        ("hubert", 2, 2),
+        ("hubert, fine-tuned", 2, 72),
+        ("hubert, last layer", 2, 22),
+        ("hubert, normalised", 2, 62),
+        ("hubert, single layers", 1, 51),
+        ("hubert, single layers", 2, 32),
+        ("hubert, single layers", 2, 42),
+        ("hubert, without layer 0", 1, 11),
+        ("hubert, without layer 0", 2, 12),
+    ]
+    page = write_report([tmp_path], tmp_path / "out")
+    figure = (page.parent / "figures" / "probing.csv").read_text().splitlines()
+    assert len(figure) == 1 + len(summary.probes)
+
+
+def test_probed_features_with_and_without_cmvn_are_two(tmp_path: Path) -> None:
+    for selection, test in (("hidden_states", 0.2), ("no_cmvn", 0.4)):
+        rows = [("speaker", 0, "linear", test, test)]
+        write_probe_run(tmp_path / selection, rows, upstream="aalbert_features", selection=selection)
+    summary = summarise_runs([tmp_path])
+    found = {row.name: row.test.mean for row in summary.probes}
+    assert found == {"input features": 0.2, "input features, without CMVN": 0.4} and not summary.skipped
+
+
 def test_probes_are_averaged_and_the_best_layer_is_chosen_on_dev(tmp_path: Path) -> None:
     # On test layer 2 would win; dev says layer 1.
     first = [("phone", 1, "linear", 0.60, 0.50), ("phone", 2, "linear", 0.50, 0.70)]
@@ -376,6 +462,31 @@ def test_every_value_of_tasks_and_probes_is_kept(tmp_path: Path) -> None:
         ("probed for phone", "0", "", "acc", 0.4),
         ("probed for phone", "1", "", "acc", 0.5),
     ]
+
+
+def test_nothing_of_an_earlier_report_stays_in_its_folder(tmp_path: Path) -> None:
+    write_results(tmp_path / "a", "aalbert_speaker_frame")
+    write_probe_run(tmp_path / "b", [("phone", 1, "linear", 0.6, 0.4)], upstream="mfcc")
+    out = tmp_path / "out"
+
+    def written() -> set[str]:
+        return {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+
+    page = write_report([tmp_path / "b"], out)
+    probing = {"index.html", "values.csv", "figures/probing.png", "figures/probing.csv"}
+    assert written() == probing
+    own = {"notes.txt", "figures/mine.png", "figures/mine.csv", "figures/speakers.svg", "other.csv"}
+    for name in own:
+        (out / name).write_text("of the user")
+    write_report([tmp_path / "a"], out, note='<p class="download"><a download="other.csv"')
+    curves = {f"figures/{name}.{kind}" for name in ("speakers", "training_curves") for kind in ("png", "csv")}
+    assert written() == own | curves | {"index.html", "values.csv", "results.csv"}
+    write_report([tmp_path / "b"], out)
+    assert written() == own | probing
+    page.unlink()
+    page.write_bytes(b"\xff of the user")
+    write_report([tmp_path / "a"], out)
+    assert written() == own | probing | curves | {"results.csv"}
 
 
 def test_the_error_is_over_splits_with_seeds_averaged_first(tmp_path: Path) -> None:
