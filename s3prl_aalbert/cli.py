@@ -162,10 +162,7 @@ def _print_completion(shells: Sequence[str]) -> int:
     return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the ``aalbert`` command and return its exit code, see docs/cli.md."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    verbosity = _leading_options(argv)
+def _run(argv: Sequence[str], verbosity: set[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(_usage())
         return 0
@@ -173,12 +170,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"aalbert {__version__}")
         return 0
     _print_anything()
+    if argv[0] == "--print-completion":
+        return _print_completion(argv[1:])
+    return _run_command(argv[0], argv[1:], verbosity)
+
+
+def _flush() -> None:
+    """Write out what was printed, now and not when Python ends, where an error could not be told."""
     try:
-        if argv[0] == "--print-completion":
-            return _print_completion(argv[1:])
-        return _run_command(argv[0], argv[1:], verbosity)
+        if sys.stdout is not None:  # it was closed before Python began
+            sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python, which writes the rest at its end
+        if not isinstance(error, BrokenPipeError):
+            raise
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the ``aalbert`` command and return its exit code, see docs/cli.md."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    verbosity = _leading_options(argv)
+    try:
+        try:
+            return _run(argv, verbosity)
+        finally:
+            _flush()
     except BrokenPipeError:  # e.g. `aalbert --help | head`
-        sys.stderr.close()
         return 0
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
@@ -187,7 +204,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         fault = str(error) if isinstance(error, AalbertError) else environment_fault(error)
         if fault is None or os.environ.get("AALBERT_TRACEBACK"):
             raise
-        print(f"aalbert {printable(argv[0], 80)}: {printable(fault, LONGEST_MESSAGE)}", file=sys.stderr)
+        name = printable(" ".join(["aalbert", *argv[:1]]), 80)
+        print(f"{name}: {printable(fault, LONGEST_MESSAGE)}", file=sys.stderr)
         return EXIT_USER_ERROR
 
 

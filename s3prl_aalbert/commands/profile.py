@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s3prl_aalbert.checkpoint.published import PRESETS
+from s3prl_aalbert.checkpoint.published import PRESETS, packaged_names
 from s3prl_aalbert.commands import run_command
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.typed_options import add_options
@@ -112,4 +112,6 @@ def _of_upstream(name: str, ckpt: str | None, arch: str | None = None) -> Subjec
     if name == "aalbert_local" and ckpt:
         config = upstream_config(name, str(Path(ckpt).expanduser()), arch)
         return Subject(" ".join([Path(ckpt).name, *([Path(arch).stem] if arch else [])]), config, build, TOOLKIT)
-    return Subject(name, None, build, TOOLKIT)
+    # An upstream that the hub refuses with a checkpoint is left to it, and one at every frame costs more than one pass.
+    config = upstream_config(name, None, None) if name in packaged_names() and not ckpt else None
+    return Subject(name, config, build, TOOLKIT)

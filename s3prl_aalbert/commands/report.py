@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -94,5 +93,4 @@ def options_of(texts: Sequence[str]) -> dict[str, Any]:
 
 def main(args: argparse.Namespace) -> int:
     """Write the report and return 0."""
-    logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it announces the end of each event file
     return run_command(report, args)

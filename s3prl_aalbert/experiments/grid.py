@@ -102,9 +102,23 @@ class SweepRun:
         return self.recorded() == {"argv": list(self.argv), "done": True}
 
     def recorded(self) -> dict[str, object] | None:
-        """Return the record in its folder of what was run there."""
+        """Return the record in its folder of what was run there.
+
+        Raises:
+            AalbertError: the record is damaged.
+        """
         path = self.expdir / RECORD
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if not path.is_file():
+            return None
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise AalbertError(f"{path}: is damaged ({error}); remove it to run {self.name} again") from error
+        if not isinstance(record, dict) or not {"argv", "done"} <= record.keys():
+            raise AalbertError(
+                f"{path}: is damaged, expected the keys argv and done; remove it to run {self.name} again"
+            )
+        return record
 
     def record(self, done: bool) -> None:
         """Record in its folder that this command was started, or is done."""
@@ -154,7 +168,8 @@ def load_sweep(path: Path, data: str | None = None, output: str | None = None) -
         output: folder of the runs in place of the file's.
 
     Raises:
-        ConfigError: a key is unknown, or a name is not that of a model, task or pre-training of the file.
+        ConfigError: a key is unknown, a name is not that of a model, task or pre-training of the file, or there is
+            nothing to run.
     """
     config = from_dict(SweepConfig, read_config(path, "sweep"), str(path))
     uses_data = "{data}" in repr([getattr(config, name) for name in _FILLED])
@@ -170,6 +185,10 @@ def load_sweep(path: Path, data: str | None = None, output: str | None = None) -
     )
     grid.check(path)
     runs = (*grid.pretrainings(), *grid.cells())
+    if not runs:
+        raise ConfigError(
+            f"{path}: has no runs, expected a model, task, setting and seed that go together, or a pretrain"
+        )
     return Sweep(Path(config.output), runs, tuple(config.report), folders["{data}"] if uses_data else None)
 
 

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import torch
 
+from s3prl_aalbert.checkpoint.published import EVERY_FRAME
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.experiments.grid import SweepRun
 from s3prl_aalbert.model.config import SAMPLE_RATE, ModelConfig, find_config, from_dict, read_yaml
-from s3prl_aalbert.model.macs import module_macs
 from s3prl_aalbert.pretrain.config import PretrainConfig, apply_overrides
+from s3prl_aalbert.profile.costs import utterance_macs
 from s3prl_aalbert.toolkit.overrides import overridden, parse_override
 from s3prl_aalbert.upstream.named import upstream_config
 
@@ -80,7 +81,8 @@ def _describe_task(run: SweepRun, runs: Sequence[SweepRun]) -> RunFacts:
     elif model and batch and steps:
         factor = TRAINING if "-f" in run.argv else FORWARD
         passes = batch * runner.get("gradient_accumulate_steps", 1) * steps
-        flop = factor * _macs_per_second(model, UTTERANCE_SECONDS) * UTTERANCE_SECONDS * passes
+        every_frame = _option(run, "-u") == EVERY_FRAME
+        flop = factor * _macs_per_second(model, UTTERANCE_SECONDS, every_frame) * UTTERANCE_SECONDS * passes
     return RunFacts(name, _audio(datarc), (config.get("optimizer") or {}).get("lr"), batch, steps, flop)
 
 
@@ -98,8 +100,8 @@ def _upstream(run: SweepRun, runs: Sequence[SweepRun]) -> tuple[str, ModelConfig
         return ckpt or name, None
 
 
-def _macs_per_second(model: ModelConfig, seconds: float) -> float:
-    return sum(module_macs(model, int(seconds * SAMPLE_RATE)).values()) / seconds
+def _macs_per_second(model: ModelConfig, seconds: float, every_frame: bool = False) -> float:
+    return sum(utterance_macs(model, int(seconds * SAMPLE_RATE), every_frame).values()) / seconds
 
 
 def _audio(datarc: Mapping[str, object]) -> str:

@@ -46,7 +46,8 @@ def record(grid: Sweep) -> list[Path]:
     done = [run for run in grid.runs if run.done]
     if done:
         write_rows(measure({run.name: run.expdir for run in done if run.cell}), grid.output / "rows.csv")
-    first_stages = {run.needs for run in done if not run.cell}  # of pre-trainings that went on from them
+    # The first stage of a pre-training is no model of its own, unless tasks use it too.
+    first_stages = {run.needs for run in done if not run.cell} - {run.needs for run in grid.runs if run.cell}
     return [run.expdir for run in done if run.name not in first_stages]
 
 

@@ -55,17 +55,31 @@ class Profile:
     """MACs by SUPERB's convention; None if not requested."""
 
 
-def profile_config(name: str, config: ModelConfig, seconds: float = 15.0) -> Profile:
+def utterance_macs(config: ModelConfig, num_samples: int, every_frame: bool = False) -> dict[str, int]:
+    """Return the MACs of one utterance by module, as ``macs.module_macs`` does.
+
+    Args:
+        config: the model.
+        num_samples: length of the utterance.
+        every_frame: a hidden state for every frame: the model hears the utterance once for each frame of a token.
+    """
+    times = config.transformer.downsample_rate if every_frame else 1
+    counts = macs.module_macs(config, num_samples)
+    return {name: count if name == macs.FEATURES else times * count for name, count in counts.items()}
+
+
+def profile_config(name: str, config: ModelConfig, seconds: float = 15.0, every_frame: bool = False) -> Profile:
     """Profile one of our models from its configuration, without running it.
 
     Args:
         name: name in tables.
         config: the model.
         seconds: length of the utterance for the MACs per second.
+        every_frame: as in ``utterance_macs``.
     """
     rate = config.audio.sample_rate
     num_samples = round(seconds * rate)
-    modules = {name: count / seconds for name, count in macs.module_macs(config, num_samples).items()}
+    modules = {name: count / seconds for name, count in utterance_macs(config, num_samples, every_frame).items()}
     parameters = count_of(config)
     with torch.device("meta"):  # only shapes
         head = count_parameters(SpectrogramHead(config))
@@ -75,7 +89,7 @@ def profile_config(name: str, config: ModelConfig, seconds: float = 15.0) -> Pro
         parameters_with_head=parameters + head,
         modules=modules,
         macs=sum(modules.values()),
-        superb=superb_cost([sum(macs.module_macs(config, samples).values()) for samples in SUPERB_SAMPLES]),
+        superb=superb_cost([sum(utterance_macs(config, each, every_frame).values()) for each in SUPERB_SAMPLES]),
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 from torch import Tensor
 
+from s3prl_aalbert.checkpoint.published import EVERY_FRAME
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.config import ModelConfig, read_yaml
 from s3prl_aalbert.printable import printable
@@ -101,9 +102,10 @@ def _describe_model(experiment: Experiment | None) -> dict[str, object]:
     if config is None:
         logger.warning("the model's profile stays empty; `aalbert profile -u NAME --superb` profiles any upstream")
         return answers
-    profile = profile_config("", config)
+    every_frame = experiment is not None and experiment.upstream_options[0] == EVERY_FRAME
+    profile = profile_config("", config, every_frame=every_frame)
     assert profile.superb is not None
-    stride = config.samples_per_token
+    stride = config.audio.hop_samples if every_frame else config.samples_per_token
     kind = "log-mel filter bank with deltas" if config.audio.delta else "log-mel filter bank"
     return answers | {
         "model_description": f"{family_name(config)}, hidden size {config.transformer.hidden_size}",

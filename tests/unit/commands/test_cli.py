@@ -317,6 +317,32 @@ def test_what_the_disk_does_is_told_in_a_sentence(code: int, told: str, monkeypa
     assert capsys.readouterr().err == f"aalbert report: some where/file: {told}\n"
 
 
+SPOKEN = (["--help"], ["--version"], [], ["list", "configs"], ["report", "--help"], ["--print-completion", "bash"])
+
+
+@pytest.mark.parametrize("unbuffered", ["1", ""])
+@pytest.mark.parametrize("argv", SPOKEN, ids=" ".join)
+def test_a_reader_may_leave_early(argv: list[str], unbuffered: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as closed:
+        command = [sys.executable, "-m", "s3prl_aalbert", *argv]
+        environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+@pytest.mark.parametrize("argv", [[], ["--version"], ["list", "configs"]], ids=" ".join)
+def test_output_to_a_full_disk_is_told_in_a_sentence(argv: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "s3prl_aalbert", *argv]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    name = " ".join(["aalbert", *argv[:1]])
+    assert done.returncode == 2
+    assert done.stderr == f"{name}: the disk is full (No space left on device)\n"
+
+
 @pytest.mark.parametrize("flag", ["--speech", "-p"])
 def test_a_user_who_does_not_exist_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, flag: str

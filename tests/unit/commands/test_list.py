@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.toolkit.register import DOWNSTREAMS
@@ -39,6 +41,16 @@ def test_configs(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
         files = {path.stem for path in (repository / title.split()[0]).glob("*.yaml")}
         assert set(rows) == files and all(rows.values()), "a packaged YAML begins with a comment that says what it is"
         assert all(len(text) < 300 and "  " not in text for text in rows.values())
+
+
+def test_the_line_of_a_config_is_its_own_and_true(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for title, rows in listed("configs", capsys=capsys).items():
+        assert len(set(rows.values())) == len(rows), "no two are described alike"
+        for name, text in rows.items():
+            batch = re.search(r"batch (\d+)", text)
+            if batch and title.startswith("downstream_configs"):
+                config = yaml.safe_load((repository / "downstream_configs" / f"{name}.yaml").read_text())
+                assert config["downstream_expert"]["datarc"]["train_batch_size"] == int(batch[1]), name
 
 
 def test_tasks(capsys: pytest.CaptureFixture[str]) -> None:

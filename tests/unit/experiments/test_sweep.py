@@ -13,6 +13,7 @@ from s3prl_aalbert.cli import main
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.experiments import execute as sweep_runner
 from s3prl_aalbert.experiments.grid import SweepRun, load_sweep
+from s3prl_aalbert.experiments.sweeping import record
 from s3prl_aalbert.overrides import assignments
 from s3prl_aalbert.yaml_config import packaged_configs
 
@@ -66,6 +67,21 @@ def test_a_pretraining_that_starts_from_another_waits_for_it(grid: Path, tmp_pat
     assert f" --init {tmp_path}/pretrain/mine -p {tmp_path}/pretrain/more -a" in second.command
 
 
+def test_the_report_has_the_pretrainings_that_tasks_use_and_the_last_stages(grid: Path, tmp_path: Path) -> None:
+    stages = """
+  first: {model_config: debug, speech: [s]}
+  last: {model_config: debug, speech: [s], init: first}
+  more: {model_config: debug, speech: [s], init: mine}
+models:
+"""
+    grid.write_text(GRID.replace("\nmodels:\n", stages, 1))
+    sweep = load_sweep(grid, None, str(tmp_path))
+    for run in sweep.runs:
+        if not run.cell:
+            run.record(done=True)
+    assert [folder.name for folder in record(sweep)] == ["mine", "last", "more"]
+
+
 def test_what_yaml_holds_reaches_a_pretraining_unchanged(grid: Path) -> None:
     values = {"a": None, "b": "Wörter \U0001f3a4", "c": [True, 0.5, {"d": "it's, \\ "}]}
     content = yaml.safe_load(GRID)
@@ -116,6 +132,29 @@ def test_mistakes_are_named(grid: Path, old: str, new: str, message: str) -> Non
     grid.write_text(GRID.replace(old, new))
     with pytest.raises(AalbertError, match=message):
         load_sweep(grid)
+
+
+@pytest.mark.parametrize(
+    "empty", ["seeds: []", "tasks: {}", "models: {}", "settings: {}", "settings: {a: {only_tasks: []}}"]
+)
+def test_a_grid_without_runs_is_refused(grid: Path, empty: str, capsys: pytest.CaptureFixture) -> None:
+    whole = {"output": "out", "models": {"m": {"upstream": "fbank"}}, "tasks": {"t": {"downstream": "aalbert_phone"}}}
+    grid.write_text(yaml.safe_dump({**whole, **yaml.safe_load(empty)}))
+    assert main(["sweep", str(grid)]) == 2
+    assert mentions(capsys.readouterr().err, grid, "has no runs", "seed")
+    alone = {"pretrain": {"mine": {"model_config": "debug", "speech": ["s"]}}}
+    grid.write_text(yaml.safe_dump({**whole, **yaml.safe_load(empty), **alone}))
+    assert [run.name for run in load_sweep(grid).runs] == ["pretrain/mine"]
+
+
+@pytest.mark.parametrize("text", ["", "{\n", "[]", '{"argv": []}', "\x00"])
+def test_a_damaged_record_is_named(text: str, grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    grid.write_text(GRID.replace("output: out", f"output: {tmp_path}/out"))
+    record = tmp_path / "out" / "pretrain" / "mine" / "sweep.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(text)
+    assert main(["sweep", str(grid), "--dry-run"]) == 2
+    assert mentions(capsys.readouterr().err, record, "is damaged", "remove it")
 
 
 def first_is_done(running: dict) -> tuple[SweepRun, str]:

@@ -14,6 +14,7 @@ from s3prl_aalbert.experiments.grid import SweepRun
 from s3prl_aalbert.experiments.plan import UTTERANCE_SECONDS, describe_run, table
 from s3prl_aalbert.model.aalbert import AalbertModel
 from s3prl_aalbert.model.config import ModelConfig, load_model_config
+from s3prl_aalbert.model.macs import FEATURES, encoder_macs, module_macs
 
 # fmt: off
 PRETRAIN = SweepRun("pretrain/mine", Path("out/mine"), (
@@ -60,6 +61,20 @@ def test_a_task_that_fine_tunes_a_model_of_the_sweep() -> None:
         TASK.__class__(TASK.name, TASK.expdir, tuple(a for a in TASK.argv if a != "-f"), TASK.needs), [PRETRAIN]
     )
     assert frozen.flop == pytest.approx(expected / 3, rel=0.02)
+
+
+def test_a_task_with_a_state_for_every_frame() -> None:
+    """It costs as many passes as a token has frames; the features are computed once."""
+    argv = tuple("aalbert_every_frame_local" if part == "aalbert_local" else part for part in TASK.argv)
+    run = SweepRun(TASK.name, TASK.expdir, argv, TASK.needs)
+    ours, single = describe_run(run, [PRETRAIN, run]), describe_run(TASK, [PRETRAIN, TASK])
+    samples = int(UTTERANCE_SECONDS * 16000)
+    config = mini(2)
+    passes = config.transformer.downsample_rate * encoder_macs(config, samples)
+    features = module_macs(config, samples)[FEATURES]
+    assert (ours.flop or 0) / (single.flop or 1) == pytest.approx(
+        (passes + features) / (encoder_macs(config, samples) + features)
+    )
 
 
 def test_an_upstream_that_is_not_ours_has_no_figure() -> None:

@@ -23,8 +23,10 @@ from s3prl_aalbert.profile.costs import (
     profile_config,
     profile_upstream,
     superb_cost,
+    utterance_macs,
 )
 from s3prl_aalbert.profile.speed import measure
+from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 PRESETS = {
     "aalbert_3l": (7_458_816, 0.80),
@@ -139,6 +141,26 @@ def test_a_sub_network_of_a_supernet(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "aalbert_tiny small" in row
 
 
+def test_every_upstream_of_ours_is_counted_from_its_configuration(capsys: pytest.CaptureFixture) -> None:
+    """But one at every frame is run."""
+    assert main(["profile", "-u", "aalbert", "aalbert_units", "aalbert_tiny", "aalbert_3l"]) == 0
+    shown = capsys.readouterr().out
+    assert "module of" not in shown and shown.count("| aalbert") == 2 * 4
+    expected = profile_config("", load_model_config(str(packaged_folder("aalbert_units") / "config.yaml")))
+    assert expected.superb is not None and f"{expected.superb.total / 1e9:.1f}" in shown
+    assert _of_upstream("aalbert_every_frame_local", "aalbert_units").config is None
+    assert main(["profile", "-u", "aalbert", "-k", "aalbert_tiny"]) == 2
+    assert "takes no checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("num_samples", [160, 20000, 31999])
+def test_a_state_for_every_frame_takes_a_pass_for_each_frame_of_a_token(num_samples: int) -> None:
+    upstream = UpstreamExpert(model_config="debug", every_frame=True)
+    counts = count_macs(upstream, [torch.randn(num_samples)])
+    found = utterance_macs(load_model_config("debug"), num_samples, every_frame=True)
+    assert sum(found.values()) == counts["Global"]
+
+
 def test_models_of_the_same_name_are_all_measured(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     files = [tmp_path / folder / "model.yaml" for folder in ("a", "b")]
     for file in files:
@@ -158,6 +180,6 @@ def test_measuring_gives_time_and_memory(capsys: pytest.CaptureFixture) -> None:
 
 def test_the_memory_of_an_upstream_is_without_the_toolkits() -> None:
     subject = _of_upstream("aalbert_tiny", None)
-    assert subject.config is None, "built by S3PRL's hub, whose import takes 300 MiB"
+    assert subject.preload, "built by S3PRL's hub, whose import takes 300 MiB"
     speed = measure(subject.build, 1.0, "cpu", 1, 1, subject.preload)
     assert speed.peak_mib is not None and speed.peak_mib < 150

@@ -312,6 +312,17 @@ def test_the_form_knows_packaged_models_and_sub_networks(experiments, tmp_path, 
     assert form["shared_parameters"] == 96_832 and form["upstream"].endswith(f"aalbert_tiny {arch}")
 
 
+def test_the_form_of_a_model_at_every_frame(experiments, tmp_path):
+    """What `aalbert profile -u aalbert_every_frame_local -k aalbert_units --superb` counts while it runs."""
+    options = {"upstream": "aalbert_every_frame_local", "upstream_ckpt": "aalbert_units"}
+    checkpoint(experiments["ks"] / "dev-best.ckpt", 0.75, **options)
+    assert submit("--ks", experiments["ks"], "-o", tmp_path, "--any_count") == 0
+    form = read_form(tmp_path)
+    assert (form["stride_samples"], form["stride_ms"], form["shared_parameters"]) == (160, 10.0, 3_908_096)
+    assert round(form["macs_of_superbs_32_utterances"] / 1e9, 1) == 253.1
+    assert (round(form["macs_per_second_least"] / 1e9, 2), round(form["macs_per_second_most"] / 1e9, 2)) == (1.04, 1.23)
+
+
 def test_the_form_reads_what_s3prl_records_without_training(experiments, tmp_path, caplog):
     (experiments["qbe"] / "args_2026-01-01.yaml").write_text(
         yaml.safe_dump({"upstream": "fbank", "upstream_layer_selection": 2, "seed": 1337})
