@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -61,6 +62,7 @@ def features(
     built = build_upstream(upstream, upstream_ckpt, upstream_model_config).eval().to(place)
     options = FeatureOptions(layer, upstream_feature_selection, format)
     described = {"upstream": upstream, "ckpt": upstream_ckpt, "model_config": upstream_model_config}
+    described |= _config_digest(upstream_model_config)
     done = write_features(built, utterances, out.expanduser(), options, described)
     skipped = f", {len(done.skipped)} skipped (left_out.tsv)" if done.skipped else ""
     kept = f", {done.kept} existed already" if done.kept else ""
@@ -77,6 +79,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Write the features and return 0."""
     return run_command(features, args, "%(message)s")
+
+
+def _config_digest(model_config: str | None) -> dict[str, str]:
+    """Return a digest of a configuration's file: the sizes of a sub-network, say, change no weights."""
+    path = Path(model_config or "").expanduser()
+    return {"model_config_sha256": hashlib.sha256(path.read_bytes()).hexdigest()} if path.is_file() else {}
 
 
 def _layer(typed: str) -> int | Literal["all"]:

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 FORMATS = ("npy", "safetensors")
 ALL_LAYERS = "all"
-RECORD, LIST, LEFT_OUT = "features.json", "feats.scp", "left_out.tsv"
+RECORD, SPEECH, LIST, LEFT_OUT = "features.json", "speech.json", "feats.scp", "left_out.tsv"
 READ_AHEAD = 4
 """Number of files that a thread reads ahead while the upstream computes."""
 TENSOR = "features"
@@ -95,8 +95,9 @@ def write_features(
 ) -> Written:
     """Write ``FOLDER/NAME.FORMAT`` for each utterance: float32 (tokens, width), or (layers, tokens, width) for "all".
 
-    Each utterance is computed alone, so that it does not depend on others. Existing files are kept. ``feats.scp`` lists
-    all features as Kaldi does (with %20 for blanks), and ``left_out.tsv`` lists the files that could not be used.
+    Each utterance is computed alone, so that it does not depend on others. Existing files are kept. ``speech.json``
+    names the audio file of each, ``feats.scp`` lists all features as Kaldi does (with %20 for blanks), and
+    ``left_out.tsv`` lists the files that could not be used.
 
     Args:
         upstream: an upstream of S3PRL's form, in evaluation mode.
@@ -106,11 +107,14 @@ def write_features(
         described: description of the upstream for ``features.json``.
 
     Raises:
-        AalbertError: the folder holds other features, the layer does not exist, or no file could be used.
+        AalbertError: the folder holds other features, or those of another file under a name; the layer does not exist,
+            or no file could be used.
     """
     _check_record(folder, options, {**described, "weights": _fingerprint(upstream)}, upstream)
     # Existing files are from an earlier run with the same record, so that only missing ones are computed.
-    paths = {name: folder / f"{name}.{options.format}" for name in utterances}
+    speech = _with_earlier(utterances, folder, options.format)
+    write_text(folder / SPEECH, json.dumps(speech, indent=1) + "\n")
+    paths = {name: folder / f"{name}.{options.format}" for name in speech}
     missing = {name: path for name, path in utterances.items() if not paths[name].is_file()}
     skipped: dict[str, str] = {}
     hidden = "TQDM_DISABLE" in os.environ or None  # None: shown only on a terminal
@@ -127,10 +131,10 @@ def write_features(
             logger.warning("skipped: %s: %s", path, skipped[str(path)])
             continue
         _write(paths[name], features)
-    # The lists are written at the end for all utterances, and so also cover files of an earlier run.
-    present = {name: path for name, path in paths.items() if str(utterances[name]) not in skipped}
-    if not present:
+    if len(skipped) == len(utterances):
         raise AalbertError(f"none of {len(skipped)} files could be used{commonest(skipped.values())}")
+    # The list is written at the end for all features in the folder, those of earlier runs included.
+    present = {name: path for name, path in paths.items() if path.is_file()}
     write_text(folder / LIST, "".join(f"{quote(n, safe=_PLAIN)} {p.absolute()}\n" for n, p in sorted(present.items())))
     if skipped:
         rows = "".join(f"{printable(file)}\t{why}\n" for file, why in skipped.items())
@@ -202,6 +206,24 @@ def _check_record(folder: Path, options: FeatureOptions, described: Mapping[str,
     if differing:
         changes = ", ".join(f"{key} {before.get(key)!r} and not {record[key]!r}" for key in differing)
         raise AalbertError(f"{folder}: holds features of another kind ({changes}); name a new folder")
+
+
+def _with_earlier(utterances: Mapping[str, Path], folder: Path, suffix: str) -> dict[str, str]:
+    """Return the audio file of each name, of this run and of earlier ones; refuse to take one's features for another's.
+
+    Folders of earlier versions have no list of them.
+    """
+    path = folder / SPEECH
+    try:
+        earlier = dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    except (ValueError, TypeError) as error:
+        raise AalbertError(f"{path}: is damaged; name a new folder") from error
+    speech = {name: os.path.realpath(audio) for name, audio in utterances.items()}
+    for name, audio in speech.items():
+        features, before = folder / f"{name}.{suffix}", earlier.get(name, audio)
+        if before != audio and features.is_file():
+            raise AalbertError(f"{features}: is of {before}, not of {audio}; name a new folder")
+    return {**earlier, **speech}
 
 
 def _fingerprint(upstream: nn.Module) -> str:

@@ -94,6 +94,18 @@ def fetch(
     return path
 
 
+def local_copy(url: str) -> Path:
+    """Return the path of the local copy of a checkpoint at ``url``, whether or not it was fetched.
+
+    Raises:
+        CheckpointError: the URL is invalid.
+    """
+    try:
+        return _cached_path(_split_hash(url, None)[0])
+    except ValueError as error:  # urllib.parse raises it
+        raise CheckpointError(f"{url}: is not a URL ({error})") from error
+
+
 def _download(url: str, target: Path, expected: str | None, progress: bool) -> None:
     scheme, _, path, *_ = urllib.parse.urlsplit(url)
     if scheme == "file" and not (local := Path(urllib.request.url2pathname(path))).is_file():

@@ -11,6 +11,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, snapshot_download
 from torch import Tensor
 
+from s3prl_aalbert.checkpoint.interop.releases import keep_training_list
 from s3prl_aalbert.checkpoint.published import located
 from s3prl_aalbert.checkpoint.release import (
     CARD_FILE,
@@ -22,6 +23,7 @@ from s3prl_aalbert.checkpoint.release import (
     save_release,
 )
 from s3prl_aalbert.model.config import to_dict
+from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 LIBRARY, TASK, TAGS = "s3prl-aalbert", "feature-extraction", ["audio", "speech", "s3prl"]
@@ -61,23 +63,25 @@ class PretrainedAalbert(
         return self._source
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        """Write a release: the encoder as it is now, the pre-training head as it was read."""
+        """Write a release: the encoder as it is now, the pre-training head and training speech as they were read."""
         state: dict[str, Tensor] = dict(self._source.state)
         state |= {f"{MODEL_PREFIX}{name}": weight for name, weight in self.model.state_dict().items()}
         save_release(save_directory, self._source.config, state, _with_metadata(self._card), self._source.info)
+        keep_training_list(self._source, save_directory)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> PretrainedAalbert:
-        """Load a release folder, a model that comes with the package, or a repository of the Hub.
+        """Load a checkpoint, a model that comes with the package, or a repository of the Hub.
 
         Args:
-            pretrained_model_name_or_path: a folder, a packaged name such as ``aalbert`` (both without network), or a
-                repository.
+            pretrained_model_name_or_path: a folder or file, a packaged name such as ``aalbert`` (all without network),
+                or a repository.
             options: of huggingface_hub's mixin, such as ``revision`` and ``cache_dir``.
         """
         path = located(pretrained_model_name_or_path)
-        found = str(path.parent if path.is_file() else path if path.is_dir() else pretrained_model_name_or_path)
-        return super().from_pretrained(found, **options)
+        if path.is_file():  # the mixin knows only folders, in which another state may be the latest
+            return cls._from_pretrained(model_id=str(path), **options)
+        return super().from_pretrained(str(path if path.is_dir() else pretrained_model_name_or_path), **options)
 
     @classmethod
     def _from_pretrained(  # other arguments of the mixin keep the hub's defaults
@@ -93,10 +97,10 @@ class PretrainedAalbert(
         resume_download: bool | None = None,
         **model_kwargs: object,
     ) -> PretrainedAalbert:
-        """Load a release folder, or the repository of that name on the Hub, in evaluation mode."""
-        folder = model_id
-        if not Path(model_id).is_dir():
-            folder = snapshot_download(
+        """Load a folder or file, or the repository of that name on the Hub, in evaluation mode."""
+        found = model_id
+        if not Path(model_id).exists():
+            found = snapshot_download(
                 model_id,
                 revision=revision,
                 cache_dir=cache_dir,
@@ -104,9 +108,9 @@ class PretrainedAalbert(
                 local_files_only=local_files_only,
                 token=token,
                 proxies=proxies,
-                allow_patterns=[WEIGHTS_FILE, CONFIG_FILE, CARD_FILE],
+                allow_patterns=[WEIGHTS_FILE, CONFIG_FILE, CARD_FILE, TRAINING_LIST_FILE],
             )
-        return cls(ckpt=folder, **model_kwargs).eval()
+        return cls(ckpt=found, **model_kwargs).eval()
 
 
 def _with_metadata(text: str) -> str:

@@ -14,6 +14,7 @@ from s3prl_aalbert.model.aalbert import count_parameters
 from s3prl_aalbert.model.config import ModelConfig, from_dict, load_model_config, read_yaml
 from s3prl_aalbert.model.encoder import Encoder, InputEmbedding
 from s3prl_aalbert.model.sub_network import load_architecture
+from s3prl_aalbert.upstream.download import local_copy
 
 OWN_CHECKPOINT = (*LOCAL, BY_URL)
 
@@ -21,11 +22,13 @@ OWN_CHECKPOINT = (*LOCAL, BY_URL)
 def upstream_config(upstream: str, checkpoint: str | None, config: str | None) -> ModelConfig | None:
     """Return the configuration of ``-u UPSTREAM -k CHECKPOINT -g CONFIG``; None if it is not one of our models.
 
+    The model at a URL is read from its local copy; nothing is downloaded.
+
     Raises:
         AalbertError: a file is missing or damaged.
     """
     if upstream in OWN_CHECKPOINT and checkpoint:
-        whole = checkpoint_config(Path(checkpoint))
+        whole = checkpoint_config(local_copy(checkpoint) if upstream == BY_URL else Path(checkpoint))
         return extracted_config(whole, load_architecture(Path(config))) if config else whole
     if upstream in packaged_names():
         return checkpoint_config(packaged_folder(upstream))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,53 @@ def test_a_second_run_adds_what_is_missing(
     assert features(tiny_release, speech, out) == 0
     assert (kept.stat().st_mtime_ns, again.read_bytes()) == before
     assert mentions(capsys.readouterr().out, "1 files", 2)
+
+
+def test_features_of_another_file_of_the_same_name_are_not_kept(
+    tiny_release: Path, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    assert features(tiny_release, speech, out) == 0
+    shutil.copytree(speech / "a", other / "a")
+    assert features(tiny_release, other, out) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert mentions(message, str(out / "a" / "one.npy"), str(speech / "a" / "one.wav"), str(other / "a" / "one.wav"))
+    (out / "a" / "one.npy").unlink()
+    (out / "a" / "two.npy").unlink()
+    assert features(tiny_release, other, out) == 0
+    (out / "speech.json").write_text("3")
+    assert features(tiny_release, speech, out) == 2
+    assert "speech.json: is damaged" in capsys.readouterr().err
+
+
+def test_speech_that_is_added_does_not_leave_the_list(
+    tiny_release: Path, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert features(tiny_release, speech / "b", out) == 0
+    monkeypatch.chdir(speech / "a")
+    assert features(tiny_release, speech / "a" / ".." / "a" / "two.wav", out) == 0
+    assert features(tiny_release, "two.wav", "one.wav", out) == 0  # the same file by another path
+    names = ["deep/one", "one", "two"]
+    assert [line.split()[0] for line in (out / "feats.scp").read_text(encoding="utf-8").splitlines()] == names
+    speech_of = json.loads((out / "speech.json").read_text())
+    assert speech_of == {"deep/one": str(speech / "b/deep/one.flac")} | {
+        name: str(speech / f"a/{name}.wav") for name in ("one", "two")
+    }
+
+
+def test_another_sub_network_of_the_same_weights_is_another_kind(
+    tiny_release: Path, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arch, out = tmp_path / "arch.yaml", tmp_path / "out"
+    sizes = "hidden_size: 32\nnum_attention_heads: 1\nintermediate_size: 16\nnum_hidden_layers: "
+    arch.write_text(f"{sizes}2\n")
+    assert features(tiny_release, "-g", arch, speech / "a" / "one.wav", out) == 0
+    arch.write_text(f"{sizes}1\n")
+    assert features(tiny_release, "-g", arch, speech / "a", out) == 2
+    assert "model_config_sha256" in capsys.readouterr().err
+    arch.write_text(f"{sizes}2\n")
+    assert features(tiny_release, "-g", arch, speech / "a", out) == 0
 
 
 def test_two_kinds_of_features_are_not_mixed(

@@ -105,9 +105,7 @@ def test_a_task_refuses_or_marks_it(release: Path, caplog: pytest.LogCaptureFixt
     assert check_overlap(args, ["84-121123-0000"], speakers, "refuse") == {"utterances": 0, "speakers": 0}
 
 
-def test_a_release_at_a_url_is_known_by_its_hash_or_its_folder(
-    release: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_release_at_a_url_is_known_by_its_hash_or_its_folder(release: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     heard_here = {"19-198-0001": "19"}
     url = f"file://{release / 'model.safetensors'}"

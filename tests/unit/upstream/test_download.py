@@ -20,8 +20,10 @@ from tqdm import tqdm
 from s3prl_aalbert.checkpoint.content import CheckpointError
 from s3prl_aalbert.checkpoint.release import load_checkpoint
 from s3prl_aalbert.checkpoint.training_state import save_training_state
+from s3prl_aalbert.model.config import ModelConfig
 from s3prl_aalbert.upstream import hubconf
 from s3prl_aalbert.upstream.download import fetch
+from s3prl_aalbert.upstream.named import upstream_config
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -330,3 +332,18 @@ def test_a_url_for_a_path_is_told_where_it_belongs() -> None:
     for url in ("https://host/model.safetensors", "file:///model.safetensors"):
         with pytest.raises(CheckpointError, match=naming(url, "-u aalbert_url")):
             hubconf.aalbert_local(ckpt=url)
+
+
+def test_the_configuration_of_a_model_at_a_url_is_that_of_the_local_copy(
+    server: Server, tiny_release: Path, tiny_config: ModelConfig, tmp_path: Path
+) -> None:
+    server.files["/model.safetensors"] = (tiny_release / "model.safetensors").read_bytes()
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        upstream_config("aalbert_url", server.url(), None)
+    assert server.answers == 0, "nothing is downloaded for it"
+    hubconf.aalbert_url(ckpt=server.url(), progress=False)
+    answers, arch = server.answers, tmp_path / "arch.yaml"
+    assert upstream_config("aalbert_url", f"{server.url()}#sha256={'0' * 64}", None) == tiny_config
+    arch.write_text("hidden_size: 16\nnum_hidden_layers: 2\nnum_attention_heads: 2\nintermediate_size: 8\n")
+    small = upstream_config("aalbert_url", server.url(), str(arch))
+    assert small is not None and small.transformer.hidden_size == 16 and server.answers == answers

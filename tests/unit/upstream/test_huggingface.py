@@ -16,7 +16,10 @@ from huggingface_hub import ModelCard
 from s3prl_aalbert.checkpoint.content import CheckpointError
 from s3prl_aalbert.checkpoint.published import packaged_names
 from s3prl_aalbert.checkpoint.release import load_checkpoint
-from s3prl_aalbert.model.config import to_dict
+from s3prl_aalbert.checkpoint.training_state import save_training_state
+from s3prl_aalbert.model.config import ModelConfig, to_dict
+from s3prl_aalbert.model.objective import MaskedPrediction
+from s3prl_aalbert.speech.training_list import heard, read_training_list, write_training_list
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 from s3prl_aalbert.upstream.huggingface import PretrainedAalbert
 
@@ -44,6 +47,33 @@ def test_saving_gives_the_same_release_again(tiny_release: Path, tmp_path: Path)
     config = json.loads((tmp_path / "copy" / "config.json").read_text(encoding="utf-8"))
     assert config == {"model_type": "aalbert", **json.loads(json.dumps(to_dict(first.config)))}
     assert str(tiny_release) not in (tmp_path / "copy" / "config.json").read_text(encoding="utf-8")
+
+
+def test_a_named_state_loads_and_not_the_latest_one(tiny_config: ModelConfig, tmp_path: Path) -> None:
+    for step in (5, 10):
+        model = MaskedPrediction(tiny_config)
+        save_training_state(tmp_path / f"states-{step}.ckpt", tiny_config, {"model": model.state_dict(), "step": step})
+    for path, step in ((tmp_path / "states-5.ckpt", 5), (str(tmp_path / "states-10.ckpt"), 10), (tmp_path, 10)):
+        assert PretrainedAalbert.from_pretrained(path).checkpoint.info == {"step": step}
+    assert not PretrainedAalbert.from_pretrained(tmp_path / "states-5.ckpt").training
+    with pytest.raises(TypeError, match="revison"):
+        PretrainedAalbert.from_pretrained(tmp_path / "states-5.ckpt", revison="main")
+
+
+def test_the_list_of_training_speech_goes_with_the_weights(
+    tiny_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_release, tmp_path / "own")
+    write_training_list(tmp_path / "own", heard({"a/1.wav": "a"}))
+    PretrainedAalbert.from_pretrained(tmp_path / "own").save_pretrained(tmp_path / "copy")
+    assert read_training_list(tmp_path / "copy") == heard({"a/1.wav": "a"})
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "s3prl_aalbert.upstream.huggingface.snapshot_download",
+        lambda _, allow_patterns, **__: asked.extend(allow_patterns) or str(tmp_path / "own"),
+    )
+    PretrainedAalbert._from_pretrained(model_id="user/tiny")
+    assert {path.name for path in (tmp_path / "copy").iterdir()} - {"config.json"} == set(asked)
 
 
 def test_weights_changed_since_are_the_ones_saved(tiny_release: Path, tmp_path: Path) -> None:
