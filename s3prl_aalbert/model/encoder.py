@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from s3prl_aalbert.model.config import TransformerConfig
 from s3prl_aalbert.model.masking import length_mask
-from s3prl_aalbert.model.precise_buffers import PreciseBuffers
 from s3prl_aalbert.model.sub_network import Architecture, LayerArchitecture, full_architecture
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
@@ -245,10 +244,8 @@ class Encoder(nn.Module):
         return outputs
 
 
-class InputEmbedding(PreciseBuffers):
+class InputEmbedding(nn.Module):
     """Project tokens to the hidden size, add positions, normalise: the first of the hidden states."""
-
-    positions: Tensor
 
     def __init__(self, input_dim: int, config: TransformerConfig):
         super().__init__()
@@ -263,7 +260,8 @@ class InputEmbedding(PreciseBuffers):
             self.position_convolution = ConvolutionalPositions(
                 size, config.conv_position_group_size, config.conv_position_kernel
             )
-        self.register_buffer("positions", torch.empty(0, config.position_encoding_size or size), persistent=False)
+        # No buffer: torch sends those of the first process to the others, where the table may have another length.
+        self.positions = torch.empty(0, config.position_encoding_size or size)
 
     def forward(self, tokens: Tensor, lengths: Tensor | None = None, arch: Architecture | None = None) -> Tensor:
         """Embed tokens (B, T, input_dim) as (B, T, D).

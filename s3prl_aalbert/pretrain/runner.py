@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -83,6 +83,7 @@ class Pretrainer:
         self.fabric = launch(config, options)
         self.step, self.best_dev, self.lowest_loss = 0, math.inf, math.inf
         self.smoothed_loss: float | None = None
+        self.past_config: dict[str, Any] = {}  # that of the state from which the run goes on
         torch.manual_seed(options.seed)
         objective = build_objective(model_config, config, teacher)
         if options.init and not options.resume_from:
@@ -445,11 +446,13 @@ class Pretrainer:
 
     def _restore(self, state: TrainingState, path: Path) -> None:
         load_weights(self.objective, state["model"], path)
-        past, own = state["pretrain_config"]["optimizer"]["name"], self.config.optimizer.name
+        self.past_config = state["pretrain_config"]
+        past, own = self.past_config["optimizer"]["name"], self.config.optimizer.name
         if past != own:
             raise AalbertError(f"{path}: was trained with optimizer.name {past}, not {own}; --init starts anew with it")
         self._restore_optimizer(state["optimizer"])
-        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        if state["precision"]:  # of fp16 alone; a run that had another precision has no loss scale to go on from
+            self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.batches.load_state_dict(state["batches"])
         if "budget" in state:  # states of before 0.3 have none
             self.budget.load_state_dict(state["budget"])
@@ -500,9 +503,11 @@ class Pretrainer:
     def _learns_from(self) -> list[Path | None]:
         """Return the models that give it weights, units or hidden states; None for another project's."""
         options, distill, units = self.options, self.config.distill, self.config.units
-        if options.resume_from:  # its list holds those of the others
-            return [options.resume_from]
-        models: list[Path | None] = [options.init] if options.init else []
+        before, own = self.past_config, to_dict(self.config)
+        if before and all(before.get(name) == own[name] for name in ("distill", "units")):
+            return [options.resume_from]  # its list holds those of the others
+        begun_from = options.resume_from or options.init
+        models: list[Path | None] = [begun_from] if begun_from else []
         if distill is not None:
             models.append(release_of_upstream(distill.teacher, distill.teacher_ckpt))
         elif self.model_config.task.unit_weight and units.source != MFCC:

@@ -15,7 +15,7 @@ from s3prl_aalbert.device import check_device_name, checked_device
 from s3prl_aalbert.model.config import ConfigError, find_config, packaged_configs, read_config
 from s3prl_aalbert.toolkit import option_checks
 from s3prl_aalbert.toolkit.config_checks import check_config
-from s3prl_aalbert.toolkit.experiments import check_unused_folder, find_past_experiment, place_of
+from s3prl_aalbert.toolkit.experiments import check_nothing_newer, check_unused_folder, find_past_experiment, place_of
 from s3prl_aalbert.toolkit.options import Options, check_overridden, given_options
 from s3prl_aalbert.toolkit.overrides import check_new_keys, overridden, parse_override
 from s3prl_aalbert.toolkit.register import DOWNSTREAMS
@@ -46,6 +46,8 @@ def complete(argv: Sequence[str]) -> list[str]:
         states = resume.load_experiment(past)
         settings = resume.resumed_settings(past, vars(states["Args"]), given, overrides)
         option_checks.check_settings(settings, trained=True)
+        if given["mode"] == "train":
+            check_nothing_newer(Path(str(settings["expdir"])), past, int(states.get("Step", 0)))
         config, added, where = states["Config"], [], past
     else:
         option_checks.check_new_experiment(given)

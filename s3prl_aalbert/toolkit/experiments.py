@@ -24,6 +24,28 @@ def check_unused_folder(expdir: Path) -> None:
         raise AalbertError(f"{expdir}: holds {held[0].name} already; continue it with -a, or choose another -n")
 
 
+def check_nothing_newer(expdir: Path, past: Path, step: int) -> None:
+    """Refuse to train on from an earlier state, or another run's, in a folder whose checkpoints would be replaced.
+
+    Args:
+        expdir: where the training writes.
+        past: the checkpoint that it continues.
+        step: of ``past``.
+
+    Raises:
+        AalbertError: the folder holds a later state, or another experiment.
+    """
+    if expdir.resolve() != past.parent.resolve():
+        check_unused_folder(expdir)
+        return
+    newest = states_in(expdir)[-1:]
+    if newest and newest[0].name != past.name and _step_of(newest[0]) > step:
+        raise AalbertError(
+            f"{expdir}: holds {newest[0].name} already; continue it with -a, or continue from {past.name} "
+            f"(step {step}) in another folder with -o args.expdir=DIR"
+        )
+
+
 def find_past_experiment(given: Options) -> Path | None:
     """Return the checkpoint that S3PRL will resume from, or None for a new experiment.
 
@@ -57,4 +79,8 @@ def states_in(expdir: Path) -> list[Path]:
     for path in found:
         if not path.stem.split("-")[-1].isdecimal():
             raise AalbertError(f"{path}: S3PRL expects states-STEP.ckpt; give it another beginning")
-    return sorted(found, key=lambda path: int(path.stem.split("-")[-1]))
+    return sorted(found, key=_step_of)
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.split("-")[-1])

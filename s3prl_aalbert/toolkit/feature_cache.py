@@ -19,6 +19,7 @@ from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.files import write_atomically
 from s3prl_aalbert.model.config import SAMPLE_RATE, shown
 from s3prl_aalbert.toolkit.parts import Features, Rates, Runner, Upstream
+from s3prl_aalbert.toolkit.precision import chosen_precision
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ def fingerprint(runner: Runner, key: str) -> str:
         "ckpt": str(args.upstream_ckpt),
         "model_config": Path(config).read_text(encoding="utf-8") if config and Path(config).is_file() else str(config),
         "key": key,
-        "precision": runner.config["runner"].get("precision", "fp32"),
+        "precision": chosen_precision(runner.config, torch.device(args.device).type),  # auto differs between machines
     }
     # Buffers outside the state_dict count too, such as filters and windows of features.
     tensors = {

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import MixedPrecision
 from naming import mentions, naming
 
 from s3prl_aalbert.checkpoint.published import packaged_folder
@@ -22,6 +24,7 @@ from s3prl_aalbert.checkpoint.training_state import latest_state, load_training_
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.config import ModelConfig, load_model_config
+from s3prl_aalbert.pretrain import runner
 from s3prl_aalbert.pretrain.config import (
     DataConfig,
     OptimizerConfig,
@@ -227,6 +230,37 @@ def test_a_model_has_heard_the_speech_of_those_that_gave_it_weights_or_units(
     run(model, configured(speech, total=1), tmp_path / "third", init=first)
     third = overlap(tmp_path / "third", spoken, spoken)  # what the first one heard is unknown
     assert third.speakers == sorted(path.name for path in speech.iterdir() if path.is_dir()) and not third.complete
+
+
+def test_a_resumed_run_has_heard_the_speech_of_its_new_units(model: ModelConfig, speech: Path, tmp_path: Path) -> None:
+    other = synthesise_corpus(tmp_path / "other", num_speakers=4, utterances_per_speaker=2, seconds=(0.5, 0.6), seed=2)
+    shutil.move(next(other.iterdir()), other / "someone_else")
+    spoken = {str(path): path.parent.name for path in other.rglob("*.wav")}
+    run(model, configured(other, total=1), tmp_path / "first")
+    units = replace(model, task=replace(model.task, unit_weight=1.0, num_units=4))
+    run(units, configured(speech, total=1), tmp_path / "units")
+    assert "someone_else" not in overlap(tmp_path / "units", spoken, spoken).speakers
+    named = replace(configured(speech, total=2), units=UnitsConfig(str(tmp_path / "first"), 1))
+    run(units, named, tmp_path / "units", resume_from=latest_state(tmp_path / "units"))
+    found = overlap(tmp_path / "units", spoken, spoken)
+    assert found.utterances == sorted(spoken) and found.complete
+
+
+def test_a_run_goes_on_in_fp16_from_another_precision(
+    model: ModelConfig, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its state holds no loss scale; torch would call that damaged. The scale is one that works without a GPU."""
+    run(model, configured(speech, total=1), tmp_path)
+
+    def launch(config: PretrainConfig, options: RunOptions) -> Fabric:
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        fabric = Fabric(accelerator="cpu", devices=1, plugins=MixedPrecision("16-mixed", "cpu", scaler))
+        fabric.launch()
+        return fabric
+
+    monkeypatch.setattr(runner, "launch", launch)
+    run(model, configured(speech, total=2), tmp_path, resume_from=latest_state(tmp_path))
+    assert load_training_state(tmp_path / "states-2.ckpt")["precision"]["scale"] == 1024.0
 
 
 @pytest.mark.parametrize("seed", ["-1", str(1 << 63), str(1 << 64)])

@@ -110,3 +110,11 @@ def test_the_convolution_does_not_see_padding() -> None:
     tokens = random(1, 7, 6)
     padded = nn.functional.pad(tokens, (0, 0, 0, 9), value=3.0)
     torch.testing.assert_close(embedding(padded, torch.tensor([7]))[:, :7], embedding(tokens))
+
+
+def test_longer_speech_changes_no_buffer() -> None:
+    """Fine-tuning on several GPUs: torch sends the first process's buffers into those of the others, as they are."""
+    embedding = InputEmbedding(6, SMALL)
+    before = {name: buffer.shape for name, buffer in embedding.named_buffers()}
+    embedding(torch.zeros(1, 700, 6))
+    assert {name: buffer.shape for name, buffer in embedding.named_buffers()} == before

@@ -8,6 +8,7 @@ from naming import naming
 from toolkit_runner import new_runner
 
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.toolkit import precision
 
 GENERATOR = torch.Generator().manual_seed(0)
 SHORT, MIDDLE, LONG = (torch.randn(size, generator=GENERATOR) for size in (4800, 11111, 16000))
@@ -130,6 +131,15 @@ def test_other_weights_options_or_precision_have_a_cache_of_their_own(tmp_path):
     ]
     assert len(set(folders)) == len(folders)
     assert build_runner(base).upstream.model.folder == folders[0]
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_shares_the_cache_of_the_precision_that_it_chooses(tmp_path, monkeypatch, native):
+    """Machines with and without bfloat16 may share a folder."""
+    monkeypatch.setattr(precision, "native_bf16", lambda device_type: native)
+    names = ("auto", "bf16", "fp32")
+    auto, bf16, fp32 = (build_runner(str(tmp_path), precision=name).upstream.model.folder for name in names)
+    assert auto == (bf16 if native else fp32) and bf16 != fp32
 
 
 def test_upstreams_of_s3prl_are_kept_too(tmp_path):

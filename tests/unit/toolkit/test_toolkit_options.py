@@ -285,6 +285,20 @@ def test_resuming_keeps_the_experiment_and_needs_no_other_option(complete, caplo
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+def test_training_on_from_an_earlier_state_replaces_no_checkpoint(complete):
+    best = experiment(Path("exp/dev-best.ckpt"))  # of step 10
+    experiment(Path("exp/states-20.ckpt"))
+    experiment(Path("other/states-5.ckpt"))
+    earlier = ["-m", "train", "-e", str(best)]
+    with pytest.raises(AalbertError, match=naming("exp", "states-20.ckpt", "-a", "dev-best.ckpt", 10, "args.expdir")):
+        complete(earlier)
+    with pytest.raises(AalbertError, match=naming("other", "states-5.ckpt")):
+        complete([*earlier, "-o", "args.expdir=other"])
+    complete([*earlier, "-o", "args.expdir=new"])
+    complete(["-m", "evaluate", "-e", str(best)])
+    complete(["-m", "train", "-a", "-p", "exp"])
+
+
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [
