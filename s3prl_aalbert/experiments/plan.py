@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from s3prl_aalbert.checkpoint.published import EVERY_FRAME
+from s3prl_aalbert.device import native_bf16
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.experiments.grid import SweepRun
 from s3prl_aalbert.model.config import SAMPLE_RATE, ModelConfig, find_config, from_dict, read_yaml
@@ -119,9 +120,13 @@ def _yaml(name: str, folder: str) -> dict[str, Any]:
 
 
 def machine_rate() -> float:
-    """Measure the floating-point operations per second of a large matrix product, in the faster of fp32 and bf16."""
+    """Measure the floating-point operations per second of a large matrix product, in the faster of fp32 and bf16.
+
+    A processor that emulates bf16 would take many seconds for it.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return max(_rate(device, torch.float32), _rate(device, torch.bfloat16))
+    precisions = (torch.float32, torch.bfloat16) if native_bf16(device) else (torch.float32,)
+    return max(_rate(device, precision) for precision in precisions)
 
 
 def _rate(device: str, dtype: torch.dtype, size: int = 1024) -> float:

@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from s3prl_aalbert.cli import main
+from s3prl_aalbert.experiments import plan
 from s3prl_aalbert.experiments.grid import SweepRun
 from s3prl_aalbert.experiments.plan import UTTERANCE_SECONDS, describe_run, table
 from s3prl_aalbert.model.aalbert import AalbertModel
@@ -90,6 +91,16 @@ def test_the_table_ends_with_the_sum() -> None:
     assert len({len(row) for row in rows}) == 1
     assert float(rows[-1][-2]) == pytest.approx(2 * flop / 1e15, rel=0.01)
     assert float(rows[-1][-1]) == pytest.approx(2 * flop / 0.4e12 / 3600, rel=0.1)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bf16_counts_only_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
+    rates = {torch.float32: 1e12, torch.bfloat16: 3e12}
+    measured = []
+    monkeypatch.setattr(plan, "native_bf16", lambda device: native)
+    monkeypatch.setattr(plan, "_rate", lambda device, dtype: measured.append(dtype) or rates[dtype])
+    assert plan.machine_rate() == (3e12 if native else 1e12)
+    assert (torch.bfloat16 in measured) == native
 
 
 def test_the_plan_stays_out_of_the_commands(capsys: pytest.CaptureFixture) -> None:
