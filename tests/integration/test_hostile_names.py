@@ -110,6 +110,7 @@ def test_no_text_of_a_configuration_is_run(tmp_path: Path, speech: Path) -> None
     assert len(codes) > 25
 
 
+@pytest.mark.slow
 def test_no_text_of_a_checkpoint_is_run(tmp_path: Path, speech: Path) -> None:
     trees = configurations(speech)
     del trees["ctc"]
