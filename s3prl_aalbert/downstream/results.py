@@ -165,17 +165,21 @@ class RunResults:
         )
 
 
+def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Return nested mappings as one mapping with dotted keys."""
+    flat: dict[str, object] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
 def changed_keys(values: object, before: object) -> dict[str, object]:
     """Return the keys of ``datarc`` whose values are not those of before; keys of a task's section are ``task.key``."""
-    values, before = (each if isinstance(each, Mapping) else {} for each in (values, before))
-    found: dict[str, object] = {}
-    for key in dict.fromkeys([*values, *before]):
-        new, old = values.get(key), before.get(key)
-        if isinstance(new, Mapping):
-            found |= {f"{key}.{inner}": value for inner, value in changed_keys(new, old).items()}
-        elif new != old:
-            found[key] = new
-    return found
+    new, old = (flatten(each) if isinstance(each, Mapping) else {} for each in (values, before))
+    return {key: new.get(key) for key in {**new, **old} if new.get(key) != old.get(key)}
 
 
 def training_sections(args: Mapping[str, object]) -> dict[str, object]:

@@ -211,21 +211,21 @@ def _split(file: Path, row: Mapping[str, str]) -> str:
 
 
 @contextlib.contextmanager
-def locked(manifest: Path) -> Iterator[None]:
-    """Keep other runs from building the same manifest at the same time; they wait, and find it complete."""
-    lock = manifest.with_name(f".{manifest.name}.lock")
+def locked(path: Path) -> Iterator[None]:
+    """Keep other runs from making the same file of a corpus at the same time; they wait, and find it complete."""
+    lock = path.with_name(f".{path.name}.lock")
     with contextlib.ExitStack() as stack:
         try:
-            manifest.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(lock.open("a"))
             if fcntl is None:
                 raise OSError("no file locks on this system")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                logger.info("%s: another process is building it, waiting", manifest)
+                logger.info("%s: another process is building it, waiting", path)
                 fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
-            # A finished manifest in a read-only folder is fine; if anything has to be written, that fails by itself.
-            logger.info("%s: is used without a lock (%s)", manifest, error)
+            # A finished file in a read-only folder is fine; if anything has to be written, that fails by itself.
+            logger.info("%s: is used without a lock (%s)", path, error)
         yield

@@ -136,7 +136,6 @@ class Pretrainer:
         if not self._needs_units:
             return
         unit_features(self.model_config, self.config.units, self.fabric.device)  # is there such a source?
-        logger.info("dry run: the units are arbitrary, those of a run are computed at its start")
         self.corpus.units = random_units(self.corpus, self.model_config, self.options.seed)
 
     def add_units(self) -> None:
@@ -530,6 +529,8 @@ class Pretrainer:
             effective,
             len(self.batches.epoch_steps(0)),
         )
+        if self.options.dry_run and self._needs_units:
+            logger.info("dry run: the units are arbitrary, those of a run are computed at its start")
 
     def _report_dry_run(self) -> None:
         import resource

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from s3prl_aalbert.checkpoint.release import WEIGHTS_FILE
 from s3prl_aalbert.checkpoint.training_state import latest_state
 from s3prl_aalbert.errors import did_you_mean
 from s3prl_aalbert.model.config import ConfigError, ModelConfig, from_dict
@@ -82,7 +83,7 @@ class Stage:
     @property
     def done(self) -> bool:
         """Whether its release is there."""
-        return (self.expdir / "model.safetensors").is_file()
+        return (self.expdir / WEIGHTS_FILE).is_file()
 
     @property
     def begun(self) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 from s3prl_aalbert.downstream.pretraining_overlap import UNKNOWN
-from s3prl_aalbert.downstream.results import RunnerOptions
+from s3prl_aalbert.downstream.results import RunnerOptions, flatten
 from s3prl_aalbert.report.models import FEATURES, NO_PARAMETERS
 from s3prl_aalbert.report.runs import DownstreamRun, ProbeRun, Run
 
@@ -140,17 +140,6 @@ def probed(run: ProbeRun) -> frozenset[tuple[str, int, str]]:
 def freeze(settings: Settings) -> tuple[tuple[str, str], ...]:
     """Return settings in a form that can be compared and used as a key."""
     return tuple(sorted((key, str(value)) for key, value in settings.items()))
-
-
-def flatten(values: Mapping[str, object], prefix: str = "") -> Settings:
-    """Return nested mappings as one mapping with dotted keys."""
-    flat: Settings = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _recipe(run: Run) -> Settings:
