@@ -23,6 +23,7 @@ from s3prl_aalbert.commands.probe import probe as probe_command
 from s3prl_aalbert.device import checked_device
 from s3prl_aalbert.downstream.features import FeatureOptions, represent
 from s3prl_aalbert.downstream.result_tables import read_probes
+from s3prl_aalbert.seeds import checked_seed
 from s3prl_aalbert.toolkit.upstreams import build_upstream
 
 Location = str | PathLike[str]
@@ -47,12 +48,13 @@ def load(
         seed: draws the weights of an untrained model.
 
     Raises:
-        AalbertError: no upstream or checkpoint of that name, or no such device.
+        AalbertError: no upstream or checkpoint of that name, no such device, or an unusable seed.
     """
-    name, ckpt = ("aalbert_local", name) if ckpt is None and Path(name).exists() else (str(name), ckpt)
+    if ckpt is None and (path := Path(name).expanduser()).exists():
+        name, ckpt = "aalbert_local", path
     device = checked_device(device, numbered=True)
-    torch.manual_seed(seed)
-    upstream = build_upstream(name, *(None if each is None else str(each) for each in (ckpt, model_config)))
+    torch.manual_seed(checked_seed(seed))
+    upstream = build_upstream(str(name), *(None if each is None else str(each) for each in (ckpt, model_config)))
     return upstream.eval().to(device)
 
 

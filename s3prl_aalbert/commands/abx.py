@@ -7,6 +7,7 @@ from pathlib import Path
 
 from s3prl_aalbert.commands import run_command
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.seeds import checked_seed
 from s3prl_aalbert.typed_options import add_options
 
 EXAMPLES = """\
@@ -55,6 +56,7 @@ def abx(
     """
     import torch
 
+    checked_seed(seed)
     from s3prl_aalbert.downstream.abx import load_segments
     from s3prl_aalbert.downstream.abx_scores import Scores, format_scores, score, write_scores
     from s3prl_aalbert.downstream.phone.config import PhoneDataConfig

@@ -11,6 +11,7 @@ from typing import Literal
 from s3prl_aalbert.commands import run_command
 from s3prl_aalbert.errors import AalbertError, check_new_folder
 from s3prl_aalbert.printable import printable_lines
+from s3prl_aalbert.seeds import checked_seed
 from s3prl_aalbert.typed_options import add_options, argument_texts
 
 EXAMPLES = """\
@@ -70,6 +71,8 @@ def convert(
     """
     smaller = bool(dtype or no_head)
     _check_options(to, smaller, arch, average, untrained is not None, bool(licence), trust, accept_differences)
+    if untrained is not None:
+        checked_seed(untrained, option="--untrained")
     out = out.expanduser()
     if to == "s3prl" and out.exists():
         raise AalbertError(f"{out}: exists already; name a new file")

@@ -9,6 +9,7 @@ from typing import Literal
 
 from s3prl_aalbert.commands import run_command
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.seeds import checked_seed
 from s3prl_aalbert.typed_options import add_options
 
 EXAMPLES = """\
@@ -58,7 +59,7 @@ def features(
 
     place = checked_device(device, numbered=True)
     utterances = name_utterances([path.expanduser() for path in speech])
-    torch.manual_seed(seed)
+    torch.manual_seed(checked_seed(seed))
     built = build_upstream(upstream, upstream_ckpt, upstream_model_config).eval().to(place)
     options = FeatureOptions(layer, upstream_feature_selection, format)
     described = {"upstream": upstream, "ckpt": upstream_ckpt, "model_config": upstream_model_config}

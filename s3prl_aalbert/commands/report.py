@@ -11,6 +11,7 @@ from s3prl_aalbert.commands import run_command
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.parsing import Parser
 from s3prl_aalbert.printable import printable
+from s3prl_aalbert.seeds import NUMPY_LARGEST, checked_seed
 from s3prl_aalbert.typed_options import add_options, given
 
 EXAMPLES = """examples:
@@ -52,8 +53,7 @@ def report(
     """
     if bool(tsne) != bool(speech):
         raise AalbertError("--tsne needs --speech DIR" if tsne else "--speech needs --tsne CKPT")
-    if not 0 <= seed < 1 << 32:
-        raise AalbertError(f"--seed {seed}: expected a whole number from 0 to {(1 << 32) - 1}")
+    checked_seed(seed, NUMPY_LARGEST)
     if tsne_speakers < 2 or tsne_utterances < 3:
         raise AalbertError("--tsne-speakers must be at least 2 and --tsne-utterances at least 3")
     from s3prl_aalbert.report.tsne import TsneRequest

@@ -45,6 +45,7 @@ from s3prl_aalbert.pretrain.config import PretrainConfig, apply_overrides, secti
 from s3prl_aalbert.pretrain.launch import RunOptions
 from s3prl_aalbert.pretrain.request import DEFAULT_MODEL, MODELS, Request
 from s3prl_aalbert.pretrain.stages import RECIPE_FILE, STAGES, Recipe, Stage, override_recipe, recipe_stages
+from s3prl_aalbert.seeds import checked_seed
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def plan_run(request: Request, stage: Stage | None = None) -> RunPlan:
     if resume_from and not request.auto_resume and not request.dry_run:
         _check_nothing_newer(expdir, resume_from, past.get("step") or 0)
     model, config = _configurations(request, past, resume_from, stage)
-    seed = _checked_seed(request.seed if request.seed is not None else past.get("seed", SEED))
+    seed = checked_seed(request.seed if request.seed is not None else past.get("seed", SEED))
     device = checked_device(request.device)
     devices, num_nodes = processes(os.environ, request.multi_gpu, device)
     init = located(request.init) if request.init else None
@@ -137,7 +138,7 @@ def _recipe(request: Request, old: Recipe | None) -> tuple[Recipe | None, str]:
     _put_speech(config, request.speech)
     seed, init = (old.seed, old.init) if old is not None else (SEED, None)
     if request.seed is not None:
-        seed = _checked_seed(request.seed)
+        seed = checked_seed(request.seed)
     if request.init:  # a name of packaged weights stays one
         init = _absolute([request.init])[0] if Path(request.init).expanduser().exists() else request.init
     return Recipe(model, config, seed, init), f"{where} with -o" if request.override else where
@@ -311,12 +312,6 @@ def _put_speech(config: dict[str, object], folders: list[str] | None) -> None:
 def _absolute(paths: list[str]) -> list[str]:
     """Return absolute paths: a resumed run may start in another folder."""
     return [str(Path(path).expanduser().absolute()) for path in paths]
-
-
-def _checked_seed(seed: int) -> int:
-    if not 0 <= seed < 1 << 63:
-        raise AalbertError(f"--seed {seed}: expected a whole number from 0 to {(1 << 63) - 1}")
-    return seed
 
 
 def _log_differences(init: str, model: Sections, initial: Sections) -> None:

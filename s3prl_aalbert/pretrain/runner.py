@@ -455,10 +455,19 @@ class Pretrainer:
         self.batches.load_state_dict(state["batches"])
         if "budget" in state:  # states of before 0.3 have none
             self.budget.load_state_dict(state["budget"])
-        numbers = int(state["step"]), float(state["best_dev"]), float(state["lowest_loss"])
-        self.step, self.best_dev, self.lowest_loss = numbers
+        self.step = int(state["step"])
+        if not self._same_targets:
+            logger.warning("units or distill differ from those of %s: the best dev loss is found anew", path)
+            return
+        self.best_dev, self.lowest_loss = float(state["best_dev"]), float(state["lowest_loss"])
         if (smoothed := state.get("smoothed_loss")) is not None:  # older states have none: the smoothing starts anew
             self.smoothed_loss = float(smoothed)
+
+    @property
+    def _same_targets(self) -> bool:
+        """Whether the run goes on from a state that learnt the same units, or from the same teacher in the same way."""
+        before, own = self.past_config, to_dict(self.config)
+        return bool(before) and all(before.get(name) == own[name] for name in ("distill", "units"))
 
     def _restore_optimizer(self, state: dict[str, object]) -> None:
         """Restore what the optimiser has gathered; weight decay, betas and the like are those of this configuration."""
@@ -502,8 +511,7 @@ class Pretrainer:
     def _learns_from(self) -> list[Path | None]:
         """Return the models that give it weights, units or hidden states; None for another project's."""
         options, distill, units = self.options, self.config.distill, self.config.units
-        before, own = self.past_config, to_dict(self.config)
-        if before and all(before.get(name) == own[name] for name in ("distill", "units")):
+        if self._same_targets:
             return [options.resume_from]  # its list holds those of the others
         begun_from = options.resume_from or options.init
         models: list[Path | None] = [begun_from] if begun_from else []

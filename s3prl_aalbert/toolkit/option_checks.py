@@ -8,6 +8,7 @@ from pathlib import Path
 from s3prl_aalbert import toolkit
 from s3prl_aalbert.checkpoint.published import BY_URL, located
 from s3prl_aalbert.errors import AalbertError, did_you_mean, is_url, near_folder
+from s3prl_aalbert.seeds import NUMPY_LARGEST, checked_seed
 from s3prl_aalbert.toolkit.experiments import place_of
 from s3prl_aalbert.toolkit.hub import plugin_upstreams, s3prl_folder, s3prl_upstreams
 from s3prl_aalbert.toolkit.options import Options
@@ -16,7 +17,6 @@ from s3prl_aalbert.toolkit.register import DOWNSTREAMS
 # Endings of S3PRL's upstreams that read -k; all others have their own weights and ignore -k silently.
 _READS_CKPT = ("_local", "_url", "_gdriveid", "_custom")
 _READS_CKPT_TOO = {"customized_upstream"}  # the template that users fill in
-LARGEST_SEED = 2**32 - 1  # numpy's limit
 _NEEDS_MODEL_CONFIG = "baseline_local"  # features: reads -g and ignores -k
 
 
@@ -50,9 +50,7 @@ def check_settings(settings: Options, trained: bool) -> None:
     if settings.get("hub") != "huggingface":  # there -u is a repository, not a name
         check_upstream(settings["upstream"], settings.get("upstream_ckpt"), settings.get("upstream_model_config"))
     _check_given_file("-i", settings.get("init_ckpt"))
-    seed = settings.get("seed", 0)
-    if not str(seed).isdecimal() or int(seed) > LARGEST_SEED:
-        raise AalbertError(f"--seed {seed}: expected a whole number from 0 to {LARGEST_SEED}")
+    checked_seed(settings.get("seed", 0), NUMPY_LARGEST)
     _check_mode(settings, trained)
 
 

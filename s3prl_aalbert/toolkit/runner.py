@@ -110,6 +110,10 @@ class Runner(s3prl_runner.Runner):
 
     def train(self) -> None:
         """Train; if a signal arrives, save the state and raise ``Stopped``."""
+        done, total = int(self.init_ckpt.get("Step", 0)), int(self.config["runner"]["total_steps"])
+        if done >= total:
+            advice = "-o config.runner.total_steps=N goes on to step N"
+            logger.warning("nothing to train: %s is at step %d of %d; %s", self.args.init_ckpt, done, total, advice)
         training = self.training = continuation.Training(self)
 
         class Bar(CountingBar):

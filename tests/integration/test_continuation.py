@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from command_lines import REPOSITORY, run, succeed
+from naming import mentions
 
 from s3prl_aalbert import toolkit
 from s3prl_aalbert.model.config import find_config
@@ -149,6 +150,9 @@ def test_what_is_changed_on_going_on_is_used(tmp_path: Path, speech: Path, tiny_
     succeed([go_on(folder, *settings) for folder, settings in changed.items()], tmp_path)
     ((code, told),) = run([go_on("other", "config.optimizer.torch_optim_name=SGD")], tmp_path)
     assert code == 2 and "keep the optimiser, or start a new run" in told.splitlines()[-1]
+    begun = [*command, "-c", str(config), "-p", "begun", "-i", "plain/states-2.ckpt", "-o", short]
+    ((code, told),) = run([begun], tmp_path)
+    assert code == 0 and mentions(told, "nothing to train", "plain/states-2.ckpt", "step 2 of 2", "total_steps")
 
     def rates(folder: str, step: int) -> list[float]:
         return [group["lr"] for group in load(tmp_path / f"{folder}/states-{step}.ckpt")["Optimizer"]["param_groups"]]

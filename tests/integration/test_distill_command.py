@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
 
 from s3prl_aalbert.checkpoint.release import load_checkpoint, save_release
-from s3prl_aalbert.checkpoint.training_state import load_training_state
+from s3prl_aalbert.checkpoint.training_state import load_training_state, save_training_state
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.model.config import load_model_config
 from s3prl_aalbert.model.objective import MaskedPrediction
@@ -59,6 +60,21 @@ def test_distilling_resumes_exactly_and_releases_no_projections(place: Path) -> 
     assert len(UpstreamExpert(ckpt=str(place / "straight"))([torch.randn(8000)])["hidden_states"]) == 3
     card = (place / "straight" / "README.md").read_text()
     assert "aalbert_local" in card and "average of the last 2 layers" in card
+
+
+@pytest.mark.parametrize(("loss", "kept"), [("l1", True), ("mse", False)])
+def test_another_loss_has_a_best_of_its_own(place: Path, loss: str, kept: bool) -> None:
+    """The best dev loss of another loss would never be beaten, or at once."""
+    folder, begun = place / f"best_{loss}", place / f"best_{loss}" / "states-2.ckpt"
+    assert distill(place, folder.name, 2) == 0
+    state = load_training_state(begun)
+    best = 1e-9
+    begun.unlink()
+    save_training_state(begun, load_model_config("debug"), {**state, "best_dev": best})
+    changes = f"config.distill.loss={loss},,config.runner.total_steps=4"
+    assert main(["distill", "-p", str(folder), "-a", "--device", "cpu", "-o", changes]) == 0
+    found = load_training_state(folder / "states-4.ckpt")["best_dev"]
+    assert (found == best) == kept and found < math.inf
 
 
 def test_a_teacher_whose_path_yaml_would_read_otherwise(place: Path) -> None:
