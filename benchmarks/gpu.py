@@ -25,7 +25,7 @@ from s3prl_aalbert.device import checked_device
 from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
 from s3prl_aalbert.model.config import SAMPLE_RATE, ModelConfig, find_config, from_dict, load_model_config, read_yaml
 from s3prl_aalbert.model.macs import encoder_macs
-from s3prl_aalbert.pretrain.batches import Batch, TrainingBatches
+from s3prl_aalbert.pretrain.batches import TrainingBatches
 from s3prl_aalbert.pretrain.budget import TimeBudget
 from s3prl_aalbert.pretrain.config import (
     DataConfig,
@@ -35,6 +35,7 @@ from s3prl_aalbert.pretrain.config import (
     RunnerConfig,
     section_of,
 )
+from s3prl_aalbert.pretrain.dataset import Batch
 from s3prl_aalbert.pretrain.launch import RunOptions
 from s3prl_aalbert.pretrain.runner import Pretrainer
 from s3prl_aalbert.pretrain.stages import Stage, merged, override_recipe, recipe_stages

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 
@@ -55,6 +56,16 @@ def launch(config: PretrainConfig, options: RunOptions) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def sum_of_processes(fabric: Fabric, value: float) -> float:
+    """Return the sum of a number over all processes, each of which has to call this."""
+    if fabric.world_size == 1:
+        return value
+    own = torch.tensor(value, dtype=torch.float64, device=fabric.device)
+    reduced = fabric.all_reduce(own, reduce_op="sum")
+    assert isinstance(reduced, torch.Tensor)
+    return reduced.item()
 
 
 def choose_precision(name: str, accelerator: str) -> Precision:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import logging
 import math
 import time
@@ -33,12 +32,14 @@ from s3prl_aalbert.model.acoustics import corpus_statistics
 from s3prl_aalbert.model.config import ModelConfig, from_dict, to_dict
 from s3prl_aalbert.model.objective import Objective
 from s3prl_aalbert.model.sub_network import Architecture
-from s3prl_aalbert.pretrain.batches import Batch, Noise, SpeechDataset, TrainingBatches, dev_loader
+from s3prl_aalbert.pretrain.batches import TrainingBatches
 from s3prl_aalbert.pretrain.budget import TimeBudget
 from s3prl_aalbert.pretrain.card import model_card
 from s3prl_aalbert.pretrain.config import MFCC, PretrainConfig
 from s3prl_aalbert.pretrain.corpus import load_corpus, manifest_path
-from s3prl_aalbert.pretrain.launch import RunOptions, launch
+from s3prl_aalbert.pretrain.dataset import Batch, Noise, SpeechDataset
+from s3prl_aalbert.pretrain.evaluation import Evaluation
+from s3prl_aalbert.pretrain.launch import RunOptions, launch, sum_of_processes
 from s3prl_aalbert.pretrain.monitor import Monitor
 from s3prl_aalbert.pretrain.objectives import build_objective, initialise_from
 from s3prl_aalbert.pretrain.optim import build_optimizer, lr_factor
@@ -57,8 +58,6 @@ SMOOTHING = 0.98
 DRY_RUN_STEPS = 2
 STATISTICS_UTTERANCES = 1000
 """Whose features give the statistics of ``audio.cmvn: corpus``."""
-UNIT_BATCH, UNIT_BATCHES = 8, 16
-"""Dev utterances on which the accuracy of units is measured: so many at a time, so many times."""
 
 
 class Pretrainer:
@@ -302,13 +301,7 @@ class Pretrainer:
         return self._sum(self.budget.share if self.fabric.is_global_zero else 0.0)
 
     def _sum(self, value: float) -> float:
-        """Sum a number over processes."""
-        if self.fabric.world_size == 1:
-            return value
-        own = torch.tensor(value, dtype=torch.float64, device=self.fabric.device)
-        reduced = self.fabric.all_reduce(own, reduce_op="sum")
-        assert isinstance(reduced, Tensor)
-        return reduced.item()
+        return sum_of_processes(self.fabric, value)
 
     def _smooth(self, loss: float) -> float:
         before = loss if self.smoothed_loss is None else self.smoothed_loss
@@ -331,72 +324,29 @@ class Pretrainer:
 
     # ------------------------------------------------------------------------------ evaluate and save
 
-    @torch.no_grad()
     def dev_loss(self, arch: Architecture | None = None) -> float:
         """Return the loss on the dev split, of the whole model or of a sub-network; NaN without a dev split."""
-        dataset, fabric = self._dev_dataset, self.fabric
-        if not len(dataset):
-            return math.nan
-        self.module.eval()
-        total, weight = 0.0, 0.0
-        batch_size = self.config.datarc.train_batch_size
-        for batch in dev_loader(dataset, batch_size, 0, fabric.global_rank, fabric.world_size):
-            batch = batch.to(fabric.device)
-            loss = self.module(batch.speech, arch)
-            total, weight = total + loss.total.item(), weight + loss.weight.item()
-        self.module.train()
-        return self._sum(total) / self._sum(weight)
+        return self._evaluation.dev_loss(arch)
 
     def _evaluate(self, monitor: Monitor) -> bool:
         """Log the dev loss and a picture, and return whether this is the best so far."""
         dev_loss = self.dev_loss()
         if math.isnan(dev_loss):
             return False
-        self._draw(monitor)
-        monitor.scalars(self.step, {"dev_loss": dev_loss, **self._unit_scalars()})
+        leads = self.fabric.is_global_zero
+        if leads and (picture := self._evaluation.picture()) is not None:
+            monitor.picture(self.step, picture)
+        units = self._evaluation.units() if leads and self._needs_units else {}
+        monitor.scalars(self.step, {"dev_loss": dev_loss, **units})
         monitor.message(f"step {self.step}: dev loss {dev_loss:.4f}")
         best = dev_loss < self.best_dev
         self.best_dev = min(self.best_dev, dev_loss)
         return best
 
-    @torch.no_grad()
-    def _draw(self, monitor: Monitor) -> None:
-        """Put the reconstruction of a dev utterance into TensorBoard."""
-        if not self.fabric.is_global_zero:
-            return
-        batch = next(iter(dev_loader(self._dev_dataset, 1))).to(self.fabric.device)
-        self.objective.eval()
-        with self.fabric.autocast():
-            picture = self.objective.picture(batch.speech)
-        self.objective.train()
-        if picture is not None:
-            monitor.picture(self.step, picture)
-
-    @torch.no_grad()
-    def _unit_scalars(self) -> dict[str, float]:
-        """Return what the dev split says of unit prediction; nothing where there are no units."""
-        if not self.fabric.is_global_zero or not self.model_config.task.unit_weight or self.config.distill:
-            return {}
-        self.objective.eval()
-        found = []
-        for batch in itertools.islice(dev_loader(self._dev_dataset, UNIT_BATCH), UNIT_BATCHES):
-            with self.fabric.autocast():
-                counts = self.objective.count_units(batch.to(self.fabric.device).speech)
-            assert counts is not None
-            found.append([values.double().cpu() for values in counts])
-        self.objective.train()
-        masked, unmasked, units = (torch.stack(values).sum(0) for values in zip(*found, strict=True))
-        shares = units / units.sum()
-        return {
-            "unit_accuracy_masked": (masked[0] / masked[1].clamp_min(1)).item(),
-            "unit_accuracy_unmasked": (unmasked[0] / unmasked[1].clamp_min(1)).item(),
-            "units_in_use": (units > 0).sum().item(),
-            "unit_perplexity": torch.special.entr(shares).sum().exp().item(),
-        }
-
     @functools.cached_property
-    def _dev_dataset(self) -> SpeechDataset:
-        return self._dataset("dev")
+    def _evaluation(self) -> Evaluation:
+        batch_size = self.config.datarc.train_batch_size
+        return Evaluation(self._dataset("dev"), self.objective, self.module, self.fabric, batch_size)
 
     def _save(self, monitor: Monitor, best: bool) -> None:
         if self.fabric.is_global_zero:

@@ -55,9 +55,9 @@ from s3prl_aalbert.model.config import (
 )
 from s3prl_aalbert.model.objective import MaskedPrediction
 from s3prl_aalbert.model.sub_network import load_architecture
-from s3prl_aalbert.pretrain.batches import SpeechDataset
 from s3prl_aalbert.pretrain.config import DataConfig, PretrainConfig, PretrainExpertConfig, RunnerConfig
 from s3prl_aalbert.pretrain.corpus import load_corpus
+from s3prl_aalbert.pretrain.dataset import SpeechDataset
 from s3prl_aalbert.pretrain.launch import RunOptions
 from s3prl_aalbert.pretrain.plan import plan_run
 from s3prl_aalbert.pretrain.runner import Pretrainer

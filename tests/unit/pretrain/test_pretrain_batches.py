@@ -21,18 +21,10 @@ from s3prl_aalbert.model.config import AudioConfig, ModelConfig, TaskConfig, Tra
 from s3prl_aalbert.model.masking import length_mask
 from s3prl_aalbert.model.objective import MaskedPrediction
 from s3prl_aalbert.prefetch import prefetch
-from s3prl_aalbert.pretrain.batches import (
-    Batch,
-    Cut,
-    Noise,
-    SpeechDataset,
-    TrainingBatches,
-    dev_loader,
-    epoch_batches,
-    utterance_seed,
-)
+from s3prl_aalbert.pretrain.batches import Cut, TrainingBatches, dev_loader, epoch_batches
 from s3prl_aalbert.pretrain.config import DataConfig
 from s3prl_aalbert.pretrain.corpus import load_corpus
+from s3prl_aalbert.pretrain.dataset import Batch, Noise, SpeechDataset, utterance_seed
 from s3prl_aalbert.pretrain.noise import add_noise
 from s3prl_aalbert.pretrain.utterances import Utterance
 

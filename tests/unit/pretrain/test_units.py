@@ -23,8 +23,8 @@ from s3prl_aalbert.model.config import ModelConfig, from_dict
 from s3prl_aalbert.model.objective import NO_UNIT, MaskedPrediction
 from s3prl_aalbert.pretrain import manifest as manifest_module
 from s3prl_aalbert.pretrain import units as units_module
-from s3prl_aalbert.pretrain.batches import SpeechDataset
 from s3prl_aalbert.pretrain.config import PretrainConfig, UnitsConfig
+from s3prl_aalbert.pretrain.dataset import SpeechDataset
 from s3prl_aalbert.pretrain.unit_features import LayerFeatures, MfccFeatures
 from s3prl_aalbert.pretrain.units import Codebook, fit_codebook, label_corpus
 from s3prl_aalbert.pretrain.utterances import Utterance, Utterances
