@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,23 @@ from torch.nn.utils.rnn import pad_sequence
 from s3prl_aalbert.model.acoustics import Acoustics, slaney_filters
 from s3prl_aalbert.model.config import AudioConfig, load_model_config
 
+numba = pytest.importorskip("numba", reason="librosa needs it")
 librosa = pytest.importorskip("librosa", reason="librosa is the reference of this front end: pip install librosa")
+
+
+def _uncompiled(*arguments: Any, **_: object) -> Any:
+    """Stand for a decorator of numba, with or without arguments."""
+    return arguments[0] if len(arguments) == 1 and callable(arguments[0]) else lambda function: function
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported() -> None:
+    """Import the parts of librosa that are used here; it would compile for 40 seconds what these tests never call."""
+    with pytest.MonkeyPatch.context() as patch:
+        for decorator in ("jit", "vectorize", "guvectorize", "stencil"):
+            patch.setattr(numba, decorator, _uncompiled)
+        librosa.feature.melspectrogram, librosa.feature.delta, librosa.stft  # noqa: B018
+
 
 ORIGINAL = load_model_config("original").audio
 FRAMING = {"n_fft": 2048, "hop_length": 200, "win_length": 800, "pad_mode": "reflect"}
