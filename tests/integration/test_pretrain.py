@@ -299,7 +299,7 @@ def test_going_on_from_an_earlier_state_loses_none(
     assert sorted(p.name for p in first.glob("states-*.ckpt")) == ["states-2.ckpt", "states-4.ckpt"]
 
 
-def command(speech: Path, expdir: Path, *more: str) -> list[str]:
+def options_of(speech: Path, expdir: Path, *more: str) -> list[str]:
     override = "config.runner.total_steps=400,,config.runner.save_step=1,,config.runner.eval_step=1000"
     base = [
         "pretrain",
@@ -314,7 +314,11 @@ def command(speech: Path, expdir: Path, *more: str) -> list[str]:
         "--device",
         "cpu",
     ]
-    return [sys.executable, "-m", "s3prl_aalbert", *base, "-o", override, *more]
+    return [*base, "-o", override, *more]
+
+
+def command(speech: Path, expdir: Path) -> list[str]:
+    return [sys.executable, "-m", "s3prl_aalbert", *options_of(speech, expdir)]
 
 
 def wait_for_state(process: subprocess.Popen, expdir: Path) -> None:
@@ -347,9 +351,13 @@ def pretrain_on(ranks: int, speech: Path, expdir: Path, total: int, batch: int, 
         "pretrain_expert.datarc.train_batch_size": batch,
     }
     override = ",,".join(f"config.{key}={value}" for key, value in settings.items())
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)] if ranks > 1 else []
-    base = ["-g", "debug", "-c", "pretrain_debug", "--speech", str(speech), "--device", "cpu", "-p", str(expdir)]
-    argv = [sys.executable, *launch, "-m", "s3prl_aalbert.pretrain", *base, "-o", override, *more]
+    options = ["-g", "debug", "-c", "pretrain_debug", "--speech", str(speech), "--device", "cpu", "-p", str(expdir)]
+    options += ["-o", override, *more]
+    if ranks == 1:
+        assert main(["pretrain", *options]) == 0
+        return
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
+    argv = [*launch, "-m", "s3prl_aalbert.pretrain", *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=240, check=False)
     assert result.returncode == 0, result.stderr[-2000:]
@@ -397,21 +405,26 @@ def test_a_damaged_latest_state_names_the_whole_one_before_it(
     assert main(["pretrain", "-a", "-p", str(tmp_path), *more]) == 0
 
 
-def test_a_mistyped_init_is_told_before_the_speech_is_decoded(speech: Path, tmp_path: Path) -> None:
-    arguments = command(speech, tmp_path / "x", "--init", "aalbert_6l_7x")
-    result = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert result.returncode == 2
-    assert mentions(result.stderr.splitlines()[-1], "aalbert pretrain: ", "aalbert_6l_7x")
+def test_a_mistyped_init_is_told_before_the_speech_is_decoded(
+    speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(options_of(speech, tmp_path / "x", "--init", "aalbert_6l_7x")) == 2
+    assert mentions(capsys.readouterr().err.splitlines()[-1], "aalbert pretrain: ", "aalbert_6l_7x")
     assert not (tmp_path / "x").exists()
 
 
-def test_a_users_mistakes_are_one_sentence(speech: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["-c", "{folder}/typo.yaml"], 'did you mean "total_steps"'),
+        (["--speech", "{folder}/nowhere"], "no such folder"),
+        (["-e", "{folder}/nothing.ckpt"], "no training state"),
+    ],
+)
+def test_a_users_mistakes_are_one_sentence(
+    speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture, more: list[str], message: str
+) -> None:
     (tmp_path / "typo.yaml").write_text("runner: {total_stepz: 3}\noptimizer: {lr: fast}\n")
-    for more, message in (
-        (["-c", str(tmp_path / "typo.yaml")], 'did you mean "total_steps"'),
-        (["--speech", str(tmp_path / "nowhere")], "no such folder"),
-        (["-e", str(tmp_path / "nothing.ckpt")], "no training state"),
-    ):
-        result = subprocess.run(command(speech, tmp_path / "x", *more), capture_output=True, text=True, check=False)
-        assert result.returncode == 2, result.stderr
-        assert message in result.stderr and "Traceback" not in result.stderr
+    assert main(options_of(speech, tmp_path / "x", *(each.format(folder=tmp_path) for each in more))) == 2
+    told = capsys.readouterr().err
+    assert message in told and "Traceback" not in told
