@@ -27,7 +27,7 @@ from commands import run_once
 from linear_probes import Setting, probe
 from recipe import segments
 from subjects import untrained_twin
-from tables import markdown_head, markdown_line, read_table
+from tables import crossed_mean_and_error, crossed_percent, markdown_head, markdown_line, read_table
 from torch import nn
 from unseen_speakers import Setting as SpeakerSetting
 from unseen_speakers import classify, layers_of, load_excerpts
@@ -35,7 +35,7 @@ from unseen_speakers import classify, layers_of, load_excerpts
 from s3prl_aalbert.checkpoint.release import load_checkpoint
 from s3prl_aalbert.compress.extraction import extracted_config
 from s3prl_aalbert.downstream.abx_scores import score as abx_scores
-from s3prl_aalbert.downstream.paired import differences, mean_and_error, percent
+from s3prl_aalbert.downstream.paired import differences
 from s3prl_aalbert.downstream.result_tables import write_csv
 from s3prl_aalbert.downstream.states import HIDDEN_STATES
 from s3prl_aalbert.files import write_text
@@ -319,7 +319,7 @@ def read_scores(output: Path, seeds: Sequence[int]) -> dict[tuple[str, str], dic
 
 def best_layer(layers: dict[str, Scores]) -> str:
     """Return the layer of the highest mean; all models have that advantage alike."""
-    return max(layers, key=lambda layer: mean_and_error(layers[layer])[0])
+    return max(layers, key=lambda layer: crossed_mean_and_error(layers[layer])[0])
 
 
 def markdown(output: Path, seeds: Sequence[int]) -> str:
@@ -336,11 +336,11 @@ def markdown(output: Path, seeds: Sequence[int]) -> str:
             for test in TESTS:
                 own = scores[name, test]
                 values = own[best_layer(own)]
-                cells.append(f"{percent(values)} ({best_layer(own)})")
+                cells.append(f"{crossed_percent(values)} ({best_layer(own)})")
                 for other in baselines:
                     reference = scores[other, test]
                     less = differences(values, reference[best_layer(reference)])
-                    cells.append("" if name == other else percent(less, True))
+                    cells.append("" if name == other else crossed_percent(less, True))
             lines.append(markdown_line(cells))
         lines.append("")
     return "\n".join([*lines, *searches(output)])

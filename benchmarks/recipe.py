@@ -29,14 +29,14 @@ import yaml
 from commands import run_once
 from linear_probes import Setting, probe
 from subjects import untrained_twin
-from tables import markdown_head, markdown_line, read_table
+from tables import crossed_mean_and_error, crossed_percent, markdown_head, markdown_line, read_table
 from torch import nn
 from trainings import dev_loss, states
 
 from s3prl_aalbert.downstream.abx import Spoken, load_segments
 from s3prl_aalbert.downstream.abx_scores import CONDITIONS
 from s3prl_aalbert.downstream.abx_scores import score as abx_scores
-from s3prl_aalbert.downstream.paired import differences, mean_and_error, percent
+from s3prl_aalbert.downstream.paired import differences
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.states import HIDDEN_STATES
 from s3prl_aalbert.files import write_text
@@ -296,20 +296,20 @@ def markdown(rows: Sequence[Mapping[str, str]], cells: Sequence[str]) -> str:
         *("linear layer", "linear", "less untrained", "less recipe"),
     ]
     features = curve(rows, "input features").at[0]
-    shown = [percent(features[condition]) for condition in (*CONDITIONS, LINEAR)]
+    shown = [crossed_percent(features[condition]) for condition in (*CONDITIONS, LINEAR)]
     lines = [
-        "Errors (%) on TIMIT, ABX and of a linear classifier of phones: mean over seeds and speakers ± its standard "
-        f"error; equal time, less recipe: after {limit:.0f} s",
+        "Errors (%) on TIMIT, ABX and of a linear classifier of phones: mean ± its standard error over seeds and "
+        f"speakers; equal time, less recipe: after {limit:.0f} s",
         "",
         *markdown_head(columns),
         markdown_line(["input features", "", "", shown[0], shown[1], "", "", "", "", shown[2], "", ""]),
     ]
     for cell, found in curves.items():
         last, recipe = max(found.at), curves.get("recipe")
-        cells_of_row = [cell, f"{found.seconds[last]:.0f}", str(found.layer), percent(found.at[last]["within"])]
+        cells_of_row = [cell, f"{found.seconds[last]:.0f}", str(found.layer), crossed_percent(found.at[last]["within"])]
         cells_of_row += _beside(found, recipe, "across")
         then = differences(at_time(found, limit), at_time(recipe, limit)) if recipe and cell != "recipe" else None
-        cells_of_row += [percent(then, True) if then else "", str(linear[cell].layer)]
+        cells_of_row += [crossed_percent(then, True) if then else "", str(linear[cell].layer)]
         lines.append(markdown_line(cells_of_row + _beside(linear[cell], linear.get("recipe"), LINEAR)))
     return "\n".join(lines) + "\n"
 
@@ -318,7 +318,10 @@ def _beside(found: Curve, reference: Curve | None, condition: str) -> list[str]:
     """Return the last error, and what it is less the untrained encoder's and less the reference's."""
     values = found.at[max(found.at)][condition]
     others = [found.at.get(0), reference.at[max(reference.at)] if reference and reference is not found else None]
-    return [percent(values), *(percent(differences(values, each[condition]), True) if each else "" for each in others)]
+    return [
+        crossed_percent(values),
+        *(crossed_percent(differences(values, each[condition]), True) if each else "" for each in others),
+    ]
 
 
 def sharing(rows: Sequence[Mapping[str, str]], cells: Sequence[str]) -> str:
@@ -330,7 +333,9 @@ def sharing(rows: Sequence[Mapping[str, str]], cells: Sequence[str]) -> str:
             changes = []
             for condition in ("across", LINEAR):
                 one, other = (curve(rows, name, condition).at for name in (cell, shared))
-                changes.append(percent(differences(one[max(one)][condition], other[max(other)][condition]), True))
+                changes.append(
+                    crossed_percent(differences(one[max(one)][condition], other[max(other)][condition]), True)
+                )
             lines.append(markdown_line([cell.removesuffix(UNSHARED_SUFFIX), *changes]))
     return "\n".join(lines) + "\n"
 
@@ -344,12 +349,12 @@ def picture(rows: Sequence[Mapping[str, str]], cells: Sequence[str], path: Path)
     FigureCanvasAgg(figure)
     titles = {"across": "ABX across speakers, error (%)", LINEAR: "phones, linear classifier, error (%)"}
     for axes, (condition, title) in zip(figure.subplots(1, 2, sharey=True), titles.items(), strict=True):
-        features = 100 * mean_and_error(curve(rows, "input features").at[0][condition])[0]
+        features = 100 * crossed_mean_and_error(curve(rows, "input features").at[0][condition])[0]
         axes.axvline(features, color="grey", linestyle="--", label="input features")
         states_of = [curve(rows, cell, condition).at for cell in cells]
         styles = ((min, "untrained", "o", "C1", "white"), (max, "trained", "D", "C0", "C0"))
         for step, label, marker, colour, fill in styles:
-            means, errors = np.transpose([mean_and_error(at[step(at)][condition]) for at in states_of]) * 100
+            means, errors = np.transpose([crossed_mean_and_error(at[step(at)][condition]) for at in states_of]) * 100
             axes.errorbar(
                 means, range(len(cells)), xerr=errors, fmt=marker, color=colour, markerfacecolor=fill, label=label
             )

@@ -19,9 +19,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from commands import REPOSITORY, run_once
 from tables import markdown_head, markdown_line, read_table, shares
 
+from s3prl_aalbert.downstream.abx import AbxErrors
 from s3prl_aalbert.downstream.paired import Values, differences, percent
 from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError
 from s3prl_aalbert.experiments.recorded import RECORDED, read_rows
@@ -129,13 +131,15 @@ def link_small_sets(data: Path, folder: Path) -> None:
 
 
 def abx(folder: Path, model: str, condition: str) -> Values:
-    """Return a model's ABX error of every speaker of A and B, the mean over the speakers of X."""
-    found: dict[str, list[float]] = {}
+    """Return a model's ABX error by speaker, as ``AbxErrors`` does."""
     layer = _layer(model, LAYERS)
-    for row in read_table(folder / _abx_file(model)):
-        if row["layer"] == layer and row["condition"] == condition and row["error"] != "nan":
-            found.setdefault(row["speaker"], []).append(float(row["error"]))
-    return {speaker: sum(errors) / len(errors) for speaker, errors in found.items()}
+    rows = [row for row in read_table(folder / _abx_file(model)) if row["layer"] == layer]
+    speakers = sorted({row[part] for row in rows for part in ("speaker", "speaker_of_x")})
+    matrix = np.full((len(speakers), len(speakers)), np.nan)
+    for row in rows:
+        matrix[speakers.index(row["speaker"]), speakers.index(row["speaker_of_x"])] = float(row["error"])
+    errors = AbxErrors(speakers, matrix)
+    return errors.within() if condition == "within" else errors.across()
 
 
 def classified(folder: Path, model: str, file: str, classifier: str) -> Values:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
+from math import isnan, nan, sqrt
 from pathlib import Path
+from statistics import fmean
 
 from subjects import FEATURES, Subject
 
 from s3prl_aalbert.downstream.audio_dataset import find_audio
-from s3prl_aalbert.downstream.paired import Values, differences, percent
+from s3prl_aalbert.downstream.paired import Values, differences, mean_and_error, percent, percent_of
 from s3prl_aalbert.downstream.result_tables import write_csv
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.speech.speakers import speaker_of
@@ -75,6 +77,31 @@ def shares(rows: Iterable[Row]) -> dict[tuple[str, str, str], Values]:
         correct, count = by_speaker.get(row["speaker"], (0, 0))
         by_speaker[row["speaker"]] = correct + int(row["correct"]), count + int(row["count"])
     return {key: {name: c / n for name, (c, n) in found.items()} for key, found in counts.items()}
+
+
+Crossed = Mapping[tuple[str, str], float]
+"""Scores by seed and speaker: every training is tested on the same speakers."""
+
+
+def crossed_mean_and_error(values: Crossed) -> tuple[float, float]:
+    """Return the mean, and its standard error over trainings and speakers together.
+
+    The values of one training, and those of one speaker, are not independent. The variances of the means of trainings
+    and of the means of speakers are added; a single training leaves that of speakers alone.
+    """
+    variances = []
+    for part in (0, 1):
+        groups: dict[str, list[float]] = {}
+        for key, value in values.items():
+            groups.setdefault(key[part], []).append(value)
+        error = mean_and_error({name: fmean(group) for name, group in groups.items()})[1]
+        variances += [] if isnan(error) else [error**2]
+    return fmean(values.values()), sqrt(sum(variances)) if variances else nan
+
+
+def crossed_percent(values: Crossed, sign: bool = False) -> str:
+    """Return the mean and its standard error in per cent; ``sign`` also shows +."""
+    return percent_of(*crossed_mean_and_error(values), sign)
 
 
 def markdown_line(cells: Iterable[str]) -> str:

@@ -45,9 +45,22 @@ class AbxErrors(NamedTuple):
         return {name: self.matrix[i, i] for i, name in enumerate(self.speakers) if not np.isnan(self.matrix[i, i])}
 
     def across(self) -> dict[str, float]:
-        """Return the error of each speaker of A and B, averaged over the other speakers."""
-        others = np.where(np.eye(len(self.matrix), dtype=bool), np.nan, self.matrix)
-        return {name: np.nanmean(others[i]) for i, name in enumerate(self.speakers) if not np.isnan(others[i]).all()}
+        """Return a value for each speaker: their mean is that of all pairs, their standard error the one over speakers.
+
+        A speaker is in the pairs of its row and of its column, so that the means of the rows are not independent. These
+        are the jackknife's pseudo-values: S times the mean of all pairs, less S - 1 times that without the speaker's.
+        Two speakers have one value, by both their names: an error over speakers needs three.
+        """
+        pairs = np.where(np.eye(len(self.matrix), dtype=bool), np.nan, self.matrix)
+        there = [i for i in range(len(pairs)) if not np.isnan([*pairs[i], *pairs[:, i]]).all()]
+        pairs, names = pairs[np.ix_(there, there)], [self.speakers[i] for i in there]
+        mean = np.nanmean(pairs) if there else np.nan
+        if len(there) < 3:
+            return {", ".join(names): float(mean)} if there else {}
+        without = [np.delete(np.delete(pairs, i, 0), i, 1) for i in range(len(pairs))]
+        left = np.array([mean if np.isnan(each).all() else np.nanmean(each) for each in without])
+        values = len(left) * mean - (len(left) - 1) * left
+        return dict(zip(names, (values + mean - values.mean()).tolist(), strict=True))  # less the correction of bias
 
 
 def load_segments(config: PhoneDataConfig) -> list[Spoken]:

@@ -26,6 +26,10 @@ def differences(values: Values[Key], baseline: Values[Key]) -> dict[Key, float]:
 
 def percent(values: Values[Key], sign: bool = False) -> str:
     """Return e.g. ``16.6 ± 0.5``: mean and standard error in per cent; ``sign`` also shows +."""
-    mean, error = mean_and_error(values)
+    return percent_of(*mean_and_error(values), sign)
+
+
+def percent_of(mean: float, error: float, sign: bool = False) -> str:
+    """Return a mean and its standard error as ``percent`` does; NaN is no error."""
     shown = f"{100 * mean:+.1f}" if sign else f"{100 * mean:.1f}"
     return shown if np.isnan(error) else f"{shown} ± {100 * error:.1f}"

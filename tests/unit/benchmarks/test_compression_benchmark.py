@@ -49,5 +49,6 @@ def test_differences_are_paired_by_seed_and_speaker(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(compression, "TABLES", {"(a)": {"features": "input features", "student": "student"}})
     monkeypatch.setattr(compression, "cost", lambda output, name, seed: ("1", "2"))
     lines = compression.markdown(tmp_path, [1, 2]).splitlines()
-    assert lines[4] == "| input features | 1 | 2 | " + " | ".join(["60.0 ± 5.8 (0) | "] * 3) + " |"
-    assert lines[5].split("|")[4:6] == [" 70.0 ± 4.1 (1) ", " +10.0 ± 4.1 "]
+    assert lines[4] == "| input features | 1 | 2 | " + " | ".join(["60.0 ± 10.0 (0) | "] * 3) + " |"
+    # The means of seeds (65, 75) and of speakers (65, 75) have an error of 5 each; so have their differences.
+    assert lines[5].split("|")[4:6] == [" 70.0 ± 7.1 (1) ", " +10.0 ± 7.1 "]

@@ -24,7 +24,10 @@ def test_values_of_every_kind_by_hand(tmp_path: Path) -> None:
         "x,h,3,across,a,b,0.1\nx,h,3,across,a,c,0.3\nx,h,3,within,a,a,0.9\nx,h,1,across,a,b,0.9\nx,h,3,across,b,a,nan\n"
     )
     write_text(tmp_path / "abx_aalbert_units.csv", head + rows)
-    assert results_page.abx(tmp_path, "aalbert_units", "across") == {"a": pytest.approx(0.2)}
+    assert results_page.abx(tmp_path, "aalbert_units", "across") == pytest.approx(
+        {"a": 0.2, "b": 0, "c": 0.4}, abs=1e-9
+    )
+    assert results_page.abx(tmp_path, "aalbert_units", "within") == {"a": 0.9}
     head = "model,layer,classifier,utterances,seconds,split,speaker,correct,count\n"
     rows = (
         "aalbert_units,3,frame,30,4,0,a,1,2\naalbert_units,3,frame,30,4,1,a,2,2\naalbert_units,1,frame,30,4,0,a,0,9\n"

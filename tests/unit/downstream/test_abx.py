@@ -14,7 +14,7 @@ import torch
 from naming import mentions, naming
 
 from s3prl_aalbert.cli import main
-from s3prl_aalbert.downstream.abx import abx_errors, load_segments, pool_segments
+from s3prl_aalbert.downstream.abx import AbxErrors, abx_errors, load_segments, pool_segments
 from s3prl_aalbert.downstream.alignments import Segment
 from s3prl_aalbert.downstream.paired import differences, mean_and_error, percent
 from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
@@ -44,8 +44,32 @@ def test_across_speakers_takes_x_from_the_other_one() -> None:
     A and B of t, X of s: p at 0 is nearer to 60 than to 80 (wrong), q at 90 nearer to 80, a p (wrong).
     """
     errors = abx_errors(angles(0, 90, 80, 60), ["p", "q", "p", "q"], ["s", "s", "t", "t"])
-    assert errors.across() == {"s": pytest.approx(0.5), "t": pytest.approx(1.0)}
+    assert errors.matrix[0, 1] == pytest.approx(0.5) and errors.matrix[1, 0] == pytest.approx(1.0)
+    assert errors.across() == {"s, t": pytest.approx(0.75)}
     assert errors.within() == {}  # no second segment of a phone
+
+
+def test_the_error_across_speakers_counts_a_speaker_as_ab_and_as_x() -> None:
+    """Pairs are independent in neither direction: 4,000 corpora of 16 speakers, who differ in both roles."""
+    generator, size, means, errors = np.random.default_rng(0), 16, [], []
+    names = [str(i) for i in range(size)]
+    for _ in range(4000):
+        as_ab, as_x = generator.normal(0, 0.012, (size, 1)), generator.normal(0, 0.018, size)
+        matrix = 0.19 + as_ab + as_x + generator.normal(0, 0.02, (size, size))
+        mean, error = mean_and_error(AbxErrors(names, matrix).across())
+        means.append(mean)
+        errors.append(error**2)
+        assert mean == pytest.approx(matrix[~np.eye(size, dtype=bool)].mean())
+    assert np.sqrt(np.mean(errors)) == pytest.approx(np.std(means), rel=0.05)
+
+
+def test_a_speaker_without_triples_does_not_count() -> None:
+    one, other = np.array([[0.5, 0.1, 0.2], [0.3, 0.5, 0.4], [0.1, 0.6, 0.5]]), np.full((4, 4), np.nan)
+    other[np.ix_([0, 1, 3], [0, 1, 3])] = one
+    expected = AbxErrors(["a", "b", "d"], one).across()
+    assert AbxErrors(["a", "b", "c", "d"], other).across() == expected
+    # Without a: (0.4 + 0.6) / 2, without b: 0.15, without d: 0.2; the mean of all is 1.7 / 6.
+    assert expected == {"a": pytest.approx(0.85 - 1.0), "b": pytest.approx(0.85 - 0.3), "d": pytest.approx(0.85 - 0.4)}
 
 
 def test_a_tie_counts_one_half() -> None:
