@@ -130,7 +130,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         return _load_release(path)
     content = load_training_state(path)
     config = from_dict(ModelConfig, content["config"], str(path))
-    return Checkpoint(path, config, content["model"], {"step": content.get("step")})
+    known = {key: value for key, value in content.items() if key == "codebook"}
+    return Checkpoint(path, config, content["model"], {"step": content.get("step"), **known})
 
 
 def _find_in_folder(folder: Path) -> Path:

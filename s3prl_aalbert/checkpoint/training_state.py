@@ -50,6 +50,8 @@ class TrainingState(TypedDict, total=False):
     lowest_loss: float
     smoothed_loss: float | None
     seed: int
+    codebook: str
+    """Digest of the codebook whose units the unit head has learnt; empty without units."""
 
 
 def save_training_state(path: Path, config: ModelConfig, state: Mapping[str, object]) -> None:

@@ -15,7 +15,7 @@ examples:
   aalbert abx -u aalbert --speech timit                             # every layer, beside the input features
   aalbert abx -u aalbert_local -k CKPT -l 3 --speech timit --out abx.csv
   aalbert abx -u fbank --against none --speech timit
-  aalbert abx -u aalbert_6l -g aalbert_small --speech timit         # the same model untrained
+  aalbert abx -u aalbert_6l -g aalbert_small --speech timit         # an untrained model
 """
 NOTHING = "none"
 

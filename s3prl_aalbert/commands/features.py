@@ -38,7 +38,7 @@ def features(
 
     Args:
         speech: audio files, or folders of them
-        out: folder of the features; a second run adds what is missing there
+        out: folder of the features; a second run adds what is missing there or has changed
         upstream: any upstream of S3PRL or of this plugin
         upstream_ckpt: its checkpoint, if it takes one
         upstream_model_config: its configuration, if it takes one
@@ -54,7 +54,8 @@ def features(
     import torch
 
     from s3prl_aalbert.device import checked_device
-    from s3prl_aalbert.downstream.features import FeatureOptions, name_utterances, write_features
+    from s3prl_aalbert.downstream.features import ARCHITECTURE, FeatureOptions, name_utterances, write_features
+    from s3prl_aalbert.model.config import ModelConfig, to_dict
     from s3prl_aalbert.toolkit.upstreams import build_upstream
 
     place = checked_device(device, numbered=True)
@@ -62,8 +63,11 @@ def features(
     torch.manual_seed(checked_seed(seed))
     built = build_upstream(upstream, upstream_ckpt, upstream_model_config).eval().to(place)
     options = FeatureOptions(layer, upstream_feature_selection, format)
-    described = {"upstream": upstream, "ckpt": upstream_ckpt, "model_config": upstream_model_config}
+    described: dict[str, object] = {"upstream": upstream, "ckpt": upstream_ckpt, "model_config": upstream_model_config}
     described |= _config_digest(upstream_model_config)
+    config = getattr(getattr(built, "model", None), "config", None)
+    if isinstance(config, ModelConfig):
+        described[ARCHITECTURE] = {name: to_dict(config)[name] for name in ("transformer", "audio")}
     done = write_features(built, utterances, out.expanduser(), options, described)
     skipped = f", {len(done.skipped)} skipped (left_out.tsv)" if done.skipped else ""
     kept = f", {done.kept} existed already" if done.kept else ""
@@ -84,8 +88,10 @@ def main(args: argparse.Namespace) -> int:
 
 def _config_digest(model_config: str | None) -> dict[str, str]:
     """Return a digest of a configuration's file: the sizes of a sub-network, say, change no weights."""
+    from s3prl_aalbert.downstream.features import DIGEST_OF_CONFIG
+
     path = Path(model_config or "").expanduser()
-    return {"model_config_sha256": hashlib.sha256(path.read_bytes()).hexdigest()} if path.is_file() else {}
+    return {DIGEST_OF_CONFIG: hashlib.sha256(path.read_bytes()).hexdigest()} if path.is_file() else {}
 
 
 def _layer(typed: str) -> int | Literal["all"]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 from s3prl_aalbert.commands import report, run_command
-from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
 from s3prl_aalbert.typed_options import add_options
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def sweep(
     dry_run: bool = False,
     no_report: bool = False,
 ) -> int:
-    """Run the unfinished experiments of a grid, then write the report; return 1 if any run failed.
+    """Run the unfinished experiments of a grid, then write the report; return 1 if any run failed, 75 after a signal.
 
     Args:
         file: file with the grid; see downstream_configs/sweep_small.yaml
@@ -62,12 +63,34 @@ def sweep(
         raise AalbertError(f"--jobs {jobs}: expected 1 or more runs at a time")
     if compare is not None and (only or dry_run or no_report):
         raise AalbertError("--compare takes neither --only nor --dry-run nor --no-report")
+    from s3prl_aalbert.pretrain.signals import OF_BATCH_SYSTEMS, Stopped, StopSignal
+
+    with StopSignal(OF_BATCH_SYSTEMS):  # before torch is imported, which takes seconds
+        try:
+            if compare is None:
+                return _sweep(file, preset, data, expdir, only, jobs, dry_run, no_report)
+            from s3prl_aalbert.experiments.sweeping import compare_rows
+
+            return compare_rows(compare, data, expdir, jobs)
+        except Stopped as signal:
+            print(f"\nstopped by {signal}; what is done is kept, the same command goes on from here", file=sys.stderr)
+            return EXIT_STOPPED
+
+
+def _sweep(
+    file: str | None,
+    preset: Preset | None,
+    data: str | None,
+    expdir: str | None,
+    only: list[str] | None,
+    jobs: int,
+    dry_run: bool,
+    no_report: bool,
+) -> int:
     from s3prl_aalbert.experiments.grid import chosen_runs, load_sweep
-    from s3prl_aalbert.experiments.sweeping import compare_rows, print_plan, run_all
+    from s3prl_aalbert.experiments.sweeping import print_plan, run_all
     from s3prl_aalbert.model.config import find_config
 
-    if compare is not None:
-        return compare_rows(compare, data, expdir, jobs)
     name = preset or str(file)
     grid = load_sweep(find_config(f"sweep_{preset}" if preset else name, "downstream_configs"), data, expdir)
     runs = chosen_runs(grid, only)

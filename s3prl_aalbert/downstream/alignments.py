@@ -285,9 +285,11 @@ def labels_of_outputs(grid: np.ndarray, rate: int, num_tokens: int) -> np.ndarra
         num_tokens: at least 1.
     """
     token, output, outputs = outputs_of_grid_frames(len(grid), rate, num_tokens)
-    labels = np.full((num_tokens, outputs), IGNORED)
-    labels[token, output] = grid
-    return labels
+    labels = np.full(num_tokens * outputs, IGNORED)
+    # Frames beyond the last token share its last output, which has the label of the first of them.
+    places, first = np.unique(token * outputs + output, return_index=True)
+    labels[places] = grid[first]
+    return labels.reshape(num_tokens, outputs)
 
 
 def outputs_of_grid_frames(num_grid_frames: int, rate: int, num_tokens: int) -> tuple[np.ndarray, np.ndarray, int]:

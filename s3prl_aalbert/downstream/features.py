@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import quote
 
 import numpy as np
 import safetensors.numpy
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from s3prl_aalbert.audio_io import AudioError, read_audio
 from s3prl_aalbert.checkpoint.release import content_digest
 from s3prl_aalbert.downstream.audio_dataset import find_audio
+from s3prl_aalbert.downstream.results import flatten
 from s3prl_aalbert.downstream.states import hidden_states, samples_per_token
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.files import write_atomically, write_text
@@ -31,10 +33,26 @@ logger = logging.getLogger(__name__)
 FORMATS = ("npy", "safetensors")
 ALL_LAYERS = "all"
 RECORD, SPEECH, LIST, LEFT_OUT = "features.json", "speech.json", "feats.scp", "left_out.tsv"
+DIGEST_OF_CONFIG = "model_config_sha256"
+"""Key of ``features.json`` for the digest of a configuration's file."""
+ARCHITECTURE = "architecture"
+"""Key of ``features.json`` for the sizes of a model of ours: layers that share weights, say, may differ in number."""
 READ_AHEAD = 4
 """Number of files that a thread reads ahead while the upstream computes."""
 TENSOR = "features"
 """Name of the features in a safetensors file."""
+PSEUDO_WAVS = "_pseudo_wavs"
+"""Buffer of S3PRL's OnlinePreprocessor: random noise that no hidden state depends on."""
+
+
+class Weighted(Protocol):
+    """What has weights, such as torch.nn.Module."""
+
+    def named_parameters(self) -> Iterable[tuple[str, Tensor]]:
+        """Yield the weights by name."""
+
+    def named_buffers(self) -> Iterable[tuple[str, Tensor]]:
+        """Yield the buffers by name."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +113,9 @@ def write_features(
 ) -> Written:
     """Write ``FOLDER/NAME.FORMAT`` for each utterance: float32 (tokens, width), or (layers, tokens, width) for "all".
 
-    Each utterance is computed alone, so that it does not depend on others. Existing files are kept. ``speech.json``
-    names the audio file of each, ``feats.scp`` lists all features as Kaldi does (with %20 for blanks), and
-    ``left_out.tsv`` lists the files that could not be used.
+    Each utterance is computed alone, so that it does not depend on others. Existing files are kept, unless their audio
+    has changed. ``speech.json`` names the audio file of each with its size and time, ``feats.scp`` lists all features
+    as Kaldi does (with %20 for blanks), and ``left_out.tsv`` lists the files that could not be used.
 
     Args:
         upstream: an upstream of S3PRL's form, in evaluation mode.
@@ -110,10 +128,11 @@ def write_features(
         AalbertError: the folder holds other features, or those of another file under a name; the layer does not exist,
             or no file could be used.
     """
-    _check_record(folder, options, {**described, "weights": _fingerprint(upstream)}, upstream)
+    _check_record(folder, options, {**described, "weights": weights_digest(upstream)[:16]}, upstream)
     # Existing files are from an earlier run with the same record, so that only missing ones are computed.
     speech = _with_earlier(utterances, folder, options.format)
-    write_text(folder / SPEECH, json.dumps(speech, indent=1) + "\n")
+    content = {name: asdict(audio) for name, audio in speech.items()}
+    write_text(folder / SPEECH, json.dumps(content, indent=1) + "\n")
     paths = {name: folder / f"{name}.{options.format}" for name in speech}
     missing = {name: path for name, path in utterances.items() if not paths[name].is_file()}
     skipped: dict[str, str] = {}
@@ -200,34 +219,90 @@ def _check_record(folder: Path, options: FeatureOptions, described: Mapping[str,
         return
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
-        differing = [key for key in record if record[key] != before.get(key)]
+        old, new = flatten(before), json.loads(json.dumps(flatten(record)))
     except (ValueError, AttributeError) as error:
         raise AalbertError(f"{path}: is damaged; name a new folder") from error
-    if differing:
-        changes = ", ".join(f"{key} {before.get(key)!r} and not {record[key]!r}" for key in differing)
+    sizes = {key for key in new if key.startswith(f"{ARCHITECTURE}.")}  # earlier versions knew fewer or none
+    differing = [key for key in new if new[key] != old.get(key) and not (key in sizes and key not in old)]
+    # The weights and sizes decide, not where they are; a configuration's file is known by its digest.
+    paths = {"ckpt"} if ARCHITECTURE in before or not sizes else set()
+    paths |= {"model_config"} if DIGEST_OF_CONFIG in new else set()
+    if set(differing) - paths:
+        changes = ", ".join(f"{key} {old.get(key)!r} and not {new[key]!r}" for key in differing)
         raise AalbertError(f"{folder}: holds features of another kind ({changes}); name a new folder")
 
 
-def _with_earlier(utterances: Mapping[str, Path], folder: Path, suffix: str) -> dict[str, str]:
+@dataclass(frozen=True)
+class _Audio:
+    """An audio file as it was when its features were computed."""
+
+    path: str
+    size: int | None = None
+    """Bytes; None in folders of earlier versions."""
+    mtime_ns: int | None = None
+    """Time of the last change in ns; None in folders of earlier versions."""
+
+    @classmethod
+    def now(cls, path: Path) -> _Audio:
+        """Describe a file as it is now; reading one that has vanished reports it."""
+        try:
+            found = path.stat()
+        except OSError:
+            return cls(os.path.realpath(path))
+        return cls(os.path.realpath(path), found.st_size, found.st_mtime_ns)
+
+    @classmethod
+    def read(cls, value: object) -> _Audio:
+        """Return what ``speech.json`` holds of a file; earlier versions wrote only its path. Raises TypeError."""
+        audio = cls(**value) if isinstance(value, dict) else cls(value)  # type: ignore[arg-type]
+        times = (audio.size, audio.mtime_ns)
+        if not isinstance(audio.path, str) or not all(each is None or isinstance(each, int) for each in times):
+            raise TypeError(f"{value!r} is no path, size and mtime_ns")
+        return audio
+
+    def changed(self, before: _Audio) -> bool:
+        """Return whether the file has changed, as far as it is known."""
+        return None not in (self.size, before.size) and self != before
+
+
+def _with_earlier(utterances: Mapping[str, Path], folder: Path, suffix: str) -> dict[str, _Audio]:
     """Return the audio file of each name, of this run and of earlier ones; refuse to take one's features for another's.
 
-    Folders of earlier versions have no list of them.
+    Features of a file that has changed are removed. Folders of earlier versions have no list of the files.
     """
     path = folder / SPEECH
     try:
-        earlier = dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+        content = dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+        earlier = {name: _Audio.read(value) for name, value in content.items()}
     except (ValueError, TypeError) as error:
         raise AalbertError(f"{path}: is damaged; name a new folder") from error
-    speech = {name: os.path.realpath(audio) for name, audio in utterances.items()}
+    speech = {name: _Audio.now(audio) for name, audio in utterances.items()}
+    outdated = []
     for name, audio in speech.items():
         features, before = folder / f"{name}.{suffix}", earlier.get(name, audio)
-        if before != audio and features.is_file():
-            raise AalbertError(f"{features}: is of {before}, not of {audio}; name a new folder")
+        if not features.is_file():
+            continue
+        if before.path != audio.path:
+            raise AalbertError(f"{features}: is of {before.path}, not of {audio.path}; name a new folder")
+        if audio.changed(before):
+            outdated.append(features)
+    # Before the list is written: after an interruption it must not describe new audio beside old features.
+    for features in outdated:
+        features.unlink()
+    if outdated:
+        logger.info("%d files have changed and are computed again, %s first", len(outdated), printable(outdated[0]))
     return {**earlier, **speech}
 
 
-def _fingerprint(upstream: nn.Module) -> str:
-    tensors = {
-        name: value.detach().cpu() for name, value in chain(upstream.named_parameters(), upstream.named_buffers())
-    }
-    return content_digest({}, tensors)[:16]
+def weights_digest(model: Weighted, described: Mapping[str, str] | None = None, buffers: bool = True) -> str:
+    """Return a SHA-256 of a model's weights, which changes with any of them.
+
+    Args:
+        model: a model on any device.
+        described: texts that count as well.
+        buffers: whether buffers count too, also those outside the state_dict such as filters and windows of features.
+            Their last bit may differ between machines.
+    """
+    tensors = chain(model.named_parameters(), model.named_buffers() if buffers else ())
+    kept = {name: value.detach().cpu() for name, value in tensors if not name.endswith(PSEUDO_WAVS)}
+    return content_digest(described or {}, kept)

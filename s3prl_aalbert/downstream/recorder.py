@@ -16,6 +16,7 @@ from s3prl_aalbert.downstream.results import (
     CheckpointEvaluation,
     Evaluation,
     Metrics,
+    Overlap,
     ResultsError,
     RunResults,
     changed_keys,
@@ -43,6 +44,7 @@ class Recorder:
         self.evaluated: str | None = str(args.get("init_ckpt")) if args.get("mode") == "evaluate" else None
         self.evaluated_step = None if self.evaluated is None else _step_of(Path(self.evaluated))
         self.evaluated_data: dict[str, object] = {}
+        self.evaluated_overlap = _overlap_of(results)
         if resume and (self.expdir / RESULTS_FILE).is_file():
             try:
                 old = RunResults.read(self.expdir)
@@ -84,9 +86,14 @@ class Recorder:
 
     def _add_evaluation(self, checkpoint: str, split: str, metrics: Metrics) -> None:
         """Record ``-m evaluate``; it replaces an earlier record of the same checkpoint, split and data."""
-        entry = CheckpointEvaluation(checkpoint, self.evaluated_step, split, metrics, self.evaluated_data)
-        others = [e for e in self.results.evaluations if replace(e, metrics=metrics, step=entry.step) != entry]
-        self.results.evaluations = [*others, entry]
+        overlap = self.evaluated_overlap if split == "test" else None  # other splits are not compared
+        entry = CheckpointEvaluation(checkpoint, self.evaluated_step, split, metrics, self.evaluated_data, overlap)
+        self.results.evaluations = [
+            other
+            for other in self.results.evaluations
+            if replace(other, metrics=metrics, step=entry.step, pretraining_overlap=overlap) != entry
+        ]
+        self.results.evaluations.append(entry)
         self.results.write(self.expdir)
 
     def place(self, step: int) -> str:
@@ -101,6 +108,14 @@ class Recorder:
     def best_step(self) -> int | None:
         """The step of the best dev accuracy."""
         return None if self.results.best is None else self.results.best.step
+
+
+def _overlap_of(results: RunResults) -> Overlap | dict[str, Overlap]:
+    """Return the overlap of the test and the upstream's pre-training; in a probing run by task."""
+    data = results.data
+    if isinstance(data, Mapping):
+        return {task: facts.pretraining_overlap for task, facts in data.items()}
+    return data.pretraining_overlap
 
 
 def _step_of(checkpoint: Path) -> int | None:

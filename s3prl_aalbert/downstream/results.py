@@ -21,6 +21,8 @@ KINDS: dict[type, str] = {str: "text", dict: "a mapping", list: "a list"}
 T = TypeVar("T")
 Metrics = dict[str, float]
 """Values of one evaluation by name; ``acc`` decides the best step."""
+Overlap = dict[str, int] | str | None
+"""How much of the test was in the upstream's pre-training, or that this is unknown; None without pre-training."""
 
 
 class ResultsError(AalbertError):
@@ -72,8 +74,7 @@ class DataFacts:
     hours: float | None = None
     left_out: dict[str, dict[str, object]] = field(default_factory=dict)
     """Count and first names of what was skipped, by reason."""
-    pretraining_overlap: dict[str, int] | str | None = None
-    """How much of the test was in the upstream's pre-training, or that this is unknown; None without pre-training."""
+    pretraining_overlap: Overlap = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,8 @@ class CheckpointEvaluation:
     metrics: Metrics
     datarc: dict[str, object] = field(default_factory=dict)
     """The keys of ``datarc`` that differ from the training's, with their values."""
+    pretraining_overlap: Overlap | dict[str, Overlap] = None
+    """Of what was evaluated, in a probing run by task; None for other splits than test, and in older records."""
 
 
 @dataclass
@@ -267,7 +270,15 @@ def _checkpoint_evaluation(value: object) -> CheckpointEvaluation:
     entry = _entry(value, "evaluations", (int, type(None)))
     metrics = _metrics(entry.get("metrics"), "evaluations.metrics")
     where = str(entry.get("checkpoint")), entry.get("step"), str(entry.get("split"))
-    return CheckpointEvaluation(*where, metrics, _field(entry, "datarc", dict))
+    heard = entry.get("pretraining_overlap")
+    if not _is_overlap(heard) and not (isinstance(heard, dict) and all(map(_is_overlap, heard.values()))):
+        raise ResultsError(f'{RESULTS_FILE}: "evaluations.pretraining_overlap" is {heard!r}, expected counts or a text')
+    return CheckpointEvaluation(*where, metrics, _field(entry, "datarc", dict), heard)
+
+
+def _is_overlap(value: object) -> bool:
+    counts = isinstance(value, dict) and all(type(count) is int for count in value.values())
+    return counts or value is None or isinstance(value, str)
 
 
 def _entry(value: object, where: str, kinds_of_step: tuple[type, ...] = (int,)) -> Mapping[str, Any]:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.experiments.grid import RECORD, Sweep, SweepRun
 from s3prl_aalbert.locking import FolderInUse, locked
-from s3prl_aalbert.pretrain.signals import OF_BATCH_SYSTEMS, not_ignored
+from s3prl_aalbert.pretrain.signals import OF_BATCH_SYSTEMS, Stopped, not_ignored
 from s3prl_aalbert.printable import printable
 from s3prl_aalbert.speech.finding import existing_folders
 
@@ -50,9 +50,23 @@ def check_data(sweep: Sweep, runs: Sequence[SweepRun], given: str | None) -> Non
         raise AalbertError(message) from error
 
 
+def to_do(runs: Sequence[SweepRun], every: Sequence[SweepRun]) -> list[SweepRun]:
+    """Return the runs that are not done, and those that need one of these, which may give them other weights.
+
+    Args:
+        runs: the chosen runs.
+        every: these and others, each after the one that it needs.
+    """
+    names: set[str] = set()
+    for run in every:
+        if run.needs in names or not run.done:
+            names.add(run.name)
+    return [run for run in runs if run.name in names]
+
+
 def log_runs(runs: Sequence[SweepRun]) -> None:
     """Log the number of unfinished runs and the first names; ``--dry-run`` shows the command of each."""
-    names = [run.name for run in runs if not run.done]
+    names = [run.name for run in to_do(runs, runs)]
     shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
     logger.info(printable(f"{len(names)} of {len(runs)} runs to do{': ' if names else ''}{shown}"))
 
@@ -65,7 +79,7 @@ def execute(runs: Sequence[SweepRun], every: Sequence[SweepRun], jobs: int = 1) 
         every: all runs of the sweep, with those that the chosen ones need.
         jobs: number of runs at a time, which share the processor's threads.
     """
-    waiting = [run for run in runs if not run.done]
+    waiting = to_do(runs, runs)
     logger.info("%d runs, %d already done", len(runs), len(runs) - len(waiting))
     by_name = {run.name: run for run in every}
     context, failed = _context(), []
@@ -77,7 +91,7 @@ def execute(runs: Sequence[SweepRun], every: Sequence[SweepRun], jobs: int = 1) 
             problem = ""
             if run is None:  # all jobs are busy, or the waiting runs need one of them
                 run, problem = _one_that_ended(running)
-            elif not run.done:  # another sweep of the same folder may have done it meanwhile
+            elif not run.done:  # its pre-training may be the same again, or another sweep may have done it meanwhile
                 problem = _obstacle(run, by_name)
                 if not problem:
                     running[run] = _start(run, context, threads)
@@ -110,8 +124,12 @@ def _obstacle(run: SweepRun, by_name: dict[str, SweepRun]) -> str:
         except FolderInUse as error:
             return str(error)
     recorded = run.recorded()
-    if recorded and recorded["argv"] != list(run.argv) and (recorded["done"] or _left_something(run.expdir)):
-        return f"{run.expdir} holds a run with other settings ({RECORD}); remove it, or choose another folder with -p"
+    changes = run.changes(recorded) if recorded else []
+    if recorded and changes and (recorded["done"] or _left_something(run.expdir)):
+        return (
+            f"{run.expdir} holds a run with other settings ({RECORD}: {', '.join(changes)}); "
+            "remove it, or choose another folder with -p"
+        )
     return ""
 
 
@@ -143,12 +161,19 @@ def _one_that_ended(running: dict[SweepRun, BaseProcess]) -> tuple[SweepRun, str
 
 @contextmanager
 def _stopped_together(running: dict[SweepRun, BaseProcess]) -> Iterator[None]:
-    """Forward signals of batch systems to the running processes; after an interrupt, let them save their state."""
+    """Forward signals of batch systems to the running processes; after an interrupt, let them save their state.
+
+    Raises:
+        Stopped: after the first such signal, when the processes have ended.
+        KeyboardInterrupt: Ctrl-C, or a second signal, which ends the processes at once.
+    """
+    received: list[int] = []
 
     def hand_on(number: int, frame: object) -> None:
+        received.append(number)
         for process in running.values():
             process.terminate()
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt if len(received) > 1 else Stopped(signal.Signals(number).name)
 
     before = {number: signal.signal(number, hand_on) for number in not_ignored(OF_BATCH_SYSTEMS)}
     try:

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert.errors import AalbertError, did_you_mean
+from s3prl_aalbert.experiments.inputs import config_digest, named_configs, weights_digest
 from s3prl_aalbert.files import write_text
 from s3prl_aalbert.model.config import ConfigError, from_dict, read_config
 
 RECORD = "sweep.json"
+READS = "reads"
+"""Its key for the digests of what the run reads."""
 PRETRAIN = "pretrain"
 
 
@@ -95,13 +98,34 @@ class SweepRun:
     argv: tuple[str, ...]
     needs: str | None = None
     """Name of the run that must be done first."""
+    weights: Path | None = None
+    """Folder of that run, whose weights this one reads."""
 
     @property
     def done(self) -> bool:
-        """Whether exactly this command has been completed."""
-        return self.recorded() == {"argv": list(self.argv), "done": True}
+        """Whether exactly this command has been completed, with the files and weights that it would read now."""
+        record = self.recorded()
+        return record is not None and record["done"] is True and not self.changes(record)
 
-    def recorded(self) -> dict[str, object] | None:
+    def changes(self, record: Mapping[str, Any]) -> list[str]:
+        """Say what has changed since the run of a record, in a few words for each; an empty list if nothing has.
+
+        What cannot be compared has not changed: a file that is gone, or what an earlier version did not record.
+        """
+        if record["argv"] != list(self.argv):
+            return ["the command has changed"]
+        now, names = self._reads(), named_configs(self.argv)
+        changed = [key for key, digest in record.get(READS, {}).items() if now.get(key, digest) != digest]
+        return [f"{names[k]} has changed" if k in names else f"{k} has been trained again" for k in changed]
+
+    def _reads(self) -> dict[str, str]:
+        """Return digests of what the command reads, by option or by name of the needed run."""
+        digests = {option: config_digest(self.argv, option) for option in named_configs(self.argv)}
+        if self.needs and self.weights:
+            digests[self.needs] = weights_digest(self.weights)
+        return {key: digest for key, digest in digests.items() if digest}
+
+    def recorded(self) -> dict[str, Any] | None:
         """Return the record in its folder of what was run there.
 
         Raises:
@@ -118,12 +142,17 @@ class SweepRun:
             raise AalbertError(
                 f"{path}: is damaged, expected the keys argv and done; remove it to run {self.name} again"
             )
+        if not isinstance(record.get(READS, {}), dict):
+            raise AalbertError(f"{path}: is damaged, expected a mapping {READS}; remove it to run {self.name} again")
         return record
 
     def record(self, done: bool) -> None:
-        """Record in its folder that this command was started, or is done."""
+        """Record in its folder that this command was started, with what it reads; or that it is done."""
         self.expdir.mkdir(parents=True, exist_ok=True)
-        write_text(self.expdir / RECORD, json.dumps({"argv": list(self.argv), "done": done}))
+        started = self.recorded() if done else None
+        # A file may have been edited since the start.
+        reads = started.get(READS, {}) if started and started["argv"] == list(self.argv) else self._reads()
+        write_text(self.expdir / RECORD, json.dumps({"argv": list(self.argv), "done": done, READS: reads}))
 
     @property
     def cell(self) -> bool:
@@ -256,10 +285,13 @@ class _Grid:
             argv = ("pretrain", "-g", task.model_config, "-c", task.config, "--speech", *task.speech)
             argv += ("--init", str(self.folder(task.init))) if task.init else ()
             argv += (*task.args, "-p", str(expdir), "-a", *_overrides(task.override, _yaml_value))
-            yield SweepRun(f"{PRETRAIN}/{name}", expdir, argv, f"{PRETRAIN}/{task.init}" if task.init else None)
+            yield SweepRun(f"{PRETRAIN}/{name}", expdir, argv, *self._needed(task.init))
 
     def folder(self, pretrained: str) -> Path:
         return Path(self.config.output) / PRETRAIN / pretrained
+
+    def _needed(self, pretrained: str | None) -> tuple[str, Path] | tuple[None, None]:
+        return (f"{PRETRAIN}/{pretrained}", self.folder(pretrained)) if pretrained else (None, None)
 
     def cells(self) -> Iterator[SweepRun]:
         for task_name in self.tasks:
@@ -279,9 +311,8 @@ class _Grid:
         override = {**self.config.override, **task.override, **setting.override}
         argv = (*_command(task), *self._upstream(model), *model.args, *task.args, *setting.args)
         argv += ("--seed", str(seed), "-p", str(expdir), "-a")
-        needs = f"{PRETRAIN}/{model.pretrained}" if model.pretrained else None
         argv = tuple(part.replace("{seed}", str(seed)) for part in (*argv, *_overrides(override)))
-        return SweepRun(name, expdir, argv, needs)
+        return SweepRun(name, expdir, argv, *self._needed(model.pretrained))
 
     def _upstream(self, model: SweepModel) -> tuple[str, ...]:
         ckpt = str(self.folder(model.pretrained)) if model.pretrained else model.ckpt

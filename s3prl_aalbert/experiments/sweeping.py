@@ -9,7 +9,7 @@ from pathlib import Path
 
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.experiments import compare
-from s3prl_aalbert.experiments.execute import check_data, execute, log_runs
+from s3prl_aalbert.experiments.execute import check_data, execute, log_runs, to_do
 from s3prl_aalbert.experiments.grid import Sweep, SweepRun
 from s3prl_aalbert.experiments.plan import describe_plan
 from s3prl_aalbert.experiments.recorded import measure, write_rows
@@ -21,10 +21,10 @@ def print_plan(runs: Sequence[SweepRun], grid: Sweep, options: Sequence[str]) ->
 
     A cluster's array job reads the commands.
     """
-    to_do = [run for run in runs if not run.done]
-    for run in to_do:
+    unfinished = to_do(runs, grid.runs)
+    for run in unfinished:
         print(printable(shlex.join(["aalbert", "sweep", *options, "--only", run.name, "--no-report"])))
-    print(printable_lines(describe_plan(to_do, grid.runs)), file=sys.stderr)
+    print(printable_lines(describe_plan(unfinished, grid.runs)), file=sys.stderr)
 
 
 def run_all(runs: Sequence[SweepRun], grid: Sweep, data: str | None, jobs: int) -> int:

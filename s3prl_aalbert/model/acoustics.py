@@ -105,7 +105,7 @@ class Acoustics(PreciseBuffers):
             frames = self._normalise(features, num_frames)
             target = None
             if with_target and self.config.target == "mel":
-                target = self._normalise_target(features, num_frames)
+                target = self._normalise_target(self._absolute(features), num_frames)
             elif with_target:
                 target = self._spectrogram(wavs, num_samples, power, num_frames)
             mask = length_mask(num_frames, frames.size(1)).unsqueeze(-1)
@@ -155,6 +155,15 @@ class Acoustics(PreciseBuffers):
         else:
             delta = self._deltas(held)
         return torch.cat([log_mel, delta], dim=-1)  # (B, F, 2 M)
+
+    def _absolute(self, features: Tensor) -> Tensor:
+        """Return features (B, F, feature_dim) as a target, with the constant of log-mel unless it is normalised."""
+        if self.config.target_cmvn or self.config.cmvn == "none":  # with "none" it is there already
+            return features
+        log_mel, delta = features.split_with_sizes(
+            [self.config.num_mel_bins, self.config.feature_dim - self.config.num_mel_bins], dim=-1
+        )
+        return torch.cat([log_mel + math.log(self.config.log_floor), delta], dim=-1)
 
     def _deltas(self, frames: Tensor, reach: int = 2) -> Tensor:
         """Return the slope (B, F, M) over ``reach`` frames on either side; the edge frames are repeated."""

@@ -18,8 +18,8 @@ MAPS = "attention maps"
 FEED_FORWARD = "feed-forward"
 MODULES = (FEATURES, EMBEDDING, PROJECTIONS, MAPS, FEED_FORWARD)
 """The parts of the representation model, in the order in which they are computed."""
-DELTA_TAPS = 5
-"""Width of torchaudio's regression window for deltas."""
+DELTA_TAPS = {"aalbert": 5, "s3prl": 5, "librosa": 9}
+"""Width of the regression window for deltas, by front end."""
 
 
 def module_macs(config: ModelConfig, num_samples: int, arch: Architecture | None = None) -> dict[str, int]:
@@ -51,7 +51,7 @@ def encoder_macs(config: ModelConfig, num_samples: int, arch: Architecture | Non
 def _features(config: ModelConfig, num_samples: int) -> int:
     audio = config.audio
     frames = audio.num_frames(num_samples)
-    delta = DELTA_TAPS * audio.num_mel_bins if audio.delta else 0
+    delta = DELTA_TAPS[audio.front_end] * audio.num_mel_bins if audio.delta else 0
     return frames * (audio.spectrum_bins * audio.num_mel_bins + delta)  # F * (K * mel bins + deltas)
 
 
@@ -63,10 +63,9 @@ def _embedding(config: ModelConfig, arch: Architecture) -> int:
         projection = config.input_dim * narrow + narrow * arch.hidden_size
     if transformer.positions != "convolutional":
         return projection
-    # Each output channel sees the channels of its group; a sub-network may have only part of the last group.
+    # Each output channel sees the channels of its group; the last group of a sub-network is filled with zeros.
     group = transformer.conv_position_group_size
-    whole, rest = divmod(arch.hidden_size, group)
-    return projection + (whole * group**2 + rest**2) * transformer.conv_position_kernel
+    return projection + -(-arch.hidden_size // group) * group**2 * transformer.conv_position_kernel
 
 
 def _layers(config: ModelConfig, arch: Architecture, tokens: int) -> list[tuple[int, int, int]]:

@@ -83,15 +83,20 @@ class Pretrainer:
         self.step, self.best_dev, self.lowest_loss = 0, math.inf, math.inf
         self.smoothed_loss: float | None = None
         self.past_config: dict[str, Any] = {}  # that of the state from which the run goes on
+        if options.resume_from:  # before the corpus and the units, which may take hours
+            self._check_state(load_training_state(options.resume_from), options.resume_from)
         torch.manual_seed(options.seed)
         objective = build_objective(model_config, config, teacher)
+        renew_unit_head = None
         if options.init and not options.resume_from:
-            initialise_from(objective, options.init)
+            renew_unit_head = initialise_from(objective, options.init, lambda: self._codebook)
         self.corpus = self._load_corpus()  # after the weights: it may decode for an hour before a mistyped --init
         if options.dry_run:
             self._add_arbitrary_units()
         else:
             self.add_units()
+        if renew_unit_head:
+            renew_unit_head()
         self._add_corpus_statistics(objective)
         self.objective = objective.to(self.fabric.device)
         optimizer = build_optimizer(self.objective, config.optimizer)
@@ -129,6 +134,11 @@ class Pretrainer:
     @property
     def _needs_units(self) -> bool:
         return self.config.distill is None and bool(self.model_config.task.unit_weight)
+
+    @property
+    def _codebook(self) -> str:
+        """The digest of the codebook whose units are learnt; empty without."""
+        return self.corpus.units.codebook if self.corpus.units else ""
 
     def _add_arbitrary_units(self) -> None:
         """Give the corpus units for a dry run, if its task needs any."""
@@ -206,7 +216,12 @@ class Pretrainer:
         self._announce()
         last = self.step + DRY_RUN_STEPS if options.dry_run else runner.total_steps
         if self.step >= last or (self.step and self._time_share() >= 1):
-            logger.info("nothing to do: step %d of %d is done", self.step, last)
+            hours = runner.max_hours
+            if self.step < last:
+                advice = "-o config.runner.max_hours=H with more hours goes on"
+                logger.info("nothing to do: runner.max_hours %g is used up at step %d; %s", hours, self.step, advice)
+            else:
+                logger.info("nothing to do: step %d of %d is done", self.step, last)
             if not self._released():  # it ended between its last state and the release
                 self._release()
             return 0
@@ -372,6 +387,7 @@ class Pretrainer:
             "smoothed_loss": self.smoothed_loss,
             "seed": self.options.seed,
             "pretrain_config": to_dict(self.config),
+            "codebook": self._codebook,
         }
 
     def _remove_old(self, expdir: Path) -> None:
@@ -383,22 +399,28 @@ class Pretrainer:
     def _load(self, path: Path) -> None:
         """Restore everything a state holds."""
         state = load_training_state(path)
-        if from_dict(ModelConfig, state["config"], str(path)) != self.model_config:
-            raise AalbertError(f"{path}: was trained with another model configuration; use its own -g, or --init")
-        if state.get("seed") != self.options.seed:
-            raise AalbertError(f"{path}: was trained with --seed {state.get('seed')}, not {self.options.seed}")
         try:
             self._restore(state, path)
         except UNREADABLE as error:  # torch's own answers to values of another type or shape
             raise AalbertError(f"{path}: is damaged: {type(error).__name__}: {error}") from error
         logger.info("resumed from %s at step %d", path, self.step)
 
+    def _check_state(self, state: TrainingState, path: Path) -> None:
+        """Refuse to go on from a state of another model, seed or optimiser."""
+        if from_dict(ModelConfig, state["config"], str(path)) != self.model_config:
+            raise AalbertError(f"{path}: was trained with another model configuration; use its own -g, or --init")
+        if state.get("seed") != self.options.seed:
+            raise AalbertError(f"{path}: was trained with --seed {state.get('seed')}, not {self.options.seed}")
+        try:
+            past, own = state["pretrain_config"]["optimizer"]["name"], self.config.optimizer.name
+        except UNREADABLE as error:
+            raise AalbertError(f"{path}: is damaged: {type(error).__name__}: {error}") from error
+        if past != own:
+            raise AalbertError(f"{path}: was trained with optimizer.name {past}, not {own}; --init starts anew with it")
+
     def _restore(self, state: TrainingState, path: Path) -> None:
         load_weights(self.objective, state["model"], path)
         self.past_config = state["pretrain_config"]
-        past, own = self.past_config["optimizer"]["name"], self.config.optimizer.name
-        if past != own:
-            raise AalbertError(f"{path}: was trained with optimizer.name {past}, not {own}; --init starts anew with it")
         self._restore_optimizer(state["optimizer"])
         if state["precision"]:  # of fp16 alone; a run that had another precision has no loss scale to go on from
             self.fabric.strategy.precision.load_state_dict(state["precision"])
@@ -442,6 +464,7 @@ class Pretrainer:
                 "dev_loss": self.best_dev if math.isfinite(self.best_dev) else None,
                 "corpus": self.corpus.describe(),
                 "seed": self.options.seed,
+                "codebook": self._codebook,
                 "supernet": to_dict(self.config.supernet) if self.config.supernet else None,
                 "distill": to_dict(self.config.distill) if self.config.distill else None,
             }

@@ -112,7 +112,9 @@ class LayerFeatures:
         batch = torch.from_numpy(wav).unsqueeze(0).to(self.device), torch.tensor([len(wav)], device=self.device)
         if self.units_of_token > 1:
             states = self.model.at_every_frame(*batch, self.arch).hidden_states[self.layer]
-            states = states[:, self.frames // 2 :: self.frames]
+            middle, last = self.frames // 2, states.size(1) - 1
+            index = torch.arange(middle, states.size(1) + middle, self.frames, device=self.device)
+            states = states[:, index.clamp(max=last)]  # the last unit may have less than half of its frames
         else:
             states = self.model(*batch, self.arch).hidden_states[self.layer]
         rows = states[0].float().cpu()

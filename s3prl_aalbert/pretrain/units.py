@@ -169,7 +169,7 @@ def label_corpus(
         logger.warning("%s: its clusters are of other training files; remove it before a new run to make it anew", path)
     layout = f"{config.samples_per_token} {config.task.units_per_token}"  # others may share the codebook
     labels = manifest.with_name(f"{path.stem}-{_digest(codebook.digest + utterances.digest + layout)}.npy")
-    return _labels(utterances, whole, lambda wav: codebook(features(wav)), config, labels)
+    return _labels(utterances, whole, lambda wav: codebook(features(wav)), config, labels, codebook.digest)
 
 
 def random_units(utterances: Utterances, config: ModelConfig, seed: int) -> UnitLabels:
@@ -208,6 +208,7 @@ def _labels(
     units_of: Callable[[np.ndarray], Tensor],
     config: ModelConfig,
     path: Path,
+    codebook: str,
 ) -> UnitLabels:
     """Return the labels kept in ``path``, computed first where they are not."""
     starts, total = _starts(utterances, config)
@@ -218,7 +219,7 @@ def _labels(
         raise AalbertError(f"{path}: is damaged; remove it to compute the units anew ({error})") from error
     if values.shape != (total,) or values.dtype != LABEL:
         raise AalbertError(f"{path}: holds {values.shape} units, the manifest's utterances have {total}; remove it")
-    return UnitLabels(values, starts, config.task.units_per_token)
+    return UnitLabels(values, starts, config.task.units_per_token, codebook)
 
 
 def _compute(units_of: Callable[[int], Tensor], bounds: np.ndarray, path: Path) -> None:
@@ -233,7 +234,7 @@ def _compute(units_of: Callable[[int], Tensor], bounds: np.ndarray, path: Path) 
     """
     part = path.with_name(f".{path.name}.part")
     part.touch()
-    labels = np.zeros(int(bounds[-1]), LABEL)  # frames that only fill the last token stay 0
+    labels = np.zeros(int(bounds[-1]), LABEL)
     rows = len(bounds) - 1
     with part.open("r+b", buffering=0) as file:
         found = np.fromfile(file, LABEL, len(labels))
@@ -244,6 +245,7 @@ def _compute(units_of: Callable[[int], Tensor], bounds: np.ndarray, path: Path) 
         for row in tqdm(left, "units", rows, unit="utterance", initial=done, dynamic_ncols=True, disable=disable):
             units, own = units_of(row).numpy(), labels[bounds[row] : bounds[row + 1]]
             own[: len(units)] = units[: len(own)]
+            own[len(units) :] = units[-1]  # of a front end with a frame less, or frames that only fill the last token
             _append(file, own.tobytes())
     write_atomically(path, lambda temporary: _save_array(labels, temporary))
     part.unlink(missing_ok=True)  # without file locks, another process may have finished before

@@ -48,15 +48,17 @@ class Utterance(NamedTuple):
 class UnitLabels:
     """The discrete units of utterances, by row; see pretrain/units.py."""
 
-    def __init__(self, values: np.ndarray, starts: np.ndarray, units_per_token: int):
+    def __init__(self, values: np.ndarray, starts: np.ndarray, units_per_token: int, codebook: str = ""):
         """Keep labels.
 
         Args:
             values: (total,) uint16, one utterance's after the other's.
             starts: (N,) where each utterance's begin.
             units_per_token: U.
+            codebook: digest of the codebook; empty for arbitrary units.
         """
         self._values, self._starts, self.units_per_token = values, starts, units_per_token
+        self.codebook = codebook
 
     def read(self, row: int, first_token: int, num_tokens: int) -> np.ndarray:
         """Return the units of some tokens of an utterance, (tokens, U) int64."""
@@ -66,7 +68,7 @@ class UnitLabels:
 
     def select(self, rows: np.ndarray) -> UnitLabels:
         """Return those of some rows."""
-        return UnitLabels(self._values, self._starts[rows], self.units_per_token)
+        return UnitLabels(self._values, self._starts[rows], self.units_per_token, self.codebook)
 
 
 class Utterances(Sequence[Utterance]):

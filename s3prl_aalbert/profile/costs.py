@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from s3prl_aalbert.model import macs
-from s3prl_aalbert.model.aalbert import SpectrogramHead, count_parameters
+from s3prl_aalbert.model.aalbert import SpectrogramHead, UnitHead, count_parameters
 from s3prl_aalbert.model.config import SAMPLE_RATE, ModelConfig
 from s3prl_aalbert.upstream.named import count_of
 
@@ -45,7 +45,7 @@ class Profile:
     parameters: int
     """Without the pre-training head; weights shared between layers count once."""
     parameters_with_head: int | None
-    """Parameters with the head; None if there is none."""
+    """Parameters with the pre-training heads; None if there is none."""
     modules: Mapping[str, float]
     """MACs per second of audio, by module; for our own models the keys are macs.MODULES. They grow with the length of
     the utterance, attention maps with its square."""
@@ -82,11 +82,12 @@ def profile_config(name: str, config: ModelConfig, seconds: float = 15.0, every_
     modules = {name: count / seconds for name, count in utterance_macs(config, num_samples, every_frame).items()}
     parameters = count_of(config)
     with torch.device("meta"):  # only shapes
-        head = count_parameters(SpectrogramHead(config))
+        kinds = (SpectrogramHead, config.task.reconstruction_weight), (UnitHead, config.task.unit_weight)
+        heads = sum(count_parameters(head(config)) for head, weight in kinds if weight)
     return Profile(
         name=name,
         parameters=parameters,
-        parameters_with_head=parameters + head,
+        parameters_with_head=parameters + heads,
         modules=modules,
         macs=sum(modules.values()),
         superb=superb_cost([sum(utterance_macs(config, each, every_frame).values()) for each in SUPERB_SAMPLES]),

@@ -66,6 +66,8 @@ class Model:
         """Return whether this is the other model before its training."""
         if self.config is None or other.config is None or not self.key.untrained or not other.trained:
             return False
+        if self.config.audio.cmvn == "corpus" and self.key.upstream in PRESETS:
+            return False  # it has no statistics of the corpus, and so another input
         same_rate = self.key.every_frame == other.key.every_frame
         return same_rate and _shape(self.config) == _shape(other.config)
 
@@ -73,9 +75,7 @@ class Model:
 def _shape(config: ModelConfig) -> tuple[TransformerConfig, AudioConfig]:
     """Return the parts of a configuration that are equal in models that differ only in their training."""
     transformer = replace(config.transformer, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    # Keys of the encoder's input count, and keys of the pre-training target do not.
-    front_end = {name: getattr(config.audio, name) for name in ("num_mel_bins", "delta", "cmvn", "front_end")}
-    return transformer, replace(AudioConfig(), **front_end)
+    return transformer, replace(config.audio, target="log", target_preemphasis=0.0, target_cmvn=True)
 
 
 def model_key(run: Run) -> ModelKey:

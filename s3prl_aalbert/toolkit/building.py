@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import logging
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,14 +12,20 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from s3prl_aalbert.downstream.features import weights_digest
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.config import shown
 from s3prl_aalbert.toolkit.hub import plugin_upstreams
 from s3prl_aalbert.toolkit.names import UnknownNameError, key_of
-from s3prl_aalbert.toolkit.parts import Entry, Runner, Task
+from s3prl_aalbert.toolkit.overrides import parse_override
+from s3prl_aalbert.toolkit.parts import Entry, Runner, Task, Upstream
+from s3prl_aalbert.toolkit.positions import WEIGHTS
 from s3prl_aalbert.toolkit.register import DOWNSTREAMS
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
+_NAMES_UPSTREAM = {"upstream", "upstream_ckpt", "upstream_model_config"}
 # Errors of Python and torch on a configuration that a task of S3PRL does not expect.
 MISFITS = (
     *(TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError, ImportError, OSError),
@@ -45,6 +53,40 @@ def check_numbers(name: str, upstream: nn.Module) -> None:
     bad = [key for key, weight in upstream.named_parameters() if torch.isnan(weight).any()]
     if bad:
         raise AalbertError(f"-u {name}: its weights have NaN values, the first in {bad[0]}")
+
+
+def checked_weights(runner: Runner, entry: Entry[Upstream]) -> str | None:
+    """Return the digest of a frozen upstream's weights; None if the upstream is trained or has no weights.
+
+    Raises:
+        AalbertError: ``-a`` or ``-e`` goes on from a checkpoint that was trained on other weights, and no ``-o`` of
+            this command names the upstream.
+    """
+    args = runner.args
+    trained_on = runner.init_ckpt.get(WEIGHTS) if args.past_exp else None
+    if (entry.trainable and trained_on is None) or next(iter(entry.model.named_parameters()), None) is None:
+        return None
+    found = weights_digest(entry.model, buffers=False)
+    if trained_on not in (None, found):
+        _report_other_weights(args)
+    return None if entry.trainable else found
+
+
+def _report_other_weights(args: argparse.Namespace) -> None:
+    """Warn where ``-o`` names the upstream, which is then deliberate; else raise AalbertError."""
+    upstream = f"-u {args.upstream}" + (f" at -k {args.upstream_ckpt}" if args.upstream_ckpt else "")
+    if _NAMES_UPSTREAM & parse_override(args.override).args.keys():
+        logger.warning("%s: was trained on other weights than those of %s, which -o names", args.init_ckpt, upstream)
+        return
+    expected = (
+        "give -o args.upstream_ckpt=PATH of the state or release that it was trained on"
+        if args.upstream_ckpt
+        else "keep the seed of an untrained upstream, and the version of a downloaded or packaged one"
+    )
+    raise AalbertError(
+        f"{args.init_ckpt}: the upstream {upstream} now has other weights than the ones it was trained on; "
+        f"{expected}, or start a new run"
+    )
 
 
 def upstream_misfits_reported(name: str, ckpt: str | None) -> AbstractContextManager[None]:

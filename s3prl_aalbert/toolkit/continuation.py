@@ -21,7 +21,7 @@ from s3prl_aalbert.toolkit.bars import CountingBar
 from s3prl_aalbert.toolkit.building import misfits_reported
 from s3prl_aalbert.toolkit.experiments import states_in
 from s3prl_aalbert.toolkit.parts import Loader, Position, Runner
-from s3prl_aalbert.toolkit.positions import POSITION, SCALER, random_states, set_random_states
+from s3prl_aalbert.toolkit.positions import POSITION, SCALER, WEIGHTS, random_states, set_random_states
 from s3prl_aalbert.toolkit.writing import Checkpoints
 
 logger = logging.getLogger(__name__)
@@ -82,10 +82,15 @@ def restored_scheduler(runner: Runner, scheduler: LRScheduler) -> LRScheduler:
 
 
 class Training:
-    """One call of ``Runner.train``: it counts batches, and adds to checkpoints what S3PRL does not save."""
+    """One call of ``Runner.train``: it counts batches, and adds to checkpoints what S3PRL does not save.
 
-    def __init__(self, runner: Runner):
-        self.runner, self.files = runner, Checkpoints()
+    Args:
+        runner: the runner that trains.
+        weights: digest of a frozen upstream's weights; None: the upstream is trained, or has no weights.
+    """
+
+    def __init__(self, runner: Runner, weights: str | None = None):
+        self.runner, self.weights, self.files = runner, weights, Checkpoints()
         self.past = runner.init_ckpt.get(POSITION)
         self.drawn = self.length = 0
         self.epoch = int(runner.init_ckpt.get("Epoch", 0))
@@ -111,7 +116,8 @@ class Training:
     def save(self, content: dict[str, object], path: str) -> None:
         """Write S3PRL's checkpoint with the states that it lacks; raises ``CheckpointError`` where that fails."""
         scaler = {} if self.scaler is None else {SCALER: self.scaler.state_dict()}
-        self.files.save({**content, **scaler, POSITION: self.position()}, path)
+        weights = {} if self.weights is None else {WEIGHTS: self.weights}
+        self.files.save({**content, **scaler, **weights, POSITION: self.position()}, path)
 
     def _loader(self, split: str, **options: int) -> Loader:
         """Return a loader; that of training counts its batches and skips those that an interrupted epoch has used."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 
 import safetensors.torch
@@ -14,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from s3prl_aalbert.checkpoint.release import content_digest
+from s3prl_aalbert.downstream.features import weights_digest
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.files import write_atomically
 from s3prl_aalbert.model.config import SAMPLE_RATE, shown
@@ -27,8 +26,6 @@ MORE_TOKENS = 4
 """Tokens kept beyond the number that S3PRL's Featurizer expects of an utterance; it refuses more."""
 LONGEST_TO_SHORTEST = 1.3
 """Largest ratio of the lengths of utterances in one batch."""
-PSEUDO_WAVS = "_pseudo_wavs"
-"""Buffer of S3PRL's OnlinePreprocessor: random noise that no hidden state depends on."""
 ALL, LAST = "hidden_states", "last_hidden_state"
 
 
@@ -77,13 +74,7 @@ def fingerprint(runner: Runner, key: str) -> str:
         "key": key,
         "precision": chosen_precision(runner.config, torch.device(args.device).type),  # auto differs between machines
     }
-    # Buffers outside the state_dict count too, such as filters and windows of features.
-    tensors = {
-        name: value.detach().cpu()
-        for name, value in chain(model.named_parameters(), model.named_buffers())
-        if not name.endswith(PSEUDO_WAVS)
-    }
-    return f"{args.upstream}-{content_digest(options, tensors)[:16]}"
+    return f"{args.upstream}-{weights_digest(model, options)[:16]}"
 
 
 class CachedUpstream(nn.Module):

@@ -1,4 +1,4 @@
-"""The states that a task's checkpoint holds beside S3PRL's own: position in the data, and random generators."""
+"""The states that a task's checkpoint holds beside S3PRL's own: position in the data, random generators, upstream."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ POSITION: Final = "Position"
 """Key of a checkpoint for the position in an epoch and the states of the random generators."""
 SCALER: Final = "Scaler"
 """Key of a checkpoint for the loss scale of ``runner.fp16``, which S3PRL does not save."""
+WEIGHTS: Final = "UpstreamWeights"
+"""Key of a checkpoint for the digest of a frozen upstream's weights, which S3PRL does not save."""
 
 
 def checked_position(position: object) -> bool:

@@ -22,7 +22,7 @@ from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.toolkit.options import Options, flag_of, kind_of, problem_of
 from s3prl_aalbert.toolkit.overrides import Overrides
 from s3prl_aalbert.toolkit.parts import States
-from s3prl_aalbert.toolkit.positions import POSITION, checked_position
+from s3prl_aalbert.toolkit.positions import POSITION, WEIGHTS, checked_position
 from s3prl_aalbert.toolkit.repairs.imports import allow_s3prl_checkpoints
 from s3prl_aalbert.yaml_config import leaves, shown
 
@@ -103,6 +103,7 @@ def load_states(path: Path, flag: str) -> States:
         check_content(path, {name: vars(v) if isinstance(v, argparse.Namespace) else v for name, v in states.items()})
         wrong = [name for name in ("Step", "Epoch") if not _is_count(states.get(name, 0))]
         wrong += [POSITION] if POSITION in states and not checked_position(states[POSITION]) else []
+        wrong += [] if isinstance(states.get(WEIGHTS, ""), str) else [WEIGHTS]
         if wrong:
             raise CheckpointError(f"{path}: is damaged: {wrong[0]} is not what the runner saves there")
     except CheckpointError as error:

@@ -59,6 +59,7 @@ class Runner(s3prl_runner.Runner):
     ) -> None:
         self.stop = stop
         self.training: continuation.Training | None = None
+        self.upstream_weights: str | None = None
         with replaced(s3prl_runner, torch=Changed(torch, load=load)):
             super().__init__(args, config)
 
@@ -74,6 +75,7 @@ class Runner(s3prl_runner.Runner):
         with building.upstream_misfits_reported(name, self.args.upstream_ckpt):
             entry = super()._get_upstream()
         building.check_numbers(name, entry.model)
+        self.upstream_weights = building.checked_weights(self, entry)
         if precision == "bf16":
             autocast(entry.model, device_type)
             logger.info("runner.precision: the upstream computes in bf16")
@@ -114,7 +116,7 @@ class Runner(s3prl_runner.Runner):
         if done >= total:
             advice = "-o config.runner.total_steps=N goes on to step N"
             logger.warning("nothing to train: %s is at step %d of %d; %s", self.args.init_ckpt, done, total, advice)
-        training = self.training = continuation.Training(self)
+        training = self.training = continuation.Training(self, self.upstream_weights)
 
         class Bar(CountingBar):
             def __init__(self, *args: Any, **options: Any):

@@ -149,6 +149,11 @@ class UpstreamExpert(nn.Module):
             config = load_model_config(model_config) if model_config else ModelConfig()
             self.model = AalbertModel(config)
             logger.warning("no checkpoint given: the upstream is untrained (random weights)")
+            if config.audio.cmvn == "corpus":
+                logger.warning(
+                    "and its input is not normalised: statistics of a corpus come with a checkpoint; as the control of "
+                    "a trained model, use `aalbert convert CKPT control --untrained 0`, which keeps them"
+                )
 
     def get_downsample_rates(self, key: str) -> int:
         """Return the samples per token, the same for every key: 480 by default (30 ms at 16 kHz)."""
@@ -202,8 +207,9 @@ class FeaturesExpert(nn.Module):
     Args:
         model_config: ``-g``: supplies ``audio`` and the stacking of frames; the default is the default model.
 
-    ``hidden_states`` holds the features that the model sees (with CMVN); select ``-s no_cmvn`` for those without: their
-    mean over an utterance is not zero, so that utterance-level tasks can learn from them.
+    ``hidden_states`` holds the features with CMVN of the utterance, also where the model of ``-g`` has a corpus's;
+    select ``-s no_cmvn`` for those without: their mean over an utterance is not zero, so that utterance-level tasks can
+    learn from them.
     """
 
     def __init__(self, model_config: str | None = None, **_: object):

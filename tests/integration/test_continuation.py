@@ -19,6 +19,7 @@ from command_lines import REPOSITORY, run, succeed
 from naming import mentions
 
 from s3prl_aalbert import toolkit
+from s3prl_aalbert.checkpoint.release import load_checkpoint, save_release
 from s3prl_aalbert.model.config import find_config
 from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 
@@ -166,6 +167,27 @@ def test_what_is_changed_on_going_on_is_used(tmp_path: Path, speech: Path, tiny_
     assert rates("scheduled", 3) == [pytest.approx(5e-4 * 0.1464466094, rel=1e-6)]
     recorded = json.loads((tmp_path / "plain/results.json").read_text())["training"]["optimizer"]
     assert recorded["lr"] == 5e-4 and recorded["weight_decay"] == 0.2
+
+
+def test_an_upstream_that_was_trained_on_in_its_folder_is_refused(tmp_path: Path, tiny_release: Path) -> None:
+    """And taken where it now is, if -o names it; the weights of the training were copied before."""
+    shutil.copytree(tiny_release, tmp_path / "release")
+    shutil.copytree(tiny_release, tmp_path / "kept")
+    config = str(write_config("example", tmp_path, tmp_path))
+    short = "config.runner.total_steps=2"
+    succeed([[*TASKS["example"], *UPSTREAM, "-c", config, "-p", "exp", "-o", short]], tmp_path)
+    trained = load_checkpoint(tiny_release)
+    state = {name: value + 0.01 if value.is_floating_point() else value for name, value in trained.state.items()}
+    save_release(tmp_path / "release", trained.config, state, card="")
+    go_on = ["downstream", "-m", "train", "-a", "-p", "exp", "--device", "cpu", "-o", "config.runner.total_steps=4"]
+    evaluate = ["downstream", "-m", "evaluate", "-e", "exp/states-2.ckpt", "--device", "cpu"]
+    kept = "args.upstream_ckpt=kept"
+    commands = [go_on, evaluate, [*evaluate, "-o", kept], [*evaluate, "-o", "args.upstream_ckpt=release"]]
+    refused, evaluated, right, other, more = run([*commands, [*go_on[:-1], f"{go_on[-1]},,{kept}"]], tmp_path)
+    for code, told in (refused, evaluated):
+        assert code == 2 and mentions(told, "exp/states-2.ckpt", "-k release", "-o args.upstream_ckpt=PATH")
+    assert (right[0], other[0], more[0]) == (0, 0, 0)
+    assert (tmp_path / "exp/states-4.ckpt").is_file()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])

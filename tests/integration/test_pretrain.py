@@ -19,7 +19,7 @@ from lightning_fabric.plugins.precision import MixedPrecision
 from naming import mentions, naming
 
 from s3prl_aalbert.checkpoint.published import packaged_folder
-from s3prl_aalbert.checkpoint.release import load_checkpoint
+from s3prl_aalbert.checkpoint.release import load_checkpoint, save_release
 from s3prl_aalbert.checkpoint.training_state import latest_state, load_training_state
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.errors import AalbertError
@@ -230,6 +230,42 @@ def test_a_model_has_heard_the_speech_of_those_that_gave_it_weights_or_units(
     run(model, configured(speech, total=1), tmp_path / "third", init=first)
     third = overlap(tmp_path / "third", spoken, spoken)  # what the first one heard is unknown
     assert third.speakers == sorted(path.name for path in speech.iterdir() if path.is_dir()) and not third.complete
+
+
+def with_units(model: ModelConfig) -> ModelConfig:
+    return replace(model, task=replace(model.task, unit_weight=1.0, num_units=4))
+
+
+@pytest.mark.parametrize("source", ["release", "state", "release of before"])
+@pytest.mark.parametrize(("seed", "kept"), [(7, True), (8, False)])
+def test_a_unit_head_is_kept_for_the_units_that_it_has_learnt(
+    model: ModelConfig, speech: Path, tmp_path: Path, source: str, seed: int, kept: bool
+) -> None:
+    """Another seed clusters otherwise, so that unit 3 is another one; an older release does not say which it knows."""
+    run(with_units(model), configured(speech, total=1), tmp_path / "first")
+    first = load_checkpoint(tmp_path / "first")
+    if source == "release":
+        (tmp_path / "first" / "states-1.ckpt").unlink()
+    elif source == "release of before":
+        shutil.rmtree(tmp_path / "first")
+        save_release(tmp_path / "first", first.config, first.state, "", {"step": 1})
+        kept = False
+    options = RunOptions(tmp_path / "second", seed=seed, init=tmp_path / "first")
+    found = Pretrainer(with_units(model), configured(speech, total=1), options).objective.state_dict()
+    names = [name for name in found if name.startswith("unit_head.") and name.endswith("weight") and "norm" not in name]
+    assert names and all(torch.equal(found[name], first.state[name]) == kept for name in names)
+    assert all(torch.equal(found[name], value) for name, value in first.state.items() if name.startswith("model."))
+
+
+def test_a_state_of_another_model_is_refused_before_any_work(
+    model: ModelConfig, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run(model, configured(speech, total=1), tmp_path)
+    before = sorted(tmp_path.iterdir())
+    again = ["pretrain", "-a", "-p", str(tmp_path), "--device", "cpu", "-g", "aalbert_tiny"]
+    assert main([*again, "-o", "config.runner.total_steps=2,,model.task.num_units=4"]) == 2
+    assert mentions(capsys.readouterr().err, "states-1.ckpt", "another model configuration")
+    assert sorted(tmp_path.iterdir()) == before, "no units"
 
 
 def test_a_resumed_run_has_heard_the_speech_of_its_new_units(model: ModelConfig, speech: Path, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path 
     if len(classes) < 2:
         raise AalbertError(f"the phone task needs at least two phones, found {list(classes)} in {config.audio}")
     ids = {phone: index for index, phone in enumerate(classes)}
-    labels = {name: _labels(folded[name], ids, lengths[name], rate, config) for name in used}
+    labels = {name: _labels(sources.alignments[name], ids, lengths[name], rate, config) for name in used}
     num_speakers = len({sources.speakers[name] for name in used})
     return split_data(classes, used, store, labels.__getitem__, lengths, sources.speakers, skipped, num_speakers)
 
@@ -149,8 +149,14 @@ def _log_shared_speakers(used: Mapping[str, str], speakers: Mapping[str, str]) -
         logger.info("phone task: %d of %d test speakers are also in training", len(train & test), len(test))
 
 
-def fold_alignment(alignment: Alignment, config: PhoneDataConfig) -> Alignment:
-    """Return the segments with the phones of the task's set, without phones that the set drops."""
+def fold_alignment(alignment: Alignment, config: PhoneDataConfig, keep_dropped: bool = False) -> Alignment:
+    """Return the segments with the phones of the task's set.
+
+    Args:
+        alignment: the segments as labelled.
+        config: names the set, and whether silence is in it.
+        keep_dropped: keep what the set drops as segments of no phone, "".
+    """
     folded = []
     for segment in alignment:
         phone: str | None = segment.phone
@@ -158,18 +164,19 @@ def fold_alignment(alignment: Alignment, config: PhoneDataConfig) -> Alignment:
             phone = fold_timit(segment.phone, int(config.phone_set))
         elif config.fold_stress:
             phone = fold_stress(segment.phone)
-        if phone is None or (config.silence == "ignore" and phone.lower() in SILENCES):
-            continue
-        folded.append(Segment(segment.start, segment.end, phone or "sil"))
+        dropped = phone is None or (config.silence == "ignore" and phone.lower() in SILENCES)
+        if keep_dropped or not dropped:
+            folded.append(Segment(segment.start, segment.end, "" if dropped else phone or "sil"))
     return folded
 
 
-def _labels(alignment: Alignment, ids: dict[str, int], samples: int, rate: int, config: PhoneDataConfig) -> PhoneLabels:
+def _labels(labelled: Alignment, ids: dict[str, int], samples: int, rate: int, config: PhoneDataConfig) -> PhoneLabels:
+    alignment = fold_alignment(labelled, config)
     grid = frame_labels(alignment, ids, samples, GRID_SAMPLES)
     if config.token_label == "each":
         token = labels_of_outputs(grid, rate, -(-samples // rate))
     elif config.token_label == "centre":
         token = frame_labels(alignment, ids, samples, rate, rest=True)
     else:
-        token = majority_labels(alignment, ids, samples, rate)
+        token = majority_labels(fold_alignment(labelled, config, keep_dropped=True), ids, samples, rate)
     return PhoneLabels(token, grid)

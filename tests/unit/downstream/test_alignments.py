@@ -13,6 +13,7 @@ from s3prl_aalbert.downstream.alignments import (
     fold_stress,
     fold_timit,
     frame_labels,
+    labels_of_outputs,
     majority_labels,
     read_converted,
     read_phn,
@@ -103,6 +104,13 @@ def test_majority_by_hand() -> None:
     # 30-60 ms holds 20 ms of a and 10 ms of b; 60-90 ms holds 20 ms of b; 75-112.5 ms holds 5 ms of b, 12.5 ms of a.
     assert majority_labels(ALIGNMENT, IDS, 1920, 480).tolist() == [0, 0, 1, 0]
     assert majority_labels(ALIGNMENT, IDS, 1920, 600).tolist() == [0, 1, 0, 0]
+
+
+def test_frames_beyond_the_last_token_do_not_change_its_target() -> None:
+    """49 tokens of 20 ms cover 98 of 100 frames; HuBERT has no more for a second of audio."""
+    labels = labels_of_outputs(np.arange(100), 320, 49)
+    assert labels.tolist() == [[frame, frame + 1] for frame in range(0, 98, 2)]
+    assert labels_of_outputs(np.arange(8), 480, 2).tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_centre_and_majority_differ_where_they_should() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,12 @@ from naming import mentions, naming
 from torch import Tensor, nn
 
 from s3prl_aalbert.audio_io import read_audio
+from s3prl_aalbert.checkpoint.release import load_checkpoint, save_release
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.downstream.features import FeatureOptions, name_utterances, write_features
 from s3prl_aalbert.downstream.states import device_of
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.model.config import ModelConfig
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 
 LENGTHS = {"a/one.wav": 16000, "a/two.wav": 4801, "b/deep/one.flac": 7000}
@@ -118,9 +122,84 @@ def test_speech_that_is_added_does_not_leave_the_list(
     names = ["deep/one", "one", "two"]
     assert [line.split()[0] for line in (out / "feats.scp").read_text(encoding="utf-8").splitlines()] == names
     speech_of = json.loads((out / "speech.json").read_text())
-    assert speech_of == {"deep/one": str(speech / "b/deep/one.flac")} | {
-        name: str(speech / f"a/{name}.wav") for name in ("one", "two")
+    paths = {"deep/one": speech / "b/deep/one.flac"} | {name: speech / f"a/{name}.wav" for name in ("one", "two")}
+    assert speech_of == {
+        name: {"path": str(path), "size": path.stat().st_size, "mtime_ns": path.stat().st_mtime_ns}
+        for name, path in paths.items()
     }
+
+
+def test_features_of_a_file_that_has_changed_are_computed_again(speech: Path, tmp_path: Path, voice) -> None:  # type: ignore[no-untyped-def]
+    out, one, two = tmp_path / "out", speech / "a" / "one.wav", speech / "a" / "two.wav"
+
+    def write() -> tuple[int, int]:
+        done = write_features(Counting(1), name_utterances([speech]), out, FeatureOptions(), {})
+        return done.written, done.kept
+
+    assert write() == (3, 0) and write() == (0, 3)
+    before = one.stat()
+    soundfile.write(one, voice(16000, 7).numpy(), 16000)  # of the same size
+    os.utime(one, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    soundfile.write(two, voice(9000, 8).numpy(), 16000)
+    os.utime(two, ns=(before.st_atime_ns, json.loads((out / "speech.json").read_text())["a/two"]["mtime_ns"]))
+    assert write() == (2, 1)
+    for path in (one, two):
+        found = np.load((out / path.relative_to(speech)).with_suffix(".npy"))
+        np.testing.assert_array_equal(found[:, 0], read_audio(path)[::160])
+    assert write() == (0, 3)
+
+
+def test_an_interrupted_run_does_not_take_old_features_for_those_of_new_audio(
+    speech: Path,
+    tmp_path: Path,
+    voice,
+    monkeypatch: pytest.MonkeyPatch,  # type: ignore[no-untyped-def]
+) -> None:
+    out, one = tmp_path / "out", speech / "a" / "one.wav"
+    utterances = name_utterances([one])
+    write_features(Counting(1), utterances, out, FeatureOptions(), {})
+    soundfile.write(one, voice(12000, 7).numpy(), 16000)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Counting, "forward", lambda self, wavs: (_ for _ in ()).throw(KeyboardInterrupt))
+        write_features(Counting(1), utterances, out, FeatureOptions(), {})
+    assert write_features(Counting(1), utterances, out, FeatureOptions(), {}).written == 1
+    assert len(np.load(out / "one.npy")) == 75
+
+
+def test_features_beside_a_list_of_an_earlier_version_are_kept(speech: Path, tmp_path: Path) -> None:
+    out, utterances = tmp_path / "out", name_utterances([speech])
+    write_features(Counting(1), utterances, out, FeatureOptions(), {})
+    listed = {name: str(path) for name, path in utterances.items()}
+    (out / "speech.json").write_text(json.dumps(listed))
+    assert write_features(Counting(1), utterances, out, FeatureOptions(), {}).kept == 3
+    os.utime(speech / "a" / "one.wav", ns=(0, 0))  # known from now on
+    assert write_features(Counting(1), utterances, out, FeatureOptions(), {}).kept == 2
+    for damaged in (3, [], {"path": 3}, {"path": "a", "size": "b"}, {"other": 1}):
+        (out / "speech.json").write_text(json.dumps({**listed, "a/one": damaged}))
+        with pytest.raises(AalbertError, match=naming("speech.json", "damaged")):
+            write_features(Counting(1), utterances, out, FeatureOptions(), {})
+
+
+def test_the_same_weights_by_another_path_are_the_same(
+    tiny_release: Path, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_release, tmp_path / "x")
+    monkeypatch.chdir(tmp_path)
+    one, two = speech / "a" / "one.wav", speech / "a" / "two.wav"
+    for spelling in ("x", "./x", tmp_path / "x" / "model.safetensors"):
+        assert features(Path(spelling), one, two, tmp_path / "out") == 0
+
+
+def test_the_same_weights_in_another_number_of_layers_are_another_kind(
+    tiny_config: ModelConfig, tiny_release: Path, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Shared layers have the same weights, however many there are."""
+    deeper = replace(tiny_config, transformer=replace(tiny_config.transformer, num_hidden_layers=4))
+    save_release(tmp_path / "deeper", deeper, load_checkpoint(tiny_release).state, card="")
+    assert features(tiny_release, speech, tmp_path / "out") == 0
+    capsys.readouterr()
+    assert features(tmp_path / "deeper", speech, tmp_path / "out") == 2
+    assert mentions(capsys.readouterr().err, "architecture.transformer.num_hidden_layers", 3, 4)
 
 
 def test_another_sub_network_of_the_same_weights_is_another_kind(

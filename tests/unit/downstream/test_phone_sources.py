@@ -103,6 +103,16 @@ def test_training_labels_by_centre_or_majority(librispeech: Path) -> None:
     assert np.array_equal(*grids), "scoring does not depend on how training is labelled"
 
 
+@pytest.mark.parametrize(("silence", "first"), [("keep", "sil"), ("ignore", None)])
+def test_a_token_of_silence_is_no_phone(librispeech: Path, silence: str, first: str | None) -> None:
+    """29 ms of silence and 1 ms of a phone, whether silence is a class or is not scored."""
+    for path in librispeech.rglob("*.TextGrid"):
+        path.write_text(textgrid([(0, 0.029, "sil"), (0.029, 0.06, "AA0"), (0.06, 3.6, "B")]))
+    data = load(librispeech, token_label="majority", silence=silence)
+    token = data.label_of("84-12-0000").token
+    assert [data.classes[label] if label >= 0 else None for label in token[:3]] == [first, "AA0", "B"]
+
+
 def test_s3prls_converted_file_with_cpcs_lists(librispeech: Path) -> None:
     names = sorted(path.stem for path in librispeech.rglob("*.flac"))
     generator = np.random.default_rng(1)

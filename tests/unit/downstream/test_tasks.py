@@ -22,7 +22,7 @@ from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.phone.expert import DownstreamExpert as PhoneExpert
 from s3prl_aalbert.downstream.phone.expert import collapse, edit_distance
 from s3prl_aalbert.downstream.recorder import Recorder
-from s3prl_aalbert.downstream.results import BestStep, RunnerOptions, RunResults
+from s3prl_aalbert.downstream.results import BestStep, DataFacts, ResultsError, RunnerOptions, RunResults
 from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data
 from s3prl_aalbert.downstream.speaker.frame import DownstreamExpert as FrameExpert
 from s3prl_aalbert.downstream.speaker.utterance import DownstreamExpert as UtteranceExpert
@@ -286,7 +286,7 @@ def test_evaluating_a_finished_run_leaves_its_history_alone(tmp_path: Path) -> N
         assert not evaluation.add("test", 0, {"acc": acc})
     after = json.loads((tmp_path / "results.json").read_text())
     entry = {"checkpoint": "dev-best.ckpt", "step": None, "split": "test", "metrics": {"acc": 0.2}, "datarc": {}}
-    assert after.pop("evaluations") == [entry]
+    assert after.pop("evaluations") == [entry | {"pretraining_overlap": None}]
     assert after == before
 
 
@@ -303,6 +303,42 @@ def test_evaluations_of_other_data_are_kept_apart_and_say_which(tmp_path: Path) 
         (0.3, {"phone.fold": 1, "phone.exclude": None}),
         (0.4, {"phone.audio": "b"}),
     ]
+
+
+@pytest.mark.parametrize("by_task", [False, True])
+def test_an_evaluation_records_its_own_overlap_with_the_pre_training(tmp_path: Path, by_task: bool) -> None:
+    """That of the training stays; a record of an earlier version, which has none, is replaced."""
+
+    def evaluating(found: dict[str, int] | str | None, args: dict | None = None) -> Recorder:
+        facts = DataFacts(pretraining_overlap=found)
+        results = RunResults("t", data={"phone": facts, "speaker": DataFacts()} if by_task else facts)
+        return Recorder(tmp_path, results, args or {}, resume=bool(args))
+
+    evaluating({"utterances": 0, "speakers": 0}).add("dev", 10, {"acc": 0.5})
+    args = {"mode": "evaluate", "init_ckpt": "dev-best.ckpt"}
+    evaluating(None, args).add("test", 0, {"acc": 0.1})
+    content = json.loads((tmp_path / "results.json").read_text())
+    del content["evaluations"][0]["pretraining_overlap"]
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    heard = {"utterances": 3, "speakers": 2}
+    for split in ("test", "dev"):
+        evaluating(heard, args).add(split, 0, {"acc": 0.4})
+    kept = RunResults.read(tmp_path)
+    of_test = {"phone": heard, "speaker": None} if by_task else heard
+    assert [(e.split, e.pretraining_overlap) for e in kept.evaluations] == [("test", of_test), ("dev", None)]
+    data = kept.data["phone"] if isinstance(kept.data, dict) else kept.data
+    assert data.pretraining_overlap == {"utterances": 0, "speakers": 0}
+
+
+@pytest.mark.parametrize("damaged", [3, [], {"utterances": [1]}, {"phone": {"utterances": None}}])
+def test_a_damaged_overlap_is_told(tmp_path: Path, damaged: object) -> None:
+    recorder(tmp_path).add("dev", 10, {"acc": 0.5})
+    recorder(tmp_path, {"mode": "evaluate", "init_ckpt": "x.ckpt"}, resume=True).add("test", 0, {"acc": 0.4})
+    content = json.loads((tmp_path / "results.json").read_text())
+    content["evaluations"][0]["pretraining_overlap"] = damaged
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    with pytest.raises(ResultsError, match=naming("results.json", "evaluations.pretraining_overlap")):
+        RunResults.read(tmp_path)
 
 
 def test_a_run_does_not_go_on_with_another_split(corpus: Path, tmp_path: Path) -> None:

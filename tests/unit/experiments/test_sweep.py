@@ -232,7 +232,7 @@ def test_printed_commands_choose_one_run_each(grid: Path, capsys: pytest.Capture
 
 
 def test_what_is_to_do_is_logged_first(caplog: pytest.LogCaptureFixture) -> None:
-    runs = [SimpleNamespace(name=f"run{number}", done=number == 0) for number in range(9)]
+    runs = [SimpleNamespace(name=f"run{number}", done=number == 0, needs=None) for number in range(9)]
     with caplog.at_level("INFO"):
         sweep_runner.log_runs(runs)  # type: ignore[arg-type]
         sweep_runner.log_runs(runs[:3])  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from s3prl_aalbert.model.acoustics import Acoustics, Features, cmvn, corpus_statistics, warped
-from s3prl_aalbert.model.config import AudioConfig, load_model_config
+from s3prl_aalbert.model.config import AudioConfig, Cmvn, load_model_config
 
 DEFAULT = AudioConfig()
 WIDE = replace(load_model_config("original").audio, front_end="aalbert")
@@ -103,6 +103,13 @@ def test_log_mel_and_delta_equal_the_reference(name: str, num_samples: int, voic
     np.testing.assert_allclose(frames_of(compute(wave, raw(audio))), expected, atol=2e-3)
     if len(expected) > 1:
         np.testing.assert_allclose(frames_of(compute(wave, audio)), reference_cmvn(expected), atol=5e-3)
+
+
+@pytest.mark.parametrize("cmvn", ["utterance", "corpus", "none"])
+def test_log_mel_as_the_target_does_not_depend_on_the_inputs_normalisation(cmvn: Cmvn, voice) -> None:
+    audio, wave = replace(DEFAULT, cmvn=cmvn, target="mel", target_cmvn=False), voice(6000, 1)
+    expected = reference_input(wave.double().numpy(), DEFAULT)
+    np.testing.assert_allclose(targets_of(compute(wave, audio, with_target=True)), expected, atol=2e-3)
 
 
 def test_without_delta_and_with_fewer_mel_bins(voice) -> None:

@@ -26,7 +26,7 @@ from s3prl_aalbert.pretrain import units as units_module
 from s3prl_aalbert.pretrain.config import PretrainConfig, UnitsConfig
 from s3prl_aalbert.pretrain.dataset import SpeechDataset
 from s3prl_aalbert.pretrain.unit_features import LayerFeatures, MfccFeatures
-from s3prl_aalbert.pretrain.units import Codebook, fit_codebook, label_corpus
+from s3prl_aalbert.pretrain.units import Codebook, _compute, fit_codebook, label_corpus
 from s3prl_aalbert.pretrain.utterances import Utterance, Utterances
 
 CPU = torch.device("cpu")
@@ -338,8 +338,21 @@ def test_units_of_a_frame_are_those_of_the_tokens_that_have_it_at_their_centre(t
     with torch.no_grad():
         frames = wide_teacher.model.at_every_frame(torch.from_numpy(whole)[None], torch.tensor([4800])).hidden_states
     torch.testing.assert_close(found, frames[1][0, 1::3])
+    for count in (4640, 4960, 5119, 5120):  # 29, 31, 32 and 32 frames: the last unit has 2, 1, 2 and 2
+        cut = speech[2][:count]
+        with torch.no_grad():
+            states = wide_teacher.model.at_every_frame(torch.from_numpy(cut)[None], torch.tensor([count])).hidden_states
+        found = LayerFeatures(tmp_path / "wide", source, with_units(tiny_config), CPU)(cut)
+        expected = [min(3 * unit + 1, states[1].size(1) - 1) for unit in range(-(-count // 480))]
+        torch.testing.assert_close(found, states[1][0, expected])
     labels = label(config, speech, tmp_path, source=str(tmp_path / "teacher"), layer=1)
     assert labels.read(0, 2, 4).shape == (4, 3)
+
+
+def test_a_front_end_of_a_frame_less_repeats_the_last_unit(tmp_path: Path) -> None:
+    bounds = np.array([0, 3, 6])
+    _compute(lambda row: torch.tensor([[4, 2], [1, 2, 3]][row]), bounds, tmp_path / "labels.npy")
+    assert np.load(tmp_path / "labels.npy").tolist() == [4, 2, 2, 1, 2, 3]
 
 
 def test_an_unknown_normalisation_is_refused() -> None:

@@ -13,8 +13,9 @@ from s3prl_aalbert.checkpoint.published import packaged_folder
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.commands.profile import _of_upstream
 from s3prl_aalbert.model import macs
-from s3prl_aalbert.model.aalbert import AalbertModel
+from s3prl_aalbert.model.aalbert import AalbertModel, count_parameters
 from s3prl_aalbert.model.config import ModelConfig, find_config, load_model_config
+from s3prl_aalbert.model.objective import MaskedPrediction
 from s3prl_aalbert.model.sub_network import Architecture
 from s3prl_aalbert.profile.costs import (
     SUPERB_SAMPLES,
@@ -83,6 +84,30 @@ def test_sub_networks_and_reuse_cost_less() -> None:
     counts = counted(config, 1.0, arch)
     own = macs.encoder_macs(config, 16000, arch)
     assert counts["AalbertModel.embedding"] + counts["AalbertModel.encoder"] == own
+
+
+def test_a_part_of_a_group_of_channels_costs_a_whole_one() -> None:
+    """The last group of a sub-network's positions is filled with zeros."""
+    config = load_model_config("debug")
+    options = {"positions": "convolutional", "conv_position_group_size": 16}
+    config = replace(config, transformer=replace(config.transformer, **options))
+    transformer = config.transformer
+    arch = Architecture(24, (1,), (transformer.intermediate_size,))
+    assert arch.hidden_size % 16 == 8 and transformer.hidden_size > 24
+    assert counted(config, 1.0, arch)["AalbertModel.embedding"] == macs.module_macs(config, 16000, arch)[macs.EMBEDDING]
+
+
+@pytest.mark.parametrize("front_end", ["aalbert", "s3prl", "librosa"])
+def test_the_features_of_every_front_end_are_counted(front_end: str) -> None:
+    config = load_model_config("debug")
+    config = replace(config, audio=replace(config.audio, front_end=front_end))
+    assert counted(config, 1.0)["AalbertModel.acoustics"] == macs.module_macs(config, 16000)[macs.FEATURES]
+
+
+@pytest.mark.parametrize("name", ["aalbert_units", "aalbert_tiny", "aalbert_3l"])
+def test_all_heads_of_a_task_are_counted(name: str) -> None:
+    config = load_model_config(name)
+    assert profile_config(name, config).parameters_with_head == count_parameters(MaskedPrediction(config))
 
 
 def test_counting_by_hand() -> None:

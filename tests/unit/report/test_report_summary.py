@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from report_runs import write_probe_run, write_release, write_results
 
 from s3prl_aalbert.downstream.results import RunnerOptions
-from s3prl_aalbert.model.config import ModelConfig, TransformerConfig
+from s3prl_aalbert.model.config import ModelConfig, TransformerConfig, load_model_config, to_dict
 from s3prl_aalbert.report.describe import Repeat, describe_setting
 from s3prl_aalbert.report.model_figures import name_pretraining
 from s3prl_aalbert.report.models import describe_config, model_key, natural_order
@@ -265,6 +267,34 @@ def test_a_model_at_every_frame_is_a_model_of_its_own(tmp_path: Path) -> None:
     assert [name for name, each in models.items() if untrained.is_twin_of(each)] == ["AALBERT, 3 shared layers of 256"]
     found = models["AALBERT, 3 shared layers of 256, every frame"]
     assert found.parameters == 913_408 and "30 ms per token, a hidden state every 10 ms" in found.description
+
+
+def test_an_untrained_model_with_another_input_is_no_control(tmp_path: Path) -> None:
+    """Frames of another width, or features without the statistics of the corpus that the trained model has."""
+    trained = {
+        "plain": ("aalbert_small", {}),
+        "windows": ("aalbert_small", {"win_ms": 50.0, "n_fft": 1024}),
+        "corpus": ("aalbert_small", {"cmvn": "corpus"}),
+        "target": ("aalbert_small", {"target": "db", "target_cmvn": False}),
+    }
+    for name, (preset, changes) in trained.items():
+        config = load_model_config(preset)
+        write_release(tmp_path / name, preset)
+        content = to_dict(replace(config, audio=replace(config.audio, **changes)))
+        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump(content))
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+        write_results(tmp_path / "runs" / name, upstream="aalbert_local", ckpt=tmp_path / name)
+        write_results(tmp_path / "controls" / name, upstream="aalbert_3l", model_config=tmp_path / f"{name}.yaml")
+    models = {m.key: m for m in summarise_runs([tmp_path / "runs", tmp_path / "controls"]).models}
+    assert len(models) == 8
+    twins = {
+        (Path(one.key.config).stem, Path(other.key.checkpoint).stem)
+        for one in models.values()
+        for other in models.values()
+        if one.is_twin_of(other)
+    }
+    same_input = {"plain", "target"}
+    assert twins == {(a, b) for a in same_input for b in same_input} | {("windows", "windows")}
 
 
 def test_models_of_the_same_shape_are_told_apart_by_the_end_of_their_path(tmp_path: Path) -> None:
