@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 import pickle
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -128,7 +130,15 @@ def misfits_reported(beginning: str) -> Iterator[None]:
 
 def _sentence(beginning: str, error: Exception) -> str:
     reason = " ".join(str(error).split())
-    return f"{beginning} ({type(error).__name__}: {reason[:300]})"
+    return f"{beginning} ({type(error).__name__}: {reason[:300]}{_place_of(error)}); --verbose shows the stack trace"
+
+
+def _place_of(error: Exception) -> str:
+    """Return the file and line of a task, or of S3PRL, in which the error arose; "" where there is none."""
+    foreign = Path(torch.__file__).parent, Path(__file__).parents[1]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not any(Path(f.filename).is_relative_to(folder) for folder in foreign)]
+    return f", at {'/'.join(Path(own[-1].filename).parts[-2:])}:{own[-1].lineno}" if own else ""
 
 
 def unpickling_sentence(error: pickle.UnpicklingError) -> str:

@@ -11,9 +11,10 @@ import inspect
 import math
 import operator
 import pickle
+import re
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType, FrameType, ModuleType
 from typing import BinaryIO
 
@@ -213,14 +214,21 @@ class _PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"GLOBAL {module}.{name}")
 
 
-def key_of(text: str, values: object, prefix: str = "") -> str:
-    """Return the dotted key of the configuration that holds ``text`` or a part of it; "" if there is none."""
+def key_of(text: str, values: object) -> str:
+    """Return the dotted key of the configuration that holds most of ``text``, in whole words; "" if there is none."""
+    found = [(len(value), key) for key, value in _texts(values) if re.search(rf"{_NO}{re.escape(value)}{_MORE}", text)]
+    return max(found, key=lambda each: each[0], default=(0, ""))[1]
+
+
+_NO, _MORE = r"(?<![^\W_])", r"(?![^\W_])"
+"""Before and after a word: neither letter nor digit."""
+
+
+def _texts(values: object, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the dotted key of each text of a configuration, and the text."""
     items = values.items() if isinstance(values, Mapping) else enumerate(values) if isinstance(values, list) else ()
     for key, value in items:
         name = f"{prefix}.{key}" if prefix else str(key)
-        if isinstance(value, str) and value and value in text:
-            return name
-        found = key_of(text, value, name)
-        if found:
-            return found
-    return ""
+        if isinstance(value, str) and value:
+            yield name, value
+        yield from _texts(value, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,6 +63,12 @@ class PhoneDataConfig:
     """Expected number of phones; another number is an error. null: any number."""
     pretraining_overlap: str = "refuse"
     """"refuse" a test on speakers or utterances that the upstream was pre-trained on, or "mark" its results."""
+
+    @classmethod
+    def from_older(cls, values: Mapping[str, object]) -> Mapping[str, object]:
+        """Return the values with the name of a phone set as text, where YAML reads 39 as a number."""
+        known = type(values.get("phone_set")) is int
+        return {**values, "phone_set": str(values["phone_set"])} if known else values
 
     def problems(self) -> list[str]:
         """Return what makes these values unusable."""

@@ -14,6 +14,7 @@ from s3prl_aalbert.downstream.phone.config import PhoneDataConfig
 from s3prl_aalbert.downstream.phone.dataset import load_phone_data
 from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data
 from s3prl_aalbert.downstream.task import TaskData
+from s3prl_aalbert.yaml_config import ConfigError, from_dict
 
 VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split()  # noqa: SIM905
 CONSONANTS = "B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH".split()  # noqa: SIM905
@@ -168,3 +169,10 @@ def test_smaller_shares_of_the_labels_are_nested_and_test_the_same(librispeech: 
     few = load_speaker_data(SpeakerDataConfig(**config, train_fraction=0.2), 0, librispeech)
     assert len(few.names["train"]) == 1 and len(whole.names["train"]) == 6
     assert few.classes == whole.classes and few.names["test"] == whole.names["test"], "the same question"
+
+
+def test_a_phone_set_is_a_name_that_yaml_may_read_as_a_number() -> None:
+    assert from_dict(PhoneDataConfig, {"audio": "x", "phone_set": 39}, "here").phone_set == "39"
+    for wrong in (40, True, 39.0):
+        with pytest.raises(ConfigError, match="phone_set"):
+            from_dict(PhoneDataConfig, {"audio": "x", "phone_set": wrong}, "here")

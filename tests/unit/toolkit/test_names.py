@@ -174,3 +174,6 @@ def test_the_key_of_a_name_is_found() -> None:
     assert key_of("Bad", config) == "downstream_expert.modelrc.select"
     assert key_of("get_y_loader", config) == "downstream_expert.modelrc.list.1"
     assert key_of("nothing", config) == ""
+    config["downstream_expert"] = {"labels": {"0": "a", "1": "h"}, "modelrc": {"of": "torch", "act": "torch.tanh"}}
+    assert key_of("torch.tanh", config) == "downstream_expert.modelrc.act"
+    assert key_of("nn.tanh", config) == "", "a letter of a word is no part of it"
