@@ -1,4 +1,4 @@
-"""One training at a time in a folder: two runs, such as a job submitted twice, would mix their states."""
+"""One training at a time in a folder, since two runs would mix their states; and one change at a time of a file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import datetime
 import logging
 import os
 import platform
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,10 @@ except ImportError:  # no such locks on this system
 logger = logging.getLogger(__name__)
 
 LOCK_FILE = ".aalbert.lock"
+LONGEST_WAIT = 60.0
+"""Seconds; a change takes milliseconds, unless its process was stopped or its machine was lost."""
+POLL_INTERVAL = 0.02
+"""Seconds."""
 
 
 class FolderInUse(AalbertError):
@@ -50,6 +55,47 @@ def locked(folder: Path) -> Iterator[None]:
         for each in made:
             with contextlib.suppress(OSError):
                 each.rmdir()  # the run wrote nothing
+
+
+@contextmanager
+def changing(path: Path) -> Iterator[None]:
+    """Let one process at a time read a file, change it and write it back; the others wait.
+
+    The lock is on a hidden file beside it, which stays: over NFS, a process that waits may not see that it was removed.
+    After ``LONGEST_WAIT``, or where nothing can be locked, the change goes on without a lock.
+    """
+    handle = _wait_for(path)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _wait_for(path: Path) -> int | None:
+    """Return the open and locked file beside ``path``; None if it cannot be had."""
+    if fcntl is None:
+        return None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        logger.info("%s: is changed without a lock (%s)", path, error.strerror)  # if it matters, writing fails, too
+        return None
+    end = time.monotonic() + LONGEST_WAIT
+    while True:
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except (BlockingIOError, PermissionError):
+            if time.monotonic() < end:
+                time.sleep(POLL_INTERVAL)
+                continue
+            logger.warning("%s: another process has been changing it for too long; is changed without a lock", path)
+        except OSError as error:
+            logger.warning("%s: cannot be locked (%s)", path, error.strerror)
+        os.close(handle)
+        return None
 
 
 def _make(folder: Path) -> list[Path]:

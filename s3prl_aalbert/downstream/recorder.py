@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +20,20 @@ from s3prl_aalbert.downstream.results import (
     Overlap,
     ResultsError,
     RunResults,
-    changed_keys,
+    changed_settings,
 )
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.locking import changing
 from s3prl_aalbert.printable import printable
+
+logger = logging.getLogger(__name__)
 
 
 class Recorder:
     """The history of a run's evaluations, and the best step by dev accuracy alone.
+
+    A training and evaluations of its checkpoints may write the same results.json at the same time: history and best
+    are the training's, and the list of evaluations is that of the file.
 
     Args:
         expdir: experiment folder.
@@ -43,18 +50,20 @@ class Recorder:
         self.expdir, self.results = Path(expdir), results
         self.evaluated: str | None = str(args.get("init_ckpt")) if args.get("mode") == "evaluate" else None
         self.evaluated_step = None if self.evaluated is None else _step_of(Path(self.evaluated))
-        self.evaluated_data: dict[str, object] = {}
+        self.evaluation = results  # with -m evaluate: its own settings
         self.evaluated_overlap = _overlap_of(results)
+        self.of_earlier_run: list[CheckpointEvaluation] = []
         if resume and (self.expdir / RESULTS_FILE).is_file():
             try:
                 old = RunResults.read(self.expdir)
             except ResultsError as error:
                 raise AalbertError(f"{self.expdir}: {error}; restore or remove it") from error
             if self.evaluated:
-                self.evaluated_data = changed_keys(results.config.get("datarc"), old.config.get("datarc"))
                 self.results = old  # the settings of the training, whatever this evaluation overrides
             self.results.history, self.results.best = old.history, old.best
             self.results.evaluations = old.evaluations
+        elif not resume and (earlier := _recorded(self.expdir)):
+            self.of_earlier_run = earlier.evaluations
 
     def add(self, split: str, step: int, metrics: Mapping[str, float]) -> bool:
         """Record an evaluation and return whether it is the best dev accuracy so far.
@@ -77,24 +86,36 @@ class Recorder:
         elif split == "test" and best is not None and best.step == step:
             best.test = dict(metrics)
         if split != "train":
-            self.results.write(self.expdir)
+            self._write_training()
         return improved
+
+    def _write_training(self) -> None:
+        """Write the record of the training, with the evaluations that others recorded meanwhile."""
+        with changing(self.expdir / RESULTS_FILE):
+            if found := _recorded(self.expdir):
+                self.results.evaluations = [e for e in found.evaluations if e not in self.of_earlier_run]
+            self.results.write(self.expdir)
+        self.of_earlier_run = []
 
     def is_evaluation(self, split: str) -> bool:
         """Return whether a split is scored, printed and recorded: any but the training's own batches."""
         return split != "train" or self.evaluated is not None
 
     def _add_evaluation(self, checkpoint: str, split: str, metrics: Metrics) -> None:
-        """Record ``-m evaluate``; it replaces an earlier record of the same checkpoint, split and data."""
+        """Record ``-m evaluate``; it replaces an earlier record of the same checkpoint, split and settings."""
         overlap = self.evaluated_overlap if split == "test" else None  # other splits are not compared
-        entry = CheckpointEvaluation(checkpoint, self.evaluated_step, split, metrics, self.evaluated_data, overlap)
-        self.results.evaluations = [
-            other
-            for other in self.results.evaluations
-            if replace(other, metrics=metrics, step=entry.step, pretraining_overlap=overlap) != entry
-        ]
-        self.results.evaluations.append(entry)
-        self.results.write(self.expdir)
+        with changing(self.expdir / RESULTS_FILE):
+            # The training may have gone on since this evaluation started.
+            self.results = _recorded(self.expdir) or self.results
+            changed = changed_settings(self.evaluation, self.results)
+            entry = CheckpointEvaluation(checkpoint, self.evaluated_step, split, metrics, changed, overlap)
+            self.results.evaluations = [
+                other
+                for other in self.results.evaluations
+                if replace(other, metrics=metrics, step=entry.step, pretraining_overlap=overlap) != entry
+            ]
+            self.results.evaluations.append(entry)
+            self.results.write(self.expdir)
 
     def place(self, step: int) -> str:
         """Describe which weights an evaluation measured: of ``step``, or with ``-m evaluate`` of the checkpoint."""
@@ -108,6 +129,17 @@ class Recorder:
     def best_step(self) -> int | None:
         """The step of the best dev accuracy."""
         return None if self.results.best is None else self.results.best.step
+
+
+def _recorded(folder: Path) -> RunResults | None:
+    """Return the record in a folder; None if there is none, or it is damaged."""
+    if not (folder / RESULTS_FILE).is_file():
+        return None
+    try:
+        return RunResults.read(folder)
+    except ResultsError as error:
+        logger.warning("%s: %s; it is written anew", folder, error)
+        return None
 
 
 def _overlap_of(results: RunResults) -> Overlap | dict[str, Overlap]:

@@ -17,6 +17,11 @@ RESULTS_FORMAT = 1
 TRAINING_SECTIONS = ("runner", "optimizer", "scheduler", "specaug")
 """Sections of S3PRL's configuration that are recorded."""
 
+NOT_MEASURED = ("seed", "expname")
+"""Options that do not change what a checkpoint is measured to be; another split of the data is refused."""
+MEASURING: dict[str, object] = {"evaluate_ratio": 1, "precision": "fp32"}
+"""Keys of S3PRL's runner that change it, with their defaults."""
+
 KINDS: dict[type, str] = {str: "text", dict: "a mapping", list: "a list"}
 T = TypeVar("T")
 Metrics = dict[str, float]
@@ -106,7 +111,7 @@ class CheckpointEvaluation:
     split: str
     metrics: Metrics
     datarc: dict[str, object] = field(default_factory=dict)
-    """The keys of ``datarc`` that differ from the training's, with their values."""
+    """The settings that differ from the training's, with their values; see ``changed_settings``."""
     pretraining_overlap: Overlap | dict[str, Overlap] = None
     """Of what was evaluated, in a probing run by task; None for other splits than test, and in older records."""
 
@@ -183,6 +188,35 @@ def changed_keys(values: object, before: object) -> dict[str, object]:
     """Return the keys of ``datarc`` whose values are not those of before; keys of a task's section are ``task.key``."""
     new, old = (flatten(each) if isinstance(each, Mapping) else {} for each in (values, before))
     return {key: new.get(key) for key in {**new, **old} if new.get(key) != old.get(key)}
+
+
+def changed_settings(evaluation: RunResults, training: RunResults) -> dict[str, object]:
+    """Return what an evaluation changed that can change its metrics, with its values.
+
+    Keys of ``datarc`` are as in ``changed_keys``; the others are ``args.KEY`` and ``runner.KEY``, as for ``-o``.
+    """
+    return {
+        **changed_keys(evaluation.config.get("datarc"), training.config.get("datarc")),
+        **_changed_args(evaluation.args, training.args),
+        **_changed_runner(evaluation.training.get("runner"), training.training.get("runner")),
+    }
+
+
+def _changed_args(args: RunnerOptions, before: RunnerOptions) -> dict[str, object]:
+    if before == RunnerOptions():
+        return {}  # they were not recorded
+
+    def value(options: RunnerOptions, name: str) -> object:
+        found = getattr(options, name)
+        return None if found is False else found  # a flag of which an older record knows nothing was not set
+
+    names = [option.name for option in fields(RunnerOptions) if option.name not in NOT_MEASURED]
+    return {f"args.{name}": getattr(args, name) for name in names if value(args, name) != value(before, name)}
+
+
+def _changed_runner(runner: object, before: object) -> dict[str, object]:
+    new, old = ({**MEASURING, **each} if isinstance(each, Mapping) else MEASURING for each in (runner, before))
+    return {f"runner.{key}": new[key] for key in MEASURING if new[key] != old[key]}
 
 
 def training_sections(args: Mapping[str, object]) -> dict[str, object]:

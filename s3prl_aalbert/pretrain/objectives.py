@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from s3prl_aalbert.checkpoint.release import MODEL_PREFIX, load_checkpoint, load_weights
 from s3prl_aalbert.checkpoint.training_state import latest_state
@@ -45,20 +46,20 @@ def build_objective(
     return MaskedDistillation(model_config, config.distill, teacher)
 
 
-def initialise_from(
-    objective: MaskedPrediction | MaskedDistillation, path: Path, codebook: Callable[[], str]
-) -> Callable[[], None]:
+class Initial(NamedTuple):
+    """What is left to decide of the checkpoint that a run begins with, once its units are known."""
+
+    path: Path
+    codebook: str | None
+    """Digest of the codebook whose units its unit head has learnt; None if it is not known."""
+    new_head: dict[str, Tensor]
+    """The weights of a new unit head, if that of the checkpoint was taken."""
+
+
+def initialise_from(objective: MaskedPrediction | MaskedDistillation, path: Path) -> Initial:
     """Load the model and, where both sides have them alike, its heads or its projections to the teacher.
 
     Releases hold no projections: of the folder of a run its latest state is taken, which does.
-
-    Args:
-        objective: what is trained.
-        path: the checkpoint.
-        codebook: returns the digest of the codebook whose units will be learnt, once it is known.
-
-    Returns:
-        A call for then: it draws the unit head anew, unless the checkpoint's head learnt the units of that codebook.
 
     Raises:
         CheckpointError: nothing usable there, or another model.
@@ -70,14 +71,15 @@ def initialise_from(
     load_weights(objective, {**state, **anew}, checkpoint.path)
     begun = sorted({name.split(".")[0] for name in anew})
     logger.info("initialised from %s%s", checkpoint.path, f"; new: {', '.join(begun)}" if begun else "")
-    fresh = {name: value for name, value in own.items() if name.startswith(UNIT_HEAD) and name in state}
+    new_head = {name: value for name, value in own.items() if name.startswith(UNIT_HEAD) and name in state}
+    return Initial(checkpoint.path, checkpoint.info.get("codebook"), new_head)
 
-    def renew_unit_head() -> None:
-        if fresh and checkpoint.info.get("codebook", "unknown") != codebook():
-            objective.load_state_dict({**objective.state_dict(), **fresh})
-            logger.info("the unit head is new: that of %s is of other units", checkpoint.path)
 
-    return renew_unit_head
+def renew_unit_head(objective: nn.Module, initial: Initial, codebook: str) -> None:
+    """Replace a unit head that has learnt other units than those of a codebook, given by its digest."""
+    if initial.new_head and initial.codebook != codebook:
+        objective.load_state_dict({**objective.state_dict(), **initial.new_head})
+        logger.info("the unit head is new: that of %s is of other units", initial.path)
 
 
 def _fits(name: str, tensor: Tensor, own: Mapping[str, Tensor]) -> bool:

@@ -41,7 +41,7 @@ from s3prl_aalbert.pretrain.dataset import Batch, Noise, SpeechDataset
 from s3prl_aalbert.pretrain.evaluation import Evaluation
 from s3prl_aalbert.pretrain.launch import RunOptions, launch, sum_of_processes
 from s3prl_aalbert.pretrain.monitor import Monitor
-from s3prl_aalbert.pretrain.objectives import build_objective, initialise_from
+from s3prl_aalbert.pretrain.objectives import build_objective, initialise_from, renew_unit_head
 from s3prl_aalbert.pretrain.optim import build_optimizer, lr_factor
 from s3prl_aalbert.pretrain.signals import StopSignal
 from s3prl_aalbert.pretrain.unit_features import unit_features
@@ -87,16 +87,14 @@ class Pretrainer:
             self._check_state(load_training_state(options.resume_from), options.resume_from)
         torch.manual_seed(options.seed)
         objective = build_objective(model_config, config, teacher)
-        renew_unit_head = None
-        if options.init and not options.resume_from:
-            renew_unit_head = initialise_from(objective, options.init, lambda: self._codebook)
+        initial = initialise_from(objective, options.init) if options.init and not options.resume_from else None
         self.corpus = self._load_corpus()  # after the weights: it may decode for an hour before a mistyped --init
         if options.dry_run:
             self._add_arbitrary_units()
         else:
             self.add_units()
-        if renew_unit_head:
-            renew_unit_head()
+        if initial is not None:
+            renew_unit_head(objective, initial, self._codebook)
         self._add_corpus_statistics(objective)
         self.objective = objective.to(self.fabric.device)
         optimizer = build_optimizer(self.objective, config.optimizer)
