@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -31,13 +32,15 @@ class StopSignal:
 
     The first one interrupts at once, for there is nothing to save yet; inside ``deferred`` it is remembered in
     ``received``, so that the loop stops between two steps. A second one always interrupts at once.
+    Outside the main thread, where Python refuses to set handlers, the signals are left as they are.
     """
 
     def __init__(self, numbers: Sequence[signal.Signals] = (signal.SIGINT, *OF_BATCH_SYSTEMS)) -> None:
         self.received: int | None = None
         self._deferred = False
         self._process = os.getpid()
-        self._previous = {number: signal.signal(number, self._handle) for number in not_ignored(numbers)}
+        taken = not_ignored(numbers) if threading.current_thread() is threading.main_thread() else []
+        self._previous = {number: signal.signal(number, self._handle) for number in taken}
 
     def __enter__(self) -> StopSignal:
         return self

@@ -34,7 +34,7 @@ def complete(argv: Sequence[str]) -> list[str]:
         SystemExit: S3PRL's own parser refused the options, or ``--help`` was given.
     """
     # Checks without torch come first, so that a typing error is reported within a fraction of a second.
-    argv = _with_launcher_rank(list(argv))
+    argv = _readable(argv)
     given = given_options(argv)
     overrides = parse_override(given.get("override"))
     check_overridden(overrides.args)
@@ -45,7 +45,7 @@ def complete(argv: Sequence[str]) -> list[str]:
 
         states = resume.load_experiment(past)
         settings = resume.resumed_settings(past, vars(states["Args"]), given, overrides)
-        option_checks.check_settings(settings, trained=True)
+        option_checks.check_settings(settings, trained=True, resumed=True)
         if given["mode"] == "train":
             check_nothing_newer(Path(str(settings["expdir"])), past, int(states.get("Step", 0)))
         config, added, where = states["Config"], [], past
@@ -64,14 +64,32 @@ def complete(argv: Sequence[str]) -> list[str]:
     return [*argv, *added, *_device_option(given | overrides.args)]
 
 
+def typed_options(argv: Sequence[str]) -> Options:
+    """Return the options in ``argv`` by S3PRL's names, without defaults; imports nothing heavy.
+
+    Raises:
+        AalbertError: the parser refused the options.
+        SystemExit: ``--help`` was given.
+    """
+    return given_options(_readable(argv))
+
+
 def training_folder(argv: Sequence[str]) -> Path | None:
     """Return the folder of a training with these options; None if they name no training or no folder."""
-    given = given_options(argv)
+    given = typed_options(argv)
     if given["mode"] != "train" or not {"expname", "expdir", "past_exp"} & given.keys():
         return None
     overrides = parse_override(given.get("override"))
     past = find_past_experiment(given)
     return Path(overrides.args.get("expdir") or (past.parent if past else place_of(given)))
+
+
+def _readable(argv: Sequence[str]) -> list[str]:
+    """Return ``argv`` in the forms that S3PRL reads: of a launcher's rank, and of ``~`` in -p."""
+    argv = _with_launcher_rank(list(argv))
+    expdir = given_options(argv).get("expdir") or ""
+    # Of an option that is there twice, the last counts.
+    return [*argv, "-p", str(Path(expdir).expanduser())] if expdir.startswith("~") else argv
 
 
 def _with_launcher_rank(argv: list[str]) -> list[str]:

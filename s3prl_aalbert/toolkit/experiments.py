@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 
 from s3prl_aalbert.errors import AalbertError, is_url
@@ -10,7 +11,13 @@ from s3prl_aalbert.toolkit.options import Options
 
 def place_of(given: Options) -> Path:
     """Return the folder of an experiment from -p or -n."""
-    return Path(given.get("expdir") or f"result/downstream/{given.get('expname')}")
+    return Path(given.get("expdir") or f"result/downstream/{given.get('expname')}").expanduser()
+
+
+def glob_in_folder(pattern: str) -> list[str]:
+    """Replace ``glob.glob`` for S3PRL, which looks for ``{expdir}/states-*.ckpt``: no ``[`` in a folder is special."""
+    folder, slash, name = pattern.rpartition("/")
+    return glob.glob(f"{glob.escape(folder)}{slash}{name}")  # noqa: PTH207 - texts, as S3PRL expects
 
 
 def check_unused_folder(expdir: Path) -> None:

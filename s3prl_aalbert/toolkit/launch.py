@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import builtins
+import glob
 import logging
 import pickle
 import sys
@@ -19,6 +20,7 @@ from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
 from s3prl_aalbert.locking import locked
 from s3prl_aalbert.pretrain.signals import OF_BATCH_SYSTEMS, StopSignal
 from s3prl_aalbert.toolkit import arguments
+from s3prl_aalbert.toolkit.experiments import glob_in_folder
 from s3prl_aalbert.toolkit.leftovers import no_leftovers
 from s3prl_aalbert.toolkit.overrides import apply_override
 from s3prl_aalbert.toolkit.parser import PROGRAM
@@ -41,7 +43,8 @@ def run(argv: Sequence[str]) -> int:
         SystemExit: the parser refused the options, or ``--help`` was given.
     """
     logging.basicConfig(level=logging.INFO)  # as S3PRL's main() does a moment later
-    with StopSignal(OF_BATCH_SYSTEMS if "train" in argv else ()) as stop, stop.deferred():
+    trains = arguments.typed_options(argv)["mode"] == "train"
+    with StopSignal(OF_BATCH_SYSTEMS if trains else ()) as stop, stop.deferred():
         folder = arguments.training_folder(argv)
         with nullcontext() if folder is None else locked(folder):
             return _run([PROGRAM, *arguments.complete(argv)], stop, folder)
@@ -63,7 +66,12 @@ def _run(typed: Sequence[str], stop: StopSignal, folder: Path | None) -> int:
         return runners[-1]
 
     # S3PRL's main() reads these names from its module, so that replacing them leaves its files unchanged.
-    parts = {"Runner": build, "override": apply_override, "torch": Changed(run_downstream.torch, load=reader.past)}
+    parts = {
+        "Runner": build,
+        "override": apply_override,
+        "torch": Changed(run_downstream.torch, load=reader.past),
+        "glob": Changed(glob, glob=glob_in_folder),
+    }
     try:
         with (
             no_leftovers(folder, lambda: any(runner.stepped for runner in runners)),

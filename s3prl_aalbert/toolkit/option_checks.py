@@ -18,6 +18,8 @@ from s3prl_aalbert.toolkit.register import DOWNSTREAMS
 _READS_CKPT = ("_local", "_url", "_gdriveid", "_custom")
 _READS_CKPT_TOO = {"customized_upstream"}  # the template that users fill in
 _NEEDS_MODEL_CONFIG = "baseline_local"  # features: reads -g and ignores -k
+# Upstreams of S3PRL that put a configuration of their own in the place of -g.
+_OWN_MODEL_CONFIG = {"baseline", "spectrogram", "fbank", "fbank_no_cmvn", "mfcc", "mel", "linear", "pase_plus"}
 
 
 def check_new_experiment(given: Options) -> None:
@@ -36,19 +38,22 @@ def check_new_experiment(given: Options) -> None:
             raise AalbertError(f"{flag} is missing: expected the {name} to use, e.g. {flag} {example}")
 
 
-def check_settings(settings: Options, trained: bool) -> None:
+def check_settings(settings: Options, trained: bool, resumed: bool = False) -> None:
     """Check the options of the run, whether typed or from the experiment that it resumes.
 
     Args:
         settings: the options by S3PRL's names.
         trained: whether the weights of a finished experiment will be loaded.
+        resumed: whether ``settings`` are those of a checkpoint, which may record a ``-g`` that was not read.
 
     Raises:
-        AalbertError: a name does not exist, ``-k`` is wrong or unused, or a file is missing.
+        AalbertError: a name does not exist, ``-k`` or ``-g`` is wrong or unused, or a file is missing.
     """
     check_downstream(settings["downstream"])
     if settings.get("hub") != "huggingface":  # there -u is a repository, not a name
-        check_upstream(settings["upstream"], settings.get("upstream_ckpt"), settings.get("upstream_model_config"))
+        name, model_config = settings["upstream"], settings.get("upstream_model_config")
+        unread = resumed and name in _OWN_MODEL_CONFIG
+        check_upstream(name, settings.get("upstream_ckpt"), None if unread else model_config)
     _check_given_file("-i", settings.get("init_ckpt"))
     checked_seed(settings.get("seed", 0), NUMPY_LARGEST)
     _check_mode(settings, trained)
@@ -129,6 +134,9 @@ def _check_file(flag: str, path: Path) -> None:
 def _check_model_config(upstream: str, path: str | None) -> None:
     if upstream == _NEEDS_MODEL_CONFIG and not path:
         raise AalbertError(f"-u {upstream} needs the configuration of its features: -g is missing")
+    if upstream in _OWN_MODEL_CONFIG and path:
+        others = "-u pase_url" if upstream.startswith("pase") else f"-u {_NEEDS_MODEL_CONFIG}"
+        raise AalbertError(f"-u {upstream} would ignore -g {path}; remove -g, or use {others}, which reads it")
     if upstream.endswith("_local") and upstream not in plugin_upstreams():
         _check_given_file("-g", path)
 

@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert.errors import AalbertError, did_you_mean
@@ -39,6 +40,7 @@ def parse_override(text: str | None) -> Overrides:
     """Read ``-o``: assignments separated by ``,,``, each ``args.X=V`` or ``config.X.Y=V``.
 
     A value is a Python literal such as a number or a list, or else a text. A value that contains ``,,`` must be quoted.
+    A ``~`` in ``args.expdir`` is expanded.
 
     Raises:
         AalbertError: a part is not an assignment.
@@ -50,6 +52,8 @@ def parse_override(text: str | None) -> Overrides:
         if section == "args" and "." in name:
             raise AalbertError(f"-o args.{name}: expected args.NAME=VALUE, since an option has no parts")
         getattr(overrides, section)[name] = _value(value)
+    if isinstance(expdir := overrides.args.get("expdir"), str):
+        overrides.args["expdir"] = str(Path(expdir).expanduser()) if expdir.startswith("~") else expdir
     return overrides
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import copy
 import logging
+import pickle
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ import torch
 
 from s3prl_aalbert.checkpoint.content import UNREADABLE, CheckpointError, check_content, check_regular
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.toolkit.building import unpickling_sentence
 from s3prl_aalbert.toolkit.options import Options, flag_of, kind_of, problem_of
 from s3prl_aalbert.toolkit.overrides import Overrides
 from s3prl_aalbert.toolkit.parts import States
@@ -109,9 +111,16 @@ def load_states(path: Path, flag: str) -> States:
     except CheckpointError as error:
         raise CheckpointError(f"{flag} {error}") from error
     except UNREADABLE as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{flag} {path}: not a readable checkpoint ({reason})") from error
+        raise CheckpointError(f"{flag} {path}: {_unreadable(error)}") from error
     return cast(States, states)
+
+
+def _unreadable(error: Exception) -> str:
+    """Describe why torch cannot load a file, and where it refuses a type which."""
+    if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
+        return unpickling_sentence(error)
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return f"not a readable checkpoint ({reason})"
 
 
 def _is_count(value: object) -> bool:

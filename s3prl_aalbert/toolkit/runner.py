@@ -7,6 +7,7 @@ S3PRL's code does the training. The additions are clear errors, whole checkpoint
 from __future__ import annotations
 
 import argparse
+import glob
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from s3prl.downstream import runner as s3prl_runner  # noqa: E402
 from s3prl_aalbert.pretrain.signals import StopSignal  # noqa: E402
 from s3prl_aalbert.toolkit import building, continuation  # noqa: E402
 from s3prl_aalbert.toolkit.bars import CountingBar  # noqa: E402
+from s3prl_aalbert.toolkit.experiments import glob_in_folder  # noqa: E402
 from s3prl_aalbert.toolkit.feature_cache import cache_features  # noqa: E402
 from s3prl_aalbert.toolkit.feature_selection import checked_featurizer  # noqa: E402
 from s3prl_aalbert.toolkit.parts import Entry, Featurizer, States, Task, Upstream  # noqa: E402
@@ -128,6 +130,7 @@ class Runner(s3prl_runner.Runner):
         parts = {
             "torch": Changed(torch, save=training.save, cuda=Changed(torch.cuda, amp=amp)),
             "os": Changed(s3prl_runner.os, remove=training.files.remove),
+            "glob": Changed(glob, glob=glob_in_folder),
             "tqdm": Bar,
         }
         with _written(), replaced(s3prl_runner, **parts):

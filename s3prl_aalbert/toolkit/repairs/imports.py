@@ -8,6 +8,7 @@ versions still offer what S3PRL uses, or if it was called before.
 from __future__ import annotations
 
 import argparse
+import datetime
 import importlib.util
 import logging
 import sys
@@ -18,8 +19,10 @@ from types import ModuleType
 import numpy as np
 import torch
 import torchaudio
+from tqdm import tqdm
 
 from s3prl_aalbert.toolkit import finders
+from s3prl_aalbert.toolkit.bars import CountingBar
 from s3prl_aalbert.toolkit.replace import Changed
 
 
@@ -32,6 +35,7 @@ def apply() -> None:
     allow_s3prl_checkpoints()
     keep_names_from_running_code()
     keep_checkpoints_from_running_code()
+    count_steps_without_bars()
 
 
 def keep_espnet_unmentioned() -> None:
@@ -108,12 +112,14 @@ def allow_s3prl_checkpoints() -> None:
     """Let ``torch.load`` read the experiments that S3PRL saves, without running code from them.
 
     Reason: torch 2.6 made ``weights_only=True`` the default; S3PRL saves its ``argparse.Namespace``
-    beside the weights, and the configuration or the optimizer state may contain numpy numbers.
+    beside the weights, and the configuration or the optimizer state may contain numpy numbers. A date in a YAML file
+    is read as one of ``datetime``.
     Symptom: ``_pickle.UnpicklingError: Weights only load failed ... Unsupported global: GLOBAL
     argparse.Namespace`` on ``-e`` and ``-a``.
     Remove when: S3PRL saves ``vars(args)``. These types only hold data, so that ``weights_only`` stays safe.
     """
-    torch.serialization.add_safe_globals([argparse.Namespace, *_numpy_number_globals()])
+    dates = [datetime.date, datetime.datetime, datetime.timezone, datetime.timedelta]
+    torch.serialization.add_safe_globals([argparse.Namespace, *dates, *_numpy_number_globals()])
 
 
 def keep_checkpoints_from_running_code() -> None:
@@ -143,6 +149,21 @@ def keep_names_from_running_code() -> None:
     Remove when: S3PRL looks names up.
     """
     finders.watch()
+
+
+def count_steps_without_bars() -> None:
+    """Let S3PRL's training count its steps even if progress bars are turned off.
+
+    Reason: the runner takes its step from ``n`` of a bar, and tqdm does not count in a bar that is not shown.
+    Symptom: with ``TQDM_DISABLE=1`` a training never ends.
+    Remove when: S3PRL counts its steps.
+    """
+    finders.after_import("s3prl.downstream.runner", _count)
+
+
+def _count(runner: ModuleType) -> None:
+    if runner.tqdm is tqdm:
+        vars(runner)["tqdm"] = CountingBar
 
 
 def _numpy_number_globals() -> list[Callable[..., object] | tuple[Callable[..., object], str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,6 +57,19 @@ def test_an_ignored_hangup_stays_ignored() -> None:
             assert stop.received is None
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_outside_the_main_thread_the_signals_stay_as_they_are() -> None:
+    before, during = [signal.getsignal(number) for number in ALL], []
+
+    def use() -> None:
+        with StopSignal() as stop, stop.deferred():
+            during.extend(signal.getsignal(number) for number in ALL)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert during == before == [signal.getsignal(number) for number in ALL]
 
 
 def test_a_forked_process_ends_as_the_system_has_it() -> None:

@@ -1,6 +1,8 @@
 """What `aalbert downstream` says about its options, before S3PRL's main() runs."""
 
 import argparse
+import datetime
+import decimal
 import logging
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ from naming import mentions, naming
 from s3prl_aalbert import toolkit
 from s3prl_aalbert.checkpoint.release import save_release
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.toolkit import overrides
+from s3prl_aalbert.toolkit import option_checks, overrides, resume
 from s3prl_aalbert.toolkit.repairs import imports
 from s3prl_aalbert.upstream.expert import UpstreamExpert
 
@@ -87,6 +89,9 @@ def experiment(path: Path, **changes) -> Path:
         ("-m train -n x -u aalbert_6l -k some.ckpt -d example", "-u aalbert_6l .*-k some.ckpt"),
         ("-m train -n x -u hubert -k some.ckpt -d example", "-u hubert .*-k some.ckpt"),
         ("-m train -n x -u baseline_local -d example", "-g is missing"),
+        (NEW + " -g x.yaml", "-u fbank .*-g x.yaml.*-u baseline_local"),
+        ("-m train -n x -u mfcc -g x.yaml -d example", "-u mfcc .*-g x.yaml.*-u baseline_local"),
+        ("-m train -n x -u pase_plus -g x.yaml -d example", "-u pase_plus .*-g x.yaml.*-u pase_url"),
         ("-m train -n x -u baseline_local -g gone.yaml -d example", "-g gone.yaml: no such file"),
         ("-m train -n x -u fbank -d asr", "-c is missing.*asr"),
         (NEW + " -c gone.yaml", "gone.yaml: no such file"),
@@ -108,6 +113,34 @@ def test_a_mistake_is_one_clear_sentence(complete, typed, sentence):
     with pytest.raises(AalbertError, match=sentence) as raised:
         complete(typed.split())
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", sorted(option_checks._OWN_MODEL_CONFIG - {"pase_plus"}))
+def test_s3prl_reads_no_g_where_it_is_refused(complete, name):
+    from s3prl import hub
+
+    with pytest.raises(AssertionError):
+        hub.baseline_local(ckpt=None, model_config="gone.yaml", refresh=False)
+    getattr(hub, name)(ckpt=None, model_config="gone.yaml", refresh=False)
+
+
+def test_s3prl_reads_no_g_for_pase_plus_either(complete, monkeypatch):
+    from s3prl.upstream.pase import hubconf
+
+    read = {}
+    monkeypatch.setattr(hubconf, "pase_url", lambda **options: read.update(options))
+    hubconf.pase_plus(ckpt=None, model_config="gone.yaml", refresh=False)
+    assert read["model_config"].endswith(".cfg?dl=1")
+
+
+@pytest.mark.parametrize("name", ["customized_upstream", "stft_mag", "aalbert_features", "distilhubert", "hubert"])
+def test_other_upstreams_may_read_g(complete, name):
+    option_checks.check_upstream(name, None, "x.yaml")
+
+
+def test_a_run_that_recorded_an_unread_g_still_resumes(complete):
+    experiment(Path("exp/states-10.ckpt"), upstream_model_config="x.yaml")
+    complete(["-m", "evaluate", "-e", "exp"])
 
 
 def test_the_defaults_are_filled_in_and_logged(complete, caplog):
@@ -376,6 +409,33 @@ def test_a_checkpoint_that_would_run_code_is_refused(complete):
     with pytest.raises(AalbertError, match=naming("evil.ckpt")):
         complete(["-m", "evaluate", "-e", "evil.ckpt"])
     assert not Path("ran").exists()
+
+
+def noted(path: Path, value: object) -> str:
+    """Write an experiment with a value in its configuration."""
+    imports.allow_s3prl_checkpoints()
+    states = torch.load(experiment(path), map_location="cpu")
+    states["Config"]["note"] = {"found": value}
+    torch.save(states, path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-11-30", "2026-11-30 10:00:00", "2026-11-30T10:00:00+02:00", "2026-11-30T10:00:00Z"]
+)
+def test_a_date_in_the_yaml_is_read_again(complete, text):
+    value = yaml.safe_load(text)
+    assert isinstance(value, datetime.date)
+    past = noted(Path("exp/states-10.ckpt"), value)
+    complete(["-m", "train", "-e", past, "-o", "config.runner.total_steps=40"])
+    assert resume.load_experiment(Path(past))["Config"]["note"] == {"found": value}
+
+
+def test_a_type_that_is_not_loaded_is_named(complete):
+    past = noted(Path("exp/states-10.ckpt"), decimal.Decimal(1))
+    with pytest.raises(AalbertError, match=naming(past, "decimal.Decimal")) as raised:
+        complete(["-m", "evaluate", "-e", past])
+    assert str(raised.value).isprintable()
 
 
 def test_s3prls_checkpoints_load_with_every_part_intact():
