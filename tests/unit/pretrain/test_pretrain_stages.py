@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 import yaml
-from naming import naming
+from naming import mentions, naming
 
 from s3prl_aalbert.checkpoint.release import load_checkpoint
 from s3prl_aalbert.cli import main
@@ -176,7 +176,7 @@ def test_a_manifest_as_the_corpus_is_decoded_once_for_all_stages(tmp_path, speec
     assert len(list(run.glob("manifest.units-*.npy"))) == 2
 
 
-def test_a_time_budget_ends_a_run_whole(tmp_path, speech_folder, monkeypatch, capsys) -> None:
+def test_a_time_budget_ends_a_run_whole(tmp_path, speech_folder, monkeypatch, capsys, caplog) -> None:
     """By a clock that goes on by a minute each time it is read: 2 hours are some steps of a million."""
     minutes = itertools.count()
     monkeypatch.setattr(runner, "TimeBudget", lambda hours: TimeBudget(hours, lambda: 60.0 * next(minutes)))
@@ -201,7 +201,9 @@ def test_a_time_budget_ends_a_run_whole(tmp_path, speech_folder, monkeypatch, ca
     assert rates[:peak] == sorted(rates[:peak]) and rates[peak:] == sorted(rates[peak:], reverse=True)
     assert rates[-1] < 0.1 * max(rates)  # the schedule has come to its end, which a millionth of the steps has not
     assert "is used up" in capsys.readouterr().out
-    assert main(["pretrain", "-p", "run", "-a", "--device", "cpu"]) == 0  # nothing is left to do
+    caplog.set_level("INFO")
+    assert main(["pretrain", "-p", "run", "-a", "--device", "cpu"]) == 0
+    assert mentions(caplog.text, "nothing to do", "runner.max_hours 2", f"step {state['step']}", "max_hours=H")
     assert len(list((tmp_path / "run").glob("states-*.ckpt"))) == 1
 
 
