@@ -135,10 +135,17 @@ def _sentence(beginning: str, error: Exception) -> str:
 
 def _place_of(error: Exception) -> str:
     """Return the file and line of a task, or of S3PRL, in which the error arose; "" where there is none."""
-    foreign = Path(torch.__file__).parent, Path(__file__).parents[1]
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not any(Path(f.filename).is_relative_to(folder) for folder in foreign)]
-    return f", at {'/'.join(Path(own[-1].filename).parts[-2:])}:{own[-1].lineno}" if own else ""
+    import s3prl
+
+    # This package, what is installed beside torch, and Python itself.
+    libraries = Path(__file__).parents[1], Path(torch.__file__).parents[1], Path(traceback.__file__).parent
+
+    def is_of_task(file: Path) -> bool:
+        return file.is_relative_to(Path(s3prl.__file__).parent) or not any(map(file.is_relative_to, libraries))
+
+    frames = [(Path(each.filename), each.lineno) for each in traceback.extract_tb(error.__traceback__)]
+    own = [(file, line) for file, line in frames if is_of_task(file)]
+    return f", at {'/'.join(own[-1][0].parts[-2:])}:{own[-1][1]}" if own else ""
 
 
 def unpickling_sentence(error: pickle.UnpicklingError) -> str:
