@@ -130,19 +130,26 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         return _load_release(path)
     content = load_training_state(path)
     config = from_dict(ModelConfig, content["config"], str(path))
-    known = {key: value for key, value in content.items() if key == "codebook"}
-    return Checkpoint(path, config, content["model"], {"step": content.get("step"), **known})
+    known: dict[str, Any] = {key: value for key, value in content.items() if key in ("step", "codebook")}
+    return Checkpoint(path, config, content["model"], known)
 
 
-def _find_in_folder(folder: Path) -> Path:
+def newest_in(folder: Path) -> Path | None:
+    """Return the file that a folder is loaded from: its release, or a training state after it; None without either."""
     release, state = folder / WEIGHTS_FILE, latest_state(folder)
     if release.is_file() and (state is None or step_of_state(state) <= _step_of_release(release)):
         return release
-    if state is None:
-        raise CheckpointError(f"{folder}: holds neither {WEIGHTS_FILE} nor {STATES_PATTERN}")
-    older = f", which is newer than {WEIGHTS_FILE}" if release.is_file() else ""
-    logger.info("%s: taking the latest training state, %s%s", folder, state.name, older)
     return state
+
+
+def _find_in_folder(folder: Path) -> Path:
+    found = newest_in(folder)
+    if found is None:
+        raise CheckpointError(f"{folder}: holds neither {WEIGHTS_FILE} nor {STATES_PATTERN}")
+    if found.name != WEIGHTS_FILE:
+        older = f", which is newer than {WEIGHTS_FILE}" if (folder / WEIGHTS_FILE).is_file() else ""
+        logger.info("%s: taking the latest training state, %s%s", folder, found.name, older)
+    return found
 
 
 def _step_of_release(path: Path) -> float:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_aalbert.errors import AalbertError, did_you_mean
-from s3prl_aalbert.experiments.inputs import config_digest, named_configs, weights_digest
+from s3prl_aalbert.experiments.inputs import config_digest, identity_of_weights, named_configs
 from s3prl_aalbert.files import write_text
 from s3prl_aalbert.model.config import ConfigError, from_dict, read_config
 
@@ -122,7 +122,7 @@ class SweepRun:
         """Return digests of what the command reads, by option or by name of the needed run."""
         digests = {option: config_digest(self.argv, option) for option in named_configs(self.argv)}
         if self.needs and self.weights:
-            digests[self.needs] = weights_digest(self.weights)
+            digests[self.needs] = identity_of_weights(self.weights)
         return {key: digest for key, digest in digests.items() if digest}
 
     def recorded(self) -> dict[str, Any] | None:

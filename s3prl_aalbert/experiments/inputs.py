@@ -8,16 +8,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import safetensors
 import yaml
 
-from s3prl_aalbert.checkpoint.release import CHECKSUM, WEIGHTS_FILE
-from s3prl_aalbert.checkpoint.training_state import latest_state, step_of_state
+from s3prl_aalbert.checkpoint.release import CHECKSUM, WEIGHTS_FILE, newest_in
 from s3prl_aalbert.model.config import ConfigError, find_config, read_yaml
 
 CONFIG_OPTIONS = ("-c", "--config", "-g", "--upstream_config", "--upstream_model_config")
@@ -38,17 +35,15 @@ def config_digest(argv: Sequence[str], option: str) -> str | None:
     return _yaml_digest(path.absolute(), *_stamp(path))
 
 
-def weights_digest(folder: Path) -> str | None:
+def identity_of_weights(folder: Path) -> str | None:
     """Return what identifies the weights that ``-k FOLDER`` loads; None if there are none.
 
     It is the checksum that the release holds, or the name of a state that is newer than the release.
     """
-    release, state = folder / WEIGHTS_FILE, latest_state(folder)
-    if release.is_file():
-        checksum, step = _release(release.absolute(), *_stamp(release))
-        if state is None or step_of_state(state) <= step:
-            return checksum
-    return state.name if state else None
+    found = newest_in(folder)
+    if found is None:
+        return None
+    return _checksum(found.absolute(), *_stamp(found)) if found.name == WEIGHTS_FILE else found.name
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -67,12 +62,10 @@ def _yaml_digest(path: Path, *stamp: int) -> str:
 
 
 @functools.cache
-def _release(path: Path, *stamp: int) -> tuple[str, float]:
-    """Return the checksum and the step that a release holds, which takes no time; where it holds none, the file's."""
+def _checksum(path: Path, *stamp: int) -> str:
+    """Return the checksum that a release holds, which takes no time; where it holds none, the file's."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-        checksum, step = metadata[CHECKSUM], json.loads(metadata["info"])["step"]
-        return checksum, math.inf if step is None else float(step)
-    except (safetensors.SafetensorError, KeyError, ValueError, TypeError):
-        return hashlib.sha256(path.read_bytes()).hexdigest(), math.inf
+            return (file.metadata() or {})[CHECKSUM]
+    except (safetensors.SafetensorError, KeyError):
+        return hashlib.sha256(path.read_bytes()).hexdigest()

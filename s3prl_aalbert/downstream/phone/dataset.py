@@ -89,7 +89,7 @@ def load_phone_data(config: PhoneDataConfig, rate: int, seed: int, expdir: Path 
     if len(classes) < 2:
         raise AalbertError(f"the phone task needs at least two phones, found {list(classes)} in {config.audio}")
     ids = {phone: index for index, phone in enumerate(classes)}
-    labels = {name: _labels(sources.alignments[name], ids, lengths[name], rate, config) for name in used}
+    labels = {name: _labels(folded[name], sources.alignments[name], ids, lengths[name], rate, config) for name in used}
     num_speakers = len({sources.speakers[name] for name in used})
     return split_data(classes, used, store, labels.__getitem__, lengths, sources.speakers, skipped, num_speakers)
 
@@ -170,13 +170,15 @@ def fold_alignment(alignment: Alignment, config: PhoneDataConfig, keep_dropped: 
     return folded
 
 
-def _labels(labelled: Alignment, ids: dict[str, int], samples: int, rate: int, config: PhoneDataConfig) -> PhoneLabels:
-    alignment = fold_alignment(labelled, config)
+def _labels(
+    alignment: Alignment, as_found: Alignment, ids: dict[str, int], samples: int, rate: int, config: PhoneDataConfig
+) -> PhoneLabels:
+    """Return the labels of an utterance by its folded segments; a majority also counts what the phone set drops."""
     grid = frame_labels(alignment, ids, samples, GRID_SAMPLES)
     if config.token_label == "each":
         token = labels_of_outputs(grid, rate, -(-samples // rate))
     elif config.token_label == "centre":
         token = frame_labels(alignment, ids, samples, rate, rest=True)
     else:
-        token = majority_labels(fold_alignment(labelled, config, keep_dropped=True), ids, samples, rate)
+        token = majority_labels(fold_alignment(as_found, config, keep_dropped=True), ids, samples, rate)
     return PhoneLabels(token, grid)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from naming import mentions
+from other_process import another_process
 
 from s3prl_aalbert import locking
 from s3prl_aalbert.downstream.recorder import Recorder
@@ -65,16 +64,9 @@ def recorded(folder: Path) -> tuple[list[int], int | None, list[tuple[str, float
     return [h.step for h in found.history], None if found.best is None else found.best.step, evaluations
 
 
-@contextmanager
-def another_process_changes(path: Path) -> Iterator[subprocess.Popen[str]]:
+def another_process_changes(path: Path) -> AbstractContextManager[subprocess.Popen[str]]:
     """Let another process add ``EARLIER`` to results.json: it has read the file, and writes it after a line."""
-    command = [sys.executable, "-c", CHANGE, str(path), json.dumps(EARLIER)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stdout.readline() == "held\n"
-        try:
-            yield process
-        finally:
-            process.kill()
+    return another_process(CHANGE, path, json.dumps(EARLIER))
 
 
 # ------------------------------------------------------------------------------- at the same time

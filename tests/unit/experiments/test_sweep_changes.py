@@ -13,7 +13,7 @@ from s3prl_aalbert.checkpoint.release import save_release
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.experiments import execute as sweep_runner
 from s3prl_aalbert.experiments.grid import RECORD, SweepRun, load_sweep
-from s3prl_aalbert.experiments.inputs import weights_digest
+from s3prl_aalbert.experiments.inputs import identity_of_weights
 from s3prl_aalbert.experiments.sweeping import record
 from s3prl_aalbert.model.config import ModelConfig
 from s3prl_aalbert.model.objective import MaskedPrediction
@@ -173,16 +173,16 @@ def test_an_interrupted_run_is_not_continued_with_an_edited_configuration(
 
 
 def test_the_weights_are_those_that_k_loads(tiny_config: ModelConfig, tmp_path: Path) -> None:
-    assert weights_digest(tmp_path) is None
+    assert identity_of_weights(tmp_path) is None
     state = MaskedPrediction(tiny_config).state_dict()
     save_release(tmp_path, tiny_config, state, "", {"step": 2})
-    first = weights_digest(tmp_path)
+    first = identity_of_weights(tmp_path)
     (tmp_path / "states-2.ckpt").touch()
-    assert weights_digest(tmp_path) == first
+    assert identity_of_weights(tmp_path) == first
     (tmp_path / "states-3.ckpt").touch()
-    assert weights_digest(tmp_path) == "states-3.ckpt"
+    assert identity_of_weights(tmp_path) == "states-3.ckpt"
     next(iter(state.values())).add_(1)
     save_release(tmp_path, tiny_config, state, "", {"step": 3})
-    assert weights_digest(tmp_path) not in (first, "states-3.ckpt")
+    assert identity_of_weights(tmp_path) not in (first, "states-3.ckpt")
     (tmp_path / "model.safetensors").write_bytes(b"another program's")
-    assert len(weights_digest(tmp_path) or "") == 64
+    assert len(identity_of_weights(tmp_path) or "") == 64

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 import yaml
 from naming import mentions, naming
+from other_process import another_process
 
 from s3prl_aalbert.cli import main
 from s3prl_aalbert.locking import LOCK_FILE, FolderInUse, locked
@@ -25,16 +24,9 @@ with locked(Path(sys.argv[1])):
 """
 
 
-@contextmanager
-def held(folder: Path) -> Iterator[subprocess.Popen]:
+def held(folder: Path) -> AbstractContextManager[subprocess.Popen[str]]:
     """Let another process hold the folder."""
-    command = [sys.executable, "-c", HOLD, str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stdout.readline() == "held\n"
-        try:
-            yield process
-        finally:
-            process.kill()
+    return another_process(HOLD, folder)
 
 
 def test_a_second_process_is_told_who_holds_the_folder(tmp_path: Path) -> None:
