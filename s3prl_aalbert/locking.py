@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import math
 import os
 import platform
 import time
@@ -22,8 +23,6 @@ except ImportError:  # no such locks on this system
 logger = logging.getLogger(__name__)
 
 LOCK_FILE = ".aalbert.lock"
-LONGEST_WAIT = 60.0
-"""Seconds; a change takes milliseconds, unless its process was stopped or its machine was lost."""
 POLL_INTERVAL = 0.02
 """Seconds."""
 
@@ -58,13 +57,14 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def changing(path: Path) -> Iterator[None]:
-    """Let one process at a time read a file, change it and write it back; the others wait.
+def one_at_a_time(path: Path, longest_wait: float = math.inf) -> Iterator[None]:
+    """Let one process or thread at a time make or change a file; the others wait, and find what it has written.
 
     The lock is on a hidden file beside it, which stays: over NFS, a process that waits may not see that it was removed.
-    After ``LONGEST_WAIT``, or where nothing can be locked, the change goes on without a lock.
+    After ``longest_wait`` seconds, or where nothing can be locked, it goes on without a lock: a finished file in
+    a read-only folder is fine, and if anything has to be written, that fails by itself.
     """
-    handle = _wait_for(path)
+    handle = _wait_for(path, longest_wait)
     try:
         yield
     finally:
@@ -72,7 +72,7 @@ def changing(path: Path) -> Iterator[None]:
             os.close(handle)
 
 
-def _wait_for(path: Path) -> int | None:
+def _wait_for(path: Path, longest: float) -> int | None:
     """Return the open and locked file beside ``path``; None if it cannot be had."""
     if fcntl is None:
         return None
@@ -80,15 +80,19 @@ def _wait_for(path: Path) -> int | None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        logger.info("%s: is changed without a lock (%s)", path, error.strerror)  # if it matters, writing fails, too
+        logger.info("%s: is used without a lock (%s)", path, error.strerror)
         return None
-    end = time.monotonic() + LONGEST_WAIT
+    start, told = time.monotonic(), False
     while True:
         try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return handle
         except (BlockingIOError, PermissionError):
-            if time.monotonic() < end:
+            waited = time.monotonic() - start
+            if waited < longest:
+                if waited > 1 and not told:
+                    logger.info("%s: another process is writing it, waiting", path)
+                    told = True
                 time.sleep(POLL_INTERVAL)
                 continue
             logger.warning("%s: another process has been changing it for too long; is changed without a lock", path)

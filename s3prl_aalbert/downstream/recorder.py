@@ -23,10 +23,13 @@ from s3prl_aalbert.downstream.results import (
     changed_settings,
 )
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.locking import changing
+from s3prl_aalbert.locking import one_at_a_time
 from s3prl_aalbert.printable import printable
 
 logger = logging.getLogger(__name__)
+
+LONGEST_WAIT = 60.0
+"""Seconds; a change takes milliseconds, unless its process was stopped or its machine was lost."""
 
 
 class Recorder:
@@ -91,7 +94,7 @@ class Recorder:
 
     def _write_training(self) -> None:
         """Write the record of the training, with the evaluations that others recorded meanwhile."""
-        with changing(self.expdir / RESULTS_FILE):
+        with one_at_a_time(self.expdir / RESULTS_FILE, LONGEST_WAIT):
             if found := _recorded(self.expdir):
                 self.results.evaluations = [e for e in found.evaluations if e not in self.of_earlier_run]
             self.results.write(self.expdir)
@@ -104,7 +107,7 @@ class Recorder:
     def _add_evaluation(self, checkpoint: str, split: str, metrics: Metrics) -> None:
         """Record ``-m evaluate``; it replaces an earlier record of the same checkpoint, split and settings."""
         overlap = self.evaluated_overlap if split == "test" else None  # other splits are not compared
-        with changing(self.expdir / RESULTS_FILE):
+        with one_at_a_time(self.expdir / RESULTS_FILE, LONGEST_WAIT):
             # The training may have gone on since this evaluation started.
             self.results = _recorded(self.expdir) or self.results
             changed = changed_settings(self.evaluation, self.results)

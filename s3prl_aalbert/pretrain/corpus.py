@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.locking import one_at_a_time
 from s3prl_aalbert.model.config import SAMPLE_RATE
 from s3prl_aalbert.pretrain.audio_cache import CacheBuilder
 from s3prl_aalbert.pretrain.config import DataConfig
 from s3prl_aalbert.pretrain.decoding import decode_all
-from s3prl_aalbert.pretrain.manifest import apply_manifest, locked, read_listed, skipped_path, write_manifest
+from s3prl_aalbert.pretrain.manifest import apply_manifest, read_listed, skipped_path, write_manifest
 from s3prl_aalbert.pretrain.utterances import SPLITS, UNKNOWN, Utterance, Utterances
 from s3prl_aalbert.printable import printable
 from s3prl_aalbert.speech.finding import existing_folders, find_files
@@ -72,7 +73,7 @@ def load_corpus(config: DataConfig, manifest: Path, seed: int, strict: bool = Fa
     if not folders and not config.manifest:
         raise AalbertError("no speech given: name folders with --speech or in pretrain_expert.datarc.paths")
     save = save and not config.trust_manifest
-    with locked(manifest) if save else contextlib.nullcontext():
+    with one_at_a_time(manifest) if save else contextlib.nullcontext():
         # First what is known of the files, then what decoding them shows.
         utterances = _all_files(config, folders, manifest, save)
         cache = CacheBuilder(_given(config) if config.trust_manifest else manifest, utterances, config.cache_hours)

@@ -21,11 +21,6 @@ from s3prl_aalbert.pretrain.utterances import ERRORS, SPLITS, UNKNOWN, Utterance
 from s3prl_aalbert.speech.finding import UNLISTABLE
 from s3prl_aalbert.speech.text import encoding_of
 
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
-
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("path", "samples", "speaker", "split", "bytes", "mtime_ns")
@@ -208,24 +203,3 @@ def _split(file: Path, row: Mapping[str, str]) -> str:
             "test (skipped) or nothing"
         )
     return split
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keep other runs from making the same file of a corpus at the same time; they wait, and find it complete."""
-    lock = path.with_name(f".{path.name}.lock")
-    with contextlib.ExitStack() as stack:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(lock.open("a"))
-            if fcntl is None:
-                raise OSError("no file locks on this system")
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                logger.info("%s: another process is building it, waiting", path)
-                fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            # A finished file in a read-only folder is fine; if anything has to be written, that fails by itself.
-            logger.info("%s: is used without a lock (%s)", path, error)
-        yield

@@ -27,9 +27,9 @@ from tqdm import tqdm
 from s3prl_aalbert.checkpoint.release import content_digest
 from s3prl_aalbert.errors import AalbertError, disk_fault
 from s3prl_aalbert.files import FileError, write_atomically
+from s3prl_aalbert.locking import one_at_a_time
 from s3prl_aalbert.model.config import SAMPLE_RATE, ModelConfig
 from s3prl_aalbert.pretrain.config import UnitsConfig
-from s3prl_aalbert.pretrain.manifest import locked
 from s3prl_aalbert.pretrain.unit_features import Facts, UnitFeatures, unit_features
 from s3prl_aalbert.pretrain.utterances import SPLITS, UnitLabels, Utterances
 
@@ -183,7 +183,7 @@ def _make_once(path: Path, make: Callable[[], None]) -> None:
     """Make a file that is not there yet; another process that needs it meanwhile waits, and finds it complete."""
     if path.is_file():
         return
-    with locked(path):
+    with one_at_a_time(path):
         if not path.is_file():  # made while this process waited
             make()
 

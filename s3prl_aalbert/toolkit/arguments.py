@@ -85,11 +85,13 @@ def training_folder(argv: Sequence[str]) -> Path | None:
 
 
 def _readable(argv: Sequence[str]) -> list[str]:
-    """Return ``argv`` in the forms that S3PRL reads: of a launcher's rank, and of ``~`` in -p."""
+    """Return ``argv`` in the forms that S3PRL reads: of a launcher's rank, and of ``~`` in -p, -e and -i."""
     argv = _with_launcher_rank(list(argv))
-    expdir = given_options(argv).get("expdir") or ""
+    given = given_options(argv)
+    typed = {"-p": given.get("expdir"), "-e": given.get("past_exp"), "-i": given.get("init_ckpt")}
     # Of an option that is there twice, the last counts.
-    return [*argv, "-p", str(Path(expdir).expanduser())] if expdir.startswith("~") else argv
+    home = ((flag, str(Path(path).expanduser())) for flag, path in typed.items() if path and path.startswith("~"))
+    return [*argv, *(part for option in home for part in option)]
 
 
 def _with_launcher_rank(argv: list[str]) -> list[str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import http.client
 import logging
 import re
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,11 +16,7 @@ import torch
 from s3prl_aalbert.checkpoint.content import CheckpointError, is_safetensors
 from s3prl_aalbert.checkpoint.published import PUBLISHED, SCHEMES, packaged_file, packaged_names
 from s3prl_aalbert.errors import AalbertError
-
-try:
-    import fcntl
-except ImportError:  # without POSIX two processes may fetch the same file, and the last one wins
-    fcntl = None  # type: ignore[assignment]
+from s3prl_aalbert.locking import one_at_a_time
 
 logger = logging.getLogger(__name__)
 
@@ -73,24 +68,13 @@ def fetch(
         raise CheckpointError(f"{url}: is not a URL ({error})") from error
     if not refresh and _is_there(path, expected, check):  # files appear whole, so that this check needs no lock
         return path
-    with _locked(path):
-        if not refresh and _is_there(path, expected, check):
-            return path
-        # A copy that is not usable is replaced, and the user is told why.
-        if path.is_file():
-            why = "refresh was requested" if refresh else "hash differs, or no checkpoint"
-            logger.warning("%s: replacing the copy of %s (%s)", path, url, why)
-        if expected is None:
-            logger.warning("%s: downloaded without a hash to check; append #sha256=HEX to the URL", url)
-        for old in path.parent.glob("*.part*"):  # of a killed process
-            old.unlink()
-        partial = path.with_name(path.name + ".part")
-        try:
-            _download(url, partial, expected, progress)
-            _check_content(url, partial, check)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with one_at_a_time(path):
+            if refresh or not _is_there(path, expected, check):
+                _replace(path, url, expected, progress, refresh, check)
+    except OSError as error:
+        raise CheckpointError(f"{path.parent}: cannot keep a download there ({error})") from error
     return path
 
 
@@ -173,17 +157,24 @@ def _cached_path(url: str) -> Path:
     return Path(torch.hub.get_dir()) / CACHE_FOLDER / unique / name
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let one process at a time fetch ``path``; the others wait and then find the file."""
+def _replace(
+    path: Path, url: str, expected: str | None, progress: bool, refresh: bool, check: Callable[[Path], object] | None
+) -> None:
+    """Download ``path``; a copy that is not usable is replaced, and the user is told why."""
+    if path.is_file():
+        why = "refresh was requested" if refresh else "hash differs, or no checkpoint"
+        logger.warning("%s: replacing the copy of %s (%s)", path, url, why)
+    if expected is None:
+        logger.warning("%s: downloaded without a hash to check; append #sha256=HEX to the URL", url)
+    for old in path.parent.glob("*.part*"):  # of a killed process
+        old.unlink()
+    partial = path.with_name(path.name + ".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_name(path.name + ".lock").open("wb") as lock:
-            if fcntl is not None:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-    except OSError as error:
-        raise CheckpointError(f"{path.parent}: cannot keep a download there ({error})") from error
+        _download(url, partial, expected, progress)
+        _check_content(url, partial, check)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _is_there(path: Path, expected: str | None, check: Callable[[Path], object] | None) -> bool:

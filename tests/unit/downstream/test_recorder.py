@@ -14,6 +14,7 @@ from naming import mentions
 from other_process import another_process
 
 from s3prl_aalbert import locking
+from s3prl_aalbert.downstream import recorder as recorder_module
 from s3prl_aalbert.downstream.recorder import Recorder
 from s3prl_aalbert.downstream.results import (
     BestStep,
@@ -38,9 +39,9 @@ EARLIER = {"checkpoint": "earlier.ckpt", "step": 8, "split": "test", "metrics": 
 CHANGE = """
 import json, sys
 from pathlib import Path
-from s3prl_aalbert.locking import changing
+from s3prl_aalbert.locking import one_at_a_time
 path, entry = Path(sys.argv[1]), json.loads(sys.argv[2])
-with changing(path):
+with one_at_a_time(path):
     content = json.loads(path.read_text())
     print("held", flush=True)
     sys.stdin.readline()
@@ -189,7 +190,7 @@ def test_a_process_that_never_ends_its_change_does_not_stop_a_training(
 ) -> None:
     training = recorder(tmp_path)
     training.add("dev", 8, {"acc": 0.2})
-    monkeypatch.setattr(locking, "LONGEST_WAIT", 0.0)
+    monkeypatch.setattr(recorder_module, "LONGEST_WAIT", 0.0)
     with another_process_changes(tmp_path / "results.json"):
         training.add("dev", 20, {"acc": 0.3})
     assert recorded(tmp_path) == ([8, 20], 20, [])

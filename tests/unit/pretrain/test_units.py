@@ -16,12 +16,12 @@ import pytest
 import soundfile
 import torch
 
+from s3prl_aalbert import locking
 from s3prl_aalbert.audio_io import AudioError
 from s3prl_aalbert.checkpoint.release import save_release
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.config import ModelConfig, from_dict
 from s3prl_aalbert.model.objective import NO_UNIT, MaskedPrediction
-from s3prl_aalbert.pretrain import manifest as manifest_module
 from s3prl_aalbert.pretrain import units as units_module
 from s3prl_aalbert.pretrain.config import PretrainConfig, UnitsConfig
 from s3prl_aalbert.pretrain.dataset import SpeechDataset
@@ -189,7 +189,7 @@ def test_a_second_process_waits_and_finds_the_units(tiny_config, speech, tmp_pat
     if clustered:
         label(config, speech, tmp_path)
         next(tmp_path.glob("*.npy")).unlink()
-    monkeypatch.setattr(manifest_module.logger, "info", lambda *_: waits.set())
+    monkeypatch.setattr(locking.logger, "info", lambda *_: waits.set())
 
     def run(reader) -> None:
         found.append(label_corpus(utterances(), reader, config, UnitsConfig(), tmp_path / "manifest.tsv", 0, CPU))

@@ -118,6 +118,14 @@ def test_a_tilde_is_the_home_of_the_user(typed: list[str], read: list[argparse.N
     assert not Path("~").exists()
 
 
+def test_a_tilde_is_the_home_of_the_user_in_what_is_read(read: list[argparse.Namespace], tmp_path: Path) -> None:
+    ckpt = state(tmp_path / "home/out", 5)
+    launch.run(["-m", "train", "--past_exp=~/out"])
+    launch.run(["-m", "train", "-p", "new", *NEW, f"--init_ckpt=~/out/{ckpt.name}"])
+    assert read[0].past_exp == str(ckpt.parent)
+    assert read[1].init_ckpt == str(ckpt)
+
+
 def test_the_steps_of_hidden_bars_count_after_link_too() -> None:
     """All that a linked S3PRL runs is ``compat.apply()``."""
     from s3prl.downstream import runner as s3prl_runner
