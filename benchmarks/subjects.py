@@ -15,7 +15,7 @@ from torch import nn
 from s3prl_aalbert.checkpoint.published import PUBLISHED
 from s3prl_aalbert.checkpoint.release import load_checkpoint
 from s3prl_aalbert.downstream.states import HIDDEN_STATES
-from s3prl_aalbert.model.encoder import initialise
+from s3prl_aalbert.model.aalbert import reinitialise
 from s3prl_aalbert.upstream import hubconf
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 
@@ -109,5 +109,5 @@ def untrained_twin(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
     """Return the model with new random weights, those of ``aalbert convert --untrained``; its acoustics stay."""
     upstream = build()
     torch.manual_seed(seed)
-    initialise(upstream.model, upstream.model.config.transformer.initializer_range)
+    reinitialise(upstream.model)
     return upstream

@@ -48,6 +48,9 @@ TRANSFORMERS_FILE = "config.json"
 MODEL_PREFIX = "model."
 """Prefix of the representation model's weights; the others belong to pre-training heads."""
 
+HIDDEN_MEANS = f"{MODEL_PREFIX}hidden_means"
+"""What a centred model takes from its hidden states."""
+
 PROJECTIONS = "projections."
 """Prefix of a student's projections to its teacher."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,7 @@ examples:
   aalbert convert my_release control --untrained 0                 # the same model with random weights
   aalbert convert SUPERNET small --arch arch.yaml                  # a sub-network; then: -u aalbert_local -k small
   aalbert convert aalbert mean --average result/pretrain/longer    # the mean of two models' weights
+  aalbert convert mean centred --centre data/LibriSpeech/train-clean-5          # hidden states less their mean
 
 The program that wrote a file is recognised from the file's content. docs/formats.md lists what each format can
 represent, docs/serving.md what the folders of --to huggingface, torch and onnx contain.
@@ -41,6 +43,7 @@ def convert(
     to: Target = "release",
     arch: Path | None = None,
     average: list[str] | None = None,
+    centre: list[str] | None = None,
     dtype: Dtype | None = None,
     no_head: bool = False,
     untrained: int | None = None,
@@ -58,6 +61,8 @@ def convert(
         arch: sizes of a sub-network to cut out first, as `aalbert search` writes them
         average: with --to release: more models; the weights of all, CKPT's included, are averaged, and the pre-training
             head is that of CKPT. They should have gone on from the same weights; one that is named twice counts twice
+        centre: with --to release: folders of the training speech. Hidden states are given less their mean over 500 of
+            its utterances (transformer.centred), those of the new model with --average, --arch or --untrained
         dtype: with --to release: number format of the weights
         no_head: with --to release: drop the pre-training head
         untrained: with --to release: draw new random weights from this seed, as the control of a comparison; the
@@ -70,7 +75,7 @@ def convert(
         AalbertError: an unusable checkpoint, options that do not go together, or ``out`` exists already.
     """
     smaller = bool(dtype or no_head)
-    _check_options(to, smaller, arch, average, untrained is not None, bool(licence), trust, accept_differences)
+    _check_options(to, smaller, arch, average, centre, untrained is not None, bool(licence), trust, accept_differences)
     if untrained is not None:
         checked_seed(untrained, option="--untrained")
     out = out.expanduser()
@@ -79,32 +84,45 @@ def convert(
     check_new_folder(out)
     from s3prl_aalbert.submission import conversion
 
+    steps: list[Callable[[str, Path], str]] = []
+    if arch is not None:
+        steps.append(lambda source, made: conversion.to_sub_network(source, arch, made))
+    elif average is not None:
+        steps.append(lambda source, made: conversion.to_average([source, *average], made))
+    elif untrained is not None:
+        steps.append(lambda source, made: conversion.to_untrained(source, made, untrained))
+    if centre is not None:
+        steps.append(lambda source, made: conversion.to_centred(source, centre, made))
+    if smaller:
+        steps.append(lambda source, made: conversion.to_smaller(source, made, dtype, no_head))
+    elif to == "s3prl":
+        steps.append(lambda source, made: conversion.to_s3prl(source, made, accept_differences))
+    elif to != "release":
+        steps.append(lambda source, made: conversion.to_program(source, made, to, licence))
+    elif not steps:
+        steps.append(lambda source, made: conversion.to_release(source, made, trust))
     with tempfile.TemporaryDirectory() as place:
         source = ckpt
-        made = out if to == "release" and not smaller else Path(place)
-        if arch is not None:
-            print(conversion.to_sub_network(ckpt, arch, made))
+        for number, step in enumerate(steps):
+            made = out if number + 1 == len(steps) else Path(place, str(number))
+            print(printable_lines(step(source, made)))
             source = str(made)
-        elif average is not None:
-            print(conversion.to_average([ckpt, *average], made))
-            source = str(made)
-        if untrained is not None:
-            written = conversion.to_untrained(source, out, untrained)
-        elif to == "s3prl":
-            written = conversion.to_s3prl(source, out, accept_differences)
-        elif to != "release":
-            written = conversion.to_program(source, out, to, licence)
-        elif smaller:
-            written = conversion.to_smaller(source, out, dtype, no_head)
-        else:
-            written = conversion.wrote_release(out) if arch or average else conversion.to_release(source, out, trust)
-        print(printable_lines(written))
+    if to == "release" and not smaller and (arch or average or centre):
+        print(printable_lines(conversion.wrote_release(out)))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     flags = {"to": ("--to", "--format"), "licence": ("--licence", "--license")}
-    metavars = {"ckpt": "CKPT", "out": "OUT", "arch": "YAML", "average": "CKPT", "licence": "ID", "untrained": "SEED"}
+    metavars = {
+        "ckpt": "CKPT",
+        "out": "OUT",
+        "arch": "YAML",
+        "average": "CKPT",
+        "centre": "DIR",
+        "licence": "ID",
+        "untrained": "SEED",
+    }
     add_options(parser, convert, flags, metavars)
     # OUT may also be given as -o; the default of the one must not hide the value of the other.
     out = next(action for action in parser._actions if action.dest == "out")
@@ -127,6 +145,7 @@ def _check_options(
     smaller: bool,
     arch: Path | None,
     average: list[str] | None,
+    centre: list[str] | None,
     untrained: bool,
     licence: bool,
     trust: bool,
@@ -136,7 +155,9 @@ def _check_options(
     if average and (to != "release" or arch):
         raise AalbertError("--average writes a release of whole models: it goes neither with --arch nor another --to")
     if untrained and (smaller or to != "release" or arch or average or trust):
-        raise AalbertError("--untrained goes with no other option: it writes a release of the same model")
+        raise AalbertError("--untrained goes with --centre alone: it writes a release of the same model")
+    if centre and (to != "release" or trust):
+        raise AalbertError("--centre writes a release from a model of this project; --to converts it afterwards")
     if smaller and to != "release":
         raise AalbertError(f"--dtype and --no-head are for a release; what --to {to} writes has neither")
     if accepted and to != "s3prl":

@@ -75,6 +75,9 @@ def extract(state: Mapping[str, Tensor], config: ModelConfig, arch: Architecture
         if "acoustics." in name:  # statistics of the corpus, the same for every sub-network
             result[name] = tensor.clone()
             continue
+        if name.endswith("hidden_means"):
+            result[name] = _cut(tensor, (small.num_hidden_layers + 1, small.hidden_size))
+            continue
         if match is None:
             result[name] = _cut(tensor, _sizes_outside_layers(name, tensor, small))
             continue

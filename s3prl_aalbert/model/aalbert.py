@@ -5,8 +5,10 @@ Legend: B batch, S samples, F frames, T tokens, R frames a token, D hidden size,
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -35,6 +37,9 @@ class AalbertModel(nn.Module):
         self.acoustics = Acoustics(config.audio, config.transformer.downsample_rate)
         self.embedding = InputEmbedding(config.input_dim, config.transformer)
         self.encoder = Encoder(config.transformer)
+        shape = config.transformer.num_hidden_layers + 1, config.transformer.hidden_size
+        self.hidden_means: Tensor | None
+        self.register_buffer("hidden_means", torch.zeros(shape) if config.transformer.centred else None)
         initialise(self, config.transformer.initializer_range)
 
     def forward(
@@ -50,7 +55,7 @@ class AalbertModel(nn.Module):
         """
         features = self.acoustics(wavs, num_samples)
         states = self.encode(features.tokens, features.lengths, arch, padded=padded)
-        return Representation(states, features.lengths)
+        return Representation(centred(states, self.hidden_means), features.lengths)
 
     def at_every_frame(self, wavs: Tensor, num_samples: Tensor, arch: Architecture | None = None) -> Representation:
         """Represent a padded batch with a hidden state for every frame, as (B, F, D): that of the token around it.
@@ -72,7 +77,7 @@ class AalbertModel(nn.Module):
         times = tokens.unflatten(1, (-1, stack)).transpose(1, 2).flatten(0, 1)  # (B * R, T, input_dim)
         first = torch.arange(stack, device=wavs.device)
         lengths = (num_frames.unsqueeze(1) - first + stack - 1) // stack  # (B, R), 0 where no frame is left
-        states = self.encode(times, lengths.clamp_min(1).flatten(), arch, padded=True)
+        states = centred(self.encode(times, lengths.clamp_min(1).flatten(), arch, padded=True), self.hidden_means)
         longest = self.config.audio.num_frames(wavs.size(1))
         by_frame = (state.unflatten(0, (-1, stack)).transpose(1, 2).flatten(1, 2) for state in states)
         return Representation([state[:, :longest] for state in by_frame], num_frames)  # (B, F, D)
@@ -94,6 +99,45 @@ class AalbertModel(nn.Module):
         real = lengths if padded else None
         embedded = self.embedding(tokens, real, arch)
         return [embedded, *self.encoder(embedded, real, arch, queries)]
+
+
+def centred(states: list[Tensor], means: Tensor | None) -> list[Tensor]:
+    """Return hidden states (B, T, D) less their means (L + 1, D); without means, as they are.
+
+    The states of a sub-network, which are fewer and narrower, lose the means of the whole model.
+    """
+    if means is None:
+        return states
+    pairs = zip(states, means[: len(states)], strict=True)
+    return [state - mean[: state.size(-1)].to(state.dtype) for state, mean in pairs]
+
+
+def reinitialise(model: AalbertModel) -> None:
+    """Draw new weights, as the control of a comparison; statistics of the corpus stay, means of hidden states go."""
+    initialise(model, model.config.transformer.initializer_range)
+    if model.hidden_means is not None:
+        model.hidden_means.zero_()
+
+
+@torch.no_grad()
+def hidden_means(model: AalbertModel, wavs: Iterable[np.ndarray]) -> Tensor:
+    """Return the mean of each hidden state over all tokens of some speech.
+
+    Args:
+        model: in evaluation mode; whether it is centred does not matter.
+        wavs: waveforms (num_samples,) at 16 kHz, read one at a time.
+
+    Returns:
+        (L + 1, D) float32 on the model's device, summed in float64.
+    """
+    count, total = 0, torch.zeros(())
+    for samples in wavs:
+        wav = torch.from_numpy(samples).unsqueeze(0).to(model.acoustics.window)
+        features = model.acoustics(wav, torch.tensor([len(samples)], device=wav.device))
+        states = model.encode(features.tokens, features.lengths, padded=False)
+        count = count + features.tokens.size(1)
+        total = total.to(wav.device) + torch.stack([state[0].double().sum(0) for state in states])
+    return (total / count).float()
 
 
 class PredictionHead(nn.Module):

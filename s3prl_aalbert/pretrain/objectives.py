@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from s3prl_aalbert.checkpoint.release import MODEL_PREFIX, load_checkpoint, load_weights
+from s3prl_aalbert.checkpoint.release import HIDDEN_MEANS, MODEL_PREFIX, load_checkpoint, load_weights
 from s3prl_aalbert.checkpoint.training_state import latest_state
 from s3prl_aalbert.compress.distillation import MaskedDistillation, Teacher, check_layers
 from s3prl_aalbert.compress.space import extreme
@@ -59,7 +59,8 @@ class Initial(NamedTuple):
 def initialise_from(objective: MaskedPrediction | MaskedDistillation, path: Path) -> Initial:
     """Load the model and, where both sides have them alike, its heads or its projections to the teacher.
 
-    Releases hold no projections: of the folder of a run its latest state is taken, which does.
+    Releases hold no projections: of the folder of a run its latest state is taken, which does. The means of hidden
+    states are not loaded, since training changes them.
 
     Raises:
         CheckpointError: nothing usable there, or another model.
@@ -67,9 +68,10 @@ def initialise_from(objective: MaskedPrediction | MaskedDistillation, path: Path
     checkpoint = load_checkpoint((latest_state(path) if path.is_dir() else None) or path)
     own = {name: value.clone() for name, value in objective.state_dict().items()}
     state = {name: tensor.float() for name, tensor in checkpoint.state.items() if _fits(name, tensor, own)}
-    anew = {name: value for name, value in own.items() if not name.startswith(MODEL_PREFIX) and name not in state}
+    state.pop(HIDDEN_MEANS, None)
+    anew = {name: value for name, value in own.items() if _may_be_new(name) and name not in state}
     load_weights(objective, {**state, **anew}, checkpoint.path)
-    begun = sorted({name.split(".")[0] for name in anew})
+    begun = sorted({name.split(".")[0] for name in anew if name != HIDDEN_MEANS})
     logger.info("initialised from %s%s", checkpoint.path, f"; new: {', '.join(begun)}" if begun else "")
     new_head = {name: value for name, value in own.items() if name.startswith(UNIT_HEAD) and name in state}
     return Initial(checkpoint.path, checkpoint.info.get("codebook"), new_head)
@@ -80,6 +82,10 @@ def renew_unit_head(objective: nn.Module, initial: Initial, codebook: str) -> No
     if initial.new_head and initial.codebook != codebook:
         objective.load_state_dict({**objective.state_dict(), **initial.new_head})
         logger.info("the unit head is new: that of %s is of other units", initial.path)
+
+
+def _may_be_new(name: str) -> bool:
+    return name == HIDDEN_MEANS or not name.startswith(MODEL_PREFIX)
 
 
 def _fits(name: str, tensor: Tensor, own: Mapping[str, Tensor]) -> bool:

@@ -7,7 +7,7 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,9 +27,9 @@ from s3prl_aalbert.checkpoint.training_state import (
 from s3prl_aalbert.compress.distillation import Teacher
 from s3prl_aalbert.compress.space import architectures_of_step
 from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
-from s3prl_aalbert.model.aalbert import count_parameters
+from s3prl_aalbert.model.aalbert import count_parameters, hidden_means
 from s3prl_aalbert.model.acoustics import corpus_statistics
-from s3prl_aalbert.model.config import ModelConfig, from_dict, to_dict
+from s3prl_aalbert.model.config import SAMPLE_RATE, ModelConfig, from_dict, to_dict
 from s3prl_aalbert.model.objective import Objective
 from s3prl_aalbert.model.sub_network import Architecture
 from s3prl_aalbert.pretrain.batches import TrainingBatches
@@ -58,6 +58,8 @@ SMOOTHING = 0.98
 DRY_RUN_STEPS = 2
 STATISTICS_UTTERANCES = 1000
 """Whose features give the statistics of ``audio.cmvn: corpus``."""
+CENTRE_UTTERANCES = 100
+"""Whose hidden states give the means of ``transformer.centred``, each time that a state is saved."""
 
 
 class Pretrainer:
@@ -159,12 +161,28 @@ class Pretrainer:
         acoustics = objective.model.acoustics
         if self.model_config.audio.cmvn != "corpus" or self.options.init or self.options.resume_from:
             return
-        dataset = SpeechDataset(self.corpus.split("train"), self.model_config, math.inf, 0)
-        rows = np.random.default_rng(self.options.seed).permutation(len(dataset))[:STATISTICS_UTTERANCES]
-        mean, std = corpus_statistics(acoustics, map(dataset.wav, rows.tolist()))
+        wavs = list(self._some_speech(STATISTICS_UTTERANCES))
+        mean, std = corpus_statistics(acoustics, (read() for read in wavs))
         acoustics.corpus_mean.copy_(mean)
         acoustics.corpus_std.copy_(std)
-        logger.info("audio.cmvn: the statistics of %d utterances", len(rows))
+        logger.info("audio.cmvn: the statistics of %d utterances", len(wavs))
+
+    def _centre(self) -> None:
+        """Find the means of the hidden states anew, if the model is centred."""
+        model = self.objective.model
+        if model.hidden_means is None:
+            return
+        longest = int(self.config.datarc.max_seconds * SAMPLE_RATE)
+        self.module.eval()
+        means = hidden_means(model, (read()[:longest] for read in self._some_speech(CENTRE_UTTERANCES)))
+        model.hidden_means.copy_(means)
+        self.module.train()
+
+    def _some_speech(self, utterances: int) -> Iterator[Callable[[], np.ndarray]]:
+        """Yield what reads each of so many training utterances, or of all, drawn by the seed."""
+        dataset = SpeechDataset(self.corpus.split("train"), self.model_config, math.inf, 0)
+        for row in np.random.default_rng(self.options.seed).permutation(len(dataset))[:utterances].tolist():
+            yield functools.partial(dataset.wav, row)
 
     def _dataset(self, split: str) -> SpeechDataset:
         datarc, training = self.config.datarc, split == "train"
@@ -363,6 +381,7 @@ class Pretrainer:
 
     def _save(self, monitor: Monitor, best: bool) -> None:
         if self.fabric.is_global_zero:
+            self._centre()
             expdir, state = self.options.expdir, self._state()
             path = expdir / f"states-{self.step}.ckpt"
             save_training_state(path, self.model_config, state)

@@ -74,7 +74,7 @@ class Model:
 
 def _shape(config: ModelConfig) -> tuple[TransformerConfig, AudioConfig]:
     """Return the parts of a configuration that are equal in models that differ only in their training."""
-    transformer = replace(config.transformer, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    transformer = replace(config.transformer, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, centred=False)
     return transformer, replace(config.audio, target="log", target_preemphasis=0.0, target_cmvn=True)
 
 

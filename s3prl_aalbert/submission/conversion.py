@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -12,16 +13,28 @@ import torch
 from s3prl_aalbert.checkpoint.content import CheckpointError
 from s3prl_aalbert.checkpoint.interop.exporting import export_s3prl
 from s3prl_aalbert.checkpoint.interop.importing import import_checkpoint
-from s3prl_aalbert.checkpoint.interop.releases import write_average, write_imported, write_smaller, write_untrained
+from s3prl_aalbert.checkpoint.interop.releases import (
+    write_average,
+    write_centred,
+    write_imported,
+    write_smaller,
+    write_untrained,
+)
 from s3prl_aalbert.checkpoint.published import located
 from s3prl_aalbert.checkpoint.release import load_checkpoint
 from s3prl_aalbert.compress.extraction import write_sub_network
 from s3prl_aalbert.files import write_atomically
+from s3prl_aalbert.model.config import SAMPLE_RATE
 from s3prl_aalbert.model.sub_network import load_architecture
+from s3prl_aalbert.speech.finding import existing_folders, find_files
+from s3prl_aalbert.speech.reading import read_audio
 from s3prl_aalbert.submission.huggingface_folder import write_folder
 from s3prl_aalbert.submission.serving import write_serving_folder
 
 logger = logging.getLogger(__name__)
+
+CENTRE_UTTERANCES, CENTRE_SECONDS = 500, 30
+"""How many utterances give the means of a centred model, and how much of each at most."""
 
 
 def to_release(ckpt: str, folder: Path, trust: bool) -> str:
@@ -67,6 +80,25 @@ def to_average(ckpts: Sequence[str], folder: Path) -> str:
     """
     write_average([load_checkpoint(ckpt) for ckpt in ckpts], folder)
     return f"took the mean of the weights of {len(ckpts)} models"
+
+
+def to_centred(ckpt: str, speech: Sequence[str], folder: Path) -> str:
+    """Write a release whose hidden states are less their mean over some speech.
+
+    Args:
+        ckpt: the model.
+        speech: folders, of which some utterances are drawn, the same ones each time.
+        folder: a new or empty folder.
+
+    Raises:
+        AalbertError: the checkpoint or the speech is unusable.
+    """
+    checkpoint = load_checkpoint(ckpt)
+    paths = sorted(file.path for file in find_files(existing_folders(speech), links_keep_their_name=True).files)
+    chosen = random.Random(0).sample(paths, min(len(paths), CENTRE_UTTERANCES))
+    wavs = (read_audio(path, SAMPLE_RATE)[: CENTRE_SECONDS * SAMPLE_RATE] for path in chosen)
+    write_centred(checkpoint, wavs, folder)
+    return f"its hidden states are less their mean over {len(chosen)} utterances"
 
 
 def to_smaller(ckpt: str, folder: Path, dtype: Literal["float32", "float16", "bfloat16"] | None, no_head: bool) -> str:

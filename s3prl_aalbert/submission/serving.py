@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from s3prl_aalbert.checkpoint.release import Checkpoint
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.files import write_atomically, write_text
-from s3prl_aalbert.model.aalbert import AalbertModel
+from s3prl_aalbert.model.aalbert import AalbertModel, centred
 from s3prl_aalbert.model.acoustics import Acoustics
 from s3prl_aalbert.model.config import ModelConfig
 from s3prl_aalbert.model.encoder import InputEmbedding, sinusoid_positions
@@ -51,6 +51,8 @@ class ServingModel(nn.Module):
         self.embedding = GraphEmbedding(config.input_dim, config.transformer)
         self.embedding.load_state_dict(model.embedding.state_dict(), assign=True)
         self.encoder = model.encoder
+        self.hidden_means: Tensor | None
+        self.register_buffer("hidden_means", model.hidden_means)
         self.eval()
 
     def forward(self, wavs: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,7 +72,7 @@ class ServingModel(nn.Module):
         whole = (wavs.size(1) + size - 1) // size * size
         features = self.acoustics(functional.pad(wavs, (0, whole + size - wavs.size(1))), num_samples)
         embedded = self.embedding(features.tokens, features.lengths)
-        states = [embedded, *self.encoder(embedded, features.lengths)]
+        states = centred([embedded, *self.encoder(embedded, features.lengths)], self.hidden_means)
         padding = ~length_mask(features.lengths, embedded.size(1)).unsqueeze(-1)
         longest = features.lengths.max().item()
         torch._check(longest >= 1)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from s3prl_aalbert.checkpoint.published import PRESETS, PUBLISHED, packaged_folder, packaged_names
 from s3prl_aalbert.checkpoint.release import load_checkpoint
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.model.encoder import initialise
+from s3prl_aalbert.model.aalbert import reinitialise
 from s3prl_aalbert.upstream.download import fetch, fetch_published
 from s3prl_aalbert.upstream.expert import FeaturesExpert, UpstreamExpert
 
@@ -50,7 +50,7 @@ def aalbert_local(
         raise AalbertError("aalbert_local needs a checkpoint (-k CKPT); for an untrained model use e.g. aalbert_6l")
     upstream = UpstreamExpert(ckpt=ckpt, model_config=model_config)
     if not pretrained:
-        initialise(upstream.model, upstream.model.config.transformer.initializer_range)
+        reinitialise(upstream.model)
         logger.warning("%s: its weights were replaced by random ones (pretrained=False)", ckpt)
     return upstream
 

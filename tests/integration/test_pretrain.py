@@ -35,8 +35,10 @@ from s3prl_aalbert.pretrain.config import (
 )
 from s3prl_aalbert.pretrain.launch import RunOptions
 from s3prl_aalbert.pretrain.runner import EXIT_STOPPED, Pretrainer
+from s3prl_aalbert.speech.reading import read_audio
 from s3prl_aalbert.speech.synthetic.corpus import synthesise_corpus
 from s3prl_aalbert.speech.training_list import TRAINING_LIST_FILE, overlap
+from s3prl_aalbert.upstream.expert import UpstreamExpert
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +192,31 @@ def test_nothing_to_resume_is_told(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "mine").mkdir()
     assert main(["pretrain", "-p", str(tmp_path / "mina"), "-a"]) == 2
     assert 'mina: nothing to resume there (did you mean "mine"?)' in capsys.readouterr().err
+
+
+def test_a_run_centres_the_model(model: ModelConfig, speech: Path, tmp_path: Path) -> None:
+    """By its training speech, in every state; a run that begins with its weights finds the means anew."""
+    centred = replace(model, transformer=replace(model.transformer, centred=True))
+    run(model, configured(speech, total=4), tmp_path / "plain")
+    trainer = run(centred, configured(speech, total=4, save_step=2), tmp_path / "centred")
+    plain, found = load_checkpoint(tmp_path / "plain").state, load_checkpoint(tmp_path / "centred").state
+    assert found.keys() - plain.keys() == {"model.hidden_means"}
+    assert all(torch.equal(found[name], weight) for name, weight in plain.items()), "training is the same"
+    upstream = UpstreamExpert(ckpt=str(tmp_path / "centred")).eval()
+    heard = [utterance.path for utterance in trainer.corpus.split("train")]
+    wavs = [torch.from_numpy(read_audio(path)) for path in heard]
+    assert len(wavs) < runner.CENTRE_UTTERANCES, "all of it counts"
+    with torch.no_grad():
+        states = torch.cat([torch.stack(upstream([wav])["hidden_states"])[:, 0] for wav in wavs], dim=1)
+    assert states.mean(1).abs().max() < 1e-5 < found["model.hidden_means"].abs().max()
+    halfway = load_training_state(tmp_path / "centred" / "states-2.ckpt")["model"]["model.hidden_means"]
+    assert halfway.any() and not torch.equal(halfway, found["model.hidden_means"])
+    for start, config in (("plain", centred), ("centred", model), ("centred", centred)):
+        out = tmp_path / f"{start}_{config.transformer.centred}"
+        run(config, configured(speech, total=1), out, init=tmp_path / start)
+        state = load_checkpoint(out).state
+        assert ("model.hidden_means" in state) == config.transformer.centred
+        assert not config.transformer.centred or state["model.hidden_means"].any()
 
 
 def test_a_resumed_run_does_not_need_what_it_was_initialised_from(

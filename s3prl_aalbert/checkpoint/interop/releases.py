@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 
 from s3prl_aalbert.checkpoint.interop.importing import Imported
 from s3prl_aalbert.checkpoint.release import (
     CARD_FILE,
+    HIDDEN_MEANS,
     MODEL_PREFIX,
     PROJECTIONS,
     Checkpoint,
@@ -18,17 +21,17 @@ from s3prl_aalbert.checkpoint.release import (
     save_release,
 )
 from s3prl_aalbert.errors import AalbertError
-from s3prl_aalbert.model.aalbert import AalbertModel
-from s3prl_aalbert.model.config import model_differences, to_dict
-from s3prl_aalbert.model.encoder import initialise
+from s3prl_aalbert.model.aalbert import AalbertModel, hidden_means, reinitialise
+from s3prl_aalbert.model.config import ModelConfig, model_differences, to_dict
 from s3prl_aalbert.printable import markdown_cell
 from s3prl_aalbert.speech.training_list import Heard, read_training_list, write_training_list
 
 OF_TRAINING = {
     *("transformer.hidden_dropout_prob", "transformer.attention_probs_dropout_prob", "transformer.initializer_range"),
     *("audio.target", "audio.target_preemphasis", "audio.target_cmvn"),
+    "transformer.centred",
 }
-"""Settings that change nothing in what trained weights compute."""
+"""Settings that change nothing in what trained weights compute, but for a constant."""
 UNTRAINED_CARD = "# Untrained: random weights, the control of a comparison\n"
 
 
@@ -78,7 +81,7 @@ def write_average(checkpoints: Sequence[Checkpoint], folder: Path) -> None:
     """Write the mean of several models' weights as a release: a "model soup" (Wortsman et al. 2022).
 
     Such a mean is of use where the models went on from the same weights. Heads and configuration are those of the
-    first, since the others may predict other units.
+    first, since the others may predict other units. The mean is not centred: its hidden states have other means.
 
     Args:
         checkpoints: models of the same architecture and features; one that is there twice counts twice.
@@ -95,31 +98,59 @@ def write_average(checkpoints: Sequence[Checkpoint], folder: Path) -> None:
     means = {
         f"{MODEL_PREFIX}{name}": torch.stack([checkpoint.model_state[name] for checkpoint in checkpoints]).mean(0)
         for name, tensor in first.model_state.items()
-        if tensor.is_floating_point()
+        if tensor.is_floating_point() and MODEL_PREFIX + name != HIDDEN_MEANS
     }
     names = ", ".join(markdown_cell(checkpoint.path.parent.name) for checkpoint in checkpoints)
     text = f"Model weights are the mean of those of {names}; the pre-training head is that of the first.\n"
-    save_release(folder, first.config, {**first.state, **means}, _own_card(first) + text, first.info)
+    state = {name: tensor for name, tensor in first.state.items() if name != HIDDEN_MEANS}
+    config = _centred(first.config, False)
+    save_release(folder, config, {**state, **means}, _own_card(first) + text, first.info)
     write_training_list(folder, *(read_training_list(checkpoint.path) for checkpoint in checkpoints))
 
 
 def write_untrained(checkpoint: Checkpoint, folder: Path, seed: int) -> None:
     """Write a release of the same model with random weights, as the control of a comparison.
 
-    Its list of training speech is empty, so that tasks know that nothing of their test was in its training.
+    Its list of training speech is empty, so that tasks know that nothing of their test was in its training. It is not
+    centred: the hidden states of its weights have other means.
 
     Args:
         checkpoint: a model of this project; the statistics of its corpus are kept.
         folder: where the release is written.
         seed: draws the weights.
     """
-    model = AalbertModel(checkpoint.config)
-    load_weights(model, checkpoint.model_state, checkpoint.path)
+    model = _without_means(checkpoint)
     torch.manual_seed(seed)
-    initialise(model, checkpoint.config.transformer.initializer_range)
+    reinitialise(model)
     state = {f"{MODEL_PREFIX}{name}": tensor for name, tensor in model.state_dict().items()}
-    save_release(folder, checkpoint.config, state, UNTRAINED_CARD, {"step": 0, "untrained": True})
+    save_release(folder, model.config, state, UNTRAINED_CARD, {"step": 0, "untrained": True})
     write_training_list(folder, Heard(set(), set()))
+
+
+def write_centred(checkpoint: Checkpoint, wavs: Iterable[np.ndarray], folder: Path) -> None:
+    """Write a model as a release whose hidden states are less their mean over some speech.
+
+    Args:
+        checkpoint: a model of this project; means that it has already are replaced.
+        wavs: waveforms (num_samples,) at 16 kHz, of the training speech.
+        folder: where the release is written.
+    """
+    state = {**checkpoint.state, HIDDEN_MEANS: hidden_means(_without_means(checkpoint).eval(), wavs)}
+    text = "Its hidden states are less their mean over training speech.\n"
+    save_release(folder, _centred(checkpoint.config, True), state, _own_card(checkpoint) + text, checkpoint.info)
+    keep_training_list(checkpoint, folder)
+
+
+def _without_means(checkpoint: Checkpoint) -> AalbertModel:
+    """Return a model that is not centred, whether or not its checkpoint is."""
+    model = AalbertModel(_centred(checkpoint.config, False))
+    weights = {name: tensor for name, tensor in checkpoint.model_state.items() if MODEL_PREFIX + name != HIDDEN_MEANS}
+    load_weights(model, weights, checkpoint.path)
+    return model
+
+
+def _centred(config: ModelConfig, centred: bool) -> ModelConfig:
+    return replace(config, transformer=replace(config.transformer, centred=centred))
 
 
 def keep_training_list(checkpoint: Checkpoint, folder: Path) -> None:

@@ -197,6 +197,7 @@ def random_config(dice: random.Random) -> ModelConfig:
         embedding_size=dice.choice([None, 6]),
         attention_head_size=head_size,
         initializer_range=0.3,
+        centred=dice.choice([False, True]),
     )
     unit_weight = dice.choice([0.0, 1.0])
     return ModelConfig(

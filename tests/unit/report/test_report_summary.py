@@ -276,9 +276,11 @@ def test_an_untrained_model_with_another_input_is_no_control(tmp_path: Path) -> 
         "windows": ("aalbert_small", {"win_ms": 50.0, "n_fft": 1024}),
         "corpus": ("aalbert_small", {"cmvn": "corpus"}),
         "target": ("aalbert_small", {"target": "db", "target_cmvn": False}),
+        "centred": ("aalbert_small", {}),
     }
     for name, (preset, changes) in trained.items():
         config = load_model_config(preset)
+        config = replace(config, transformer=replace(config.transformer, centred=name == "centred"))
         write_release(tmp_path / name, preset)
         content = to_dict(replace(config, audio=replace(config.audio, **changes)))
         (tmp_path / name / "config.yaml").write_text(yaml.safe_dump(content))
@@ -286,14 +288,14 @@ def test_an_untrained_model_with_another_input_is_no_control(tmp_path: Path) -> 
         write_results(tmp_path / "runs" / name, upstream="aalbert_local", ckpt=tmp_path / name)
         write_results(tmp_path / "controls" / name, upstream="aalbert_3l", model_config=tmp_path / f"{name}.yaml")
     models = {m.key: m for m in summarise_runs([tmp_path / "runs", tmp_path / "controls"]).models}
-    assert len(models) == 8
+    assert len(models) == 10
     twins = {
         (Path(one.key.config).stem, Path(other.key.checkpoint).stem)
         for one in models.values()
         for other in models.values()
         if one.is_twin_of(other)
     }
-    same_input = {"plain", "target"}
+    same_input = {"plain", "target", "centred"}
     assert twins == {(a, b) for a in same_input for b in same_input} | {("windows", "windows")}
 
 

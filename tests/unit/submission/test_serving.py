@@ -46,7 +46,9 @@ CONFIGS = {
         AudioConfig(num_mel_bins=20, front_end="s3prl", target_level_db=-25.0, n_fft=400),
     ),
     "convolutional positions": ModelConfig(
-        TransformerConfig(num_hidden_layers=2, positions="convolutional", conv_position_group_size=24, **SIZES),
+        TransformerConfig(
+            num_hidden_layers=2, positions="convolutional", conv_position_group_size=24, centred=True, **SIZES
+        ),
         AudioConfig(num_mel_bins=20, cmvn="corpus"),
     ),
     "rotary positions": ModelConfig(
@@ -69,7 +71,10 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {name: tmp_path_factory.mktemp("release") for name in CONFIGS}
     for name, config in CONFIGS.items():
         torch.manual_seed(0)
-        save_release(folders[name], config, MaskedPrediction(config).state_dict(), "# A model\n", {"step": 7})
+        objective = MaskedPrediction(config)
+        if config.transformer.centred:
+            objective.model.hidden_means.normal_()
+        save_release(folders[name], config, objective.state_dict(), "# A model\n", {"step": 7})
     return folders
 
 
