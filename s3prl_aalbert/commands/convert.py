@@ -107,7 +107,7 @@ def convert(
             made = out if number + 1 == len(steps) else Path(place, str(number))
             print(printable_lines(step(source, made)))
             source = str(made)
-    if to == "release" and not smaller and (arch or average or centre):
+    if to == "release" and not smaller and (arch or average or centre or untrained is not None):
         print(printable_lines(conversion.wrote_release(out)))
 
 

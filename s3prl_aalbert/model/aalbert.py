@@ -128,15 +128,15 @@ def hidden_means(model: AalbertModel, wavs: Iterable[np.ndarray]) -> Tensor:
         wavs: waveforms (num_samples,) at 16 kHz, read one at a time.
 
     Returns:
-        (L + 1, D) float32 on the model's device, summed in float64.
+        (L + 1, D) float32 on the CPU, summed there in float64, which not every device has.
     """
-    count, total = 0, torch.zeros(())
+    count, total = 0, torch.zeros((), dtype=torch.float64)
     for samples in wavs:
         wav = torch.from_numpy(samples).unsqueeze(0).to(model.acoustics.window)
         features = model.acoustics(wav, torch.tensor([len(samples)], device=wav.device))
         states = model.encode(features.tokens, features.lengths, padded=False)
         count = count + features.tokens.size(1)
-        total = total.to(wav.device) + torch.stack([state[0].double().sum(0) for state in states])
+        total = total + torch.stack([state[0] for state in states]).cpu().double().sum(1)
     return (total / count).float()
 
 

@@ -205,8 +205,8 @@ class TransformerConfig:
     """Width of the sinusoid table, of which the first hidden_size columns are used; null: hidden_size. An extracted
     sub-network keeps the width of its supernet, since a prefix of a wide sinusoid is not a narrow one."""
     centred: bool = False
-    """Whether hidden states are given less their mean over training speech, which the checkpoint holds. It says nothing
-    of what is said, and distances by the angle (ABX) count it."""
+    """Whether hidden states are given less their mean over training speech, which the checkpoint holds. The mean tells
+    no phones apart, but distances by the angle (ABX) count it."""
     layer_attention_heads: tuple[int, ...] | None = None
     """Attention heads of each layer, at most num_attention_heads; null: num_attention_heads in all."""
     layer_intermediate_sizes: tuple[int, ...] | None = None

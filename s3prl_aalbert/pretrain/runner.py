@@ -7,7 +7,7 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -161,7 +161,7 @@ class Pretrainer:
         acoustics = objective.model.acoustics
         if self.model_config.audio.cmvn != "corpus" or self.options.init or self.options.resume_from:
             return
-        wavs = list(self._some_speech(STATISTICS_UTTERANCES))
+        wavs = self._some_speech(STATISTICS_UTTERANCES)
         mean, std = corpus_statistics(acoustics, (read() for read in wavs))
         acoustics.corpus_mean.copy_(mean)
         acoustics.corpus_std.copy_(std)
@@ -178,11 +178,11 @@ class Pretrainer:
         model.hidden_means.copy_(means)
         self.module.train()
 
-    def _some_speech(self, utterances: int) -> Iterator[Callable[[], np.ndarray]]:
-        """Yield what reads each of so many training utterances, or of all, drawn by the seed."""
+    def _some_speech(self, utterances: int) -> list[Callable[[], np.ndarray]]:
+        """Return what reads each of so many training utterances, or of all, drawn by the seed."""
         dataset = SpeechDataset(self.corpus.split("train"), self.model_config, math.inf, 0)
-        for row in np.random.default_rng(self.options.seed).permutation(len(dataset))[:utterances].tolist():
-            yield functools.partial(dataset.wav, row)
+        rows = np.random.default_rng(self.options.seed).permutation(len(dataset))[:utterances]
+        return [functools.partial(dataset.wav, row) for row in rows.tolist()]
 
     def _dataset(self, split: str) -> SpeechDataset:
         datarc, training = self.config.datarc, split == "train"

@@ -110,7 +110,7 @@ def to_smaller(ckpt: str, folder: Path, dtype: Literal["float32", "float16", "bf
 def to_untrained(ckpt: str, folder: Path, seed: int) -> str:
     """Write a release of the same model with new random weights."""
     write_untrained(load_checkpoint(ckpt), folder, seed)
-    return f"wrote the release {folder}, untrained; use it with -u aalbert_local -k {folder}"
+    return f"drew new weights from seed {seed}: the model is untrained"
 
 
 def to_program(ckpt: str, folder: Path, to: Literal["huggingface", "torch", "onnx"], licence: str | None) -> str:

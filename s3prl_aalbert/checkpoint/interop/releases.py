@@ -22,16 +22,15 @@ from s3prl_aalbert.checkpoint.release import (
 )
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.aalbert import AalbertModel, hidden_means, reinitialise
-from s3prl_aalbert.model.config import ModelConfig, model_differences, to_dict
+from s3prl_aalbert.model.config import model_differences, to_dict
 from s3prl_aalbert.printable import markdown_cell
 from s3prl_aalbert.speech.training_list import Heard, read_training_list, write_training_list
 
 OF_TRAINING = {
     *("transformer.hidden_dropout_prob", "transformer.attention_probs_dropout_prob", "transformer.initializer_range"),
     *("audio.target", "audio.target_preemphasis", "audio.target_cmvn"),
-    "transformer.centred",
 }
-"""Settings that change nothing in what trained weights compute, but for a constant."""
+"""Settings that change nothing in what trained weights compute."""
 UNTRAINED_CARD = "# Untrained: random weights, the control of a comparison\n"
 
 
@@ -90,6 +89,7 @@ def write_average(checkpoints: Sequence[Checkpoint], folder: Path) -> None:
     Raises:
         AalbertError: two models differ in a setting that their weights depend on.
     """
+    checkpoints = [_uncentred(checkpoint) for checkpoint in checkpoints]
     first, *others = checkpoints
     for other in others:
         for name, (value, own) in model_differences(to_dict(other.config), to_dict(first.config)).items():
@@ -98,13 +98,11 @@ def write_average(checkpoints: Sequence[Checkpoint], folder: Path) -> None:
     means = {
         f"{MODEL_PREFIX}{name}": torch.stack([checkpoint.model_state[name] for checkpoint in checkpoints]).mean(0)
         for name, tensor in first.model_state.items()
-        if tensor.is_floating_point() and MODEL_PREFIX + name != HIDDEN_MEANS
+        if tensor.is_floating_point()
     }
     names = ", ".join(markdown_cell(checkpoint.path.parent.name) for checkpoint in checkpoints)
     text = f"Model weights are the mean of those of {names}; the pre-training head is that of the first.\n"
-    state = {name: tensor for name, tensor in first.state.items() if name != HIDDEN_MEANS}
-    config = _centred(first.config, False)
-    save_release(folder, config, {**state, **means}, _own_card(first) + text, first.info)
+    save_release(folder, first.config, {**first.state, **means}, _own_card(first) + text, first.info)
     write_training_list(folder, *(read_training_list(checkpoint.path) for checkpoint in checkpoints))
 
 
@@ -119,11 +117,13 @@ def write_untrained(checkpoint: Checkpoint, folder: Path, seed: int) -> None:
         folder: where the release is written.
         seed: draws the weights.
     """
-    model = _without_means(checkpoint)
+    checkpoint = _uncentred(checkpoint)
+    model = AalbertModel(checkpoint.config)
+    load_weights(model, checkpoint.model_state, checkpoint.path)
     torch.manual_seed(seed)
     reinitialise(model)
     state = {f"{MODEL_PREFIX}{name}": tensor for name, tensor in model.state_dict().items()}
-    save_release(folder, model.config, state, UNTRAINED_CARD, {"step": 0, "untrained": True})
+    save_release(folder, checkpoint.config, state, UNTRAINED_CARD, {"step": 0, "untrained": True})
     write_training_list(folder, Heard(set(), set()))
 
 
@@ -135,22 +135,21 @@ def write_centred(checkpoint: Checkpoint, wavs: Iterable[np.ndarray], folder: Pa
         wavs: waveforms (num_samples,) at 16 kHz, of the training speech.
         folder: where the release is written.
     """
-    state = {**checkpoint.state, HIDDEN_MEANS: hidden_means(_without_means(checkpoint).eval(), wavs)}
+    plain = _uncentred(checkpoint)
+    model = AalbertModel(plain.config).eval()
+    load_weights(model, plain.model_state, plain.path)
+    config = replace(plain.config, transformer=replace(plain.config.transformer, centred=True))
+    state = {**plain.state, HIDDEN_MEANS: hidden_means(model, wavs)}
     text = "Its hidden states are less their mean over training speech.\n"
-    save_release(folder, _centred(checkpoint.config, True), state, _own_card(checkpoint) + text, checkpoint.info)
+    save_release(folder, config, state, _own_card(checkpoint) + text, checkpoint.info)
     keep_training_list(checkpoint, folder)
 
 
-def _without_means(checkpoint: Checkpoint) -> AalbertModel:
-    """Return a model that is not centred, whether or not its checkpoint is."""
-    model = AalbertModel(_centred(checkpoint.config, False))
-    weights = {name: tensor for name, tensor in checkpoint.model_state.items() if MODEL_PREFIX + name != HIDDEN_MEANS}
-    load_weights(model, weights, checkpoint.path)
-    return model
-
-
-def _centred(config: ModelConfig, centred: bool) -> ModelConfig:
-    return replace(config, transformer=replace(config.transformer, centred=centred))
+def _uncentred(checkpoint: Checkpoint) -> Checkpoint:
+    """Return a model without the means of its hidden states, if it has any."""
+    config = replace(checkpoint.config, transformer=replace(checkpoint.config.transformer, centred=False))
+    state = {name: tensor for name, tensor in checkpoint.state.items() if name != HIDDEN_MEANS}
+    return replace(checkpoint, config=config, state=state)
 
 
 def keep_training_list(checkpoint: Checkpoint, folder: Path) -> None:
