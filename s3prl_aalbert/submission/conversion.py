@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from tqdm import tqdm
 
 from s3prl_aalbert.checkpoint.content import CheckpointError
 from s3prl_aalbert.checkpoint.interop.exporting import export_s3prl
@@ -96,7 +97,8 @@ def to_centred(ckpt: str, speech: Sequence[str], folder: Path) -> str:
     checkpoint = load_checkpoint(ckpt)
     paths = sorted(file.path for file in find_files(existing_folders(speech), links_keep_their_name=True).files)
     chosen = random.Random(0).sample(paths, min(len(paths), CENTRE_UTTERANCES))
-    wavs = (read_audio(path, SAMPLE_RATE)[: CENTRE_SECONDS * SAMPLE_RATE] for path in chosen)
+    shown = tqdm(chosen, desc="hidden states", unit="file")
+    wavs = (read_audio(path, SAMPLE_RATE)[: CENTRE_SECONDS * SAMPLE_RATE] for path in shown)
     write_centred(checkpoint, wavs, folder)
     return f"its hidden states are less their mean over {len(chosen)} utterances"
 
