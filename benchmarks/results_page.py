@@ -29,7 +29,7 @@ from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError
 from s3prl_aalbert.experiments.recorded import RECORDED, read_rows
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
-FEATURES, TINY, UNITS = "features", "aalbert_tiny", "aalbert_units"
+FEATURES, FBANK, TINY, UNITS = "features", "fbank", "aalbert_tiny", "aalbert_units"
 PARAMETERS = {TINY: "0.98M", UNITS: "3.91M"}
 UNTRAINED = "untrained "
 """Before a model's name: the same with the weights that it began with."""
@@ -72,7 +72,7 @@ def steps(data: Path, out: Path) -> list[Step]:
         add(file.stem, "abx", *source, "--against", "none", "--speech", timit, "--out", file)
     probes = ["benchmarks/linear_probes.py", "--timit", timit, "--out", out / "phones.csv"]
     add("phones_units", *probes, "-u", UNITS, "--layers", PHONE_LAYERS[UNITS])
-    add("phones_tiny", *probes, "-u", TINY, "fbank", "--single-frames", "--layers", PHONE_LAYERS[TINY])
+    add("phones_tiny", *probes, "-u", TINY, FBANK, "--single-frames", "--layers", PHONE_LAYERS[TINY])
     unseen = ["benchmarks/unseen_speakers.py", "--speech", speech / "dev-clean", speech / "test-clean"]
     unseen += ["--out", out / "speakers.csv"]
     add("speakers_units", *unseen, "-u", UNITS, "--layers", LAYERS[UNITS])
@@ -81,7 +81,8 @@ def steps(data: Path, out: Path) -> list[Step]:
     add("phones_aligned", *align, "-o", sweep / "phones.tsv")
     add("sweep", "sweep", "--preset", "release", "--data", data, "-p", sweep)
     runs: list[Path] = []
-    for name in (FEATURES, UNTRAINED + UNITS, UNITS):
+    sources[FBANK] = ["-u", FBANK]
+    for name in (FEATURES, FBANK, UNTRAINED + UNITS, UNITS):
         run = out / "recognition" / name.replace(" ", "_")
         settings = [
             "config.runner.total_steps=300",
