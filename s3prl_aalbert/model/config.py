@@ -50,6 +50,11 @@ Count = TypeVar("Count", int, "Tensor", "np.ndarray")
 LARGEST_AUDIO = {"win_ms": 10_000, "hop_ms": 10_000, "n_fft": 1 << 20, "num_mel_bins": 10_000}
 
 
+def samples_in(seconds: float) -> int:
+    """Return the whole samples in a number of seconds, which may be infinite."""
+    return int(min(seconds * SAMPLE_RATE, 1 << 62))
+
+
 @dataclass(frozen=True)
 class AudioConfig:
     """Waveform to input features and reconstruction target (paper section 3.1)."""

@@ -48,7 +48,7 @@ class CacheBuilder:
             budget_hours: most speech to keep; 0 is off.
         """
         self.index, self.utterances = manifest.with_suffix(".audio.npz"), utterances
-        self.budget = int(budget_hours * 3600 * SAMPLE_RATE)
+        self.budget = budget_hours * 3600 * SAMPLE_RATE
         self.offsets = np.full(len(utterances), ABSENT, dtype=np.int64)
         self.data: Path | None = None
         self.full = self.budget == 0 or not self.index.parent.is_dir()
@@ -80,7 +80,7 @@ class CacheBuilder:
                 self.offsets[row], utterances.samples[row] = offset, samples
         self._changed = bool((self.offsets != ABSENT).sum() != len(table))
 
-    def _room(self) -> int:
+    def _room(self) -> float:
         """Return how many samples may be added."""
         free = shutil.disk_usage(self.index.parent).free - MIN_FREE_BYTES
         return min(self.budget - self.samples, free // SAMPLE_BYTES)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from s3prl_aalbert.model.config import SAMPLE_RATE
+from s3prl_aalbert.model.config import samples_in
 from s3prl_aalbert.pretrain.dataset import Batch, SpeechDataset
 from s3prl_aalbert.pretrain.loading import Keys, load
 
@@ -104,7 +104,7 @@ class TrainingBatches:
         """
         self.dataset = dataset
         parts = micro_batches * world_size
-        max_samples = None if max_batch_seconds is None else int(max_batch_seconds * SAMPLE_RATE)
+        max_samples = None if max_batch_seconds is None else samples_in(max_batch_seconds)
         self.cut = Cut(batch_size * parts, max_samples, parts)
         self.micro_batches, self.rank, self.world_size = micro_batches, rank, world_size
         self.num_workers = num_workers

@@ -16,6 +16,9 @@ from s3prl_aalbert.parcels import MOST_WORKERS
 
 MFCC = "mfcc"
 
+_LARGEST_RATE = 1e6
+"""Of the optimiser's values: its steps are float32, which ends at 3e38."""
+
 
 @dataclass(frozen=True)
 class UnitsConfig:
@@ -104,13 +107,13 @@ class OptimizerConfig:
     def problems(self) -> list[str]:
         """Return what makes these values unusable."""
         found = []
-        if not 0 < self.lr < math.inf:
-            found.append(f"optimizer.lr is {self.lr}, expected more than 0 and finite")
+        if not 0 < self.lr <= _LARGEST_RATE:
+            found.append(f"optimizer.lr is {self.lr}, expected more than 0 and at most {_LARGEST_RATE:g}")
         if not all(0 <= beta < 1 for beta in self.betas):
             found.append(f"optimizer.betas are {self.betas}, expected within [0, 1)")
         for name in ("eps", "weight_decay"):
-            if not 0 <= getattr(self, name) < math.inf:
-                found.append(f"optimizer.{name} is {getattr(self, name)}, expected at least 0 and finite")
+            if not 0 <= getattr(self, name) <= _LARGEST_RATE:
+                found.append(f"optimizer.{name} is {getattr(self, name)}, expected from 0 to {_LARGEST_RATE:g}")
         if self.schedule_steps is not None and self.schedule_steps < 1:
             found.append(f"optimizer.schedule_steps is {self.schedule_steps}, expected at least 1")
         if not 0 <= self.warmup_proportion < 1:

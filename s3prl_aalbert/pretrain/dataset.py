@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from s3prl_aalbert.audio_io import AudioError, read_audio
-from s3prl_aalbert.model.config import SAMPLE_RATE, ModelConfig
+from s3prl_aalbert.model.config import SAMPLE_RATE, ModelConfig, samples_in
 from s3prl_aalbert.model.masking import MaskPlan, collate_plans, sample_mask
 from s3prl_aalbert.model.objective import NO_UNIT, Speech
 from s3prl_aalbert.pretrain.noise import add_noise
@@ -122,7 +122,7 @@ class SpeechDataset(Dataset):
         """
         self.utterances = utterances if isinstance(utterances, Utterances) else Utterances(utterances)
         self.config = config
-        self.max_samples = int(min(max_seconds * SAMPLE_RATE, 1 << 62))
+        self.max_samples = samples_in(max_seconds)
         self.seed = seed
         self.noise = noise
         self.vocal_tract_perturbation = vocal_tract_perturbation

@@ -29,7 +29,7 @@ from s3prl_aalbert.compress.space import architectures_of_step
 from s3prl_aalbert.errors import EXIT_STOPPED, AalbertError
 from s3prl_aalbert.model.aalbert import count_parameters, hidden_means
 from s3prl_aalbert.model.acoustics import corpus_statistics
-from s3prl_aalbert.model.config import SAMPLE_RATE, ModelConfig, from_dict, to_dict
+from s3prl_aalbert.model.config import ModelConfig, from_dict, samples_in, to_dict
 from s3prl_aalbert.model.objective import Objective
 from s3prl_aalbert.model.sub_network import Architecture
 from s3prl_aalbert.pretrain.batches import TrainingBatches
@@ -172,7 +172,7 @@ class Pretrainer:
         model = self.objective.model
         if model.hidden_means is None:
             return
-        longest = int(self.config.datarc.max_seconds * SAMPLE_RATE)
+        longest = samples_in(self.config.datarc.max_seconds)
         self.module.eval()
         means = hidden_means(model, (read()[:longest] for read in self._some_speech(CENTRE_UTTERANCES)))
         model.hidden_means.copy_(means)

@@ -36,12 +36,14 @@ def test_from_speech_to_the_report(tmp_path: Path) -> None:
         "--device", "cpu", "-o", steps,
     )  # fmt: skip
     task = ["downstream", "-m", "train", *model, "-d", "aalbert_phone", "-p", str(root / "phonèmes 音素")]
-    aalbert(*task, "-o", f"{data}.audio='{speech}',,{steps}")
+    aalbert(*task, "-o", f"{data}.audio='{speech}',,{data}.pretraining_overlap=mark,,{steps}")
     aalbert("downstream", "-m", "evaluate", "-e", str(root / "phonèmes 音素" / "dev-best.ckpt"), "--device", "cpu")
-    shown = aalbert(
-        "probe", *model, "--task", "phone,speaker", "-p", "sondes ø",
-        "-o", f"{data}.phone.audio='{speech}',,{data}.speaker.audio='{speech}',,{steps}",
-    )  # fmt: skip
+    probed = [
+        f"{data}.{kind}.{key}"
+        for kind in ("phone", "speaker")
+        for key in (f"audio='{speech}'", "pretraining_overlap=mark")
+    ]
+    shown = aalbert("probe", *model, "--task", "phone,speaker", "-p", "sondes ø", "-o", ",,".join([*probed, steps]))
     assert "phone: test accuracy" in shown and "speaker: test accuracy" in shown
     assert "phonemes" in aalbert("report", str(root), "-o", "rapport é")
     assert "modèle 1" in (root / "rapport é" / "index.html").read_text(encoding="utf-8")

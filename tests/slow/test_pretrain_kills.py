@@ -64,7 +64,9 @@ def fork(expdir):
     os._exit(0)
 
 
+start = time.monotonic()
 assert os.waitpid(fork(root / "straight"), 0)[1] == 0
+step = (time.monotonic() - start) / total  # with its save
 dice, expdir = random.Random(5), root / "killed"
 saved, during_save = 0, 0
 for kill in range(kills):
@@ -74,7 +76,7 @@ for kill in range(kills):
     while (s := latest_state(expdir)) is None or int(s.stem.split("-")[-1]) < target:
         assert os.waitpid(pid, os.WNOHANG) == (0, 0) and time.monotonic() < deadline
         time.sleep(0.002)
-    time.sleep(dice.uniform(0, 0.3))
+    time.sleep(dice.uniform(0, 2 * step))  # until somewhere in the next two steps and their saves
     os.kill(pid, signal.SIGKILL)
     assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
     during_save += any(expdir.glob(".states-*.tmp"))

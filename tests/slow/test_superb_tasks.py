@@ -128,7 +128,7 @@ def test_speech_recognition_with_and_without_a_language_model(runs):
     pytest.importorskip("flashlight.lib.text")
     runs.prepare("asr")
     write_language_model(runs.corpora)
-    runs.script("asr", LM="words.arpa", LEXICON="spellings.lst")
+    runs.script("asr", LM=str(runs.corpora / "words.arpa"), LEXICON=str(runs.corpora / "spellings.lst"))
     best = runs.out / "asr/best"
     entries = runs.submit("--asr", best, "--asr_with_lm", best)
     for target in ("asr_public", "asr_lm_public"):

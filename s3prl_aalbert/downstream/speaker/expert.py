@@ -10,7 +10,7 @@ from s3prl_aalbert.downstream.audio_dataset import check_paths
 from s3prl_aalbert.downstream.classifier import ClassifierConfig
 from s3prl_aalbert.downstream.speaker.dataset import SpeakerDataConfig, load_speaker_data
 from s3prl_aalbert.downstream.task import TaskData, TaskExpert, data_folder, majority_of, seed_of
-from s3prl_aalbert.model.config import SAMPLE_RATE, from_dict
+from s3prl_aalbert.model.config import from_dict, samples_in
 
 
 class SpeakerRecords(TypedDict):
@@ -37,7 +37,7 @@ class SpeakerExpert(TaskExpert[int, SpeakerRecords]):
             model,
             (config.train_batch_size, config.eval_batch_size),
             config.num_workers,
-            None if config.max_seconds is None else int(config.max_seconds * SAMPLE_RATE),
+            None if config.max_seconds is None else samples_in(config.max_seconds),
             expdir,
             downstream_expert,
             kwargs,

@@ -17,6 +17,7 @@ from s3prl_aalbert.model.config import (
     load_model_config,
     packaged_configs,
     read_yaml,
+    samples_in,
     to_dict,
 )
 from s3prl_aalbert.pretrain.config import PretrainConfig
@@ -25,6 +26,11 @@ from s3prl_aalbert.pretrain.stages import recipe_stages
 SHIPPED = sorted(packaged_configs("upstream_configs").glob("*.yaml"))
 PRETRAIN_YAMLS = [path for path in SHIPPED if path.stem.startswith(("pretrain_", "distill_"))]
 MODEL_YAMLS = [path for path in SHIPPED if path not in PRETRAIN_YAMLS]
+
+
+def test_samples_in_seconds() -> None:
+    assert [samples_in(seconds) for seconds in (0.0, 1.5, 2.00001)] == [0, 24000, 32000]
+    assert samples_in(1e305) == samples_in(float("inf")) > 10**18
 
 
 def test_the_promised_presets_are_shipped() -> None:

@@ -94,6 +94,11 @@ def test_a_split_reads_its_own_rows(speech: Path, manifest: Path) -> None:
         np.testing.assert_array_equal(some.cache.read(row, 0, len(wav)), wav)
 
 
+def test_hours_that_are_more_than_any_number_of_samples(speech: Path, manifest: Path) -> None:
+    corpus = load(speech, manifest, hours=1e305)
+    assert len(cached(corpus)) == len(corpus) > 0
+
+
 def test_off_builds_and_reads_nothing(speech: Path, manifest: Path) -> None:
     assert load(speech, manifest, hours=0.0).cache is None
     assert data_files(manifest) == []

@@ -70,3 +70,17 @@ def test_adamw_is_torchs() -> None:
 @pytest.mark.parametrize(("step", "expected"), [(1, 0.1), (5, 0.5), (10, 1.0), (55, 0.5), (100, 0.0), (150, 0.0)])
 def test_schedule_by_hand(step: int, expected: float) -> None:
     assert lr_factor(step, schedule_steps=100, warmup_proportion=0.1) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["Lamb", "AdamW"])
+def test_no_value_that_is_accepted_overflows_float32(name: str) -> None:
+    config = OptimizerConfig(name=name, lr=1e6, weight_decay=1e6, eps=1e6)
+    assert not config.problems()
+    model = small_model()
+    trajectory(model, build_optimizer(model, config), steps=1)
+    found = OptimizerConfig(name=name, lr=1e300, weight_decay=1e300, eps=1e300).problems()
+    assert [problem.split(" is ")[0] for problem in found] == [
+        "optimizer.lr",
+        "optimizer.eps",
+        "optimizer.weight_decay",
+    ]
