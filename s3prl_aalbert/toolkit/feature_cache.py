@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from s3prl_aalbert.downstream.features import weights_digest
 from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.files import write_atomically
+from s3prl_aalbert.machine import free_disk
 from s3prl_aalbert.model.config import SAMPLE_RATE, shown
 from s3prl_aalbert.toolkit.parts import Features, Rates, Runner, Upstream
 from s3prl_aalbert.toolkit.precision import chosen_precision
@@ -93,6 +94,7 @@ class CachedUpstream(nn.Module):
     ) -> None:
         super().__init__()
         self.upstream, self.folder, self.key, self.last_alone, self.crop = upstream, folder, key, last_alone, crop
+        self.told = False
 
     def get_downsample_rates(self, key: str, /) -> Rates:
         """Return the samples per token of the inner upstream."""
@@ -111,6 +113,7 @@ class CachedUpstream(nn.Module):
             for index, states in zip(group, self._compute([wavs[index] for index in group]), strict=True):
                 if (path := paths[index]) is not None:
                     _write(path, states)
+                    self._tell_size(sum(state.nbytes for state in states) / len(wavs[index]))
                 kept[index] = states[-1:] if self.last_alone else states
         device = wavs[0].device
         layers = [
@@ -118,6 +121,12 @@ class CachedUpstream(nn.Module):
             for of_layer in zip(*(states for states in kept if states is not None), strict=True)
         ]
         return {LAST: layers[-1]} if self.last_alone else {self.key: layers}
+
+    def _tell_size(self, bytes_per_sample: float) -> None:
+        if not self.told:
+            hour, free = bytes_per_sample * SAMPLE_RATE * 3600, free_disk(self.folder)
+            logger.info("runner.feature_cache: an hour of speech takes %.1f GB (%.0f free)", hour / 1e9, free / 1e9)
+            self.told = True
 
     def _compute(self, wavs: Sequence[Tensor]) -> list[list[Tensor]]:
         """Return the layers of each utterance, (tokens, width) in float16."""

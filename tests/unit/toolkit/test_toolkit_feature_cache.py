@@ -1,5 +1,6 @@
 """``runner.feature_cache``: what is kept, what is computed anew, and what is refused."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,17 @@ def test_utterances_of_like_length_are_heard_together(tmp_path):
     assert heard == [[4800], [11111, 12000, 13000], [15000, 16000]]
     assert [len(one) for one in found] == [round(len(wav) / 480) for wav in wavs]
     torch.testing.assert_close(found[2], features_of(build_runner(None), [wavs[2]])[0], rtol=1e-3, atol=3e-3)
+
+
+def test_the_size_on_the_disk_is_told_once(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "s3prl_aalbert")
+    runner = build_runner(str(tmp_path))
+    for wav in (LONG, MIDDLE):
+        features_of(runner, [wav])
+    told = [record.getMessage() for record in caplog.records if "an hour of speech" in record.getMessage()]
+    assert len(told) == 1
+    # Of 16,000 samples: 4 hidden states of 256 values in float16 for each of 34 tokens of 30 ms.
+    assert f"takes {4 * 256 * 2 * 34 * 3600 / 1e9:.1f} GB" in told[0]
 
 
 def test_a_damaged_file_is_computed_again_and_named(tmp_path, caplog):
