@@ -27,6 +27,7 @@ from s3prl_aalbert.audio_io import read_audio
 from s3prl_aalbert.downstream.audio_dataset import by_name, find_audio, stem
 from s3prl_aalbert.downstream.splits import split_within_speakers
 from s3prl_aalbert.downstream.states import hidden_states
+from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.model.config import SAMPLE_RATE
 from s3prl_aalbert.speech.speakers import speaker_of
 
@@ -130,6 +131,9 @@ def main() -> None:
     setting = Setting(args.utterances, args.seconds, args.splits)
     records = Records(args.out, COLUMNS, {"utterances": str(args.utterances), "seconds": f"{args.seconds:g}"})
     records.check_speakers(args.speech)
+    recorded = len({row["split"] for row in records.own()})
+    if recorded not in (0, args.splits):
+        raise AalbertError(f"{args.out}: holds {recorded} divisions, --splits is {args.splits}; give another --out")
     compared = [features_without_cmvn(), *subjects(args)]
     compared.sort(key=lambda subject: subject.name != FEATURES)  # the sort is stable
     excerpts = None

@@ -68,6 +68,10 @@ def test_one_run_records_every_split_and_speaker(
     before = out.read_bytes()
     unseen.main()
     assert out.read_bytes() == before and capsys.readouterr().out.splitlines() == shown
+    monkeypatch.setattr(sys, "argv", [*argv, "--splits", "3"])  # the recorded values are of two
+    with pytest.raises(AalbertError, match=naming(out, "2", "--splits", "3", "--out")):
+        unseen.main()
+    monkeypatch.setattr(sys, "argv", argv)
     argv[2] = str(next(speech.iterdir()))  # other speech: what the file holds is not of it
     with pytest.raises(AalbertError, match=naming(out, "1 speakers", "--out")):
         unseen.main()
