@@ -45,7 +45,7 @@ class TrainingState(TypedDict, total=False):
     batches: dict[str, Any]
     """Where the stream of batches stands."""
     budget: dict[str, float]
-    """Not in states of before 0.3."""
+    """Not in older states."""
     best_dev: float
     lowest_loss: float
     smoothed_loss: float | None

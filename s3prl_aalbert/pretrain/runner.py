@@ -442,7 +442,7 @@ class Pretrainer:
         if state["precision"]:  # of fp16 alone; a run that had another precision has no loss scale to go on from
             self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.batches.load_state_dict(state["batches"])
-        if "budget" in state:  # states of before 0.3 have none
+        if "budget" in state:  # older states have none
             self.budget.load_state_dict(state["budget"])
         self.step = int(state["step"])
         if not self._same_targets:
