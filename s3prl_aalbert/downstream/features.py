@@ -26,6 +26,7 @@ from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.files import write_atomically, write_text
 from s3prl_aalbert.prefetch import prefetch
 from s3prl_aalbert.printable import printable
+from s3prl_aalbert.speech.finding import SOUND_SUFFIXES, suffix_of
 from s3prl_aalbert.speech.names import commonest
 
 logger = logging.getLogger(__name__)
@@ -93,6 +94,8 @@ def name_utterances(inputs: Sequence[Path]) -> dict[str, Path]:
     for given in inputs:
         if given.is_file():
             found = {given: given.stem}
+        elif suffix_of(given.name) in SOUND_SUFFIXES and not given.exists():
+            raise AalbertError(f"{given}: no such file")
         else:
             root, first = given.expanduser(), f"{given.absolute().name}/" if several else ""
             files = find_audio([str(given)])

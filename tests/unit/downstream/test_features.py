@@ -300,8 +300,12 @@ def test_two_files_of_one_name_are_told(tiny_release: Path, speech: Path, tmp_pa
     assert len(name_utterances([speech])) == len(LENGTHS), "of one recording in two formats one is taken"
     with pytest.raises(AalbertError, match=naming("one.wav", "one.flac")):
         name_utterances([speech / "a" / "one.wav", speech / "a" / "one.flac"])
-    with pytest.raises(AalbertError, match="nowhere"):
-        name_utterances([speech / "nowhere"])
+
+
+@pytest.mark.parametrize(("name", "kind"), [("nowhere", "no such folder"), ("nowhere.FLAC", "no such file")])
+def test_an_input_that_is_not_there_is_named(speech: Path, name: str, kind: str) -> None:
+    with pytest.raises(AalbertError, match=naming(speech / name, kind)):
+        name_utterances([speech / name])
 
 
 def test_features_without_weights_are_computed_where_their_buffers_are() -> None:
