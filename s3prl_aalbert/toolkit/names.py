@@ -209,6 +209,8 @@ def load_plain(file: BinaryIO) -> object:
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> type:
+        if module == "pathlib._local":  # as Python 3.13 writes it
+            module = "pathlib"
         if (module, name) in (("pathlib", "PosixPath"), ("pathlib", "Path"), ("collections", "defaultdict")):
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"GLOBAL {module}.{name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import pickle
@@ -167,6 +168,13 @@ def test_pickled_lists_of_s3prls_tasks_run_nothing(tmp_path: Path, monkeypatch: 
                 with pytest.raises(pickle.UnpicklingError):
                     load_plain(file)
     assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("module", ["pathlib", "pathlib._local"])
+def test_pickled_paths_of_every_python_are_read(module: str) -> None:
+    """Python 3.13 names the module of its paths in another way than those before and after it."""
+    written = f"(lp0\nc{module}\nPosixPath\np1\n(Vx\np2\ntp3\nRp4\na.".encode()
+    assert load_plain(io.BytesIO(written)) == [Path("x")]
 
 
 def test_the_key_of_a_name_is_found() -> None:
