@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from commands import REPOSITORY
+from commands import REPOSITORY, exit_code
 from results_page import RESULTS, Step, run
 from tables import read_table
 
 from s3prl_aalbert.downstream.paired import differences, mean_and_error
-from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError
 
 Rows = dict[tuple[str, ...], dict[tuple[str, ...], float]]
 """Value of every sample (speaker, seed, ...) of every row, whose last part is the column of the value."""
@@ -126,15 +124,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     benchmark = BENCHMARKS[args.name]
     file = args.out.resolve() / args.name / "results.csv"
-    try:
-        command = [str(part) for part in benchmark.command(args.data.resolve(), file)]
-        run(Step(file.with_name("done"), command), file.with_name("log.txt"))
-    except AalbertError as error:
-        print(f"again.py: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+    command = [str(part) for part in benchmark.command(args.data.resolve(), file)]
+    run(Step(file.with_name("done"), command), file.with_name("log.txt"))
     print(beside(read(benchmark, RESULTS / f"{args.name}.csv"), read(benchmark, file)))
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_code(main))

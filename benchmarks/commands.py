@@ -6,12 +6,21 @@ import logging
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from s3prl_aalbert.errors import AalbertError
+from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def exit_code(main: Callable[[], int | None]) -> int:
+    """Return the exit code of a script; a mistake of its user is shown as one sentence."""
+    try:
+        return main() or 0
+    except AalbertError as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
 
 
 def run_once(done: Path, command: Sequence[str], log_file: Path | None = None) -> None:

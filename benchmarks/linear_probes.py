@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from classifiers import IGNORED, Fold, Softmax, answers_of_networks
+from commands import exit_code
 from subjects import add_arguments, subjects
 from tables import Records, table
 from torch import Tensor, nn
@@ -230,4 +231,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))

@@ -14,18 +14,17 @@ from __future__ import annotations
 import argparse
 import logging
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from commands import REPOSITORY, run_once
+from commands import REPOSITORY, exit_code, run_once
 from tables import markdown_head, markdown_line, read_table, shares
 
 from s3prl_aalbert.downstream.abx import AbxErrors
 from s3prl_aalbert.downstream.paired import Values, differences, percent
-from s3prl_aalbert.errors import EXIT_USER_ERROR, AalbertError
+from s3prl_aalbert.errors import AalbertError
 from s3prl_aalbert.experiments.recorded import RECORDED, read_rows
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
@@ -251,17 +250,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             script = step.command[0].endswith(".py")
             print(shlex.join(["python" if script else "aalbert", *step.command]))
         return 0
-    try:
-        link_small_sets(data / "LibriSpeech", out / "recognition" / "LibriSpeech")
-        for step in steps(data, out):
-            run(step, out / "log.txt")
-    except AalbertError as error:
-        print(f"results_page.py: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+    link_small_sets(data / "LibriSpeech", out / "recognition" / "LibriSpeech")
+    for step in steps(data, out):
+        run(step, out / "log.txt")
     print(tables(out))
     print(beside_recorded(out))
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_code(main))

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from classifiers import Softmax
+from commands import exit_code
 from subjects import FEATURES, Subject, add_arguments, features_without_cmvn, subjects
 from tables import Records, table
 from torch import Tensor, nn
@@ -159,4 +160,4 @@ def _rows(
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))

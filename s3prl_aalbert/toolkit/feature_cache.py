@@ -125,7 +125,9 @@ class CachedUpstream(nn.Module):
     def _tell_size(self, bytes_per_sample: float) -> None:
         if not self.told:
             hour, free = bytes_per_sample * SAMPLE_RATE * 3600, free_disk(self.folder)
-            logger.info("runner.feature_cache: an hour of speech takes %.1f GB (%.0f free)", hour / 1e9, free / 1e9)
+            logger.info(
+                "runner.feature_cache: an hour of speech takes %.1f GB, %.0f GB are free", hour / 1e9, free / 1e9
+            )
             self.told = True
 
     def _compute(self, wavs: Sequence[Tensor]) -> list[list[Tensor]]:

@@ -30,3 +30,12 @@ def test_a_failed_command_names_its_log(tmp_path: Path) -> None:
     with pytest.raises(AalbertError, match=r"no-such-command.* 2.*log\.txt"):
         commands.run_once(tmp_path / "other", ["no-such-command"], log)
     assert not (tmp_path / "other").exists()
+
+
+def test_a_mistake_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    def mistaken() -> int:
+        raise AalbertError("file.csv: no such file")
+
+    assert commands.exit_code(mistaken) == 2
+    assert capsys.readouterr().err.endswith(": file.csv: no such file\n")
+    assert [commands.exit_code(lambda: 3), commands.exit_code(lambda: None)] == [3, 0]
