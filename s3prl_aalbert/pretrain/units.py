@@ -90,10 +90,10 @@ def fit_codebook(rows: np.ndarray, num_units: int, seed: int, made_of: Facts) ->
         random_state=seed,
     )
     kmeans.fit((rows - mean) / std)
-    mean, std, centroids = (
+    shift, scale, centroids = (
         torch.from_numpy(np.asarray(values, dtype=np.float32)) for values in (mean, std, kmeans.cluster_centers_)
     )
-    return Codebook(mean, std, centroids, made_of)
+    return Codebook(shift, scale, centroids, made_of)
 
 
 def save_codebook(codebook: Codebook, path: Path) -> None:

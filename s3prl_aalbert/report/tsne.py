@@ -168,7 +168,7 @@ def pool(wavs: Sequence[Tensor], represent: Callable[[Tensor], Sequence[Tensor]]
 
 def score(vectors: np.ndarray, speakers: Sequence[str]) -> float | None:
     """Return the silhouette of the speakers in [-1, 1]; None if all vectors coincide."""
-    if float(vectors.std(axis=0).max()) < COINCIDENT:
+    if float(np.max(vectors.std(axis=0))) < COINCIDENT:
         return None
     return float(silhouette_score(vectors, list(speakers)))
 

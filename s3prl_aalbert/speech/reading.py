@@ -181,7 +181,7 @@ def _mono(path: Path | str, samples: np.ndarray, notes: list[str] | None) -> np.
         mono = samples.mean(axis=1)
         power = np.square(samples, dtype=np.float64).sum(axis=0)  # (C,)
         if np.square(mono, dtype=np.float64).sum() < CANCELLED * power.mean():
-            mono = samples[:, power.argmax()]
+            mono = samples[:, int(np.argmax(power))]
             note = "channels cancel each other, the loudest is taken"
             _log_once(note, str(path)) if notes is None else notes.append(note)
     if not np.isfinite(mono).all():
