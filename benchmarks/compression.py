@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 import yaml
-from commands import run_once
+from commands import exit_code, run_once
 from linear_probes import Setting, probe
 from recipe import segments
 from subjects import untrained_twin
@@ -404,4 +404,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))

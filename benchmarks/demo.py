@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from commands import run_once
+from commands import exit_code, run_once
 
 from s3prl_aalbert.downstream.result_tables import write_csv
 from s3prl_aalbert.downstream.results import RunResults
@@ -42,4 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))

@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from commands import exit_code
 from tables import markdown_head, markdown_line
 
 from s3prl_aalbert.experiments.recorded import RECORDED, Row, read_rows
@@ -130,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from commands import exit_code
 from torch import Tensor, nn
 from workers import Worker
 from workers import serve as answer
@@ -186,4 +187,4 @@ def tera() -> tuple[nn.Module, System]:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from commands import exit_code
 from workers import Worker, serve
 
 from s3prl_aalbert.machine import processor
@@ -400,4 +401,4 @@ def measure_memory(clips: Path) -> list[tuple]:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))

@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from commands import exit_code
+
 from s3prl_aalbert.machine import processor
 
 CLASSIFIERS = ("linear", "1-hidden", "2-hidden")
@@ -229,4 +231,4 @@ def machine(args: argparse.Namespace, layers: int) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
-from commands import run_once
+from commands import exit_code, run_once
 from linear_probes import Setting, probe
 from subjects import untrained_twin
 from tables import crossed_mean_and_error, crossed_percent, markdown_head, markdown_line, read_table
@@ -391,4 +391,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))

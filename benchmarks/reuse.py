@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from commands import exit_code
 
 from s3prl_aalbert.machine import processor
 from s3prl_aalbert.model.aalbert import AalbertModel
@@ -185,4 +186,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))

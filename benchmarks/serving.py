@@ -20,6 +20,7 @@ from pathlib import Path
 
 import onnxruntime
 import torch
+from commands import exit_code
 from torch import Tensor
 
 from s3prl_aalbert.machine import processor
@@ -110,4 +111,4 @@ def machine(threads: int) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))

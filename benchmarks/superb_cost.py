@@ -16,6 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from commands import exit_code
+
 from s3prl_aalbert.experiments.plan import FORWARD, TRAINING, USED_SHARE
 from s3prl_aalbert.model.config import SAMPLE_RATE, ModelConfig, find_config, load_model_config, read_yaml
 from s3prl_aalbert.model.macs import module_macs
@@ -259,4 +261,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))
