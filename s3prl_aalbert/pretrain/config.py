@@ -89,9 +89,8 @@ class RunnerConfig:
 class OptimizerConfig:
     """The optimiser and its schedule: linear warm-up, then linear decay to zero at ``schedule_steps``."""
 
-    name: Literal["AdamW", "Lamb", "Muon"] = "AdamW"
-    """"AdamW", "Lamb" (with its trust ratio), or "Muon": the encoder's matrices by orthogonal updates as large as
-    AdamW's, the rest by AdamW."""
+    name: Literal["AdamW", "Lamb"] = "AdamW"
+    """"AdamW" or "Lamb" (with its trust ratio)."""
     lr: float = 2e-4
     """Learning rate at the end of the warm-up."""
     betas: tuple[float, float] = (0.9, 0.999)
